@@ -1,1 +1,44 @@
-//! t
+//! Turns opaque OAuth access tokens into the JWTs that internal APIs want.
+//!
+//! A gateway receives an *opaque access token*: a random string that says nothing. The APIs behind it want a
+//! JWT. This crate stands between them: it asks the authorization server at its introspection endpoint
+//! (RFC 7662), remembers the verdict, and hands the JWT out again at the price of a hash and a lookup.
+//!
+//! ```no_run
+//! use phantom_token::{Client, Config, Token, Verdict};
+//!
+//! let mut config = Config::new("main");
+//! config.set("introspection_endpoint", "https://as.example.com/introspect")?;
+//! config.set("client_id", "gateway")?;
+//! config.set("client_secret_file", "/etc/gateway/secret")?;
+//! let client = Client::start(config.build()?)?;
+//!
+//! let token = Token::parse(b"8f3c0a...")?;
+//! match client.resolve(&token, None)?.verdict {
+//!     Verdict::Active(active) => println!("valid until {:?}", active.claims().exp),
+//!     Verdict::Inactive => println!("no"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The modules depend on one another in one direction only:
+//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, and `policy → jwt`.
+
+pub mod cache;
+pub mod config;
+pub mod error;
+pub mod ffi;
+pub mod introspection;
+pub mod jwt;
+pub mod policy;
+pub mod resolver;
+pub mod token;
+pub mod verdict;
+
+pub use config::{Config, ConfigError, Provider};
+pub use error::{Error, ErrorKind};
+pub use resolver::{
+    Client, Completion, CompletionQueue, LogLevel, LogSink, RequestId, StartError, Stats, Submitted,
+};
+pub use token::{Token, TokenError};
+pub use verdict::{Active, CacheStatus, Resolution, Verdict};
