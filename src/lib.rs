@@ -25,6 +25,7 @@
 //! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, and `policy → jwt`.
 
 pub mod cache;
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ffi;

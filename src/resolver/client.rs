@@ -1,0 +1,396 @@
+//! The client: the path of a token, and the ways to call it.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify as Signal, mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use super::flights::{Flights, Joined, Notify};
+use super::fork::Process;
+use super::report::Reporter;
+use super::runtime::{Departure, Runtime};
+use super::stats::{Counters, Stats};
+use super::{CompletionQueue, LogSink, RequestId};
+use crate::cache::MemoryCache;
+use crate::clock::{self, Now};
+use crate::token::Key;
+use crate::verdict::{CacheStatus, Resolution, Verdict};
+use crate::{Error, ErrorKind, Provider, Token};
+
+/// A started provider: the cache, the flights and the thread that talks to the authorization server. Threads share
+/// one; dropping the last handle stops it.
+#[derive(Clone)]
+pub struct Client(Arc<Handle>);
+
+/// What the host holds: when the last of these goes, the thread ends.
+struct Handle {
+    shared: Arc<Shared>,
+    departures: mpsc::UnboundedSender<Departure>,
+    runtime: Mutex<Option<Runtime>>,
+    thread: ThreadId,
+    process: Process,
+    stopped: AtomicBool,
+}
+
+/// What the host's threads and the client's own have in common.
+pub(super) struct Shared {
+    pub provider: Arc<Provider>,
+    pub cache: MemoryCache,
+    pub counters: Counters,
+    pub reporter: Reporter,
+    /// Tells the thread to end.
+    pub stop: Signal,
+    flights: Flights,
+}
+
+impl Shared {
+    /// Ends a flight: all who wait are told, and counted.
+    pub(super) fn complete(&self, key: &Key, outcome: &Result<Verdict, Error>) {
+        let waited = self.flights.complete(key, outcome);
+        self.counters.ended(outcome, waited);
+    }
+}
+
+/// A client that could not be started.
+#[derive(Debug)]
+pub struct StartError(io::Error);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the client's thread could not be started: {}", self.0)
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// What became of a submitted request.
+#[derive(Debug)]
+pub enum Submitted {
+    /// It is answered already.
+    Ready(Result<Resolution, Error>),
+    /// The answer will be in the completion queue.
+    Pending(RequestId),
+}
+
+impl Client {
+    /// Starts a client without a log.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor left.
+    pub fn start(provider: Arc<Provider>) -> Result<Self, StartError> {
+        Self::start_with_log(provider, None)
+    }
+
+    /// Starts a client: from here on there is a thread, so call it after fork. The thread has all signals blocked.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor left.
+    pub fn start_with_log(
+        provider: Arc<Provider>,
+        log: Option<LogSink>,
+    ) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared {
+            cache: MemoryCache::new(provider.cache_size, provider.cache_entries),
+            counters: Counters::default(),
+            reporter: Reporter::new(log),
+            stop: Signal::new(),
+            flights: Flights::new(provider.max_waiting),
+            provider,
+        });
+        let process = Process::current();
+        let runtime = Runtime::start(Arc::clone(&shared)).map_err(StartError)?;
+        Ok(Client(Arc::new(Handle {
+            shared,
+            departures: runtime.departures(),
+            thread: runtime.thread_id(),
+            runtime: Mutex::new(Some(runtime)),
+            process,
+            stopped: AtomicBool::new(false),
+        })))
+    }
+
+    /// The provider.
+    pub fn provider(&self) -> &Arc<Provider> {
+        &self.0.shared.provider
+    }
+
+    /// What memory knows of the token: `Ok(None)` when nothing. Never blocks; allocates nothing on a hit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
+    pub fn lookup(&self, token: Token<'_>) -> Result<Option<Resolution>, Error> {
+        self.0.check()?;
+        let key = Key::new(&self.0.shared.provider.fingerprint, token);
+        Ok(self.0.remembered(&key, clock::now()).map(hit))
+    }
+
+    /// Resolves on this thread, which may wait: up to `deadline`, if given, and never longer than the provider's
+    /// `timeout`. Not for the client's own thread, that is: not from a [`LogSink`].
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub fn resolve(
+        &self,
+        token: Token<'_>,
+        deadline: Option<Duration>,
+    ) -> Result<Resolution, Error> {
+        let (sender, receiver) = sync_channel(1);
+        let id = match self.0.begin(token, || {
+            Notify::Call(Box::new(move |outcome| {
+                // The receiver is gone if its deadline passed.
+                let _ = sender.try_send(outcome);
+            }))
+        }) {
+            Submitted::Ready(outcome) => return outcome,
+            Submitted::Pending(id) => id,
+        };
+        let timeout = self.provider().timeout;
+        // A flight ends itself in time; the slack only guards against a machine that stands still.
+        let wait = deadline.map_or(timeout + Duration::from_secs(2), |own| own.min(timeout));
+        match receiver.recv_timeout(wait) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                self.cancel(id);
+                // It may have come at the last moment.
+                receiver.try_recv().unwrap_or_else(|_| {
+                    Err(self.0.fail(
+                        ErrorKind::Timeout,
+                        "no verdict within the caller's deadline",
+                    ))
+                })
+            }
+        }
+    }
+
+    /// Resolves in any async runtime. Dropping the future cancels the wait.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub fn resolve_async(
+        &self,
+        token: Token<'_>,
+    ) -> impl Future<Output = Result<Resolution, Error>> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        let submitted = self.0.begin(token, || {
+            Notify::Call(Box::new(move |outcome| {
+                // The receiver is gone if the future was dropped.
+                let _ = sender.send(outcome);
+            }))
+        });
+        let client = self.clone();
+        // Made here and not inside the block: a future that is dropped before its first poll must cancel too.
+        let wait = match submitted {
+            Submitted::Ready(outcome) => Err(outcome),
+            Submitted::Pending(id) => Ok(CancelOnDrop { client, id }),
+        };
+        async move {
+            let guard = match wait {
+                Err(outcome) => return outcome,
+                Ok(guard) => guard,
+            };
+            let outcome = receiver.await.unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Internal,
+                    "a flight ended without an outcome",
+                ))
+            });
+            drop(guard);
+            outcome
+        }
+    }
+
+    /// Starts resolving; the answer comes at once or in `queue`, with `tag`. An answer that is there at once cost
+    /// no allocation.
+    pub fn submit(&self, token: Token<'_>, queue: &Arc<CompletionQueue>, tag: u64) -> Submitted {
+        self.0
+            .begin(token, || Notify::Queue(Arc::clone(queue), tag))
+    }
+
+    /// Forgets a submitted request. Returns whether it was still pending; if not, its completion is in the queue or
+    /// has been drained. Others who wait for the same token are not disturbed.
+    pub fn cancel(&self, id: RequestId) -> bool {
+        self.0.process.is_current() && self.0.shared.flights.leave(id)
+    }
+
+    /// What it has done. In a forked child: nothing.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        if !self.0.process.is_current() {
+            return stats;
+        }
+        let shared = &self.0.shared;
+        let cache = shared.cache.counts();
+        let (flights, waiting) = shared.flights.counts();
+        stats.hits = cache.hits;
+        stats.inactive = cache.inactive_hits;
+        stats.entries = cache.entries;
+        stats.inactive_entries = cache.inactive_entries;
+        stats.bytes = cache.bytes;
+        stats.evictions = cache.evictions;
+        stats.in_flight = flights as u64;
+        stats.waiting = waiting as u64;
+        shared.counters.read_into(&mut stats);
+        stats
+    }
+
+    /// Ends all flights with [`ErrorKind::Stopped`] and joins the thread, within 2 seconds. Returns whether the
+    /// thread has ended. Everything that is asked afterwards answers [`ErrorKind::Stopped`].
+    pub fn stop(&self) -> bool {
+        self.0.stop()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("provider", &self.provider().name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// The one path: memory, flight, authorization server.
+    fn begin(&self, token: Token<'_>, notify: impl FnOnce() -> Notify) -> Submitted {
+        if let Err(error) = self.check() {
+            return Submitted::Ready(Err(error));
+        }
+        let shared = &self.shared;
+        let now = clock::now();
+        let key = Key::new(&shared.provider.fingerprint, token);
+        if let Some(verdict) = self.remembered(&key, now) {
+            return Submitted::Ready(Ok(hit(verdict)));
+        }
+        match shared
+            .flights
+            .join(key, notify(), || self.remembered(&key, now))
+        {
+            Joined::Known(verdict) => Submitted::Ready(Ok(hit(verdict))),
+            Joined::Waiting(id) => {
+                shared.counters.joined();
+                Submitted::Pending(id)
+            }
+            Joined::Started(id) => {
+                shared.counters.started();
+                let departure = Departure {
+                    key,
+                    token: Zeroizing::new(token.expose().to_owned()),
+                    deadline: tokio::time::Instant::now() + shared.provider.timeout,
+                };
+                if Runtime::depart(&self.departures, departure).is_err() {
+                    shared.complete(&key, &Err(self.stopped_error()));
+                }
+                Submitted::Pending(id)
+            }
+            Joined::Full => {
+                let error = self.fail(
+                    ErrorKind::Overloaded,
+                    "as many requests wait for the authorization server as max_waiting allows",
+                );
+                shared.reporter.failed(&error, std::time::Instant::now());
+                Submitted::Ready(Err(error))
+            }
+            Joined::Closed => Submitted::Ready(Err(self.stopped_error())),
+        }
+    }
+
+    fn remembered(&self, key: &Key, now: Now) -> Option<Verdict> {
+        self.shared.cache.get(key, now)
+    }
+
+    /// Whether anything may be asked of this client here and now.
+    fn check(&self) -> Result<(), Error> {
+        if !self.process.is_current() {
+            return Err(Error::new(
+                ErrorKind::Forked,
+                "this client was started before a fork: start one in the process that uses it",
+            ));
+        }
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(self.stopped_error());
+        }
+        Ok(())
+    }
+
+    fn stopped_error(&self) -> Error {
+        self.fail(ErrorKind::Stopped, "the client has been stopped")
+    }
+
+    /// An error of one request, counted.
+    fn fail(&self, kind: ErrorKind, what: &str) -> Error {
+        let error = Error::new(
+            kind,
+            format!("provider \"{}\": {what}", self.shared.provider.name),
+        );
+        self.shared.counters.failed(&error, 1);
+        error
+    }
+
+    fn stop(&self) -> bool {
+        if !self.process.is_current() {
+            return false;
+        }
+        self.stopped.store(true, Ordering::Relaxed);
+        let Some(runtime) = self.runtime.lock().take() else {
+            return true;
+        };
+        let error = Error::new(
+            ErrorKind::Stopped,
+            format!(
+                "provider \"{}\": the client was stopped while the request waited",
+                self.shared.provider.name
+            ),
+        );
+        let waited = self.shared.flights.close(&error);
+        self.shared.counters.failed(&error, waited);
+        // Kept until it is asked for: the thread need not be waiting at this moment.
+        self.shared.stop.notify_one();
+        if thread::current().id() == self.thread {
+            // The last handle went on the client's own thread: it ends by itself, and cannot wait for itself.
+            return false;
+        }
+        runtime.join()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            self.stop();
+            return;
+        }
+        // A forked child: the thread is not here, and what it shared with us may be half changed. Nothing of it is
+        // touched; the memory is the child's copy and goes with the child.
+        std::mem::forget(self.runtime.get_mut().take());
+        std::mem::forget(Arc::clone(&self.shared));
+    }
+}
+
+fn hit(verdict: Verdict) -> Resolution {
+    Resolution {
+        verdict,
+        cache: CacheStatus::Hit,
+    }
+}
+
+struct CancelOnDrop {
+    client: Client,
+    id: RequestId,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.client.cancel(self.id);
+    }
+}

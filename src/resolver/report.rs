@@ -1,0 +1,188 @@
+//! What is logged, and how often: one line that an operator can act on, never a flood.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::{Error, ErrorKind};
+
+/// How grave a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// The authorization server or the configuration is at fault: somebody has to act.
+    Error,
+    /// Something works, but not as it should.
+    Warn,
+    /// A change of state worth knowing.
+    Info,
+}
+
+/// Where log lines go. Called on the client's own thread: it must not block, and must not call back into the
+/// client. Lines hold no secret.
+pub type LogSink = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
+
+/// A line of the same kind is written again only after this.
+const QUIET: Duration = Duration::from_secs(10);
+/// A different one of the same kind after this.
+const QUIET_FOR_NEWS: Duration = Duration::from_secs(1);
+
+/// Writes the lines of one client.
+pub(super) struct Reporter {
+    sink: Option<LogSink>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    kinds: [Option<Last>; ErrorKind::ALL.len()],
+    failing_since: Option<Instant>,
+    failures: u64,
+    recovered: Option<Instant>,
+}
+
+struct Last {
+    at: Instant,
+    message: Arc<str>,
+    suppressed: u64,
+}
+
+impl Reporter {
+    pub(super) fn new(sink: Option<LogSink>) -> Self {
+        Reporter {
+            sink,
+            state: Mutex::default(),
+        }
+    }
+
+    /// A call to the authorization server failed, for however many requests.
+    pub(super) fn failed(&self, error: &Error, now: Instant) {
+        let Some(sink) = &self.sink else { return };
+        if let Some(line) = self.state.lock().failed(error, now) {
+            sink(level(error.kind()), &line);
+        }
+    }
+
+    /// A call succeeded.
+    pub(super) fn succeeded(&self, provider: &str, now: Instant) {
+        let Some(sink) = &self.sink else { return };
+        if let Some(line) = self.state.lock().succeeded(provider, now) {
+            sink(LogLevel::Info, &line);
+        }
+    }
+}
+
+impl State {
+    fn failed(&mut self, error: &Error, now: Instant) -> Option<String> {
+        // What our own bounds refuse says nothing of the authorization server.
+        if !matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::Stopped) {
+            self.failing_since.get_or_insert(now);
+            self.failures += 1;
+        }
+        let last = &mut self.kinds[error.kind().index()];
+        let mut suppressed = 0;
+        if let Some(last) = last {
+            let passed = now.saturating_duration_since(last.at);
+            let news = *last.message != *error.message();
+            if passed < QUIET && !(news && passed >= QUIET_FOR_NEWS) {
+                last.suppressed += 1;
+                return None;
+            }
+            suppressed = last.suppressed;
+        }
+        *last = Some(Last {
+            at: now,
+            message: error.message().into(),
+            suppressed: 0,
+        });
+        Some(match suppressed {
+            0 => error.message().to_owned(),
+            more => format!(
+                "{} ({more} more of this kind since the last line)",
+                error.message()
+            ),
+        })
+    }
+
+    fn succeeded(&mut self, provider: &str, now: Instant) -> Option<String> {
+        if self
+            .recovered
+            .is_some_and(|at| now.saturating_duration_since(at) < QUIET)
+        {
+            return None;
+        }
+        let since = self.failing_since.take()?;
+        let failures = std::mem::take(&mut self.failures);
+        self.recovered = Some(now);
+        Some(format!(
+            "provider \"{provider}\": the authorization server answers again, after {failures} failed calls in {} s",
+            now.saturating_duration_since(since).as_secs()
+        ))
+    }
+}
+
+fn level(kind: ErrorKind) -> LogLevel {
+    match kind {
+        ErrorKind::Busy | ErrorKind::Overloaded | ErrorKind::Stopped => LogLevel::Warn,
+        _ => LogLevel::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> Error {
+        Error::new(ErrorKind::Unreachable, message)
+    }
+
+    #[test]
+    fn the_same_failure_is_one_line_and_the_next_says_how_many_were_left_out() {
+        let mut state = State::default();
+        let start = Instant::now();
+        assert_eq!(state.failed(&refused("a"), start).as_deref(), Some("a"));
+        for second in 1..10 {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(state.failed(&refused("a"), now), None);
+        }
+        let line = state.failed(&refused("a"), start + QUIET).unwrap();
+        assert!(line.starts_with("a (9 more"), "{line}");
+    }
+
+    #[test]
+    fn a_new_reason_is_not_hidden_behind_an_old_one_for_long() {
+        let mut state = State::default();
+        let start = Instant::now();
+        state.failed(&refused("a"), start);
+        assert_eq!(state.failed(&refused("b"), start), None);
+        let line = state.failed(&refused("b"), start + QUIET_FOR_NEWS).unwrap();
+        assert!(line.starts_with("b (1 more"), "{line}");
+    }
+
+    #[test]
+    fn a_server_that_flaps_a_thousand_times_a_second_does_not_flood_the_log() {
+        let mut state = State::default();
+        let start = Instant::now();
+        let mut lines = 0;
+        for milli in 0..1000 {
+            let now = start + Duration::from_millis(milli);
+            lines += usize::from(state.failed(&refused("a"), now).is_some());
+            lines += usize::from(state.succeeded("main", now).is_some());
+        }
+        assert!(lines <= 2, "{lines}");
+    }
+
+    #[test]
+    fn recovery_is_said_once() {
+        let mut state = State::default();
+        let start = Instant::now();
+        assert_eq!(state.succeeded("main", start), None);
+        state.failed(&refused("a"), start);
+        state.failed(&refused("a"), start);
+        let line = state
+            .succeeded("main", start + Duration::from_secs(30))
+            .unwrap();
+        assert!(line.contains("after 2 failed calls in 30 s"), "{line}");
+        assert_eq!(state.succeeded("main", start), None);
+    }
+}
