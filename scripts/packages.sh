@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a purpose needs and that are missing; does nothing when all are there.
+#
+#   scripts/packages.sh build|module|demo|test|bench
+set -euo pipefail
+
+build=(build-essential pkg-config)
+module=("${build[@]}" nginx nginx-dev libclang-dev libpcre2-dev libpcre3-dev zlib1g-dev libssl-dev)
+demo=("${module[@]}" python3 curl)
+test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind nodejs npm procps)
+bench=("${demo[@]}" python3-venv wrk)
+
+case "${1:-}" in
+    build | module | demo | test | bench) ;;
+    *) echo "usage: $0 build|module|demo|test|bench" >&2; exit 2 ;;
+esac
+declare -n wanted="$1"
+
+# A program that is there in another way (Node from upstream, say) is as good as its package.
+provided() {
+    case "$1" in
+        nodejs) command -v node ;;
+        npm | valgrind | clang | wrk | curl | python3 | nginx) command -v "$1" ;;
+        python3-venv) python3 -c 'import ensurepip, venv' ;;
+        *) dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii' ;;
+    esac >/dev/null 2>&1
+}
+
+missing=()
+for package in "${wanted[@]}"; do
+    provided "$package" || missing+=("$package")
+done
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "Missing: ${missing[*]} (Debian's names). Install what your system calls them, then run this again." >&2
+    exit 1
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "Missing packages. As root: apt-get update && apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+echo "Installing: ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+# No service of these is wanted: a policy that says so keeps nginx from being started on port 80.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod +x "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
