@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Generated from src/ffi: change it there.
+
+// libphantom_token: turns opaque OAuth access tokens into JWTs, and remembers them.
+//
+// A client on the internet holds an opaque access token, which says nothing. The APIs behind a gateway want a JWT,
+// which says everything. This library asks the authorization server at its introspection endpoint (RFC 7662) what
+// the token stands for, remembers the verdict, and hands the JWT out again at the price of a hash and a lookup.
+//
+// In short (docs/c-api.md has it in full):
+//
+//     phantom_config *config = NULL;
+//     phantom_client *client = NULL;
+//     phantom_result *result = NULL;
+//
+//     if (phantom_config_new("main", 4, &config) != PHANTOM_OK ||
+//         phantom_config_set_str(config, "introspection_endpoint", "https://as.example.com/introspect") != PHANTOM_OK ||
+//         phantom_config_set_str(config, "client_id", "gateway") != PHANTOM_OK ||
+//         phantom_config_set_str(config, "client_secret_file", "/etc/gateway/secret") != PHANTOM_OK ||
+//         phantom_client_start(config, &client) != PHANTOM_OK ||
+//         phantom_client_resolve(client, token, token_length, 0, &result) != PHANTOM_OK)
+//       fprintf(stderr, "%s\n", phantom_last_error());
+//     else if (phantom_result_is_active(result))
+//       printf("Authorization: %s\n", phantom_result_authorization(result, NULL));
+//
+//     phantom_result_free(result);
+//     phantom_client_free(client);
+//     phantom_config_free(config);
+//
+// What holds for every function:
+//
+// - A function that can fail returns a `phantom_status`. 0 is `PHANTOM_OK`. Outputs are written only on success.
+// - A NULL where something is needed is `PHANTOM_INVALID_ARGUMENT`, or the neutral answer that is documented.
+// - Text goes in as a pointer and a length, without a NUL, unless the function's name ends in `_str`.
+// - Text comes out with a NUL behind it, and with its length where it can be long.
+// - What a `_new`, `_start`, `_retain` or an output parameter gives you is yours: hand it to its `_free`, once.
+//   Every `_free` takes NULL.
+// - Clients and results may be used by any number of threads at once; a configuration or a stats snapshot by one
+//   at a time. Nothing may be used while, or after, it is freed.
+// - Nothing here throws, unwinds or exits; a defect of this library is `PHANTOM_PANIC`.
+// - Tokens, JWTs and secrets appear in no message, no log line and no statistics.
+// - Numbers are never reused, and new ones may be added: have a default for those that you don't know.
+
+#ifndef PHANTOM_TOKEN_H
+#define PHANTOM_TOKEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// On functions whose answer a program cannot do without.
+#ifndef PHANTOM_MUST_USE
+#if defined(__GNUC__) || defined(__clang__)
+#define PHANTOM_MUST_USE __attribute__((warn_unused_result))
+#else
+#define PHANTOM_MUST_USE
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// ---------------------------------------------------------------------------------------------------------
+// Types.
+// ---------------------------------------------------------------------------------------------------------
+
+// What is set of one authorization server. Made by `phantom_config_new`.
+typedef struct phantom_config phantom_config;
+
+// A configuration at work: the cache, and the thread that talks to the authorization server. Made by
+// `phantom_client_start`.
+typedef struct phantom_client phantom_client;
+
+// A verdict on a token, and where it came from. Made by `phantom_client_resolve`, `phantom_client_lookup` and
+// `phantom_client_submit`.
+typedef struct phantom_result phantom_result;
+
+// What a client had done and held at one moment. Made by `phantom_client_stats`.
+typedef struct phantom_stats phantom_stats;
+
+// ---------------------------------------------------------------------------------------------------------
+// Version.
+// ---------------------------------------------------------------------------------------------------------
+
+// The version that this header is of. This part is raised when programs have to be built anew; the soname has it.
+#define PHANTOM_VERSION_MAJOR 0
+
+// Raised when something is added.
+#define PHANTOM_VERSION_MINOR 1
+
+// Raised when something is mended.
+#define PHANTOM_VERSION_PATCH 0
+
+// Returns the version of the library that is loaded, as text: "0.1.0". It is never NULL, and never freed.
+const char *phantom_version(void);
+
+// Returns the version of the library that is loaded, as a number: 65536 × major + 256 × minor + patch.
+uint32_t phantom_version_number(void);
+
+// Enumerates the constants of this header, for languages that cannot include it: writes the value of the one at
+// `index` to `value` and returns its name ("PHANTOM_TIMEOUT"), or returns NULL when there is none at `index`. Start
+// at 0 and go on until NULL. The name is never freed.
+//
+// `value` may be NULL.
+const char *phantom_constant(size_t index,
+                             int64_t *value);
+
+// ---------------------------------------------------------------------------------------------------------
+// Statuses and errors.
+//
+// A status says what a program can do about it; `phantom_last_error` says what an operator can. An error never says
+// anything of the token: whoever gets one must not let the request through.
+// ---------------------------------------------------------------------------------------------------------
+
+// What came of a call.
+enum phantom_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Done. Of a resolved token: there is a verdict, active or inactive.
+  PHANTOM_OK = 0,
+  // Submitted: the answer comes through `phantom_client_dispatch`.
+  PHANTOM_PENDING = 1,
+  // There is none: memory knows nothing of the token, or no such request is pending.
+  PHANTOM_NOT_FOUND = 2,
+  // A pointer is NULL, text is not UTF-8, or a number is out of range: the program is at fault.
+  PHANTOM_INVALID_ARGUMENT = 10,
+  // The token is empty, longer than 8192 bytes, or has a byte that RFC 6750 does not allow.
+  PHANTOM_INVALID_TOKEN = 11,
+  // A setting is unknown, missing, contradictory, or names a file that cannot be read.
+  PHANTOM_CONFIG = 12,
+  // The operating system has no thread or file descriptor left.
+  PHANTOM_SYSTEM = 13,
+  // No answer: name resolution, connection or TLS failed, or the connection was lost before the answer was whole.
+  PHANTOM_UNREACHABLE = 20,
+  // The answer cannot be used: not the protocol, not the dialect, too large, not a JWT.
+  PHANTOM_BAD_ANSWER = 21,
+  // The authorization server refuses the credentials of this client, not the token.
+  PHANTOM_CLIENT_REFUSED = 22,
+  // The authorization server says that it is busy: see `phantom_last_error_retry_after`.
+  PHANTOM_BUSY = 23,
+  // As many calls are under way, or requests waiting, as the configuration allows.
+  PHANTOM_OVERLOADED = 24,
+  // No verdict in time.
+  PHANTOM_TIMEOUT = 25,
+  // The client has been stopped.
+  PHANTOM_STOPPED = 26,
+  // The client was started in another process, of which this one is a fork: start one here.
+  PHANTOM_FORKED = 27,
+  // A defect of this library, found in time.
+  PHANTOM_INTERNAL = 30,
+  // A defect of this library, stopped at its border.
+  PHANTOM_PANIC = 31,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum phantom_status phantom_status;
+#else
+typedef int32_t phantom_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Returns what a status means, in a few words. It is never NULL, also for a number that is no status, and never
+// freed.
+const char *phantom_status_string(int32_t status);
+
+// Returns the HTTP status (RFC 9110 §15) that a gateway answers a request with for this: 502 when the authorization
+// server or its answer is at fault, 503 when trying again later helps, 504 when it was too slow, 400 for a malformed
+// token, 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
+// `PHANTOM_OK`, `PHANTOM_PENDING` and `PHANTOM_NOT_FOUND`, which are no failures.
+//
+// An inactive token is not a failure but a verdict: answer 401.
+int32_t phantom_status_http(int32_t status);
+
+// Returns what went wrong in the last call on this thread that failed, and what to do about it, for a log; "" if
+// none has. It is never NULL. It stays valid until the next call on this thread, and is never freed.
+//
+// In a callback of `phantom_client_submit` it is about that request.
+const char *phantom_last_error(void);
+
+// Returns after how many seconds trying again may help, as the authorization server said along with the failure
+// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or -1 if it did not say.
+int64_t phantom_last_error_retry_after(void);
+
+// ---------------------------------------------------------------------------------------------------------
+// Configuration.
+//
+// A configuration describes one authorization server: where it is, how this client authenticates to it, how it
+// answers, and how long its answers are remembered. It is plain data: it starts no thread and opens no socket, so a
+// process may make it before it forks.
+// ---------------------------------------------------------------------------------------------------------
+
+// Makes a configuration in which nothing is set but the defaults, and writes it to `config`. It is yours: free it
+// with `phantom_config_free`, also once a client has been started with it.
+//
+// `name` is what messages call it.
+PHANTOM_MUST_USE
+phantom_status phantom_config_new(const char *name,
+                                  size_t name_length,
+                                  phantom_config **config);
+
+// Frees a configuration. Clients that were started with it keep running.
+void phantom_config_free(phantom_config *config);
+
+// Sets one key: `introspection_endpoint`, `client_id`, `client_secret_file`, `timeout`, `cache_ttl`, … Values are
+// written as nginx writes them: "5s", "10m", "on". docs/c-api.md lists the keys, `phantom_config_key` enumerates
+// them.
+//
+// `PHANTOM_CONFIG` when there is no such key, or when the value is not one of it; `phantom_last_error` says what
+// would be.
+PHANTOM_MUST_USE
+phantom_status phantom_config_set(phantom_config *config,
+                                  const char *key,
+                                  size_t key_length,
+                                  const char *value,
+                                  size_t value_length);
+
+// The same with a key and a value that end in a NUL.
+PHANTOM_MUST_USE
+phantom_status phantom_config_set_str(phantom_config *config,
+                                      const char *key,
+                                      const char *value);
+
+// Checks that a client could be started: nothing is missing or contradictory, and every file can be read. Start-up
+// code of a root process can call it before it drops its rights.
+PHANTOM_MUST_USE
+phantom_status phantom_config_check(const phantom_config *config);
+
+// Enumerates the keys: returns the name of the one at `index`, or NULL when there is none. Start at 0 and go on until
+// NULL. The name is never freed.
+const char *phantom_config_key(size_t index);
+
+// ---------------------------------------------------------------------------------------------------------
+// Client.
+//
+// A client is a configuration at work: it holds the cache and one thread that talks to the authorization server.
+// One client serves a whole process, however many threads use it. Start it after the last fork.
+// ---------------------------------------------------------------------------------------------------------
+
+// Starts a client and writes it to `client`. It is yours: free it with `phantom_client_free`. From here on the process
+// has a thread more, in which all signals are blocked.
+//
+// The configuration is copied: change it, free it, or start another client with it. What can be allowed but should be
+// known, such as a certificate that is not verified, is logged before this returns.
+//
+// `PHANTOM_CONFIG` as for `phantom_config_check`; `PHANTOM_SYSTEM` when there is no thread or descriptor left.
+PHANTOM_MUST_USE
+phantom_status phantom_client_start(const phantom_config *config,
+                                    phantom_client **client);
+
+// Asks what `token` stands for, and waits: in memory if it is known there, otherwise the authorization server. On
+// `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Ask it with
+// `phantom_result_is_active` first. Any other status says nothing about the token: let no request through.
+//
+// It waits `timeout_ms` milliseconds at most, and never longer than the configured `timeout`, which is also what 0
+// stands for.
+//
+// `PHANTOM_INVALID_TOKEN` when it cannot be one (RFC 6750 §2.1). `PHANTOM_UNREACHABLE` to `PHANTOM_FORKED` when there
+// is no verdict.
+PHANTOM_MUST_USE
+phantom_status phantom_client_resolve(const phantom_client *client,
+                                      const char *token,
+                                      size_t token_length,
+                                      uint64_t timeout_ms,
+                                      phantom_result **result);
+
+// Asks what memory knows of `token`. It never waits, and when it finds something, never allocates. On `PHANTOM_OK`,
+// `result` is yours; `PHANTOM_NOT_FOUND` when memory knows nothing, which is not remembered as an error.
+PHANTOM_MUST_USE
+phantom_status phantom_client_lookup(const phantom_client *client,
+                                     const char *token,
+                                     size_t token_length,
+                                     phantom_result **result);
+
+// Stops a client, within two seconds: whoever waits gets `PHANTOM_STOPPED`, as does whoever asks from now on; the
+// thread has ended when this returns. What was submitted and not dispatched can still be dispatched. Stopping twice is
+// fine.
+//
+// `PHANTOM_TIMEOUT` when the thread has not ended, because the log callback does not return.
+phantom_status phantom_client_stop(const phantom_client *client);
+
+// Stops and frees a client. Callbacks of what was submitted and not dispatched never run. Results stay valid. NULL is
+// fine.
+//
+// In a forked child it returns at once, and leaves the child's copy of the client's memory alone.
+void phantom_client_free(phantom_client *client);
+
+// ---------------------------------------------------------------------------------------------------------
+// Results.
+//
+// A result is a verdict and where it came from. It never changes, and asking it costs nothing: the JWT is not copied,
+// the result and the cache share one. It stays valid until it is freed, whatever becomes of the cache and the client.
+// ---------------------------------------------------------------------------------------------------------
+
+// Where a verdict came from.
+enum phantom_cache_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Nowhere: there is no result.
+  PHANTOM_CACHE_NONE = 0,
+  // It was remembered.
+  PHANTOM_CACHE_HIT = 1,
+  // The authorization server was asked for it.
+  PHANTOM_CACHE_MISS = 2,
+  // Another request had already asked; this one shared its answer.
+  PHANTOM_CACHE_COALESCED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum phantom_cache_status phantom_cache_status;
+#else
+typedef int32_t phantom_cache_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Frees a result. NULL is fine.
+void phantom_result_free(phantom_result *result);
+
+// Gives the same result a second owner, and returns it: each has to free it once. NULL gives NULL.
+PHANTOM_MUST_USE phantom_result *phantom_result_retain(const phantom_result *result);
+
+// Returns whether the token is active. `false` also for NULL: no result lets a request through.
+//
+// An inactive token is unknown, expired, revoked, or not meant for us; the authorization server does not say which
+// (RFC 7662 §2.2). Answer 401.
+PHANTOM_MUST_USE
+bool phantom_result_is_active(const phantom_result *result);
+
+// Returns the value of the `Authorization` header to send upstream, "Bearer eyJ…", and writes its length to `length`;
+// NULL and 0 if the token is not active. It has a NUL behind it, and is part of the result: never free it.
+//
+// `length` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_result_authorization(const phantom_result *result,
+                                         size_t *length);
+
+// Returns the JWT alone (RFC 7519 §3), like `phantom_result_authorization`.
+PHANTOM_MUST_USE const char *phantom_result_jwt(const phantom_result *result, size_t *length);
+
+// Returns all that is claimed of the token, as one JSON object, like `phantom_result_authorization`.
+PHANTOM_MUST_USE const char *phantom_result_claims(const phantom_result *result, size_t *length);
+
+// Returns whether the token is active and was granted `scope`, one scope of RFC 6749 §3.3. `false` also for NULL.
+// An active token without the scope that you require is worth a 403.
+PHANTOM_MUST_USE
+bool phantom_result_has_scope(const phantom_result *result,
+                              const char *scope,
+                              size_t scope_length);
+
+// Returns when the token expires, in seconds since the epoch (`exp`, RFC 7519 §4.1.4), or -1 if it does not say or is
+// not active.
+PHANTOM_MUST_USE
+int64_t phantom_result_expires_at(const phantom_result *result);
+
+// Returns where the verdict came from; `PHANTOM_CACHE_NONE` for NULL.
+PHANTOM_MUST_USE phantom_cache_status phantom_result_cache_status(const phantom_result *result);
+
+// Returns the word for it in logs: "HIT", "MISS", "COALESCED", or "-" for `PHANTOM_CACHE_NONE`. It is never NULL, also
+// for a number that is no cache status, and never freed.
+const char *phantom_cache_status_string(int32_t cache_status);
+
+// ---------------------------------------------------------------------------------------------------------
+// Event loops.
+//
+// A thread that must not wait submits a token and goes on. When the answer has come, a file descriptor becomes
+// readable; the loop then calls `phantom_client_dispatch`, which calls back on that same thread:
+//
+//     switch (phantom_client_submit(client, token, token_length, on_verdict, request, &id, &result)) {
+//       case PHANTOM_OK:      // known already: here is the result, and there will be no callback
+//       case PHANTOM_PENDING: // there will be exactly one callback, unless it is cancelled
+//       default:              // an error, and there will be no callback
+//     }
+// ---------------------------------------------------------------------------------------------------------
+
+// Takes the answer to one submitted request, on the thread that called `phantom_client_dispatch`.
+//
+// With `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. With any other
+// status, `result` is NULL, and `phantom_last_error` says why.
+//
+// It may call any function of this library, `phantom_client_free` for this very client included.
+typedef void (*phantom_callback)(void *user_data, phantom_status status, phantom_result *result);
+
+// Submits `token`. It never waits.
+//
+// - `PHANTOM_OK`: the verdict is known, and is written to `result`, which is yours. The callback never runs.
+// - `PHANTOM_PENDING`: the request's name is written to `request_id`, for `phantom_client_cancel`. The callback runs
+//   once, from `phantom_client_dispatch`, within the configured `timeout`; never, if the request is cancelled or the
+//   client freed.
+// - Any other status: an error. The callback never runs.
+//
+// `user_data` is handed to the callback and never looked at; it may be NULL. `request_id` may be NULL if you never
+// cancel. A thread other than this one may already run the callback before this returns, if it dispatches.
+PHANTOM_MUST_USE
+phantom_status phantom_client_submit(const phantom_client *client,
+                                     const char *token,
+                                     size_t token_length,
+                                     phantom_callback callback,
+                                     void *user_data,
+                                     uint64_t *request_id,
+                                     phantom_result **result);
+
+// Writes to `fd` the file descriptor that becomes readable when there is something to dispatch. Watch it with `poll`,
+// `epoll` or `kqueue`, level- or edge-triggered. It belongs to the client: never read, write or close it; stop
+// watching it before the client is freed.
+PHANTOM_MUST_USE
+phantom_status phantom_client_fd(const phantom_client *client,
+                                 int *fd);
+
+// Calls back for what has been answered, at most `max` times; 0 stands for all that there is now. Writes to `count`
+// how many callbacks ran; it may be NULL. It never waits: with nothing to do it returns `PHANTOM_OK`. What is left over
+// keeps the descriptor readable.
+phantom_status phantom_client_dispatch(const phantom_client *client,
+                                       size_t max,
+                                       size_t *count);
+
+// Cancels a submitted request. After `PHANTOM_OK` its callback will not run. `PHANTOM_NOT_FOUND` when it has run, is
+// running, or was cancelled before. Others who wait for the same token are not disturbed.
+phantom_status phantom_client_cancel(const phantom_client *client,
+                                     uint64_t request_id);
+
+// ---------------------------------------------------------------------------------------------------------
+// Statistics.
+//
+// What a client has done since it was started, and what it holds now, as of one moment.
+// ---------------------------------------------------------------------------------------------------------
+
+// What is counted.
+enum phantom_stat
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Verdicts served from memory.
+  PHANTOM_STAT_HITS = 0,
+  // Requests that started a call to the authorization server.
+  PHANTOM_STAT_MISSES = 1,
+  // Requests that shared another's call.
+  PHANTOM_STAT_COALESCED = 2,
+  // Requests answered with an inactive verdict, remembered or not.
+  PHANTOM_STAT_INACTIVE = 3,
+  // Requests that ended in an error, of whatever kind.
+  PHANTOM_STAT_ERRORS = 4,
+  // Calls made to the authorization server, repeats included.
+  PHANTOM_STAT_CALLS = 5,
+  // Calls repeated.
+  PHANTOM_STAT_RETRIES = 6,
+  // Calls under way now, or queued for their turn.
+  PHANTOM_STAT_IN_FLIGHT = 7,
+  // Requests waiting now.
+  PHANTOM_STAT_WAITING = 8,
+  // Verdicts remembered now.
+  PHANTOM_STAT_ENTRIES = 9,
+  // Inactive verdicts among them.
+  PHANTOM_STAT_INACTIVE_ENTRIES = 10,
+  // Bytes that they take.
+  PHANTOM_STAT_BYTES = 11,
+  // Verdicts pushed out of memory before their time.
+  PHANTOM_STAT_EVICTIONS = 12,
+  // The sum of all latencies, in microseconds.
+  PHANTOM_STAT_LATENCY_SUM_US = 13,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum phantom_stat phantom_stat;
+#else
+typedef int32_t phantom_stat;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Takes a snapshot of what a client has done, and writes it to `stats`. It is yours: free it with
+// `phantom_stats_free`.
+PHANTOM_MUST_USE phantom_status phantom_client_stats(const phantom_client *client, phantom_stats **stats);
+
+// Frees a snapshot. NULL is fine.
+void phantom_stats_free(phantom_stats *stats);
+
+// Writes to `value` what is counted under `stat`, a number of `phantom_stat`. `PHANTOM_NOT_FOUND` when this library
+// does not count that.
+PHANTOM_MUST_USE
+phantom_status phantom_stats_get(const phantom_stats *stats,
+                                 int32_t stat,
+                                 uint64_t *value);
+
+// Writes to `count` how many requests ended with `status`, an error from `PHANTOM_UNREACHABLE` to
+// `PHANTOM_INTERNAL`. `PHANTOM_NOT_FOUND` for other statuses, which are not counted.
+PHANTOM_MUST_USE
+phantom_status phantom_stats_errors(const phantom_stats *stats,
+                                    int32_t status,
+                                    uint64_t *count);
+
+// Writes one bar of the histogram of the authorization server's latency: to `count` how many calls took longer than
+// the bar at `index` - 1 allows, and at most `bound_us` microseconds. The last bar has no bound: UINT64_MAX. Start at 0
+// and go on until `PHANTOM_NOT_FOUND`.
+PHANTOM_MUST_USE
+phantom_status phantom_stats_latency(const phantom_stats *stats,
+                                     size_t index,
+                                     uint64_t *bound_us,
+                                     uint64_t *count);
+
+// Returns the whole snapshot as one JSON object, and writes its length to `length`, which may be NULL. It has a NUL
+// behind it, and is part of the snapshot: never free it. NULL and 0 for NULL.
+PHANTOM_MUST_USE
+const char *phantom_stats_json(const phantom_stats *stats,
+                               size_t *length);
+
+// Returns the name of what is counted under `stat`: "hits", "misses", …, as in `phantom_stats_json`, or NULL when this
+// library does not count that. The numbers run from 0 without a gap: start there and go on until NULL. The name is
+// never freed.
+const char *phantom_stat_name(int32_t stat);
+
+// ---------------------------------------------------------------------------------------------------------
+// Log.
+//
+// A client says little: that the authorization server fails, why, and what to do about it; and when it answers again.
+// A line never repeats without pause, and never holds a token, a JWT or a secret.
+// ---------------------------------------------------------------------------------------------------------
+
+// How grave a line is.
+enum phantom_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // The authorization server or the configuration is at fault: somebody has to act.
+  PHANTOM_LOG_ERROR = 1,
+  // Something works, but not as it should.
+  PHANTOM_LOG_WARN = 2,
+  // A change of state worth knowing.
+  PHANTOM_LOG_INFO = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum phantom_log_level phantom_log_level;
+#else
+typedef int32_t phantom_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Takes one log line. `line` has no newline, has a NUL behind its `length` bytes, and is gone when the callback
+// returns.
+//
+// It is called on the client's own thread and on threads that call the client, one line at a time. It must not
+// block, and must not call the client.
+typedef void (*phantom_log_callback)(void *user_data, phantom_log_level level, const char *line, size_t length);
+
+// Sets where the log lines of clients go that are started with this configuration from now on. With a NULL callback,
+// which is the default, there is no log.
+//
+// `user_data` is handed to the callback and never looked at; it may be NULL. It must outlive those clients: until
+// `phantom_client_free` has returned for each.
+PHANTOM_MUST_USE
+phantom_status phantom_config_set_log(phantom_config *config,
+                                      phantom_log_callback callback,
+                                      void *user_data);
+
+// Returns the name of a level: "error", "warn", "info". It is never NULL, also for a number that is no level, and
+// never freed.
+const char *phantom_log_level_string(int32_t level);
+
+#ifdef __cplusplus
+} // extern "C"
+#endif
+
+#endif // PHANTOM_TOKEN_H
