@@ -317,3 +317,193 @@ impl Hasher for KeyHash {
         self.hash
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::jwt::{self, Claims};
+    use crate::token::{Fingerprint, Token};
+
+    const START: Now = Now {
+        unix: 1_000_000,
+        monotonic: 5_000,
+    };
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn key(number: usize) -> Key {
+        let name = format!("token-{number}");
+        Key::new(
+            &Fingerprint([1; 32]),
+            Token::parse(name.as_bytes()).unwrap(),
+        )
+    }
+
+    fn active(exp: Option<i64>) -> Verdict {
+        let mut claims = Claims::empty();
+        claims.exp = exp;
+        // {"alg":"ES256"}.{}
+        let jwt = jwt::check_compact(b"eyJhbGciOiJFUzI1NiJ9.e30.AAAA").unwrap();
+        Verdict::Active(Arc::new(Active::new(&jwt, claims)))
+    }
+
+    fn is_active(verdict: Option<Verdict>) -> bool {
+        matches!(verdict, Some(Verdict::Active(_)))
+    }
+
+    #[test]
+    fn a_verdict_lives_for_its_time_to_live_and_not_a_moment_longer() {
+        let cache = MemoryCache::new(1 << 20, 1000);
+        cache.put(key(1), &active(None), MINUTE, START);
+        cache.put(key(2), &Verdict::Inactive, MINUTE, START);
+        let last = START.after(MINUTE - Duration::from_millis(1));
+        assert!(is_active(cache.get(&key(1), last)));
+        assert!(matches!(cache.get(&key(2), last), Some(Verdict::Inactive)));
+        assert!(cache.get(&key(1), START.after(MINUTE)).is_none());
+        assert!(cache.get(&key(2), START.after(MINUTE)).is_none());
+        assert_eq!(cache.counts().bytes, 0, "what is dead is gone");
+    }
+
+    #[test]
+    fn a_wall_clock_set_forward_ends_what_has_expired_and_set_back_prolongs_nothing() {
+        let cache = MemoryCache::new(1 << 20, 1000);
+        cache.put(key(1), &active(Some(START.unix + 30)), MINUTE, START);
+        let forward = Now {
+            unix: START.unix + 30,
+            ..START
+        };
+        assert!(cache.get(&key(1), forward).is_none());
+
+        cache.put(key(1), &active(Some(START.unix + 90)), MINUTE, START);
+        let back = Now {
+            unix: START.unix - 3600,
+            ..START.after(MINUTE)
+        };
+        assert!(cache.get(&key(1), back).is_none());
+    }
+
+    #[test]
+    fn a_million_random_tokens_push_out_not_one_live_entry() {
+        let cache = MemoryCache::new(4 << 20, 4096);
+        for number in 0..100 {
+            cache.put(key(number), &active(None), MINUTE, START);
+        }
+        for number in 1000..1_001_000 {
+            cache.put(key(number), &Verdict::Inactive, MINUTE, START);
+        }
+        assert!((0..100).all(|number| is_active(cache.get(&key(number), START))));
+        let counts = cache.counts();
+        assert!(counts.inactive_entries <= 4096 / 8);
+        assert!(counts.inactive_entries > 4096 / 16, "the share is used");
+    }
+
+    #[test]
+    fn the_entry_used_least_recently_goes_first() {
+        // One shard, so that the order is the whole cache's.
+        let cache = MemoryCache::new(1 << 20, 63);
+        for number in 0..63 {
+            cache.put(key(number), &active(None), MINUTE, START);
+        }
+        let later = START.after(Duration::from_secs(2));
+        let room = 63 - 63 / 8;
+        // Those that are left are the last `room`; the oldest of them is used again.
+        let oldest = 63 - room;
+        assert!(cache.get(&key(oldest - 1), later).is_none());
+        assert!(is_active(cache.get(&key(oldest), later)));
+        cache.put(key(100), &active(None), MINUTE, later);
+        assert!(is_active(cache.get(&key(oldest), later)));
+        assert!(cache.get(&key(oldest + 1), later).is_none());
+    }
+
+    #[test]
+    fn an_entry_larger_than_its_share_is_not_remembered_and_harms_nothing() {
+        let cache = MemoryCache::new(500, 1000);
+        cache.put(key(1), &active(None), MINUTE, START);
+        assert!(is_active(cache.get(&key(1), START)) || cache.counts().entries == 0);
+        let small = MemoryCache::new(1, 1000);
+        small.put(key(1), &active(None), MINUTE, START);
+        assert!(small.get(&key(1), START).is_none());
+    }
+
+    #[test]
+    fn a_cache_of_nothing_remembers_nothing() {
+        for cache in [MemoryCache::new(0, 1000), MemoryCache::new(1 << 20, 0)] {
+            cache.put(key(1), &active(None), MINUTE, START);
+            cache.put(key(2), &Verdict::Inactive, MINUTE, START);
+            assert!(cache.get(&key(1), START).is_none());
+            assert!(cache.get(&key(2), START).is_none());
+            assert_eq!(cache.counts().entries, 0);
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        PutActive { key: usize, ttl: u64, exp: i64 },
+        PutInactive { key: usize, ttl: u64 },
+        Get { key: usize },
+        Pass { millis: u64 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..40usize, 0..5000u64, 0..8i64)
+                .prop_map(|(key, ttl, exp)| Step::PutActive { key, ttl, exp }),
+            (0..40usize, 0..5000u64).prop_map(|(key, ttl)| Step::PutInactive { key, ttl }),
+            (0..40usize).prop_map(|key| Step::Get { key }),
+            (0..3000u64).prop_map(|millis| Step::Pass { millis }),
+        ]
+    }
+
+    proptest! {
+        /// Against a map that forgets nothing: the cache may have forgotten, but never says what is no longer true,
+        /// never exceeds its bounds, and forgets nothing while there is room.
+        #[test]
+        fn it_never_says_what_is_not_true(
+            steps in prop::collection::vec(step(), 1..200),
+            entries in prop_oneof![1..80usize, Just(640)],
+        ) {
+            let bytes = 1 << 20;
+            let cache = MemoryCache::new(bytes, entries);
+            let mut model: HashMap<usize, (bool, u64, i64)> = HashMap::new();
+            let mut now = START;
+            for step in steps {
+                match step {
+                    Step::PutActive { key: number, ttl, exp } => {
+                        let exp = now.unix + exp;
+                        let ttl = Duration::from_millis(ttl);
+                        cache.put(key(number), &active(Some(exp)), ttl, now);
+                        model.insert(number, (true, now.after(ttl).monotonic, exp));
+                    }
+                    Step::PutInactive { key: number, ttl } => {
+                        let ttl = Duration::from_millis(ttl);
+                        cache.put(key(number), &Verdict::Inactive, ttl, now);
+                        model.insert(number, (false, now.after(ttl).monotonic, i64::MAX));
+                    }
+                    Step::Get { key: number } => {
+                        let truth = model
+                            .get(&number)
+                            .filter(|(_, expires, exp)| now.monotonic < *expires && now.unix < *exp)
+                            .map(|(active, _, _)| *active);
+                        let said = cache.get(&key(number), now).map(|it| matches!(it, Verdict::Active(_)));
+                        prop_assert!(said.is_none() || said == truth, "{said:?} for {truth:?}");
+                        // 40 keys fit into an eighth of 640 entries of either kind.
+                        if entries >= 640 {
+                            prop_assert_eq!(said, truth);
+                        }
+                    }
+                    Step::Pass { millis } => {
+                        let monotonic = now.monotonic + millis;
+                        let unix = START.unix + ((monotonic - START.monotonic) / 1000) as i64;
+                        now = Now { unix, monotonic };
+                    }
+                }
+                let counts = cache.counts();
+                prop_assert!(counts.entries <= entries as u64 + 1);
+                prop_assert!(counts.bytes <= bytes as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+# What can be made. `make` alone lists it.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+PYTHON  ?= python3
+NGINX   ?= nginx
+
+export NGINX
+
+MODULE   := build/modules/ngx_http_phantom_token_module.so
+VENV     := .venv
+VENV_BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help build module demo test bench install uninstall fmt lint clean \
+        test-core test-server test-c test-c-asan test-python test-nginx packages-%
+
+help: ## Lists what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+include mk/install.mk
+include mk/module.mk
+
+packages-%:
+	@scripts/packages.sh $*
+
+build: packages-build ## Builds the library (target/release/libphantom_token.so and .a)
+	$(CARGO) build --release
+
+demo: packages-demo module target/release/authorization_server ## Shows what happens, step by step; KEEP=1 stays up
+	@MODULE=$(abspath $(MODULE)) AUTHORIZATION_SERVER=$(abspath target/release/authorization_server) \
+	    KEEP=$(KEEP) examples/demo/demo.sh
+
+# Cargo knows best whether it is up to date.
+.PHONY: target/release/authorization_server
+target/release/authorization_server:
+	$(CARGO) build --release -p authorization_server
+
+test: packages-test lint test-core test-server test-c test-c-asan test-python test-nginx ## Runs every test
+	@echo "All tests passed."
+
+lint: packages-module nginx-headers ## Format, clippy, and the C header against the code
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy -p authorization_server --all-targets -- -D warnings
+	$(WITH_NGINX) $(CARGO) clippy -p ngx_http_phantom_token_module -- -D warnings
+	git diff --exit-code -- include/phantom_token.h || \
+	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }
+
+test-core: packages-build ## The core crate: unit tests, the Rust API, the C ABI's own
+	$(CARGO) test
+
+test-server: packages-build ## The example authorization server
+	$(CARGO) test -p authorization_server
+
+$(VENV)/installed: tests/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV_BIN)/python -m pip install --quiet --requirement tests/requirements.txt
+	touch $@
+
+test-python: packages-test $(VENV)/installed build target/release/authorization_server ## The Python package
+	PHANTOM_TOKEN_LIBRARY=$(abspath target/release/libphantom_token.so) \
+	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	PYTHONPATH=bindings/python $(VENV_BIN)/python -m pytest bindings/python/tests
+
+test-nginx: packages-test $(VENV)/installed module target/release/authorization_server ## nginx from end to end
+	cd tests/oidc_provider && npm ci --silent --no-audit --no-fund
+	PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
+	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	$(VENV_BIN)/python -m pytest tests/nginx tests/oidc_provider
+
+bench: packages-bench module ## What a hit and a miss cost, against plain nginx in the same run
+	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/gateway.py
+	$(CARGO) bench --bench lookup
+
+fmt: ## Formats the Rust code
+	$(CARGO) fmt --all
+
+clean: ## Removes everything that was built
+	$(CARGO) clean
+	rm -rf build $(VENV) tests/oidc_provider/node_modules
