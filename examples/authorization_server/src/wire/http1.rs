@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -20,6 +20,9 @@ const LARGEST_HEAD: usize = 64 * 1024;
 /// The most header fields that are read.
 const MOST_HEADERS: usize = 128;
 
+/// How long a connection stays open after a request was refused.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// How many bytes of a body go into one chunk, so that even a small body comes in several.
 const CHUNK: usize = 64;
 
@@ -35,6 +38,7 @@ where
         let Some(request) = read_request(&mut stream, &mut buffer).await? else {
             return Ok(());
         };
+        let refused = request.is_err();
         let (reply, method, keep_alive) = match request {
             Ok(request) => {
                 let keep_alive = wants_keep_alive(&request);
@@ -48,9 +52,19 @@ where
             ),
         };
         if !write_reply(&mut stream, reply, &method, keep_alive).await? {
+            if refused {
+                linger(&mut stream).await;
+            }
             return Ok(());
         }
     }
+}
+
+/// Reads on for a while: closing a socket with unread bytes resets the connection, and the peer might never see
+/// the reply.
+async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
+    let drain = tokio::io::copy(stream, &mut tokio::io::sink());
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 /// The next request, or the status to refuse it with; `None` if the peer closed the connection.
