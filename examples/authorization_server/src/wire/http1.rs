@@ -63,8 +63,8 @@ where
 /// Reads on for a while: closing a socket with unread bytes resets the connection, and the peer might never see
 /// the reply.
 async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
-    let drain = tokio::io::copy(stream, &mut tokio::io::sink());
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let mut sink = tokio::io::sink();
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(stream, &mut sink)).await;
 }
 
 /// The next request, or the status to refuse it with; `None` if the peer closed the connection.
