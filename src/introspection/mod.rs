@@ -1,11 +1,33 @@
-//! The protocol.
+//! The introspection protocol (RFC 7662), pure: what to send, and what an answer says. No I/O happens here.
+//!
+//! [`request`] makes the one call there is; [`read`] turns what came back into a verdict or an error. What an
+//! answer says of a token is believed only when it says it in the form that the provider's dialect has; whatever
+//! is unexpected is an error, which names the mend, and lets nobody through.
+//!
+//! # `Accept`
+//!
+//! Authorization servers choose the form of their answer by it, and not all of them read it as a list: Keycloak
+//! compares it with `application/jwt` as it stands, and adds the `jwt` claim to its JSON only then. So it names
+//! one type: `application/jwt` under `jwt` and `auto`, which Curity answers with a bare JWT and Keycloak with
+//! JSON that holds one, and `application/json` under `json`, for servers that hand over a bare JWT when they can
+//! although a claim is wanted, or that know no other type.
+
+mod answer;
+mod auto;
+mod json;
+mod jwt;
+mod status;
 
 use std::sync::Arc;
 
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
+use crate::config::Dialect;
 use crate::{Active, Error, Provider, Token};
+
+use answer::Reader;
 
 /// A call to make: `POST`, always.
 pub struct Request {
@@ -18,6 +40,7 @@ pub struct Request {
 }
 
 /// What an answer says.
+#[derive(Debug)]
 pub enum Answer {
     /// The token is active.
     Active(Arc<Active>),
@@ -25,16 +48,49 @@ pub enum Answer {
     Inactive,
 }
 
-/// The call that asks `provider` about `token`.
+/// The call that asks `provider` about `token` (RFC 7662 §2.1).
 pub fn request(provider: &Provider, token: Token<'_>) -> Request {
-    let _ = (provider, token);
-    todo!()
+    const TOKEN: &[u8] = b"token=";
+    const HINT: &[u8] = b"&token_type_hint=access_token";
+
+    let token = token.expose().as_bytes();
+    let credentials = provider.form_credentials.expose().as_bytes();
+    // Reserved in full (a byte takes at most three when encoded): a buffer that grows leaves a copy behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(
+        TOKEN.len() + 3 * token.len() + HINT.len() + credentials.len(),
+    ));
+    body.extend_from_slice(TOKEN);
+    for piece in form_urlencoded::byte_serialize(token) {
+        body.extend_from_slice(piece.as_bytes());
+    }
+    body.extend_from_slice(HINT);
+    body.extend_from_slice(credentials);
+
+    let accept = match provider.dialect {
+        Dialect::Jwt | Dialect::Auto => "application/jwt",
+        Dialect::Json => "application/json",
+    };
+    let mut headers = Vec::with_capacity(3);
+    headers.push((
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    ));
+    headers.push((ACCEPT, HeaderValue::from_static(accept)));
+    if let Some(authorization) = &provider.authorization {
+        headers.push((AUTHORIZATION, authorization.clone()));
+    }
+    Request {
+        url: provider.endpoint.clone(),
+        headers,
+        body,
+    }
 }
 
 /// Reads the answer to it by the provider's dialect. `now` is in seconds since the epoch.
 ///
 /// # Errors
-/// Everything that is not a verdict.
+/// Everything that is not a verdict. The message names provider and endpoint, what came, and what to do about
+/// it; it holds nothing of the body but an error code of RFC 6749 §5.2.
 pub fn read(
     provider: &Provider,
     status: u16,
@@ -42,6 +98,18 @@ pub fn read(
     body: &[u8],
     now: i64,
 ) -> Result<Answer, Error> {
-    let _ = (provider, status, headers, body, now);
-    todo!()
+    let reader = Reader { provider, now };
+    match (status, provider.dialect) {
+        (200, dialect) => {
+            reader.refuse_encoded(headers)?;
+            match dialect {
+                Dialect::Jwt => jwt::read(&reader, headers, body),
+                Dialect::Json => json::read(&reader, headers, body),
+                Dialect::Auto => auto::read(&reader, headers, body),
+            }
+        }
+        // How servers that answer with a bare JWT say that there is none.
+        (204, Dialect::Jwt | Dialect::Auto) => Ok(Answer::Inactive),
+        (status, _) => Err(status::error(&reader, status, headers, body)),
+    }
 }

@@ -4,8 +4,16 @@
 //! and the API behind the gateway verifies it. What is checked here is that nothing but a JWT can reach a header.
 
 mod claims;
+mod object;
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
 
 pub use claims::{Claims, ClaimsError};
+pub(crate) use object::{ObjectError, object};
 
 /// The longest JWT that is accepted, in bytes.
 pub const MAX_JWT_LENGTH: usize = 64 * 1024;
@@ -18,5 +26,321 @@ impl<'a> Compact<'a> {
     /// The text: three base64url parts and two dots, and nothing else.
     pub fn as_str(&self) -> &'a str {
         self.0
+    }
+}
+
+impl fmt::Debug for Compact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compact(..)")
+    }
+}
+
+/// Why bytes are not a JWT that may be handed on. Says nothing of the bytes themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JwtError {
+    /// No byte at all.
+    Empty,
+    /// More than [`MAX_JWT_LENGTH`] bytes.
+    TooLong,
+    /// A byte that is neither base64url nor a dot: a space, a line break, padding, …
+    BadByte,
+    /// Not three parts. Five would be an encrypted JWT (RFC 7516), which APIs cannot read.
+    NotThreeParts,
+    /// A part with nothing in it; an empty third one is how an unsecured JWT ends (RFC 7519 §6).
+    EmptyPart,
+    /// A part that is not the base64url of anything.
+    BadBase64,
+    /// A header that is not a JSON object with unique names and a string `alg`.
+    BadHeader,
+    /// A payload that is not a JSON object with unique names.
+    BadPayload,
+    /// `"alg":"none"`: nobody signed it.
+    Unsecured,
+}
+
+impl fmt::Display for JwtError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            JwtError::Empty => "it is empty",
+            JwtError::TooLong => "it is longer than 64 KiB",
+            JwtError::BadByte => "it has a byte that is neither base64url nor a dot",
+            JwtError::NotThreeParts => "it is not three parts with two dots between them",
+            JwtError::EmptyPart => "one of its parts is empty",
+            JwtError::BadBase64 => "one of its parts is not base64url",
+            JwtError::BadHeader => {
+                "its header is not a JSON object with unique names and an alg (RFC 7515 §4)"
+            }
+            JwtError::BadPayload => "its payload is not a JSON object with unique names",
+            JwtError::Unsecured => "its alg is none: it is not signed",
+        })
+    }
+}
+
+impl std::error::Error for JwtError {}
+
+/// Checks that `bytes` are a signed JWT in compact form (RFC 7519 §7.2, RFC 7515 §7.1) and nothing else: at most
+/// [`MAX_JWT_LENGTH`] bytes, three parts of unpadded base64url, the first two JSON objects.
+///
+/// # Errors
+/// [`JwtError`] when they are not.
+pub fn check_compact(bytes: &[u8]) -> Result<Compact<'_>, JwtError> {
+    read_compact(bytes).map(|(compact, _)| compact)
+}
+
+/// [`check_compact`], with the payload.
+pub(crate) fn read_compact(bytes: &[u8]) -> Result<(Compact<'_>, Map<String, Value>), JwtError> {
+    if bytes.is_empty() {
+        return Err(JwtError::Empty);
+    }
+    if bytes.len() > MAX_JWT_LENGTH {
+        return Err(JwtError::TooLong);
+    }
+    if !bytes
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    {
+        return Err(JwtError::BadByte);
+    }
+    // ASCII, by the check above.
+    let text = std::str::from_utf8(bytes).map_err(|_| JwtError::BadByte)?;
+    let mut parts = text.split('.');
+    let (Some(header), Some(payload), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(JwtError::NotThreeParts);
+    };
+    if [header, payload, signature].contains(&"") {
+        return Err(JwtError::EmptyPart);
+    }
+    let decode = |part: &str| {
+        URL_SAFE_NO_PAD
+            .decode(part)
+            .map_err(|_| JwtError::BadBase64)
+    };
+    decode(signature)?;
+    let header = object(&decode(header)?).map_err(|_| JwtError::BadHeader)?;
+    match header.get("alg") {
+        // The name is case-sensitive; whoever writes it otherwise means no better.
+        Some(Value::String(alg)) if alg.eq_ignore_ascii_case("none") => {
+            return Err(JwtError::Unsecured);
+        }
+        Some(Value::String(_)) => {}
+        _ => return Err(JwtError::BadHeader),
+    }
+    let payload = object(&decode(payload)?).map_err(|_| JwtError::BadPayload)?;
+    Ok((Compact(text), payload))
+}
+
+/// Makes JWTs for tests, with a signature that verifies nowhere.
+#[cfg(test)]
+pub(crate) fn test_jwt(payload: &str) -> String {
+    test_jwt_with(r#"{"alg":"ES256","typ":"at+jwt"}"#, payload)
+}
+
+#[cfg(test)]
+pub(crate) fn test_jwt_with(header: &str, payload: &str) -> String {
+    let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+    format!(
+        "{}.{}.{}",
+        encode(header.as_bytes()),
+        encode(payload.as_bytes()),
+        encode(b"not a signature")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused(bytes: impl AsRef<[u8]>) -> JwtError {
+        check_compact(bytes.as_ref()).unwrap_err()
+    }
+
+    #[test]
+    fn a_signed_jwt_passes_and_comes_out_unchanged() {
+        let jwt = test_jwt(r#"{"sub":"alice","exp":1700000000}"#);
+        assert_eq!(check_compact(jwt.as_bytes()).unwrap().as_str(), jwt);
+        // The example of RFC 7515 §A.3.
+        let example = "eyJhbGciOiJFUzI1NiJ9.\
+                       eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
+                       DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+        let (compact, payload) = read_compact(example.as_bytes()).unwrap();
+        assert_eq!(compact.as_str(), example);
+        assert_eq!(payload["iss"], "joe");
+    }
+
+    #[test]
+    fn a_jwt_of_64_kib_passes_and_one_byte_more_does_not() {
+        let shortest = test_jwt("{}").len();
+        // Base64 has no text of length 4n+1: three signature bytes at a time keep clear of it.
+        let mut jwt = test_jwt("{}");
+        jwt.push_str(&"A".repeat((MAX_JWT_LENGTH - shortest) / 4 * 4));
+        while jwt.len() < MAX_JWT_LENGTH {
+            let header = format!(
+                r#"{{"alg":"ES256","typ":"{}"}}"#,
+                "x".repeat(MAX_JWT_LENGTH - jwt.len())
+            );
+            let rest = jwt.split_once('.').unwrap().1.to_owned();
+            jwt = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header));
+            if jwt.len() > MAX_JWT_LENGTH {
+                let over = (jwt.len() - MAX_JWT_LENGTH).div_ceil(4) * 4;
+                jwt.truncate(jwt.len() - over);
+                break;
+            }
+        }
+        assert!(jwt.len() <= MAX_JWT_LENGTH && jwt.len() > MAX_JWT_LENGTH - 8);
+        assert!(check_compact(jwt.as_bytes()).is_ok());
+        jwt.push_str("AAAAAAAA");
+        assert_eq!(refused(&jwt), JwtError::TooLong);
+    }
+
+    #[test]
+    fn nothing_but_base64url_and_dots_gets_through() {
+        let jwt = test_jwt("{}");
+        assert_eq!(refused(""), JwtError::Empty);
+        for bad in [
+            format!("{jwt}\n"),
+            format!("{jwt}\r\n"),
+            format!(" {jwt}"),
+            format!("Bearer {jwt}"),
+            format!("{jwt}\r\nX-Injected: 1"),
+            format!("{jwt}\0"),
+            format!("{jwt}="),
+            format!("{jwt}é"),
+            jwt.replacen('.', ". ", 1),
+            jwt.replacen('.', "+.", 1),
+            jwt.replacen('.', "/.", 1),
+            format!("\"{jwt}\""),
+            format!("{jwt},{jwt}"),
+        ] {
+            assert_eq!(refused(&bad), JwtError::BadByte, "{bad:?}");
+        }
+        assert_eq!(refused(b"\xff.\xff.\xff"), JwtError::BadByte);
+    }
+
+    #[test]
+    fn three_parts_it_must_be_with_something_in_each() {
+        let jwt = test_jwt("{}");
+        let parts: Vec<_> = jwt.split('.').collect();
+        let (header, payload, signature) = (parts[0], parts[1], parts[2]);
+        for bad in [
+            header.to_owned(),
+            format!("{header}.{payload}"),
+            format!("{jwt}."),
+            format!(".{jwt}"),
+            format!("{jwt}.{signature}.{signature}"),
+        ] {
+            assert_eq!(refused(&bad), JwtError::NotThreeParts, "{bad}");
+        }
+        for bad in [
+            format!("{header}.{payload}."),
+            format!(".{payload}.{signature}"),
+            format!("{header}..{signature}"),
+            "..".to_owned(),
+        ] {
+            assert_eq!(refused(&bad), JwtError::EmptyPart, "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_part_must_decode() {
+        let jwt = test_jwt("{}");
+        let parts: Vec<_> = jwt.split('.').collect();
+        for bad in [
+            format!("A.{}.{}", parts[1], parts[2]),
+            format!("{}.A.{}", parts[0], parts[2]),
+            format!("{}.{}.A", parts[0], parts[1]),
+        ] {
+            assert_eq!(refused(&bad), JwtError::BadBase64, "{bad}");
+        }
+    }
+
+    #[test]
+    fn header_and_payload_must_be_json_objects_with_unique_names() {
+        for header in [
+            "",
+            "x",
+            "[]",
+            "null",
+            "{}",
+            r#"{"typ":"JWT"}"#,
+            r#"{"alg":1}"#,
+            r#"{"alg":null}"#,
+            r#"{"alg":"ES256","alg":"none"}"#,
+            r#"{"alg":"none","alg":"ES256"}"#,
+        ] {
+            let error = refused(test_jwt_with(header, "{}"));
+            let expected = if header.is_empty() {
+                JwtError::EmptyPart
+            } else {
+                JwtError::BadHeader
+            };
+            assert_eq!(error, expected, "{header}");
+        }
+        for payload in [
+            "x",
+            "[]",
+            "null",
+            "1",
+            "\"x\"",
+            "{} {}",
+            r#"{"exp":1,"exp":2}"#,
+        ] {
+            assert_eq!(
+                refused(test_jwt(payload)),
+                JwtError::BadPayload,
+                "{payload}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_jwt_that_nobody_signed_is_refused() {
+        for alg in ["none", "None", "NONE"] {
+            let header = format!(r#"{{"alg":"{alg}"}}"#);
+            assert_eq!(refused(test_jwt_with(&header, "{}")), JwtError::Unsecured);
+        }
+    }
+
+    #[test]
+    fn neither_debug_nor_an_error_shows_the_jwt() {
+        let jwt = test_jwt("{}");
+        assert_eq!(
+            format!("{:?}", check_compact(jwt.as_bytes()).unwrap()),
+            "Compact(..)"
+        );
+        let error = refused(format!("{jwt} SECRET"));
+        assert!(!format!("{error} {error:?}").contains("SECRET"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_passes_can_stand_in_a_header(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(compact) = check_compact(&bytes) {
+                prop_assert!(http::HeaderValue::from_str(compact.as_str()).is_ok());
+            }
+        }
+
+        #[test]
+        fn no_byte_can_be_put_into_a_jwt_unless_it_is_base64url(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut jwt = test_jwt(r#"{"sub":"alice"}"#).into_bytes();
+            let at = at.index(jwt.len() + 1);
+            jwt.insert(at, byte);
+            if let Ok(compact) = check_compact(&jwt) {
+                prop_assert!(byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+                prop_assert_eq!(compact.as_str().matches('.').count(), 2);
+            }
+        }
+
+        #[test]
+        fn every_object_is_read_back(sub in "\\PC{0,40}", exp in any::<i64>()) {
+            let payload = serde_json::json!({"sub": sub, "exp": exp});
+            let jwt = test_jwt(&payload.to_string());
+            let (_, read) = read_compact(jwt.as_bytes()).unwrap();
+            prop_assert_eq!(Value::Object(read), payload);
+        }
     }
 }

@@ -1,0 +1,481 @@
+//! From a configuration to a provider: what keys say of one another, and what the files hold.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+use super::keys::{self, Refusal};
+use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, Secret};
+use crate::Token;
+use crate::token::Fingerprint;
+
+/// The largest secret file that is read.
+const MAX_SECRET_FILE: usize = 64 << 10;
+/// The largest certificate file that is read: the bundle of a whole system takes 0.2 MiB.
+const MAX_CERTIFICATE_FILE: usize = 16 << 20;
+
+/// Where the JWT is looked for unless `jwt_claim` says otherwise: Keycloak's name, then Curity's.
+const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
+
+/// `config` has passed [`keys::check`].
+pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
+    let mut warnings = Vec::new();
+    let endpoint = match config.introspection_endpoint.as_deref() {
+        Some(value) => endpoint(value)
+            .map_err(|refusal| config.refuse("introspection_endpoint", "", &refusal))?,
+        None => {
+            return Err(config.refuse(
+                "introspection_endpoint",
+                "",
+                "is missing: set it to the URL of the authorization server's introspection endpoint, such as \
+                 https://as.example.com/introspect",
+            ));
+        }
+    };
+    let credentials = Credentials::read(config, &mut warnings)?;
+    let trusted_certificates = trusted_certificates(config, &endpoint)?;
+    let connect_timeout = connect_timeout(config)?;
+    let jwt_claims = match config.jwt_claim.as_deref() {
+        Some(value) => keys::jwt_claims(value)
+            .map_err(|refusal| config.refuse("jwt_claim", &format!("{value:?}"), &refusal))?,
+        None => JWT_CLAIMS.map(String::from).to_vec(),
+    };
+
+    let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
+    if endpoint.scheme() == "http" && !is_loopback(&endpoint) {
+        warn(
+            "introspection_endpoint is http on another host: access tokens, JWTs and our credentials travel in \
+             clear; use https",
+        );
+    }
+    if endpoint.scheme() == "https" && !config.ssl_verify {
+        warn(
+            "ssl_verify is off: whoever is between us and the authorization server can read and forge every \
+             answer; set ssl_trusted_certificate instead",
+        );
+        if trusted_certificates.is_some() {
+            warn("ssl_trusted_certificate is of no use while ssl_verify is off");
+        }
+    }
+    if credentials.method == ClientAuth::Bearer && config.client_id.is_some() {
+        warn("client_id is not sent with client_auth bearer; leave it out");
+    }
+    if config.dialect == Dialect::Jwt && config.jwt_claim.is_some() {
+        warn("jwt_claim is of no use with dialect jwt; set dialect json or auto, or leave it out");
+    }
+
+    Ok(Provider {
+        fingerprint: fingerprint(config, &endpoint, credentials.method, &jwt_claims),
+        name: config.name.clone(),
+        authorization: credentials.authorization(config)?,
+        form_credentials: credentials.form(),
+        client_auth: credentials.method,
+        endpoint,
+        dialect: config.dialect,
+        jwt_claims,
+        timeout: config.timeout,
+        connect_timeout,
+        retries: config.retries,
+        max_concurrent: config.max_concurrent,
+        max_waiting: config.max_waiting,
+        max_response_size: config.max_response_size,
+        cache_size: config.cache_size,
+        cache_entries: config.cache_entries,
+        cache_ttl: config.cache_ttl,
+        cache_inactive_ttl: config.cache_inactive_ttl,
+        cache_control: config.cache_control,
+        trusted_certificates,
+        ssl_verify: config.ssl_verify,
+        warnings,
+    })
+}
+
+/// Reads an endpoint's URL. No refusal repeats it: it may hold a password.
+pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
+    if value.is_empty() {
+        return Err(
+            "is empty: set it to a URL such as https://as.example.com/introspect".to_owned(),
+        );
+    }
+    // The parser below would quietly drop or rewrite these.
+    if value
+        .chars()
+        .any(|char| char.is_control() || char.is_whitespace() || char == '\\')
+    {
+        return Err(
+            "has a space, a control character or a backslash in it: remove or encode it".to_owned(),
+        );
+    }
+    let after_scheme = ["http://", "https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = value.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let Some(after_scheme) = after_scheme else {
+        return Err(
+            "is not an http or https URL: write it as https://as.example.com/introspect".to_owned(),
+        );
+    };
+    // `https:///introspect`: the parser would take the path for the host.
+    if after_scheme.starts_with(['/', '?', '#']) {
+        return Err("has no host: write it as https://as.example.com/introspect".to_owned());
+    }
+    let url = Url::parse(value).map_err(|error| {
+        format!("is not a URL ({error}): write it as https://as.example.com/introspect")
+    })?;
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || authority(after_scheme).contains('@')
+    {
+        return Err(
+            "has a user or a password in it: remove them, and set client_id and client_secret"
+                .to_owned(),
+        );
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment (#…), which no server ever sees: remove it".to_owned());
+    }
+    if url.port() == Some(0) {
+        return Err("has port 0, which nothing listens on: set the right port".to_owned());
+    }
+    Ok(url)
+}
+
+fn authority(after_scheme: &str) -> &str {
+    let end = after_scheme
+        .find(['/', '?', '#'])
+        .unwrap_or(after_scheme.len());
+    &after_scheme[..end]
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        Some(Host::Domain(name)) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => false,
+    }
+}
+
+/// What may be a static bearer token: what RFC 6750 §2.1 lets stand in the header.
+pub(super) fn bearer_token(value: &str) -> Result<&str, Refusal> {
+    match Token::parse(value.as_bytes()) {
+        Ok(token) => Ok(token.expose()),
+        Err(error) => Err(format!(
+            "is not a bearer token: {error}; set it to the token alone, without \"Bearer\""
+        )),
+    }
+}
+
+fn connect_timeout(config: &Config) -> Result<std::time::Duration, ConfigError> {
+    if config.connect_timeout > config.timeout && config.connect_timeout != CONNECT_TIMEOUT {
+        return Err(config.refuse(
+            "connect_timeout",
+            &format!("{:?}", config.connect_timeout),
+            &format!(
+                "is longer than timeout ({:?}), which covers connecting too: shorten it, or raise timeout",
+                config.timeout
+            ),
+        ));
+    }
+    Ok(config.connect_timeout.min(config.timeout))
+}
+
+/// How we authenticate, and with what.
+struct Credentials<'a> {
+    method: ClientAuth,
+    client_id: Option<&'a str>,
+    /// The client secret, or the bearer token.
+    secret: Option<Secret>,
+}
+
+impl<'a> Credentials<'a> {
+    fn read(config: &'a Config, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+        let method = method(config)?;
+        let secret = match method {
+            ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => secret(
+                config,
+                ("client_secret", config.client_secret.as_ref()),
+                ("client_secret_file", config.client_secret_file.as_deref()),
+                keys::text,
+                warnings,
+            )?,
+            ClientAuth::Bearer => secret(
+                config,
+                ("bearer_token", config.bearer_token.as_ref()),
+                ("bearer_token_file", config.bearer_token_file.as_deref()),
+                bearer_token,
+                warnings,
+            )?,
+            ClientAuth::None => None,
+        };
+        Ok(Credentials {
+            method,
+            client_id: config.client_id.as_deref(),
+            secret,
+        })
+    }
+
+    fn secret(&self) -> &str {
+        self.secret.as_ref().map_or("", Secret::expose)
+    }
+
+    fn authorization(&self, config: &Config) -> Result<Option<HeaderValue>, ConfigError> {
+        let text = match self.method {
+            ClientAuth::ClientSecretBasic => {
+                // Each form-encoded first, so that a colon in them is not taken for the separator (RFC 6749 §2.3.1).
+                let id = self.client_id.unwrap_or_default();
+                let mut pair = Zeroizing::new(String::with_capacity(
+                    form_capacity(id) + 1 + form_capacity(self.secret()),
+                ));
+                form_encode(id, &mut pair);
+                pair.push(':');
+                form_encode(self.secret(), &mut pair);
+                let mut text =
+                    Zeroizing::new(String::with_capacity(8 + pair.len().div_ceil(3) * 4));
+                text.push_str("Basic ");
+                STANDARD.encode_string(pair.as_bytes(), &mut text);
+                text
+            }
+            ClientAuth::Bearer => Zeroizing::new(format!("Bearer {}", self.secret())),
+            ClientAuth::ClientSecretPost | ClientAuth::None => return Ok(None),
+        };
+        // Base64 and b64token fit in a header; an error is turned into a refusal all the same.
+        let mut value = HeaderValue::from_str(&text).map_err(|_| {
+            config.refuse("client_auth", self.method.as_str(), "makes no valid header")
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn form(&self) -> Secret {
+        let (id, secret) = match self.method {
+            ClientAuth::ClientSecretPost => (self.client_id, Some(self.secret())),
+            ClientAuth::None => (self.client_id, None),
+            ClientAuth::ClientSecretBasic | ClientAuth::Bearer => (None, None),
+        };
+        let mut form = Zeroizing::new(String::with_capacity(
+            32 + form_capacity(id.unwrap_or_default()) + form_capacity(secret.unwrap_or_default()),
+        ));
+        for (name, value) in [("&client_id=", id), ("&client_secret=", secret)] {
+            if let Some(value) = value {
+                form.push_str(name);
+                form_encode(value, &mut form);
+            }
+        }
+        Secret(form)
+    }
+}
+
+/// What `text` may need once encoded, so that no half of a secret is left behind by a buffer that grows.
+fn form_capacity(text: &str) -> usize {
+    text.len() * 3
+}
+
+fn form_encode(text: &str, into: &mut String) {
+    into.extend(form_urlencoded::byte_serialize(text.as_bytes()));
+}
+
+/// How we authenticate: as set, or else by what is there. Whatever is there and would not be used is refused.
+fn method(config: &Config) -> Result<ClientAuth, ConfigError> {
+    let present = |key: &'static str, there: bool| there.then_some(key);
+    let id = config.client_id.is_some();
+    let secret = present("client_secret", config.client_secret.is_some()).or(present(
+        "client_secret_file",
+        config.client_secret_file.is_some(),
+    ));
+    let bearer = present("bearer_token", config.bearer_token.is_some()).or(present(
+        "bearer_token_file",
+        config.bearer_token_file.is_some(),
+    ));
+    let method = match (config.client_auth, secret, bearer) {
+        (Some(method), ..) => method,
+        (None, Some(secret), Some(bearer)) => {
+            return Err(config.refuse(
+                secret,
+                "",
+                &format!("and {bearer} are both set: remove the one that is not for this authorization server"),
+            ));
+        }
+        (None, None, Some(_)) => ClientAuth::Bearer,
+        (None, Some(_), None) => ClientAuth::ClientSecretBasic,
+        (None, None, None) => ClientAuth::None,
+    };
+    let unused = |key: &str| {
+        config.refuse(
+            key,
+            "",
+            &format!(
+                "is set but not used with client_auth {}: remove one of the two",
+                method.as_str()
+            ),
+        )
+    };
+    let needed = |key: &str| {
+        config.refuse(
+            key,
+            "",
+            &format!("is missing: client_auth {} needs it", method.as_str()),
+        )
+    };
+    match method {
+        ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => {
+            if let Some(key) = bearer {
+                return Err(unused(key));
+            }
+            if !id {
+                return Err(needed("client_id"));
+            }
+            if secret.is_none() {
+                return Err(needed("client_secret or client_secret_file"));
+            }
+        }
+        ClientAuth::Bearer => {
+            if let Some(key) = secret {
+                return Err(unused(key));
+            }
+            if bearer.is_none() {
+                return Err(needed("bearer_token or bearer_token_file"));
+            }
+        }
+        ClientAuth::None => {
+            if let Some(key) = secret.or(bearer) {
+                return Err(unused(key));
+            }
+        }
+    }
+    Ok(method)
+}
+
+/// A secret that is set, or that a file holds.
+fn secret(
+    config: &Config,
+    (inline_key, inline): (&str, Option<&Secret>),
+    (file_key, file): (&str, Option<&Path>),
+    check: fn(&str) -> Result<&str, Refusal>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Secret>, ConfigError> {
+    let Some(path) = file else {
+        return Ok(inline.cloned());
+    };
+    if inline.is_some() {
+        return Err(config.refuse(
+            inline_key,
+            "",
+            &format!("and {file_key} are both set: remove one of the two"),
+        ));
+    }
+    let refuse = |refusal: &str| config.refuse(file_key, &format!("{path:?}"), refusal);
+    let (bytes, others_may_read) = read_file(path, MAX_SECRET_FILE).map_err(|why| refuse(&why))?;
+    if others_may_read {
+        warnings.push(format!(
+            "provider {:?}: {file_key} {path:?} can be read by every user of this machine; chmod o-r it",
+            config.name
+        ));
+    }
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| refuse("is not text: it must hold the secret alone, as UTF-8"))?;
+    let text = strip_newline(text);
+    if text.is_empty() {
+        return Err(refuse("is empty: write the secret into it"));
+    }
+    let text = check(text)
+        .map_err(|refusal| refuse(&format!("does not hold a secret: what is in it {refusal}")))?;
+    Ok(Some(Secret::new(text)))
+}
+
+fn strip_newline(text: &str) -> &str {
+    match text.strip_suffix('\n') {
+        Some(text) => text.strip_suffix('\r').unwrap_or(text),
+        None => text,
+    }
+}
+
+/// A file's bytes, and whether every user may read it.
+fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    // One more than may be in it, and reserved in full: no copy of a secret is left behind by growing.
+    let expected = usize::try_from(metadata.len()).unwrap_or(limit);
+    let capacity = if metadata.is_file() { expected } else { limit };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity.min(limit) + 1));
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > limit {
+        return Err(format!("is larger than {limit} bytes: name the right file"));
+    }
+    Ok((bytes, metadata.is_file() && metadata.mode() & 0o004 != 0))
+}
+
+fn trusted_certificates(config: &Config, endpoint: &Url) -> Result<Option<Vec<u8>>, ConfigError> {
+    let Some(path) = config.ssl_trusted_certificate.as_deref() else {
+        return Ok(None);
+    };
+    let refuse =
+        |refusal: &str| config.refuse("ssl_trusted_certificate", &format!("{path:?}"), refusal);
+    if endpoint.scheme() != "https" {
+        return Err(refuse(
+            "is set while introspection_endpoint is http, where nothing is verified: make that https, or remove this",
+        ));
+    }
+    let (bytes, _) = read_file(path, MAX_CERTIFICATE_FILE).map_err(|why| refuse(&why))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()))
+            .map_err(|error| {
+                refuse(&format!(
+                    "holds a certificate that cannot be used ({error}): it must hold certificates of authorities as PEM"
+                ))
+            })?;
+    }
+    if roots.is_empty() {
+        return Err(refuse(
+            "holds no certificate: it must hold certificates of authorities as PEM (-----BEGIN CERTIFICATE-----)",
+        ));
+    }
+    Ok(Some(bytes.to_vec()))
+}
+
+/// Covers all that changes an answer and nothing else: with another secret, timeout or certificate the same
+/// server says the same of a token, and what is remembered stays good.
+fn fingerprint(
+    config: &Config,
+    endpoint: &Url,
+    method: ClientAuth,
+    jwt_claims: &[String],
+) -> Fingerprint {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut add = |part: &str| {
+        // With its length, so that no two lists of parts read the same.
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    };
+    add("phantom-token provider 1");
+    add(endpoint.as_str());
+    add(if config.client_id.is_some() { "1" } else { "0" });
+    add(config.client_id.as_deref().unwrap_or_default());
+    add(method.as_str());
+    add(config.dialect.as_str());
+    for claim in jwt_claims {
+        add(claim);
+    }
+    let mut name = [0; 32];
+    name.copy_from_slice(context.finish().as_ref());
+    Fingerprint(name)
+}

@@ -1,0 +1,362 @@
+//! What can be set.
+//!
+//! A [`Config`] is plain data with one field per key. nginx, C and Python set keys by name ([`Config::set`]), Rust
+//! may set the fields; either way [`Config::build`] checks the whole and makes a [`Provider`] of it, which
+//! cannot be wrong any more. Neither starts a thread or opens a socket, so that a root master may do both before
+//! it forks; `build` does read the files that are named.
+//!
+//! ```
+//! use phantom_token::Config;
+//!
+//! let mut config = Config::new("main");
+//! config.set("introspection_endpoint", "https://as.example.com/introspect")?;
+//! let refused = config.set("timeout", "5x").unwrap_err();
+//! assert_eq!(
+//!     refused.to_string(),
+//!     "provider \"main\": timeout \"5x\" is not a time: write it as 500ms, 5s or 1m"
+//! );
+//! # Ok::<(), phantom_token::ConfigError>(())
+//! ```
+
+mod build;
+mod keys;
+mod units;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::token::Fingerprint;
+
+/// A secret: wiped when dropped, and never printed.
+#[derive(Clone, Default)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes a secret over.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(Zeroizing::new(text.into()))
+    }
+
+    /// The secret itself. Whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// How the client authenticates to the authorization server (RFC 6749 §2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    ClientSecretBasic,
+    /// `client_secret_post`.
+    ClientSecretPost,
+    /// `bearer`: a static bearer token (RFC 7662 §2.1).
+    Bearer,
+    /// `none`.
+    None,
+}
+
+impl ClientAuth {
+    /// The word in the configuration and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClientAuth::ClientSecretBasic => "client_secret_basic",
+            ClientAuth::ClientSecretPost => "client_secret_post",
+            ClientAuth::Bearer => "bearer",
+            ClientAuth::None => "none",
+        }
+    }
+}
+
+/// The shape in which the authorization server hands over the JWT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// The body of the answer is the JWT.
+    Jwt,
+    /// An RFC 7662 response that carries the JWT in a claim.
+    Json,
+    /// Either of the two.
+    #[default]
+    Auto,
+}
+
+impl Dialect {
+    /// The word in the configuration and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::Jwt => "jwt",
+            Dialect::Json => "json",
+            Dialect::Auto => "auto",
+        }
+    }
+}
+
+/// What is honoured of the answer's `Cache-Control` (RFC 9111 §5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum CacheControl {
+    /// `max-age` caps the time to live; everything else is ignored.
+    #[default]
+    MaxAge,
+    /// Everything.
+    Strict,
+    /// Nothing.
+    Ignore,
+}
+
+/// What can be set of a provider: plain data, checked by [`Config::build`].
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The provider's name, for messages.
+    pub name: String,
+    /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL.
+    pub introspection_endpoint: Option<String>,
+    /// Our client identifier at the authorization server.
+    pub client_id: Option<String>,
+    /// Our client secret.
+    pub client_secret: Option<Secret>,
+    /// A file that holds our client secret; one trailing newline is stripped.
+    pub client_secret_file: Option<PathBuf>,
+    /// The static bearer token of [`ClientAuth::Bearer`].
+    pub bearer_token: Option<Secret>,
+    /// A file that holds the static bearer token; one trailing newline is stripped.
+    pub bearer_token_file: Option<PathBuf>,
+    /// How we authenticate; unset: by what is set.
+    pub client_auth: Option<ClientAuth>,
+    /// How the server answers.
+    pub dialect: Dialect,
+    /// The claims that may hold the JWT, in order of preference, separated by spaces; unset: `jwt`, then
+    /// `phantom_token`.
+    pub jwt_claim: Option<String>,
+    /// The whole time that one resolution may take (5 s).
+    pub timeout: Duration,
+    /// The time that one connection may take (2 s).
+    pub connect_timeout: Duration,
+    /// How often a failed call is repeated: 0 to 3 (1).
+    pub retries: u32,
+    /// How many calls may be under way at once (256).
+    pub max_concurrent: usize,
+    /// How many requests may wait at once (16384).
+    pub max_waiting: usize,
+    /// The largest answer that is read, in bytes: 1k to 16m (64k).
+    pub max_response_size: usize,
+    /// How much memory verdicts may take, in bytes (64m); 0: nothing is remembered.
+    pub cache_size: usize,
+    /// How many verdicts are remembered (200000); 0: none.
+    pub cache_entries: usize,
+    /// How long an active verdict is remembered at most (60 s); 0: not at all.
+    pub cache_ttl: Duration,
+    /// How long an inactive verdict is remembered at most (10 s); 0: not at all.
+    pub cache_inactive_ttl: Duration,
+    /// What is honoured of `Cache-Control`.
+    pub cache_control: CacheControl,
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub ssl_trusted_certificate: Option<PathBuf>,
+    /// Whether the server's certificate is verified (it is).
+    pub ssl_verify: bool,
+}
+
+/// A setting that cannot be used: names the key, the value, and the mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(pub(crate) String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A checked configuration: one authorization server with how we authenticate to it and how it answers. Plain
+/// data that may be shared and forked; every file that it needs has been read.
+pub struct Provider {
+    pub(crate) name: String,
+    pub(crate) endpoint: url::Url,
+    pub(crate) client_auth: ClientAuth,
+    /// The value of the `Authorization` header of our calls, marked sensitive.
+    pub(crate) authorization: Option<http::HeaderValue>,
+    /// Form parameters that authenticate us, already percent-encoded (`&client_id=…`), or empty.
+    pub(crate) form_credentials: Secret,
+    pub(crate) dialect: Dialect,
+    pub(crate) jwt_claims: Vec<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) retries: u32,
+    pub(crate) max_concurrent: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_response_size: usize,
+    pub(crate) cache_size: usize,
+    pub(crate) cache_entries: usize,
+    pub(crate) cache_ttl: Duration,
+    pub(crate) cache_inactive_ttl: Duration,
+    pub(crate) cache_control: CacheControl,
+    /// The trusted certificate authorities, as PEM; `None` for the system's.
+    pub(crate) trusted_certificates: Option<Vec<u8>>,
+    pub(crate) ssl_verify: bool,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) warnings: Vec<String>,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Config {
+    /// A configuration with every default.
+    pub fn new(name: impl Into<String>) -> Self {
+        Config {
+            name: name.into(),
+            introspection_endpoint: None,
+            client_id: None,
+            client_secret: None,
+            client_secret_file: None,
+            bearer_token: None,
+            bearer_token_file: None,
+            client_auth: None,
+            dialect: Dialect::Auto,
+            jwt_claim: None,
+            timeout: Duration::from_secs(5),
+            connect_timeout: CONNECT_TIMEOUT,
+            retries: 1,
+            max_concurrent: 256,
+            max_waiting: 16_384,
+            max_response_size: 64 << 10,
+            cache_size: 64 << 20,
+            cache_entries: 200_000,
+            cache_ttl: Duration::from_secs(60),
+            cache_inactive_ttl: Duration::from_secs(10),
+            cache_control: CacheControl::MaxAge,
+            ssl_trusted_certificate: None,
+            ssl_verify: true,
+        }
+    }
+
+    /// Every key that [`Config::set`] knows.
+    pub fn keys() -> &'static [&'static str] {
+        &keys::NAMES
+    }
+
+    /// Sets a key by name; the value is written as nginx writes it (`5s`, `10m`, `on`). A key that is refused
+    /// keeps the value it had.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when there is no such key or the value is not one of it.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        keys::set(self, key, value)
+    }
+
+    /// Checks everything and reads the files. Starts no thread and opens no socket, so that a root master can
+    /// do it before it forks.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for what is missing, contradictory or cannot be read.
+    pub fn build(&self) -> Result<Arc<Provider>, ConfigError> {
+        keys::check(self)?;
+        build::build(self).map(Arc::new)
+    }
+
+    /// Refuses a key, with its value where that may be shown (else empty).
+    fn refuse(&self, key: &str, value: &str, refusal: &str) -> ConfigError {
+        let space = if value.is_empty() { "" } else { " " };
+        ConfigError(format!(
+            "provider {:?}: {key}{space}{value} {refusal}",
+            self.name
+        ))
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The endpoint has not been checked: it may hold a password, or a key in its query.
+        let endpoint = self
+            .introspection_endpoint
+            .as_deref()
+            .and_then(|endpoint| build::endpoint(endpoint).ok())
+            .map(without_query);
+        f.debug_struct("Config")
+            .field("name", &self.name)
+            .field(
+                "introspection_endpoint",
+                &endpoint.as_ref().map(url::Url::as_str),
+            )
+            .field("client_id", &self.client_id)
+            .field("client_secret", &self.client_secret)
+            .field("client_secret_file", &self.client_secret_file)
+            .field("bearer_token", &self.bearer_token)
+            .field("bearer_token_file", &self.bearer_token_file)
+            .field("client_auth", &self.client_auth)
+            .field("dialect", &self.dialect)
+            .field("jwt_claim", &self.jwt_claim)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("retries", &self.retries)
+            .field("max_concurrent", &self.max_concurrent)
+            .field("max_waiting", &self.max_waiting)
+            .field("max_response_size", &self.max_response_size)
+            .field("cache_size", &self.cache_size)
+            .field("cache_entries", &self.cache_entries)
+            .field("cache_ttl", &self.cache_ttl)
+            .field("cache_inactive_ttl", &self.cache_inactive_ttl)
+            .field("cache_control", &self.cache_control)
+            .field("ssl_trusted_certificate", &self.ssl_trusted_certificate)
+            .field("ssl_verify", &self.ssl_verify)
+            .finish()
+    }
+}
+
+/// A URL for messages: its query may hold what does not belong in a log.
+fn without_query(mut url: url::Url) -> url::Url {
+    url.set_query(None);
+    url
+}
+
+impl Provider {
+    /// The provider's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole time that one resolution may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What an operator should know although it is allowed: certificates that are not verified, secrets that
+    /// travel in clear.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The provider and where it is, to begin a message with; without the query, which may hold what does not
+    /// belong in a log.
+    pub(crate) fn place(&self) -> String {
+        format!(
+            "provider {:?}: introspection at {}",
+            self.name,
+            without_query(self.endpoint.clone())
+        )
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("name", &self.name)
+            .field("endpoint", &without_query(self.endpoint.clone()).as_str())
+            .field("client_auth", &self.client_auth)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,132 @@
+//! Answers whose status already says that they hold no verdict.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+
+use super::answer::{Reader, is_encoded};
+use crate::config::ClientAuth;
+use crate::{Error, ErrorKind, jwt};
+
+const LEAST_WAIT: u64 = 1;
+const LONGEST_WAIT: u64 = 3600;
+
+pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
+    match status {
+        204 => reader.bad(
+            "the answer is empty (204), where dialect json wants JSON; a server that says in this way that a \
+             token is not active needs dialect jwt or auto",
+        ),
+        300..=399 => reader.bad(&format!(
+            "the answer is a redirect ({status}), and redirects are not followed; set introspection_endpoint to \
+             the URL that it leads to"
+        )),
+        400 => bad_request(reader, headers, body),
+        401 => refused(reader, "401"),
+        403 => reader.error(
+            ErrorKind::ClientRefused,
+            &format!(
+                "the authorization server does not let us introspect (403; client_auth {}); let this client \
+                 introspect tokens, and check that {}",
+                reader.provider.client_auth.as_str(),
+                what_to_check(reader.provider.client_auth)
+            ),
+        ),
+        404 => reader.bad(
+            "there is nothing at this URL (404); set introspection_endpoint to the one that the authorization \
+             server's metadata names (RFC 8414)",
+        ),
+        429 | 503 => reader
+            .error(
+                ErrorKind::Busy,
+                &format!("the authorization server is busy ({status}); it may need more capacity, or a higher limit for us"),
+            )
+            .with_retry_after(retry_after(headers, reader.now)),
+        405 | 406 | 415 => reader.bad(&format!(
+            "the server takes no introspection request at this URL ({status}); check introspection_endpoint, and \
+             with 406 try dialect json"
+        )),
+        500..=599 => reader.bad(&format!(
+            "the authorization server failed ({status}); its own log says why"
+        )),
+        _ => reader.bad(&format!(
+            "the answer has the unexpected status {status}; is this the introspection endpoint?"
+        )),
+    }
+}
+
+/// RFC 7662 §2.2 has no 400 for a token that is not active; it is about the request, so it is no verdict.
+fn bad_request(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Error {
+    let code = if is_encoded(headers) {
+        None
+    } else {
+        error_code(body)
+    };
+    match code.as_deref() {
+        // Whoever authenticates in the form may be refused in this way (RFC 6749 §5.2).
+        Some(code @ ("invalid_client" | "unauthorized_client")) => {
+            refused(reader, &format!("400, {code}"))
+        }
+        Some(code) => reader.bad(&format!(
+            "the authorization server refuses the request (400, {code}); check introspection_endpoint and client_auth"
+        )),
+        None => reader.bad(
+            "the authorization server refuses the request (400); check introspection_endpoint and client_auth",
+        ),
+    }
+}
+
+fn refused(reader: &Reader<'_>, how: &str) -> Error {
+    let method = reader.provider.client_auth;
+    reader.error(
+        ErrorKind::ClientRefused,
+        &format!(
+            "the authorization server refuses our client authentication ({how}; client_auth {}); check that {}",
+            method.as_str(),
+            what_to_check(method)
+        ),
+    )
+}
+
+fn what_to_check(method: ClientAuth) -> &'static str {
+    match method {
+        ClientAuth::ClientSecretBasic => {
+            "client_id and the client secret are right, and that the server takes client_secret_basic (else set \
+             client_auth client_secret_post)"
+        }
+        ClientAuth::ClientSecretPost => {
+            "client_id and the client secret are right, and that the server takes client_secret_post (else set \
+             client_auth client_secret_basic)"
+        }
+        ClientAuth::Bearer => "the bearer token is right and has not expired",
+        ClientAuth::None => {
+            "the server lets anybody introspect; if not, set client_id and client_secret, or bearer_token"
+        }
+    }
+}
+
+/// The error code of RFC 6749 §5.2, where it is one: a short word that can do no harm in a log.
+fn error_code(body: &[u8]) -> Option<String> {
+    let members = jwt::object(body).ok()?;
+    let code = members.get("error")?.as_str()?;
+    let is_word = (1..=40).contains(&code.len())
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    is_word.then(|| code.to_owned())
+}
+
+/// When to try again (RFC 9110 §10.2.3): seconds, or a date. Within reason: servers that say "tomorrow" are back
+/// sooner than that.
+fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        value.parse().unwrap_or(u64::MAX)
+    } else {
+        let at = httpdate::parse_http_date(value).ok()?;
+        let at = at.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        at.saturating_sub(u64::try_from(now).unwrap_or(0))
+    };
+    Some(Duration::from_secs(seconds.clamp(LEAST_WAIT, LONGEST_WAIT)))
+}
