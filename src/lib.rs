@@ -14,7 +14,7 @@
 //! let client = Client::start(config.build()?)?;
 //!
 //! let token = Token::parse(b"8f3c0a...")?;
-//! match client.resolve(&token, None)?.verdict {
+//! match client.resolve(token, None)?.verdict {
 //!     Verdict::Active(active) => println!("valid until {:?}", active.claims().exp),
 //!     Verdict::Inactive => println!("no"),
 //! }
