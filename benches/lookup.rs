@@ -56,7 +56,9 @@ fn remembering(entries: usize) -> (Server, Client) {
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
-        finished.drain(..).for_each(|done| drop(done.outcome.unwrap()));
+        finished
+            .drain(..)
+            .for_each(|done| drop(done.outcome.unwrap()));
     }
     assert_eq!(client.stats().entries, entries as u64);
     (server, client)

@@ -23,26 +23,19 @@ impl std::fmt::Display for BadScope {
 impl std::error::Error for BadScope {}
 
 impl RequiredScopes {
-    /// Adds the scopes of a list separated by spaces.
+    /// Adds the scopes of a list separated by spaces. A list that is refused changes nothing.
     ///
     /// # Errors
     /// [`BadScope`] when there is none in it, or one that has a byte RFC 6749 §3.3 does not allow.
     pub fn add(&mut self, list: &str) -> Result<(), BadScope> {
-        let mut any = false;
-        for scope in list.split(' ').filter(|scope| !scope.is_empty()) {
-            if !scope
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-            {
-                return Err(BadScope);
-            }
-            any = true;
+        let scopes: Vec<_> = list.split(' ').filter(|scope| !scope.is_empty()).collect();
+        if scopes.is_empty() || !scopes.iter().all(|scope| is_scope(scope)) {
+            return Err(BadScope);
+        }
+        for scope in scopes {
             if !self.scopes.iter().any(|known| **known == *scope) {
                 self.scopes.push(scope.into());
             }
-        }
-        if !any {
-            return Err(BadScope);
         }
         self.joined = self.scopes.join(" ");
         Ok(())
@@ -69,5 +62,132 @@ impl RequiredScopes {
                     .any(|granted| *granted == ***required)
             })
             .map(|scope| &**scope)
+    }
+}
+
+fn is_scope(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn required(list: &str) -> RequiredScopes {
+        let mut scopes = RequiredScopes::default();
+        scopes.add(list).unwrap();
+        scopes
+    }
+
+    fn granted(scope: &str) -> Claims {
+        let mut claims = Claims::empty();
+        claims.scope = scope.into();
+        claims
+    }
+
+    #[test]
+    fn a_token_with_every_required_scope_passes_in_any_order() {
+        let scopes = required("read write");
+        for scope in ["read write", "write read", "a read b write c"] {
+            assert_eq!(scopes.missing(&granted(scope)), None, "{scope}");
+        }
+    }
+
+    #[test]
+    fn the_first_scope_that_is_lacking_is_named() {
+        let scopes = required("read write");
+        for (scope, missing) in [
+            ("", "read"),
+            ("write", "read"),
+            ("read", "write"),
+            ("other", "read"),
+        ] {
+            assert_eq!(scopes.missing(&granted(scope)), Some(missing), "{scope}");
+        }
+    }
+
+    #[test]
+    fn a_scope_is_granted_by_its_whole_name_alone() {
+        for scope in [
+            "READ",
+            "reader",
+            "rea",
+            "read:all",
+            "xread",
+            "read,write",
+            "read\twrite",
+        ] {
+            assert_eq!(
+                required("read").missing(&granted(scope)),
+                Some("read"),
+                "{scope}"
+            );
+        }
+        assert_eq!(
+            required("read:all").missing(&granted("read")),
+            Some("read:all")
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_required_every_token_passes() {
+        let scopes = RequiredScopes::default();
+        assert!(scopes.is_empty());
+        assert_eq!(scopes.as_str(), "");
+        assert_eq!(scopes.missing(&granted("")), None);
+    }
+
+    #[test]
+    fn lists_add_up_and_each_scope_is_advertised_once() {
+        let mut scopes = required("read  write");
+        scopes.add(" write admin ").unwrap();
+        assert_eq!(scopes.as_str(), "read write admin");
+        assert!(!scopes.is_empty());
+        assert_eq!(scopes.missing(&granted("read write")), Some("admin"));
+    }
+
+    #[test]
+    fn what_rfc_6749_does_not_allow_is_refused_and_changes_nothing() {
+        for list in [
+            "",
+            " ",
+            "a\"b",
+            "a\\b",
+            "a\tb",
+            "a\n",
+            "\0",
+            "\u{e9}",
+            "\x7f",
+            "ok a\"b",
+            "ok\r\nX: y",
+        ] {
+            let mut scopes = required("read");
+            assert_eq!(scopes.add(list), Err(BadScope), "{list:?}");
+            assert_eq!(scopes, required("read"), "{list:?}");
+        }
+        // %x21 / %x23-5B / %x5D-7E, at its edges.
+        for list in ["!", "#", "[", "]", "~", "https://api.example.com/read"] {
+            assert_eq!(required(list).as_str(), list);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_tokens_that_hold_all_scopes_pass(
+            wanted in proptest::collection::btree_set("[a-c]{1,2}", 1..4),
+            held in proptest::collection::btree_set("[a-c]{1,2}", 0..6),
+        ) {
+            let join = |set: &std::collections::BTreeSet<String>| {
+                set.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+            };
+            let missing = required(&join(&wanted)).missing(&granted(&join(&held))).map(String::from);
+            prop_assert_eq!(missing.is_none(), wanted.is_subset(&held));
+            if let Some(missing) = missing {
+                prop_assert!(wanted.contains(&missing) && !held.contains(&missing));
+            }
+        }
     }
 }

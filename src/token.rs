@@ -133,6 +133,19 @@ impl TrimSpaces for [u8] {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) [u8; 32]);
 
+impl Fingerprint {
+    /// The fingerprint of a description, which must differ wherever answers may.
+    pub fn of(description: &[u8]) -> Self {
+        Fingerprint(sha256(description))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut name = [0; 32];
+    name.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    name
+}
+
 /// The SHA-256 name under which a token is remembered. The token cannot be had from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key(pub(crate) [u8; 32]);
@@ -173,5 +186,252 @@ impl std::hash::Hash for Key {
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
         state.write_u64(u64::from_le_bytes(first));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What `Token::parse` says, in a form that can be compared.
+    fn parse(bytes: impl AsRef<[u8]>) -> Result<String, TokenError> {
+        Token::parse(bytes.as_ref()).map(|token| token.expose().to_owned())
+    }
+
+    /// What a header presents: the token, or a word.
+    fn presented(value: impl AsRef<[u8]>) -> String {
+        match Credentials::from_authorization(value.as_ref()) {
+            Credentials::Token(token) => format!("token {}", token.expose()),
+            Credentials::Missing => "missing".to_owned(),
+            Credentials::Malformed => "malformed".to_owned(),
+        }
+    }
+
+    #[test]
+    fn tokens_of_1_to_8192_bytes_are_taken_and_no_others() {
+        assert_eq!(parse(""), Err(TokenError::Empty));
+        assert_eq!(parse("a"), Ok("a".to_owned()));
+        let longest = "a".repeat(8192);
+        assert_eq!(parse(&longest), Ok(longest.clone()));
+        assert_eq!(parse(format!("{longest}a")), Err(TokenError::TooLong));
+        assert_eq!(
+            parse(format!("{}=", &longest[1..])),
+            Ok(format!("{}=", &longest[1..]))
+        );
+        assert_eq!(parse(format!("{longest}=")), Err(TokenError::TooLong));
+    }
+
+    #[test]
+    fn every_byte_of_b64token_is_taken() {
+        let all = "ABCXYZabcxyz0189-._~+/==";
+        assert_eq!(parse(all), Ok(all.to_owned()));
+        for text in ["-", ".", "_", "~", "+", "/", "//", "a=", "a==="] {
+            assert_eq!(parse(text), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn exactly_the_bytes_of_rfc_6750_may_stand_in_a_token() {
+        for byte in 0..=u8::MAX {
+            let allowed = byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+            for token in [vec![byte, b'a'], vec![b'a', byte, b'a']] {
+                assert_eq!(parse(token).is_ok(), allowed, "{byte:#04x}");
+            }
+            // At the end padding may stand as well.
+            assert_eq!(
+                parse([b'a', byte]).is_ok(),
+                allowed || byte == b'=',
+                "{byte:#04x}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_could_mean_something_elsewhere_is_refused() {
+        for text in [
+            "&token=x",
+            "a&token=x",
+            "a%00",
+            "%00",
+            "a\0",
+            "\0",
+            "a\r\nX: y",
+            "a\n",
+            "a\t",
+            "a b",
+            " a",
+            "a ",
+            "\u{e9}",
+            "a\u{1f600}",
+            "=",
+            "==",
+            "=a",
+            "a=b",
+            "a==b=",
+            "a,b",
+            "a;b",
+            "\"a\"",
+            "a?",
+            "a#",
+            "a\\",
+            "a*",
+            "a@",
+            "a:b",
+            "\x7f",
+            "\x1b[31m",
+        ] {
+            assert_eq!(parse(text), Err(TokenError::BadByte), "{text:?}");
+        }
+        assert_eq!(parse(b"a\xff"), Err(TokenError::BadByte));
+        assert_eq!(parse(b"\xc3\x28"), Err(TokenError::BadByte));
+    }
+
+    #[test]
+    fn a_bearer_header_presents_its_token_in_any_case_of_the_scheme() {
+        for value in [
+            "Bearer abc",
+            "bearer abc",
+            "BEARER abc",
+            "bEaReR abc",
+            "Bearer  abc",
+            "Bearer                    abc",
+            "  Bearer abc",
+            "Bearer abc  ",
+            "\tBearer abc\t",
+        ] {
+            assert_eq!(presented(value), "token abc", "{value:?}");
+        }
+        // The case of the token is its own.
+        assert_eq!(presented("Bearer AbC="), "token AbC=");
+        assert_eq!(presented("Bearer Bearer"), "token Bearer");
+    }
+
+    #[test]
+    fn no_header_value_and_other_schemes_present_nothing() {
+        for value in [
+            "",
+            " ",
+            "\t",
+            "Basic",
+            "Basic YTpi",
+            "Digest foo=Bearer x",
+            "Digest username=\"Bearer x\"",
+            "DPoP abc",
+            "Bear",
+            "Beare",
+            "Bearerx",
+            "Bearerabc",
+            "Bearer2 abc",
+            "Bearer-abc",
+            "Bearer=abc",
+            "Bearer,abc",
+            "xBearer abc",
+            "x Bearer abc",
+            "\"Bearer abc\"",
+            "abc",
+            "Negotiate Bearer abc",
+            "\u{1f600}",
+        ] {
+            assert_eq!(presented(value), "missing", "{value:?}");
+        }
+        assert_eq!(presented(b"\xff\xff\xff\xff\xff\xff abc"), "missing");
+    }
+
+    #[test]
+    fn bearer_with_anything_but_one_token_is_malformed() {
+        for value in [
+            "Bearer",
+            "bearer",
+            " Bearer ",
+            "Bearer     ",
+            "Bearer\t",
+            "Bearer\tabc",
+            "Bearer\nabc",
+            "Bearer\0abc",
+            "Bearer \tabc",
+            "Bearer abc def",
+            "Bearer abc, Bearer def",
+            "Bearer abc,def",
+            "Bearer a\tb",
+            "Bearer a\0",
+            "Bearer &token=x",
+            "Bearer a&token=x",
+            "Bearer %00",
+            "Bearer a=b",
+            "Bearer =",
+            "Bearer \"abc\"",
+            "Bearer token=\"abc\"",
+            "Bearer \u{e9}",
+            "Bearer\u{b}abc",
+            "Bearer \u{a0}abc",
+        ] {
+            assert_eq!(presented(value), "malformed", "{value:?}");
+        }
+        assert_eq!(presented(b"Bearer \xff"), "malformed");
+    }
+
+    #[test]
+    fn the_bound_on_a_token_holds_in_a_header_too() {
+        let longest = "a".repeat(8192);
+        assert_eq!(
+            presented(format!("Bearer {longest}")),
+            format!("token {longest}")
+        );
+        assert_eq!(presented(format!("Bearer {longest}a")), "malformed");
+        let spaces = " ".repeat(100_000);
+        assert_eq!(presented(format!("Bearer{spaces}abc{spaces}")), "token abc");
+    }
+
+    #[test]
+    fn errors_say_nothing_of_the_token() {
+        for error in [TokenError::Empty, TokenError::TooLong, TokenError::BadByte] {
+            assert!(
+                error.to_string().starts_with("the access token "),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_sha_256_of_fingerprint_and_token_whatever_the_length() {
+        let fingerprint = Fingerprint::of(b"a provider");
+        for length in [1, 31, 32, 479, 480, 481, 511, 512, 8192] {
+            let token = "t".repeat(length);
+            let key = Key::new(&fingerprint, Token::parse(token.as_bytes()).unwrap());
+            let whole = [fingerprint.0.as_slice(), token.as_bytes()].concat();
+            assert_eq!(key.as_bytes(), &sha256(&whole), "{length}");
+        }
+        // A digest that others have published.
+        assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+
+    #[test]
+    fn another_token_or_another_provider_has_another_key() {
+        let key = |provider: &[u8], token: &[u8]| {
+            Key::new(&Fingerprint::of(provider), Token::parse(token).unwrap())
+        };
+        assert!(key(b"a", b"t") == key(b"a", b"t"));
+        assert!(key(b"a", b"t") != key(b"b", b"t"));
+        assert!(key(b"a", b"t") != key(b"a", b"T"));
+        assert!(key(b"a", b"t") != key(b"a", b"t="));
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic_and_only_tokens_come_out(value in proptest::collection::vec(any::<u8>(), 0..64)) {
+            for value in [value.clone(), [b"Bearer ", value.as_slice()].concat()] {
+                if let Credentials::Token(token) = Credentials::from_authorization(&value) {
+                    prop_assert!(Token::parse(token.expose().as_bytes()).is_ok());
+                    prop_assert!(value[..].trim_ascii().ends_with(token.expose().as_bytes()));
+                }
+            }
+        }
+
+        #[test]
+        fn every_b64token_comes_out_as_it_went_in(token in "[A-Za-z0-9._~+/-]{1,100}={0,3}", spaces in " {1,5}") {
+            prop_assert_eq!(presented(format!("bearer{spaces}{token}")), format!("token {token}"));
+        }
     }
 }

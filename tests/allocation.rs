@@ -54,14 +54,24 @@ fn a_hit_allocates_nothing() {
             let resolution = client.lookup(token).unwrap().unwrap();
             std::hint::black_box(&resolution);
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "lookup, {} bytes", text.len());
+        assert_eq!(
+            ALLOCATIONS.get() - before,
+            0,
+            "lookup, {} bytes",
+            text.len()
+        );
 
         let before = ALLOCATIONS.get();
         for _ in 0..100 {
             let submitted = client.submit(token, &queue, 0);
             assert!(matches!(submitted, Submitted::Ready(Ok(_))));
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "submit, {} bytes", text.len());
+        assert_eq!(
+            ALLOCATIONS.get() - before,
+            0,
+            "submit, {} bytes",
+            text.len()
+        );
     }
     let before = ALLOCATIONS.get();
     std::hint::black_box(vec![1u8; 10]);

@@ -57,10 +57,7 @@ fn a_token_is_asked_about_once_and_then_remembered() {
     let calls = server.calls();
     assert_eq!(calls.len(), 1);
     assert!(calls[0].head.starts_with("POST /introspect HTTP/1.1"));
-    assert_eq!(
-        calls[0].body,
-        "token=opaque&token_type_hint=access_token"
-    );
+    assert_eq!(calls[0].body, "token=opaque&token_type_hint=access_token");
     let stats = client.stats();
     assert_eq!((stats.misses, stats.hits, stats.entries), (1, 2, 1));
     assert_eq!(stats.latency.iter().sum::<u64>(), 1);
@@ -140,7 +137,10 @@ fn a_failure_is_shared_by_all_who_wait_and_not_remembered() {
     });
     assert_eq!(server.calls().len(), 1);
     failing.store(0, Ordering::SeqCst);
-    assert_eq!(jwt_in(&resolve(&client, "opaque").unwrap()), jwt_of("opaque"));
+    assert_eq!(
+        jwt_in(&resolve(&client, "opaque").unwrap()),
+        jwt_of("opaque")
+    );
     assert_eq!(server.calls().len(), 2);
     assert_eq!(client.stats().errors[ErrorKind::BadAnswer.index()], 8);
 }
@@ -284,7 +284,11 @@ fn poll_in(fd: i32) -> bool {
 
 #[test]
 fn a_connection_that_dies_before_the_answer_is_tried_once_more_on_a_fresh_one() {
-    for partial in ["", "HTTP/1.1 200 OK\r\nContent-Le", "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nabc"] {
+    for partial in [
+        "",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nabc",
+    ] {
         let server = Server::start(move |call| {
             if call.connection == 0 {
                 Reply::BytesThenClose(partial.as_bytes().to_vec())
@@ -293,7 +297,10 @@ fn a_connection_that_dies_before_the_answer_is_tried_once_more_on_a_fresh_one() 
             }
         });
         let client = server.client(&[]);
-        assert_eq!(jwt_in(&resolve(&client, "opaque").unwrap()), jwt_of("opaque"));
+        assert_eq!(
+            jwt_in(&resolve(&client, "opaque").unwrap()),
+            jwt_of("opaque")
+        );
         let calls = server.calls();
         assert_eq!(calls.len(), 2, "{partial:?}");
         assert_ne!(calls[0].connection, calls[1].connection);

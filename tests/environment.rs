@@ -11,7 +11,13 @@ use support::{Reply, Server, active_after};
 fn proxy_variables_of_the_environment_are_ignored() {
     let proxy = Server::start(|_| Reply::Silence);
     let server = Server::start(active_after(Duration::ZERO));
-    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"] {
+    for name in [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "all_proxy",
+        "ALL_PROXY",
+    ] {
         // SAFETY: no other thread of this process reads the environment: the servers' threads only serve, and no
         // client has been started yet.
         unsafe { std::env::set_var(name, format!("http://{}", proxy.address)) };

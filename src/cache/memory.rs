@@ -449,8 +449,11 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (0..40usize, 0..5000u64, 0..8i64)
-                .prop_map(|(key, ttl, exp)| Step::PutActive { key, ttl, exp }),
+            (0..40usize, 0..5000u64, 0..8i64).prop_map(|(key, ttl, exp)| Step::PutActive {
+                key,
+                ttl,
+                exp
+            }),
             (0..40usize, 0..5000u64).prop_map(|(key, ttl)| Step::PutInactive { key, ttl }),
             (0..40usize).prop_map(|key| Step::Get { key }),
             (0..3000u64).prop_map(|millis| Step::Pass { millis }),

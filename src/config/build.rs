@@ -5,7 +5,6 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
@@ -460,11 +459,11 @@ fn fingerprint(
     method: ClientAuth,
     jwt_claims: &[String],
 ) -> Fingerprint {
-    let mut context = digest::Context::new(&digest::SHA256);
+    let mut description = Vec::new();
     let mut add = |part: &str| {
         // With its length, so that no two lists of parts read the same.
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
+        description.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        description.extend_from_slice(part.as_bytes());
     };
     add("phantom-token provider 1");
     add(endpoint.as_str());
@@ -475,7 +474,5 @@ fn fingerprint(
     for claim in jwt_claims {
         add(claim);
     }
-    let mut name = [0; 32];
-    name.copy_from_slice(context.finish().as_ref());
-    Fingerprint(name)
+    Fingerprint::of(&description)
 }

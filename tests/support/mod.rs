@@ -227,7 +227,10 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String,
 
 /// An HTTP response of this status, type and body.
 pub fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
-    let mut text = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n", body.len());
+    let mut text = format!(
+        "HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -238,11 +241,7 @@ pub fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
 
 /// 200 with a bare JWT.
 pub fn bare_jwt(jwt: &str) -> Reply {
-    Reply::Bytes(response(
-        200,
-        &[("Content-Type", "application/jwt")],
-        jwt,
-    ))
+    Reply::Bytes(response(200, &[("Content-Type", "application/jwt")], jwt))
 }
 
 /// 200 that says that the token is not active.
