@@ -414,7 +414,7 @@ fn one_of<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, Refusal> {
 
 struct Range<T>(RangeInclusive<T>);
 
-impl<T: PartialOrd + Copy + std::fmt::Debug> Range<T> {
+impl<T: PartialOrd + Copy> Range<T> {
     fn refuse(&self, value: T, shown: impl Fn(T) -> String) -> Result<T, Refusal> {
         if self.0.contains(&value) {
             return Ok(value);
@@ -425,23 +425,29 @@ impl<T: PartialOrd + Copy + std::fmt::Debug> Range<T> {
             shown(*self.0.end())
         ))
     }
-
-    fn hold(&self, value: T) -> Result<(), (String, Refusal)> {
-        self.refuse(value, |bound| format!("{bound:?}"))
-            .map(drop)
-            .map_err(|refusal| (format!("{value:?}"), refusal))
-    }
 }
 
 impl Range<Duration> {
     fn read(&self, text: &str) -> Result<Duration, Refusal> {
         let value = units::time(text)
             .ok_or_else(|| "is not a time: write it as 500ms, 5s or 1m".to_owned())?;
-        self.refuse(value, |bound| format!("{bound:?}"))
+        self.refuse(value, span)
+    }
+
+    fn hold(&self, value: Duration) -> Result<(), (String, Refusal)> {
+        self.refuse(value, span)
+            .map(drop)
+            .map_err(|refusal| (format!("{value:?}"), refusal))
     }
 }
 
 impl Range<u64> {
+    fn hold(&self, value: u64) -> Result<(), (String, Refusal)> {
+        self.refuse(value, |bound| bound.to_string())
+            .map(drop)
+            .map_err(|refusal| (value.to_string(), refusal))
+    }
+
     fn read_count(&self, text: &str) -> Result<usize, Refusal> {
         let value = units::count(text).ok_or_else(|| {
             format!(
@@ -462,6 +468,15 @@ impl Range<u64> {
     fn fit(&self, value: u64, shown: impl Fn(u64) -> String) -> Result<usize, Refusal> {
         usize::try_from(self.refuse(value, shown)?)
             .map_err(|_| "is more than this machine can address".to_owned())
+    }
+}
+
+/// A time of days, milliseconds or none at all, as nginx writes it: what the bounds are.
+fn span(time: Duration) -> String {
+    match time.as_secs() {
+        0 if time.is_zero() => String::from("0"),
+        0 => format!("{}ms", time.as_millis()),
+        seconds => format!("{}d", seconds / DAYS),
     }
 }
 

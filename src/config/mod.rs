@@ -360,3 +360,6 @@ impl fmt::Debug for Provider {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,878 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const ENDPOINT: (&str, &str) = (
+    "introspection_endpoint",
+    "https://as.example.com/introspect",
+);
+const ID: (&str, &str) = ("client_id", "gateway");
+const SECRET: (&str, &str) = ("client_secret", "hunter2-SECRET");
+
+/// A configuration with these keys set, all of which are right.
+fn config(settings: &[(&str, &str)]) -> Config {
+    let mut config = Config::new("main");
+    for (key, value) in settings {
+        config.set(key, value).unwrap();
+    }
+    config
+}
+
+fn built(settings: &[(&str, &str)]) -> Arc<Provider> {
+    config(settings).build().unwrap()
+}
+
+/// What `build` says of settings each of which is right.
+fn refused(settings: &[(&str, &str)]) -> String {
+    config(settings).build().unwrap_err().to_string()
+}
+
+/// What `set` says of a value.
+fn set(key: &str, value: &str) -> String {
+    Config::new("main").set(key, value).unwrap_err().to_string()
+}
+
+fn authorization(provider: &Provider) -> Option<String> {
+    let value = provider.authorization.as_ref()?;
+    assert!(value.is_sensitive());
+    Some(value.to_str().unwrap().to_owned())
+}
+
+/// A file that only its owner may read.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Files(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documentation() {
+    let provider = built(&[ENDPOINT]);
+    assert_eq!(provider.name(), "main");
+    assert_eq!(provider.endpoint.as_str(), ENDPOINT.1);
+    assert_eq!(provider.client_auth, ClientAuth::None);
+    assert_eq!(provider.dialect, Dialect::Auto);
+    assert_eq!(provider.jwt_claims, ["jwt", "phantom_token"]);
+    assert_eq!(provider.timeout(), Duration::from_secs(5));
+    assert_eq!(provider.connect_timeout, Duration::from_secs(2));
+    assert_eq!(provider.retries, 1);
+    assert_eq!(provider.max_concurrent, 256);
+    assert_eq!(provider.max_waiting, 16_384);
+    assert_eq!(provider.max_response_size, 65_536);
+    assert_eq!(provider.cache_size, 64 * 1024 * 1024);
+    assert_eq!(provider.cache_entries, 200_000);
+    assert_eq!(provider.cache_ttl, Duration::from_secs(60));
+    assert_eq!(provider.cache_inactive_ttl, Duration::from_secs(10));
+    assert_eq!(provider.cache_control, CacheControl::MaxAge);
+    assert!(provider.ssl_verify);
+    assert!(provider.trusted_certificates.is_none());
+    assert!(provider.authorization.is_none());
+    assert_eq!(provider.form_credentials.expose(), "");
+    assert!(provider.warnings().is_empty());
+}
+
+#[test]
+fn every_key_can_be_set_and_arrives() {
+    let provider = built(&[
+        (
+            "introspection_endpoint",
+            "http://127.0.0.1:8443/a/b?tenant=x",
+        ),
+        ("client_id", "gateway"),
+        ("client_secret", "s"),
+        ("client_auth", "client_secret_post"),
+        ("dialect", "json"),
+        ("jwt_claim", "access_jwt  jwt access_jwt"),
+        ("timeout", "1m"),
+        ("connect_timeout", "500ms"),
+        ("retries", "3"),
+        ("max_concurrent", "1"),
+        ("max_waiting", "7"),
+        ("max_response_size", "1m"),
+        ("cache_size", "0"),
+        ("cache_entries", "0"),
+        ("cache_ttl", "1h 30m"),
+        ("cache_inactive_ttl", "0"),
+        ("cache_control", "strict"),
+        ("ssl_verify", "off"),
+    ]);
+    assert_eq!(
+        provider.endpoint.as_str(),
+        "http://127.0.0.1:8443/a/b?tenant=x"
+    );
+    assert_eq!(provider.client_auth, ClientAuth::ClientSecretPost);
+    assert_eq!(provider.dialect, Dialect::Json);
+    assert_eq!(provider.jwt_claims, ["access_jwt", "jwt"]);
+    assert_eq!(provider.timeout, Duration::from_secs(60));
+    assert_eq!(provider.connect_timeout, Duration::from_millis(500));
+    assert_eq!(provider.retries, 3);
+    assert_eq!(provider.max_concurrent, 1);
+    assert_eq!(provider.max_waiting, 7);
+    assert_eq!(provider.max_response_size, 1 << 20);
+    assert_eq!((provider.cache_size, provider.cache_entries), (0, 0));
+    assert_eq!(provider.cache_ttl, Duration::from_secs(5_400));
+    assert_eq!(provider.cache_inactive_ttl, Duration::ZERO);
+    assert_eq!(provider.cache_control, CacheControl::Strict);
+    assert!(!provider.ssl_verify);
+}
+
+#[test]
+fn the_keys_are_listed_once_each_and_all_can_be_set() {
+    let keys = Config::keys();
+    assert_eq!(keys.len(), 22);
+    for (index, key) in keys.iter().enumerate() {
+        assert!(!keys[..index].contains(key), "{key} stands twice");
+        if let Err(error) = Config::new("x").set(key, "") {
+            assert!(!error.to_string().contains("there is no key"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn no_key_takes_an_empty_value() {
+    for key in Config::keys() {
+        let message = set(key, "");
+        assert!(
+            message.starts_with(&format!("provider \"main\": {key} ")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_names_provider_key_value_and_mend() {
+    for (key, value, message) in [
+        (
+            "timeout",
+            "5x",
+            "timeout \"5x\" is not a time: write it as 500ms, 5s or 1m",
+        ),
+        (
+            "timeout",
+            "0",
+            "timeout \"0\" is out of range: it must be 1ms to 1d",
+        ),
+        (
+            "connect_timeout",
+            "0ms",
+            "connect_timeout \"0ms\" is out of range: it must be 1ms to 1d",
+        ),
+        (
+            "cache_ttl",
+            "2y",
+            "cache_ttl \"2y\" is out of range: it must be 0 to 365d",
+        ),
+        (
+            "retries",
+            "4",
+            "retries \"4\" is out of range: it must be 0 to 3",
+        ),
+        (
+            "retries",
+            "many",
+            "retries \"many\" is not a number: write it as digits, 0 to 3",
+        ),
+        (
+            "max_concurrent",
+            "0",
+            "max_concurrent \"0\" is out of range: it must be 1 to 1048576",
+        ),
+        (
+            "max_waiting",
+            "0",
+            "max_waiting \"0\" is out of range: it must be 1 to 16777216",
+        ),
+        (
+            "max_response_size",
+            "1023",
+            "max_response_size \"1023\" is out of range: it must be 1k to 16m",
+        ),
+        (
+            "max_response_size",
+            "17m",
+            "max_response_size \"17m\" is out of range: it must be 1k to 16m",
+        ),
+        (
+            "cache_size",
+            "64mb",
+            "cache_size \"64mb\" is not a size: write it as 64k, 10m or 1g",
+        ),
+        (
+            "dialect",
+            "JWT",
+            "dialect \"JWT\" is not one of the choices: write jwt, json or auto",
+        ),
+        (
+            "client_auth",
+            "basic",
+            "client_auth \"basic\" is not one of the choices: write client_secret_basic, client_secret_post, bearer \
+             or none",
+        ),
+        (
+            "cache_control",
+            "no",
+            "cache_control \"no\" is not one of the choices: write max-age, strict or ignore",
+        ),
+        (
+            "ssl_verify",
+            "yes",
+            "ssl_verify \"yes\" is not a switch: write it as on or off",
+        ),
+        (
+            "jwt_claim",
+            " ",
+            "jwt_claim \" \" is empty: name the claim that holds the JWT, or leave it out",
+        ),
+        (
+            "jwt_claim",
+            "jwt active",
+            "jwt_claim \"jwt active\" names the member that says whether the token is active: name the one that \
+             holds the JWT",
+        ),
+        (
+            "client_id",
+            "a\nb",
+            "client_id \"a\\nb\" has a line break or another control character in it: remove that",
+        ),
+        (
+            "client_secret_file",
+            "",
+            "client_secret_file \"\" is empty: name a file, or leave it out",
+        ),
+    ] {
+        assert_eq!(set(key, value), format!("provider \"main\": {message}"));
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_keeps_its_value() {
+    let mut config = config(&[("timeout", "7s"), ("client_id", "me")]);
+    assert!(config.set("timeout", "soon").is_err());
+    assert!(config.set("client_id", "").is_err());
+    assert_eq!(config.timeout, Duration::from_secs(7));
+    assert_eq!(config.client_id.as_deref(), Some("me"));
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    for (key, nearest) in [
+        ("timeuot", "timeout"),
+        ("client-id", "client_id"),
+        ("clientid", "client_id"),
+        ("Dialect", "dialect"),
+        ("introspection_enpoint", "introspection_endpoint"),
+        ("ssl_trusted_certificates", "ssl_trusted_certificate"),
+        ("cache_inactiv_ttl", "cache_inactive_ttl"),
+    ] {
+        assert_eq!(
+            set(key, "x"),
+            format!("provider \"main\": there is no key \"{key}\"; did you mean \"{nearest}\"?")
+        );
+    }
+    for key in ["redis", "issuer", "", "x\ny"] {
+        let message = set(key, "x");
+        assert!(
+            message.contains("the keys are: introspection_endpoint, client_id, "),
+            "{message}"
+        );
+        assert!(!message.contains('\n'));
+    }
+}
+
+#[test]
+fn a_long_value_is_cut_in_a_message() {
+    let message = set("timeout", &"é".repeat(10_000));
+    assert!(message.len() < 400, "{} bytes", message.len());
+    assert!(message.contains("is not a time"));
+}
+
+#[test]
+fn what_is_set_through_the_fields_is_held_to_the_same_rules() {
+    let check = |change: fn(&mut Config), expected: &str| {
+        let mut config = config(&[ENDPOINT, ID]);
+        change(&mut config);
+        let message = config.build().unwrap_err().to_string();
+        assert_eq!(message, format!("provider \"main\": {expected}"));
+    };
+    check(
+        |config| config.timeout = Duration::ZERO,
+        "timeout 0ns is out of range: it must be 1ms to 1d",
+    );
+    check(
+        |config| config.retries = 9,
+        "retries 9 is out of range: it must be 0 to 3",
+    );
+    check(
+        |config| config.max_concurrent = 0,
+        "max_concurrent 0 is out of range: it must be 1 to 1048576",
+    );
+    check(
+        |config| config.max_response_size = 1,
+        "max_response_size 1 is out of range: it must be 1024 to 16777216",
+    );
+    check(
+        |config| config.client_id = Some(String::new()),
+        "client_id \"\" is empty: set it, or leave it out",
+    );
+    check(
+        |config| config.client_secret = Some(Secret::new("a\r\nb")),
+        "client_secret has a line break or another control character in it: remove that",
+    );
+    check(
+        |config| config.bearer_token = Some(Secret::new("Bearer x")),
+        "bearer_token is not a bearer token: the access token has a byte that RFC 6750 does not allow; set it to \
+         the token alone, without \"Bearer\"",
+    );
+    check(
+        |config| config.client_secret_file = Some(PathBuf::new()),
+        "client_secret_file \"\" is empty: name a file, or leave it out",
+    );
+    check(
+        |config| config.jwt_claim = Some(String::new()),
+        "jwt_claim \"\" is empty: name the claim that holds the JWT, or leave it out",
+    );
+    check(
+        |config| config.introspection_endpoint = Some("ftp://x/".to_owned()),
+        "introspection_endpoint is not an http or https URL: write it as https://as.example.com/introspect",
+    );
+}
+
+#[test]
+fn without_an_endpoint_there_is_no_provider() {
+    assert!(
+        refused(&[ID, SECRET])
+            .starts_with("provider \"main\": introspection_endpoint is missing: set it to")
+    );
+}
+
+#[test]
+fn only_plain_http_urls_are_endpoints() {
+    for url in [
+        "as.example.com/introspect",
+        "//as.example.com/",
+        "/introspect",
+        "ftp://as.example.com/",
+        "file:///etc/passwd",
+        "unix:/run/as.sock",
+        "https:as.example.com",
+        "https:/as.example.com",
+        "https://",
+        "https:///introspect",
+        "https://?x",
+        "http://#",
+        "https://:443/",
+        "https://as.example.com:99999/",
+        "https://as.example.com:0/",
+        "https://[::1/",
+        "https://as.example.com/#top",
+        "https://as.example.com/#",
+        "https://a b/",
+        " https://a/",
+        "https://a/ ",
+        "https://a/\n",
+        "https://a\\b/",
+        "https://a\tb/",
+        "https://a/\0",
+        "https://exa%zzmple/",
+        "https://as.example.com/\u{a0}x",
+    ] {
+        let message = set("introspection_endpoint", url);
+        assert!(
+            message.starts_with("provider \"main\": introspection_endpoint "),
+            "{url:?}: {message}"
+        );
+    }
+    for url in [
+        "https://as.example.com",
+        "HTTPS://AS.EXAMPLE.COM/X",
+        "http://localhost:8080/introspect?a=b&c=d",
+        "http://[::1]:8443/",
+        "https://192.0.2.1/",
+        "https://bücher.example/",
+    ] {
+        assert!(
+            config(&[("introspection_endpoint", url)]).build().is_ok(),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
+    for url in [
+        "https://user:SECRET@as.example.com/",
+        "https://SECRET@as.example.com/",
+        "https://:SECRET@as.example.com/",
+        "https://@as.example.com/?SECRET",
+        "https://user:SECRET@as.example.com:port/",
+        "ftp://user:SECRET@as.example.com/",
+        "https://as.example.com/?key=SECRET#f",
+    ] {
+        let mut config = Config::new("main");
+        let message = config
+            .set("introspection_endpoint", url)
+            .unwrap_err()
+            .to_string();
+        assert!(!message.contains("SECRET"), "{message}");
+        config.introspection_endpoint = Some(url.to_owned());
+        let message = config.build().unwrap_err().to_string();
+        assert!(!message.contains("SECRET"), "{message}");
+        assert!(!format!("{config:?}").contains("SECRET"));
+    }
+    assert!(
+        set("introspection_endpoint", "https://u:p@h/").contains("set client_id and client_secret")
+    );
+    // After the host an @ is nothing special.
+    assert!(
+        config(&[("introspection_endpoint", "https://h/@x?y@z")])
+            .build()
+            .is_ok()
+    );
+}
+
+#[test]
+fn the_way_to_authenticate_follows_from_what_is_set() {
+    for (settings, expected) in [
+        (vec![ENDPOINT], ClientAuth::None),
+        (vec![ENDPOINT, ID], ClientAuth::None),
+        (vec![ENDPOINT, ID, SECRET], ClientAuth::ClientSecretBasic),
+        (vec![ENDPOINT, ("bearer_token", "t")], ClientAuth::Bearer),
+        (
+            vec![ENDPOINT, ID, SECRET, ("client_auth", "client_secret_post")],
+            ClientAuth::ClientSecretPost,
+        ),
+        (
+            vec![ENDPOINT, ID, ("client_auth", "none")],
+            ClientAuth::None,
+        ),
+    ] {
+        assert_eq!(built(&settings).client_auth, expected, "{settings:?}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let bearer = ("bearer_token", "t");
+    let auth = |method| ("client_auth", method);
+    for (settings, expected) in [
+        (
+            vec![ID, SECRET, ("client_secret_file", "/x")],
+            "client_secret and client_secret_file are both set: remove one of the two",
+        ),
+        (
+            vec![bearer, ("bearer_token_file", "/x")],
+            "bearer_token and bearer_token_file are both set: remove one of the two",
+        ),
+        (
+            vec![ID, SECRET, bearer],
+            "client_secret and bearer_token are both set: remove the one that is not for this authorization server",
+        ),
+        (
+            vec![SECRET],
+            "client_id is missing: client_auth client_secret_basic needs it",
+        ),
+        (
+            vec![SECRET, auth("client_secret_post")],
+            "client_id is missing: client_auth client_secret_post needs it",
+        ),
+        (
+            vec![ID, auth("client_secret_basic")],
+            "client_secret or client_secret_file is missing: client_auth client_secret_basic needs it",
+        ),
+        (
+            vec![ID, auth("bearer")],
+            "bearer_token or bearer_token_file is missing: client_auth bearer needs it",
+        ),
+        (
+            vec![ID, SECRET, auth("none")],
+            "client_secret is set but not used with client_auth none: remove one of the two",
+        ),
+        (
+            vec![bearer, auth("none")],
+            "bearer_token is set but not used with client_auth none: remove one of the two",
+        ),
+        (
+            vec![ID, SECRET, bearer, auth("client_secret_basic")],
+            "bearer_token is set but not used with client_auth client_secret_basic: remove one of the two",
+        ),
+        (
+            vec![ID, ("client_secret_file", "/x"), bearer, auth("bearer")],
+            "client_secret_file is set but not used with client_auth bearer: remove one of the two",
+        ),
+        (
+            vec![("connect_timeout", "10s")],
+            "connect_timeout 10s is longer than timeout (5s), which covers connecting too: shorten it, or raise timeout",
+        ),
+    ] {
+        let settings = [vec![ENDPOINT], settings].concat();
+        assert_eq!(refused(&settings), format!("provider \"main\": {expected}"));
+    }
+}
+
+#[test]
+fn a_short_timeout_shortens_the_default_for_connecting() {
+    assert_eq!(
+        built(&[ENDPOINT, ("timeout", "1s")]).connect_timeout,
+        Duration::from_secs(1)
+    );
+    let both = built(&[ENDPOINT, ("timeout", "10s"), ("connect_timeout", "10s")]);
+    assert_eq!(both.connect_timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn id_and_secret_are_form_encoded_before_base64() {
+    let id = ("client_id", "my:client é");
+    let secret = ("client_secret", "p&ss=w+rd%:/ ~*");
+    let header = authorization(&built(&[ENDPOINT, id, secret])).unwrap();
+    let pair = STANDARD
+        .decode(header.strip_prefix("Basic ").unwrap())
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(pair).unwrap(),
+        "my%3Aclient+%C3%A9:p%26ss%3Dw%2Brd%25%3A%2F+%7E*"
+    );
+    let provider = built(&[ENDPOINT, id, secret, ("client_auth", "client_secret_post")]);
+    assert_eq!(authorization(&provider), None);
+    assert_eq!(
+        provider.form_credentials.expose(),
+        "&client_id=my%3Aclient+%C3%A9&client_secret=p%26ss%3Dw%2Brd%25%3A%2F+%7E*"
+    );
+}
+
+#[test]
+fn each_method_sends_its_own_credentials_and_no_others() {
+    let basic = built(&[ENDPOINT, ID, ("client_secret", "s")]);
+    assert_eq!(authorization(&basic).as_deref(), Some("Basic Z2F0ZXdheTpz"));
+    assert_eq!(basic.form_credentials.expose(), "");
+
+    let bearer = built(&[ENDPOINT, ("bearer_token", "abc.DEF~/+==")]);
+    assert_eq!(
+        authorization(&bearer).as_deref(),
+        Some("Bearer abc.DEF~/+==")
+    );
+    assert_eq!(bearer.form_credentials.expose(), "");
+
+    let none = built(&[ENDPOINT, ID]);
+    assert_eq!(authorization(&none), None);
+    assert_eq!(none.form_credentials.expose(), "&client_id=gateway");
+}
+
+#[test]
+fn a_secret_is_read_from_a_file_less_one_line_break() {
+    let files = Files::new();
+    for (content, expected) in [("s", "s"), ("s\n", "s"), ("s\r\n", "s"), ("  s ", "  s ")] {
+        let path = files.write("secret", content);
+        let provider = built(&[
+            ENDPOINT,
+            ID,
+            ("client_secret_file", &path),
+            ("client_auth", "client_secret_post"),
+        ]);
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("client_id", "gateway")
+            .append_pair("client_secret", expected)
+            .finish();
+        assert_eq!(
+            provider.form_credentials.expose(),
+            format!("&{form}"),
+            "{content:?}"
+        );
+        assert!(provider.warnings().is_empty());
+    }
+    let path = files.write("token", "abc\n");
+    let provider = built(&[ENDPOINT, ("bearer_token_file", &path)]);
+    assert_eq!(authorization(&provider).as_deref(), Some("Bearer abc"));
+}
+
+#[test]
+fn a_file_that_holds_no_secret_is_refused_by_name_and_not_quoted() {
+    let files = Files::new();
+    let large = vec![b'x'; (64 << 10) + 1];
+    for (content, why) in [
+        (&b""[..], "is empty"),
+        (b"\n", "is empty"),
+        (b"\r\n", "is empty"),
+        (b"s-SECRET\n\n", "control character"),
+        (b"s-SECRET\nx", "control character"),
+        (b"\0", "control character"),
+        (b"s-SECRET\r", "control character"),
+        (b"\xffs-SECRET", "is not text"),
+        (&large, "is larger than 65536 bytes"),
+    ] {
+        let path = files.write("secret", content);
+        let message = refused(&[ENDPOINT, ID, ("client_secret_file", &path)]);
+        assert!(
+            message.starts_with(&format!(
+                "provider \"main\": client_secret_file \"{path}\" "
+            )),
+            "{message}"
+        );
+        assert!(message.contains(why), "{message}");
+        assert!(!message.contains("SECRET"), "{message}");
+    }
+    let path = files.write("token", "not a SECRET");
+    let message = refused(&[ENDPOINT, ("bearer_token_file", &path)]);
+    assert!(
+        message.contains("is not a bearer token") && !message.contains("SECRET"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
+    let files = Files::new();
+    let missing = files.0.path().join("missing").to_str().unwrap().to_owned();
+    let directory = files.0.path().to_str().unwrap().to_owned();
+    for (settings, key) in [
+        (vec![ENDPOINT, ID], "client_secret_file"),
+        (vec![ENDPOINT], "bearer_token_file"),
+        (vec![ENDPOINT], "ssl_trusted_certificate"),
+    ] {
+        for (path, reason) in [
+            (&missing, "No such file or directory"),
+            (&directory, "Is a directory"),
+        ] {
+            let message = refused(&[&settings[..], &[(key, path)]].concat());
+            assert!(
+                message.starts_with(&format!(
+                    "provider \"main\": {key} \"{path}\" cannot be read: {reason}"
+                )),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_secret_file_that_everybody_may_read_is_warned_about() {
+    let files = Files::new();
+    let path = files.write("secret", "s");
+    for (mode, warned) in [(0o600, 0), (0o640, 0), (0o644, 1), (0o604, 1)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let provider = built(&[ENDPOINT, ID, ("client_secret_file", &path)]);
+        assert_eq!(provider.warnings().len(), warned, "{mode:o}");
+        for warning in provider.warnings() {
+            assert!(
+                warning.contains("client_secret_file") && warning.contains(&path),
+                "{warning}"
+            );
+        }
+    }
+}
+
+/// A certificate authority that is none, valid until 2126.
+const CERTIFICATE: &str = include_str!("test_certificate.pem");
+
+#[test]
+fn trusted_certificates_must_be_certificates() {
+    let files = Files::new();
+    for content in [
+        CERTIFICATE.to_owned(),
+        format!("# a comment\n{CERTIFICATE}\n{CERTIFICATE}"),
+    ] {
+        let path = files.write("ca.pem", &content);
+        let provider = built(&[ENDPOINT, ("ssl_trusted_certificate", &path)]);
+        assert_eq!(
+            provider.trusted_certificates.as_deref(),
+            Some(content.as_bytes())
+        );
+        assert!(provider.warnings().is_empty());
+    }
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    for (content, why) in [
+        ("", "holds no certificate"),
+        ("hello", "holds no certificate"),
+        (key, "holds no certificate"),
+        (garbage, "holds a certificate that cannot be used"),
+        (&CERTIFICATE[..CERTIFICATE.len() / 2], "certificate"),
+        (
+            &format!("{CERTIFICATE}{garbage}"),
+            "holds a certificate that cannot be used",
+        ),
+        (
+            "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
+            "holds a certificate that cannot be used",
+        ),
+    ] {
+        let path = files.write("bad.pem", content);
+        let message = refused(&[ENDPOINT, ("ssl_trusted_certificate", &path)]);
+        assert!(
+            message.starts_with(&format!(
+                "provider \"main\": ssl_trusted_certificate \"{path}\" "
+            )),
+            "{message}"
+        );
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn trusted_certificates_for_an_http_endpoint_are_refused() {
+    let files = Files::new();
+    let path = files.write("ca.pem", CERTIFICATE);
+    let message = refused(&[
+        ("introspection_endpoint", "http://127.0.0.1/"),
+        ("ssl_trusted_certificate", &path),
+    ]);
+    assert!(
+        message.contains("while introspection_endpoint is http"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_allowed_but_dangerous_is_warned_about() {
+    let warnings = |settings: &[(&str, &str)]| built(settings).warnings().join("\n");
+    for url in [
+        "http://as.example.com/",
+        "http://192.0.2.1/",
+        "http://localhost.example.com/",
+        "http://[2001:db8::1]/",
+    ] {
+        let text = warnings(&[("introspection_endpoint", url)]);
+        assert!(
+            text.starts_with("provider \"main\": introspection_endpoint is http on another host"),
+            "{url}: {text}"
+        );
+    }
+    for url in [
+        "http://127.0.0.1/",
+        "http://127.9.9.9/",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://localhost/",
+        "http://LOCALHOST./",
+        "http://as.localhost/",
+    ] {
+        assert_eq!(warnings(&[("introspection_endpoint", url)]), "", "{url}");
+    }
+    assert!(warnings(&[ENDPOINT, ("ssl_verify", "off")]).contains("ssl_verify is off"));
+    assert!(warnings(&[ENDPOINT, ID, ("bearer_token", "t")]).contains("client_id is not sent"));
+    assert!(
+        warnings(&[ENDPOINT, ("dialect", "jwt"), ("jwt_claim", "x")])
+            .contains("jwt_claim is of no use")
+    );
+}
+
+#[test]
+fn secrets_appear_in_no_debug_output_and_no_refusal() {
+    let endpoint = (
+        "introspection_endpoint",
+        "https://as.example.com/?key=SECRET",
+    );
+    let basic = config(&[endpoint, ID, SECRET]);
+    let bearer = config(&[endpoint, ("bearer_token", "SECRET")]);
+    for config in [basic, bearer] {
+        let provider = config.build().unwrap();
+        let encoded = STANDARD.encode("gateway:hunter2-SECRET");
+        let text = format!("{config:?} {config:#?} {provider:?} {}", provider.place());
+        assert!(
+            !text.contains("SECRET") && !text.contains(&encoded),
+            "{text}"
+        );
+        assert!(text.contains("as.example.com"));
+    }
+    for (key, value) in [
+        ("client_secret", "SECRET\n"),
+        ("bearer_token", "SECRET\u{e9}"),
+    ] {
+        assert!(!set(key, value).contains("SECRET"));
+    }
+}
+
+#[test]
+fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
+    let files = Files::new();
+    let certificate = files.write("ca.pem", CERTIFICATE);
+    let base = [ENDPOINT, ID, SECRET];
+    let of = |more: &[(&str, &str)]| built(&[&base, more].concat()).fingerprint.0;
+    let same = of(&[]);
+    for more in [
+        ("client_secret", "rotated"),
+        ("timeout", "30s"),
+        ("connect_timeout", "1s"),
+        ("retries", "0"),
+        ("max_concurrent", "1"),
+        ("max_waiting", "1"),
+        ("max_response_size", "1m"),
+        ("cache_size", "1m"),
+        ("cache_entries", "1"),
+        ("cache_ttl", "1s"),
+        ("cache_inactive_ttl", "1s"),
+        ("cache_control", "ignore"),
+        ("ssl_verify", "off"),
+        ("ssl_trusted_certificate", &certificate),
+        ("client_auth", "client_secret_basic"),
+        ("jwt_claim", "jwt phantom_token"),
+    ] {
+        assert!(of(&[more]) == same, "{more:?}");
+    }
+    let mut others = vec![same];
+    for more in [
+        (
+            "introspection_endpoint",
+            "https://as.example.com/introspect/",
+        ),
+        (
+            "introspection_endpoint",
+            "https://as.example.com/introspect?a",
+        ),
+        ("introspection_endpoint", "http://as.example.com/introspect"),
+        ("client_id", "other"),
+        ("client_auth", "client_secret_post"),
+        ("dialect", "json"),
+        ("dialect", "jwt"),
+        ("jwt_claim", "jwt"),
+        ("jwt_claim", "phantom_token jwt"),
+        ("jwt_claim", "jwtphantom_token"),
+    ] {
+        let other = of(&[more]);
+        assert!(!others.contains(&other), "{more:?}");
+        others.push(other);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_setting_makes_it_panic_and_what_is_set_is_never_refused_for_itself(
+        key in proptest::sample::select(Config::keys()), value in "\\PC{0,20}|[a-z0-9:/@?#.]{0,30}|\\p{Cc}",
+    ) {
+        let mut config = config(&[ENDPOINT]);
+        match config.set(key, &value) {
+            Ok(()) => prop_assert!(keys::check(&config).is_ok()),
+            Err(error) => prop_assert!(!error.to_string().chars().any(char::is_control)),
+        }
+    }
+
+    #[test]
+    fn every_url_that_is_taken_leads_to_the_host_that_is_read_in_it(text in "https?:/{0,3}[a-z@:?#/\\\\.\\[\\]0-9%]{0,24}") {
+        if let Ok(url) = build::endpoint(&text) {
+            let host = url.host_str().unwrap();
+            let after = text.split_once("://").unwrap().1;
+            prop_assert!(!host.is_empty());
+            prop_assert!(!url.as_str().contains('#') && url.username().is_empty());
+            if host.bytes().all(|byte| byte.is_ascii_lowercase()) {
+                prop_assert!(after.starts_with(host), "{} in {}", host, text);
+            }
+        }
+    }
+}
