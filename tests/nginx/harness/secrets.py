@@ -1,0 +1,80 @@
+"""What must never be read in a log.
+
+Every token, JWT and client secret of a test is told to a `Secrets`; when the test ends, everything that nginx
+wrote to its error log is searched for them.
+"""
+
+import base64
+import re
+import secrets as random
+import threading
+import urllib.parse
+
+# nginx's own debug log prints the headers that it reads and sends; that is the operator's choice and not ours.
+_NGINX_HEADER_DUMPS = (
+    "http header:",
+    "http2 header:",
+    "http2 http header:",
+    "http2 frame header",
+    "http proxy header",
+    "grpc header:",
+    "http script var:",
+    "http script copy:",
+    "http upstream header",
+    "http alloc large header",
+    "http large header",
+)
+
+_RECORD = re.compile(r"^(?=\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[)", re.MULTILINE)
+_PREFIX = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[\w+\] \d+#\d+: (?:\*\d+ )?")
+
+
+class Secrets:
+    """The secrets of one test. Safe to use from several threads."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._known = set()
+
+    def add(self, text):
+        """Remembers `text` and gives it back. Anything under 12 bytes would be found by chance and is left out."""
+        if isinstance(text, bytes):
+            text = text.decode("latin-1")
+        if len(text) >= 12:
+            with self._lock:
+                self._known.add(text)
+        return text
+
+    def add_jwt(self, jwt):
+        """Remembers a JWT and its signature, which alone would already be too much."""
+        self.add(jwt)
+        self.add(jwt.rpartition(".")[2])
+        return jwt
+
+    def add_client(self, client_id, secret):
+        """Remembers a client secret in every shape in which it travels."""
+        self.add(secret)
+        quote = urllib.parse.quote_plus
+        self.add(quote(secret))
+        self.add(base64.b64encode(f"{client_id}:{secret}".encode()).decode())
+        self.add(base64.b64encode(f"{quote(client_id)}:{quote(secret)}".encode()).decode())
+        return secret
+
+    def token(self, prefix="tok"):
+        """A fresh opaque token."""
+        return self.add(f"{prefix}-{random.token_hex(16)}")
+
+    def found_in(self, text):
+        """Those secrets that `text` shows."""
+        with self._lock:
+            return sorted(secret for secret in self._known if secret in text)
+
+
+def without_header_dumps(log):
+    """The records of a debug log that are not nginx's own dumps of headers."""
+    kept = []
+    for record in _RECORD.split(log):
+        message = _PREFIX.sub("", record, count=1)
+        if not message.startswith(_NGINX_HEADER_DUMPS):
+            kept.append(record)
+    return "".join(kept)
