@@ -7,6 +7,7 @@ import time
 
 import jwt as pyjwt
 import pytest
+
 from harness import config
 from harness.client import Http1, get, get2
 from harness.ugly import basic_credentials
@@ -80,9 +81,12 @@ def test_a_second_request_is_answered_from_the_cache(gateway, authorization_serv
 def test_the_variables_tell_the_log_what_happened(gateway, ugly):
     nginx = gateway(location="phantom_token_scope read;")
     ugly.answer = lambda exchange: (
-        exchange.inactive() if "inactive" in exchange.token
-        else exchange.reply(500) if "broken" in exchange.token
-        else exchange.active(scope="other") if "narrow" in exchange.token
+        exchange.inactive()
+        if "inactive" in exchange.token
+        else exchange.reply(500)
+        if "broken" in exchange.token
+        else exchange.active(scope="other")
+        if "narrow" in exchange.token
         else exchange.active()
     )
     for target, token in (
@@ -346,7 +350,9 @@ def test_a_connection_stays_usable_after_a_refused_chunked_post(gateway):
     nginx = gateway()
     with Http1(nginx.port) as client:
         for _ in range(2):
-            client.send("POST", headers=[("Transfer-Encoding", "chunked")], body=b"4\r\nabcd\r\n0\r\n\r\n", length=False)
+            client.send(
+                "POST", headers=[("Transfer-Encoding", "chunked")], body=b"4\r\nabcd\r\n0\r\n\r\n", length=False
+            )
             assert client.read().status == 401
 
 
@@ -375,7 +381,8 @@ def test_headers_other_than_authorization_arrive_untouched(gateway, api, secrets
 @pytest.mark.parametrize("buffering", ["on", "off"])
 def test_a_large_upload_arrives_whole(gateway, api, secrets, warm, buffering):
     nginx = gateway(
-        server="client_max_body_size 0;", location=f"proxy_request_buffering {buffering}; proxy_set_header Connection '';"
+        server="client_max_body_size 0;",
+        location=f"proxy_request_buffering {buffering}; proxy_set_header Connection '';",
     )
     token = secrets.token()
     if warm:

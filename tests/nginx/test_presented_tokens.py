@@ -1,6 +1,7 @@
 """What clients present as a token, well-formed and not."""
 
 import pytest
+
 from harness.client import Http1, Http2, get, get2
 
 BUFFERS = "large_client_header_buffers 4 32k;"
@@ -115,7 +116,9 @@ def test_spaces_around_the_token_do_not_belong_to_it(gateway, ugly, authorizatio
     assert ugly.calls[0].token == "sometoken"
 
 
-@pytest.mark.parametrize("authorization", [b"Bearer\tsometoken", b"Bearer \tsometoken", b"Bearer sometoken\t"], ids=repr)
+@pytest.mark.parametrize(
+    "authorization", [b"Bearer\tsometoken", b"Bearer \tsometoken", b"Bearer sometoken\t"], ids=repr
+)
 def test_a_tab_never_becomes_part_of_a_token(gateway, ugly, api, authorization):
     nginx = gateway()
     answer = get(nginx.port, authorization=authorization)
@@ -128,7 +131,12 @@ def test_a_tab_never_becomes_part_of_a_token(gateway, ugly, api, authorization):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("Bearer one", "Bearer two"), ("Bearer one", "Bearer one"), ("Basic eDp5", "Bearer two"), ("Bearer one", "Basic eDp5")],
+    [
+        ("Bearer one", "Bearer two"),
+        ("Bearer one", "Bearer one"),
+        ("Basic eDp5", "Bearer two"),
+        ("Bearer one", "Basic eDp5"),
+    ],
 )
 def test_two_authorization_headers_are_refused(gateway, ugly, api, first, second):
     nginx = gateway()

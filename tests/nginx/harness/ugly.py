@@ -78,10 +78,9 @@ class Exchange:
 class UglyServer(TcpServer):
     """Gives every call to `answer(exchange)`, which may be exchanged at any time."""
 
-    def __init__(self, secrets, answer=Exchange.active, tls=None):
+    def __init__(self, secrets, answer=Exchange.active):
         self.secrets = secrets
         self.answer = answer
-        self.tls = tls
         self.calls = []
         self.released = threading.Event()
         self._jwts = {}
@@ -89,12 +88,9 @@ class UglyServer(TcpServer):
 
     @property
     def url(self):
-        scheme = "https" if self.tls else "http"
-        return f"{scheme}://localhost:{self.port}/introspect"
+        return f"http://{self.address}/introspect"
 
     def serve(self, sock):
-        if self.tls:
-            sock = self.tls.wrap_socket(sock, server_side=True)
         connection = Connection(sock)
         while True:
             exchange = Exchange(self, sock, connection.request())

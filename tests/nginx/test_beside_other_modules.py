@@ -1,0 +1,531 @@
+"""The module beside the rest of nginx: access rules, internal redirects, subrequests, kinds of upstream."""
+
+import base64
+
+import pytest
+
+from harness import config
+from harness.api import Api
+from harness.client import Http1, Http2, get, get2
+from harness.wait import until
+
+USER = "Basic " + base64.b64encode(b"user:password").decode()
+# user:password, as `openssl passwd -apr1` writes it.
+PASSWORDS = {"passwords": "user:{PLAIN}password\n"}
+
+
+def jwt_of(ugly, token):
+    return f"Bearer {ugly.jwt_for(token)}"
+
+
+# --- access rules -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_request_that_deny_refuses_costs_no_introspection(gateway, ugly, api, secrets, order):
+    rules = "deny all;"
+    nginx = gateway(**{"server" if order == "before" else "location": rules})
+    assert get(nginx.port, token=secrets.token()).status == 403
+    assert get(nginx.port).status == 403
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+def test_a_request_that_allow_admits_still_needs_a_token(gateway, ugly, api, secrets):
+    nginx = gateway(location="allow 127.0.0.1; deny all;")
+    assert get(nginx.port).status == 401
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+
+
+def test_a_request_over_its_rate_costs_no_introspection(gateway, ugly, api, secrets):
+    nginx = gateway(
+        http="limit_req_zone $server_name zone=slow:64k rate=1r/m;",
+        location="limit_req zone=slow; limit_req_status 429;",
+    )
+    assert get(nginx.port, token=secrets.token()).status == 200
+    assert get(nginx.port, token=secrets.token()).status == 429
+    assert len(ugly.calls) == 1
+
+
+def test_a_request_that_limit_req_delays_is_answered(gateway, ugly, api, secrets):
+    nginx = gateway(
+        http="limit_req_zone $server_name zone=slow:64k rate=20r/s;", location="limit_req zone=slow burst=5;"
+    )
+    assert [get(nginx.port, token=secrets.token()).status for _ in range(4)] == [200] * 4
+    assert len(ugly.calls) == 4
+
+
+def test_limit_conn_counts_suspended_requests(gateway, ugly, api, secrets):
+    nginx = gateway(
+        http="limit_conn_zone $server_name zone=few:64k;", location="limit_conn few 1; limit_conn_status 429;"
+    )
+    ugly.answer = ugly.holding()
+    with Http1(nginx.port) as client:
+        client.send(token=secrets.token())
+        ugly.wait_calls()
+        assert get(nginx.port, token=secrets.token()).status == 429
+        ugly.release()
+        assert client.read().status == 200
+    assert get(nginx.port, token=secrets.token()).status == 200
+
+
+def test_satisfy_any_admits_by_address_and_sends_no_opaque_token(gateway, ugly, api, secrets):
+    nginx = gateway(location="satisfy any; allow 127.0.0.1; deny all;")
+    assert get(nginx.port).status == 200
+    token = secrets.token()
+    assert get(nginx.port, token=token).status in (200, 401, 403)
+    api.never_saw(token)
+
+
+def test_satisfy_any_admits_by_token_where_the_address_is_denied(gateway, ugly, api, secrets):
+    nginx = gateway(location="satisfy any; deny all;")
+    token = secrets.token()
+    answer = get(nginx.port, token=token)
+    assert answer.status == 200
+    assert answer.value("www-authenticate") is None
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+
+
+@pytest.mark.parametrize("presented", [None, "inactive-token-0123"])
+def test_satisfy_any_refuses_who_satisfies_nothing(gateway, ugly, api, presented):
+    nginx = gateway(location="satisfy any; deny all;")
+    ugly.answer = lambda exchange: exchange.inactive()
+    answer = get(nginx.port, token=presented)
+    assert answer.status in (401, 403)
+    assert api.requests == []
+
+
+def test_satisfy_any_with_an_unavailable_authorization_server_lets_nobody_in(gateway, ugly, api, secrets):
+    nginx = gateway(location="satisfy any; deny all;")
+    ugly.answer = lambda exchange: exchange.reply(500)
+    assert get(nginx.port, token=secrets.token()).status == 502
+    assert api.requests == []
+
+
+def test_satisfy_any_takes_a_user_or_a_token(gateway, ugly, api, secrets):
+    nginx = gateway(location='satisfy any; auth_basic "users"; auth_basic_user_file @dir@/passwords;', files=PASSWORDS)
+    assert get(nginx.port, authorization=USER).status == 200
+    token = secrets.token()
+    answer = get(nginx.port, token=token)
+    assert answer.status == 200
+    assert answer.value("www-authenticate") is None
+    assert api.requests[1].value("authorization") == jwt_of(ugly, token)
+    ugly.answer = lambda exchange: exchange.inactive()
+    assert get(nginx.port, token=secrets.token()).status == 401
+    assert get(nginx.port).status == 401
+    assert get(nginx.port, authorization="Basic " + base64.b64encode(b"user:wrong").decode()).status == 401
+    assert len(api.requests) == 2
+
+
+def test_satisfy_all_with_auth_basic_lets_nobody_in_for_both_want_the_same_header(gateway, ugly, api, secrets):
+    nginx = gateway(location='satisfy all; auth_basic "users"; auth_basic_user_file @dir@/passwords;', files=PASSWORDS)
+    assert get(nginx.port, authorization=USER).status == 401
+    assert get(nginx.port, token=secrets.token()).status == 401
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+AUTH_REQUEST = """
+    location = /auth {{ internal; proxy_pass {auth}; proxy_pass_request_body off; proxy_set_header Content-Length ""; }}
+"""
+
+
+@pytest.fixture
+def auth(secrets):
+    """What `auth_request` asks."""
+    server = Api(secrets)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("satisfy", ["all", "any"])
+def test_auth_request_works_beside_a_token(gateway, ugly, api, auth, secrets, satisfy):
+    nginx = gateway(location=f"satisfy {satisfy}; auth_request /auth;", server=AUTH_REQUEST.format(auth=auth.url))
+    for _ in range(2):
+        token = secrets.token()
+        assert get(nginx.port, token=token).status == 200
+        api.never_saw(token)
+    if satisfy == "all":
+        assert api.requests[0].value("authorization").startswith("Bearer ey")
+        assert get(nginx.port).status == 401
+        assert len(api.requests) == 2
+
+
+def test_under_satisfy_all_both_auth_request_and_token_must_agree(gateway, ugly, api, auth, secrets):
+    nginx = gateway(location="satisfy all; auth_request /auth;", server=AUTH_REQUEST.format(auth=auth.url))
+    auth.answer = lambda _: b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    assert get(nginx.port, token=secrets.token()).status == 403
+    auth.answer = None
+    ugly.answer = lambda exchange: exchange.inactive()
+    assert get(nginx.port, token=secrets.token()).status == 401
+    assert api.requests == []
+
+
+def test_under_satisfy_any_a_token_is_enough_where_auth_request_refuses(gateway, ugly, api, auth, secrets):
+    nginx = gateway(location="satisfy any; auth_request /auth;", server=AUTH_REQUEST.format(auth=auth.url))
+    auth.answer = lambda _: b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+    ugly.answer = lambda exchange: exchange.inactive()
+    assert get(nginx.port, token=secrets.token()).status in (401, 403)
+    assert len(api.requests) == 1
+
+
+# --- internal redirects -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["miss", "hit"])
+@pytest.mark.parametrize(
+    ("location", "server"),
+    [
+        ("try_files /nothing /target;", ""),
+        ("try_files /nothing @named;", ""),
+        ("error_page 404 = /target; recursive_error_pages on;", "status404"),
+        ("error_page 404 = @named; proxy_intercept_errors on;", "api404"),
+        ("rewrite ^/start$ /target last;", ""),
+    ],
+    ids=["try_files", "try_files named", "error_page", "error_page named", "rewrite last"],
+)
+def test_an_internal_redirect_after_the_swap_keeps_the_jwt(start_nginx, ugly, api, secrets, location, server, cold):
+    # Where the first location serves files or answers itself, the second one forwards.
+    first = f"proxy_pass {api.url};" if server == "api404" else ""
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+server {{
+    listen @listen@;
+    phantom_token acme;
+    location /start {{ {location} {first} }}
+    location /target {{ proxy_pass {api.url}; }}
+    location @named {{ proxy_pass {api.url}; }}
+}}
+"""
+    )
+    api.answer = lambda request: (
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        if server == "api404" and len(api.requests) % 2 == 1
+        else None
+    )
+    token = secrets.token()
+    for _ in range(1 if cold else 2):
+        answer = get(nginx.port, "/start", token=token)
+        assert (answer.status, answer.body) == (200, b"hello")
+    assert {request.value("authorization") for request in api.requests} == {jwt_of(ugly, token)}
+    assert ugly.calls_for(token) == 1
+    api.never_saw(token)
+
+
+@pytest.mark.parametrize("guarded", ["phantom_token two;", "phantom_token off;"])
+def test_a_redirect_to_a_location_of_another_provider_asks_that_one_about_the_token(
+    start_nginx, ugly, api, secrets, guarded
+):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets, "one")}
+{config.provider(ugly.url + "?two", secrets, "two")}
+server {{
+    listen @listen@;
+    location /start {{ phantom_token one; try_files /nothing /target; }}
+    location /target {{ {guarded} proxy_pass {api.url}; }}
+}}
+"""
+    )
+    ugly.answer = lambda exchange: exchange.active(by=exchange.request.target)
+    token = secrets.token()
+    assert get(nginx.port, "/start", token=token).status == 200
+    api.never_saw(token)
+    asked = [call.request.target for call in ugly.calls]
+    assert {call.token for call in ugly.calls} == {token}
+    if "two" in guarded:
+        assert asked == ["/introspect", "/introspect?two"]
+        assert api.only().value("authorization") == f"Bearer {ugly.jwt_for(token, by='/introspect?two')}"
+    else:
+        assert asked == ["/introspect"]
+
+
+def test_the_second_provider_of_a_redirect_may_refuse(start_nginx, ugly, api, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets, "one")}
+{config.provider(ugly.url + "?two", secrets, "two")}
+server {{
+    listen @listen@;
+    location /start {{ phantom_token one; try_files /nothing /target; }}
+    location /target {{ phantom_token two; proxy_pass {api.url}; }}
+}}
+"""
+    )
+    ugly.answer = lambda exchange: exchange.inactive() if "two" in exchange.request.target else exchange.active()
+    assert get(nginx.port, "/start", token=secrets.token()).status == 401
+    assert api.requests == []
+
+
+def test_a_redirect_to_narrower_scopes_is_judged_by_those(start_nginx, ugly, api, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+server {{
+    listen @listen@;
+    phantom_token acme;
+    location /start {{ try_files /nothing /target; }}
+    location /target {{ phantom_token_scope admin; proxy_pass {api.url}; }}
+}}
+"""
+    )
+    assert get(nginx.port, "/start", token=secrets.token()).status == 403
+    assert api.requests == []
+
+
+def test_a_named_location_for_refused_requests_gets_no_opaque_token(gateway, ugly, api, secrets):
+    nginx = gateway(
+        location="error_page 401 = @login;", server="location @login { phantom_token off; return 302 /login; }"
+    )
+    ugly.answer = lambda exchange: exchange.inactive()
+    assert get(nginx.port, token=secrets.token()).status == 302
+    assert get(nginx.port).status == 302
+    assert api.requests == []
+
+
+def test_an_error_page_that_is_guarded_itself_does_not_loop(gateway, ugly, secrets):
+    nginx = gateway(
+        server="error_page 401 /sorry; recursive_error_pages on; location /sorry { phantom_token acme; return 200; }"
+    )
+    assert get(nginx.port).status in (401, 500)
+
+
+def test_a_return_in_the_rewrite_phase_comes_before_any_token(gateway, ugly):
+    nginx = gateway(server="location /health { phantom_token acme; return 204; }")
+    assert get(nginx.port, "/health").status == 204
+    assert ugly.calls == []
+
+
+# --- $http_authorization ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["miss", "hit"])
+@pytest.mark.parametrize(
+    "early",
+    [
+        "",
+        'if ($http_authorization = "") { return 418; }',
+        'if ($has_token = "no") { return 418; }',
+        "set $copy $has_token;",
+    ],
+    ids=["not", "if", "map", "set"],
+)
+def test_http_authorization_never_holds_the_opaque_token_after_the_swap(gateway, ugly, api, secrets, early, cold):
+    nginx = gateway(
+        http='map $http_authorization $has_token { "" no; default yes; }',
+        location=f'{early} proxy_set_header Authorization $http_authorization; proxy_set_header X-Copy "<$http_authorization>";',
+    )
+    token = secrets.token()
+    for _ in range(1 if cold else 2):
+        assert get(nginx.port, token=token).status == 200
+    api.never_saw(token)
+    for request in api.requests:
+        assert request.value("authorization") == jwt_of(ugly, token)
+        assert request.value("x-copy") == f"<{jwt_of(ugly, token)}>"
+
+
+def test_http_authorization_in_the_access_log_holds_no_opaque_token(gateway, ugly, secrets):
+    nginx = gateway(http="log_format careless '$uri $http_authorization';", server="access_log careless.log careless;")
+    ugly.answer = lambda exchange: exchange.inactive() if "bad" in exchange.token else exchange.active()
+    good = secrets.token("good")
+    assert get(nginx.port, "/good", token=good).status == 200
+    log = nginx.dir / "careless.log"
+    until(lambda: log.exists() and "/good" in log.read_text(), "the request is logged")
+    assert good not in log.read_text()
+
+
+# --- subrequests --------------------------------------------------------------------------------------------------
+
+
+def test_a_mirror_gets_the_jwt_and_not_the_token(gateway, ugly, api, auth, secrets):
+    nginx = gateway(location="mirror /mirror;", server=f"location = /mirror {{ internal; proxy_pass {auth.url}; }}")
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    mirrored = auth.wait(1)
+    assert mirrored[0].value("authorization") == jwt_of(ugly, token)
+    auth.never_saw(token)
+    api.never_saw(token)
+
+
+def test_an_ssi_include_gets_the_jwt_and_not_the_token(gateway, ugly, api, secrets):
+    nginx = gateway(
+        server=f"location /page {{ phantom_token acme; ssi on; ssi_types *; }} location /part {{ proxy_pass {api.url}; }}",
+        files={"html/page": '<!--#include virtual="/part" -->'},
+    )
+    token = secrets.token()
+    answer = get(nginx.port, "/page", token=token)
+    assert (answer.status, answer.body) == (200, b"hello")
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+    api.never_saw(token)
+
+
+def test_an_ssi_include_of_a_guarded_location_costs_no_second_introspection(gateway, ugly, api, secrets):
+    nginx = gateway(
+        server="location /page { phantom_token acme; ssi on; ssi_types *; }",
+        files={"html/page": '<!--#include virtual="/part" --><!--#include virtual="/part2" -->'},
+    )
+    token = secrets.token()
+    assert get(nginx.port, "/page", token=token).body == b"hellohello"
+    assert ugly.calls_for(token) == 1
+    assert {request.value("authorization") for request in api.wait(2)} == {jwt_of(ugly, token)}
+
+
+def test_auth_request_to_a_location_of_its_own_sends_no_opaque_token_to_the_api(gateway, ugly, api, auth, secrets):
+    nginx = gateway(
+        location="auth_request /auth;",
+        server=f"location = /auth {{ internal; phantom_token acme; proxy_pass {auth.url}; }}",
+    )
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+    api.never_saw(token)
+
+
+# --- kinds of upstream --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["miss", "hit"])
+@pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize("kind", ["proxy", "grpc", "fastcgi"])
+def test_every_kind_of_upstream_gets_the_jwt(start_nginx, ugly, api, fastcgi, secrets, kind, protocol, cold):
+    upstream = {
+        "proxy": f"proxy_pass {api.url};",
+        "grpc": "grpc_pass grpc://@listen:grpc@;",
+        "fastcgi": f"fastcgi_pass {fastcgi.address}; fastcgi_param AUTH $http_authorization;",
+    }[kind]
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+server {{
+    listen @listen@ {"http2" if protocol == "HTTP/2" else ""};
+    location / {{ phantom_token acme; {upstream} }}
+}}
+server {{
+    listen @listen:grpc@ http2;
+    access_log grpc.log combined_phantom;
+    location / {{ add_header X-Got $http_authorization; return 200; }}
+}}
+"""
+    )
+    ask = get2 if protocol == "HTTP/2" else get
+    token = secrets.token()
+    for _ in range(1 if cold else 2):
+        answer = ask(nginx.port, token=token)
+        assert answer.status == 200
+    expected = jwt_of(ugly, token)
+    assert ugly.calls_for(token) == 1
+    if kind == "proxy":
+        assert {request.value("authorization") for request in api.requests} == {expected}
+    elif kind == "grpc":
+        assert answer.value("x-got") == expected
+    else:
+        for params in fastcgi.requests:
+            assert [value for name, value in params if name == "HTTP_AUTHORIZATION"] == [expected]
+            assert [value for name, value in params if name == "AUTH"] == [expected]
+    assert ask(nginx.port).status == 401
+
+
+def test_a_grpc_request_with_a_body_gets_through(start_nginx, ugly, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+server {{ listen @listen@ http2; location / {{ phantom_token acme; grpc_pass grpc://@listen:grpc@; }} }}
+server {{ listen @listen:grpc@ http2; location / {{ add_header X-Got $http_authorization; return 200; }} }}
+"""
+    )
+    with Http2(nginx.port) as client:
+        token = secrets.token()
+        answer = client.request("POST", token=token, body=b"\0\0\0\0\5hello", headers=[("te", "trailers")])
+        assert (answer.status, answer.value("x-got")) == (200, jwt_of(ugly, token))
+
+
+def test_an_upload_over_http2_arrives_whole(gateway, ugly, api, secrets):
+    nginx = gateway(listen="http2")
+    with Http2(nginx.port) as client:
+        assert client.request("POST", token=secrets.token(), body=b"b" * 10_000).status == 200
+    assert api.only().body == b"b" * 10_000
+
+
+def test_the_next_upstream_gets_the_jwt_too(start_nginx, ugly, api, auth, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+upstream apis {{ server {auth.address}; server {api.address} backup; }}
+server {{
+    listen @listen@;
+    location / {{ phantom_token acme; proxy_pass http://apis; proxy_next_upstream http_503; }}
+}}
+"""
+    )
+    auth.answer = lambda _: b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert auth.only().value("authorization") == jwt_of(ugly, token)
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+
+
+def test_static_files_are_guarded(start_nginx, ugly, secrets):
+    nginx = start_nginx(
+        f"{config.provider(ugly.url, secrets)} server {{ listen @listen@; location / {{ phantom_token acme; }} }}",
+        files={"html/page": "a page"},
+    )
+    assert get(nginx.port, "/page").status == 401
+    assert get(nginx.port, "/page", token=secrets.token()).body == b"a page"
+
+
+# --- preflight ----------------------------------------------------------------------------------------------------
+
+PREFLIGHT = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "POST")]
+
+
+@pytest.mark.parametrize("setting", ["", "phantom_token_preflight answer;"], ids=["default", "answer"])
+def test_a_preflight_is_answered_and_goes_nowhere(gateway, ugly, api, setting):
+    nginx = gateway(location=f"{setting} add_header Access-Control-Allow-Origin * always;")
+    answer = get(nginx.port, method="OPTIONS", headers=PREFLIGHT)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.value("access-control-allow-origin") == "*"
+    assert answer.value("www-authenticate") is None
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+def test_a_preflight_passes_where_the_api_answers_it(gateway, ugly, api, secrets):
+    nginx = gateway(location="phantom_token_preflight pass;")
+    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT).status == 200
+    assert api.only().method == "OPTIONS"
+    assert ugly.calls == []
+
+
+def test_a_preflight_that_passes_takes_no_opaque_token_along(gateway, api, secrets):
+    nginx = gateway(location="phantom_token_preflight pass;")
+    token = secrets.token()
+    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT, token=token).status in (200, 204, 400, 401)
+    api.never_saw(token)
+
+
+def test_a_preflight_is_refused_where_it_is_denied(gateway, ugly, api):
+    nginx = gateway(location="phantom_token_preflight deny;")
+    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT).status in (401, 403)
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+@pytest.mark.parametrize("setting", ["answer", "pass", "deny"])
+@pytest.mark.parametrize("headers", [[], PREFLIGHT[:1], PREFLIGHT[1:]], ids=["bare", "origin", "method"])
+def test_an_options_request_that_is_no_preflight_needs_a_token(gateway, ugly, api, secrets, setting, headers):
+    nginx = gateway(location=f"phantom_token_preflight {setting};")
+    assert get(nginx.port, method="OPTIONS", headers=headers).status == 401
+    assert api.requests == []
+    token = secrets.token()
+    assert get(nginx.port, method="OPTIONS", headers=headers, token=token).status == 200
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+
+
+@pytest.mark.parametrize("setting", ["answer", "pass"])
+def test_another_method_with_the_headers_of_a_preflight_needs_a_token(gateway, api, setting):
+    nginx = gateway(location=f"phantom_token_preflight {setting};")
+    for method in ("GET", "POST", "DELETE", "options"):
+        assert get(nginx.port, method=method, headers=PREFLIGHT).status in (400, 401, 405)
+    assert api.requests == []

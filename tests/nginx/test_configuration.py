@@ -1,0 +1,313 @@
+"""What `nginx -t` says of a configuration."""
+
+import os
+import re
+
+import pytest
+
+from harness.nginx import MODULE, Configuration
+
+ENDPOINT = "introspection_endpoint http://127.0.0.1:1/introspect;"
+CREDENTIALS = "client_id gateway; client_secret not-to-be-shown-0123;"
+WHOLE = f"phantom_token_provider acme {{ {ENDPOINT} {CREDENTIALS} }}"
+
+
+def provider(lines):
+    return f"phantom_token_provider acme {{\n{lines}\n}}"
+
+
+def location(lines):
+    return f"{WHOLE}\nserver {{ listen @listen@; location / {{\n{lines}\n}} }}"
+
+
+# what is wrong: the configuration, with `#<` on the lines that the message may name, and words of the message.
+WRONG = {
+    "a provider that is not there": (location("phantom_token other; #<"), ["other"]),
+    "a provider that is not there, in server": (
+        f"{WHOLE}\nserver {{ listen @listen@;\nphantom_token other; #<\n}}",
+        ["other"],
+    ),
+    "a provider that is not there, in http": (
+        f"{WHOLE}\nphantom_token other; #<\nserver {{ listen @listen@; }}",
+        ["other"],
+    ),
+    "phantom_token without a word": (location("phantom_token; #<"), ["phantom_token"]),
+    "phantom_token with two words": (location("phantom_token acme acme; #<"), ["phantom_token"]),
+    "phantom_token with an empty word": (location('phantom_token ""; #<'), ["phantom_token"]),
+    "phantom_token twice": (location("phantom_token acme;\nphantom_token acme; #<"), ["duplicate"]),
+    "a provider without an endpoint": (
+        f"phantom_token_provider acme {{ #<\n{CREDENTIALS}\n}} #<",
+        ["introspection_endpoint", "acme"],
+    ),
+    "an empty provider": ("phantom_token_provider acme { #<\n} #<", ["introspection_endpoint", "acme"]),
+    "a provider without a name": ("phantom_token_provider { #<\n}", ["phantom_token_provider"]),
+    "a provider with an empty name": (f'phantom_token_provider "" {{ #<\n{ENDPOINT} {CREDENTIALS}\n}} #<', ["name"]),
+    "a provider called off": (f"phantom_token_provider off {{ #<\n{ENDPOINT} {CREDENTIALS}\n}} #<", ["off"]),
+    "two providers of one name": (f"{WHOLE}\n{WHOLE} #<", ["duplicate|already|twice", "acme"]),
+    "a provider in server": (f"server {{ listen @listen@;\n{WHOLE} #<\n}}", ["phantom_token_provider"]),
+    "a provider in location": (
+        f"server {{ listen @listen@; location / {{\n{WHOLE} #<\n}} }}",
+        ["phantom_token_provider"],
+    ),
+    "an unknown key": (provider(f"{ENDPOINT} {CREDENTIALS}\nno_such_thing_at_all 1; #<"), ["no_such_thing_at_all"]),
+    "a key with a slip": (
+        provider(f"{CREDENTIALS}\nintrospection_endpont http://127.0.0.1:1/; #<"),
+        ["introspection_endpont", "introspection_endpoint"],
+    ),
+    "another key with a slip": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\nconect_timeout 1s; #<"),
+        ["conect_timeout", "connect_timeout"],
+    ),
+    "a key twice": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\ntimeout 1s;\ntimeout 2s; #<"),
+        ["timeout", "duplicate|twice|already"],
+    ),
+    "a key without a value": (provider(f"{ENDPOINT} {CREDENTIALS}\ntimeout; #<"), ["timeout"]),
+    "a key with two values": (provider(f"{ENDPOINT} {CREDENTIALS}\ntimeout 1s 2s; #<"), ["timeout"]),
+    "a key with a block": (provider(f"{ENDPOINT} {CREDENTIALS}\ntimeout {{ #<\n}} #<"), ["timeout"]),
+    "a directive of another place": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\nproxy_pass http://127.0.0.1; #<"),
+        ["proxy_pass"],
+    ),
+    "a time that is none": (provider(f"{ENDPOINT} {CREDENTIALS}\ntimeout soon; #<"), ["timeout", "soon"]),
+    "a time of nothing": (provider(f"{ENDPOINT} {CREDENTIALS}\ntimeout 0; #<"), ["timeout"]),
+    "a negative time": (provider(f"{ENDPOINT} {CREDENTIALS}\ncache_ttl -1s; #<"), ["cache_ttl", "-1s"]),
+    "a time of an unknown unit": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\nconnect_timeout 2parsec; #<"),
+        ["connect_timeout"],
+    ),
+    "a time too large": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\ncache_ttl 99999999999999999999s; #<"),
+        ["cache_ttl"],
+    ),
+    "a size that is none": (provider(f"{ENDPOINT} {CREDENTIALS}\ncache_size much; #<"), ["cache_size", "much"]),
+    "a size too large": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\nmax_response_size 99999999999999999999g; #<"),
+        ["max_response_size"],
+    ),
+    "a number that is none": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\nmax_concurrent many; #<"),
+        ["max_concurrent", "many"],
+    ),
+    "a number of nothing": (provider(f"{ENDPOINT} {CREDENTIALS}\nmax_concurrent 0; #<"), ["max_concurrent"]),
+    "a negative number": (provider(f"{ENDPOINT} {CREDENTIALS}\nretries -1; #<"), ["retries", "-1"]),
+    "a switch that is none": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\nssl_verify maybe; #<"),
+        ["ssl_verify", "maybe", "on.*off"],
+    ),
+    "an unknown dialect": (provider(f"{ENDPOINT} {CREDENTIALS}\ndialect swiss; #<"), ["dialect", "swiss", "json"]),
+    "an unknown way to authenticate": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\nclient_auth by_handshake; #<"),
+        ["client_auth", "by_handshake", "client_secret_basic"],
+    ),
+    "an unknown cache_control": (
+        provider(f"{ENDPOINT} {CREDENTIALS}\ncache_control some; #<"),
+        ["cache_control", "some", "max-age"],
+    ),
+    "an endpoint of ftp": (
+        provider(f"{CREDENTIALS}\nintrospection_endpoint ftp://127.0.0.1/; #<"),
+        ["introspection_endpoint", "https"],
+    ),
+    "an endpoint of no scheme": (
+        provider(f"{CREDENTIALS}\nintrospection_endpoint as.example/introspect; #<"),
+        ["introspection_endpoint"],
+    ),
+    "an endpoint with credentials": (
+        provider(f"{CREDENTIALS}\nintrospection_endpoint http://user:not-to-be-shown-0123@127.0.0.1/; #<"),
+        ["introspection_endpoint"],
+    ),
+    "an endpoint with a fragment": (
+        provider(f"{CREDENTIALS}\nintrospection_endpoint http://127.0.0.1/introspect#here; #<"),
+        ["introspection_endpoint"],
+    ),
+    "an endpoint without a host": (
+        provider(f"{CREDENTIALS}\nintrospection_endpoint http:///introspect; #<"),
+        ["introspection_endpoint"],
+    ),
+    "an endpoint of a port too large": (
+        provider(f"{CREDENTIALS}\nintrospection_endpoint http://127.0.0.1:70000/; #<"),
+        ["introspection_endpoint"],
+    ),
+    "an empty endpoint": (provider(f'{CREDENTIALS}\nintrospection_endpoint ""; #<'), ["introspection_endpoint"]),
+    "an endpoint with a variable": (
+        provider(f"{CREDENTIALS}\nintrospection_endpoint http://$host/introspect; #<"),
+        ["introspection_endpoint"],
+    ),
+    "an unreadable secret file": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT} client_id a;\nclient_secret_file @dir@/nothing; #<\n}} #<",
+        ["client_secret_file", "@dir@/nothing"],
+    ),
+    "a secret file that is a folder": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT} client_id a;\nclient_secret_file @dir@; #<\n}} #<",
+        ["client_secret_file"],
+    ),
+    "an empty secret file": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT} client_id a;\nclient_secret_file @dir@/empty; #<\n}} #<",
+        ["client_secret_file", "empty"],
+    ),
+    "a secret and a secret file": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT} {CREDENTIALS}\nclient_secret_file @dir@/secret; #<\n}} #<",
+        ["client_secret", "client_secret_file"],
+    ),
+    "a client without a secret": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT}\nclient_id a; #<\n}} #<",
+        ["client_secret"],
+    ),
+    "a secret without a client": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT}\nclient_secret not-to-be-shown-0123; #<\n}} #<",
+        ["client_id"],
+    ),
+    "bearer without a token": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT}\nclient_auth bearer; #<\n}} #<",
+        ["bearer_token"],
+    ),
+    "bearer with a client secret": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT} {CREDENTIALS}\nclient_auth bearer; bearer_token not-to-be-shown-0123; #<\n}} #<",
+        ["client_auth|client_secret|bearer_token"],
+    ),
+    "none with a client secret": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT} {CREDENTIALS}\nclient_auth none; #<\n}} #<",
+        ["client_auth|client_secret"],
+    ),
+    "a bearer token that no header may hold": (
+        f'phantom_token_provider acme {{ #<\n{ENDPOINT} client_auth bearer;\nbearer_token "not-to-be-shown-0123\n"; #<\n}} #<',
+        ["bearer_token"],
+    ),
+    "no word on client authentication": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT}\n}} #<",
+        ["client_id|client_auth"],
+    ),
+    "a missing CA file": (
+        f"phantom_token_provider acme {{ #<\n{CREDENTIALS} introspection_endpoint https://as.example/;\nssl_trusted_certificate @dir@/nothing; #<\n}} #<",
+        ["ssl_trusted_certificate", "@dir@/nothing"],
+    ),
+    "a CA file that is no PEM": (
+        f"phantom_token_provider acme {{ #<\n{CREDENTIALS} introspection_endpoint https://as.example/;\nssl_trusted_certificate @dir@/secret; #<\n}} #<",
+        ["ssl_trusted_certificate"],
+    ),
+    "a CA file with a broken certificate": (
+        f"phantom_token_provider acme {{ #<\n{CREDENTIALS} introspection_endpoint https://as.example/;\nssl_trusted_certificate @dir@/broken.pem; #<\n}} #<",
+        ["ssl_trusted_certificate"],
+    ),
+    "a scope with a quote": (location("phantom_token acme;\nphantom_token_scope 'a\"b'; #<"), ["scope"]),
+    "a scope with a backslash": (location("phantom_token acme;\nphantom_token_scope 'a\\\\b'; #<"), ["scope"]),
+    "a scope with a space": (location('phantom_token acme;\nphantom_token_scope "a b"; #<'), ["scope"]),
+    "an empty scope": (location('phantom_token acme;\nphantom_token_scope ""; #<'), ["scope"]),
+    "scopes with a letter that is not ASCII": (
+        location("phantom_token acme;\nphantom_token_scopes 'lesen schließen'; #<"),
+        ["scope"],
+    ),
+    "a realm with a control character": (location('phantom_token acme;\nphantom_token_realm "a\\nb"; #<'), ["realm"]),
+    "an unknown preflight": (
+        location("phantom_token acme;\nphantom_token_preflight perhaps; #<"),
+        ["phantom_token_preflight", "perhaps"],
+    ),
+    "a realm twice": (
+        location("phantom_token acme;\nphantom_token_realm a;\nphantom_token_realm b; #<"),
+        ["duplicate"],
+    ),
+}
+
+FILES = {
+    "secret": "not-to-be-shown-0123\n",
+    "empty": "\n",
+    "broken.pem": "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n",
+}
+
+
+@pytest.fixture
+def check():
+    """Writes a configuration and asks `nginx -t`: exit code, words, and the file that was checked."""
+    assert MODULE.exists(), f"{MODULE} is missing: build it with `make module`"
+    written = []
+
+    def run(http):
+        configuration = Configuration(http, files=FILES, quiet=True)
+        written.append(configuration)
+        code, words = configuration.check()
+        return code, words, configuration
+
+    yield run
+    for configuration in written:
+        configuration.remove()
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_configuration_is_refused_with_file_line_and_mend(check, name):
+    http, words = WRONG[name]
+    code, said, configuration = check(http)
+    assert code != 0, said
+    lines = [line for line in said.splitlines() if "[emerg]" in line]
+    assert len(lines) == 1, said
+    where = re.search(r" in (\S+):(\d+)$", lines[0])
+    assert where, f"no file and line: {lines[0]}"
+    assert where[1] == str(configuration.path)
+    marked = [n for n, line in enumerate(configuration.path.read_text().splitlines(), 1) if "#<" in line]
+    assert int(where[2]) in marked, lines[0]
+    for word in words:
+        assert re.search(configuration.expand(word), lines[0]), f"{word!r} is not in: {lines[0]}"
+    assert "not-to-be-shown" not in said
+    assert "panicked" not in said
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        WHOLE,
+        f"{WHOLE} server {{ listen @listen@; phantom_token off; }}",
+        f"server {{ listen @listen@; location / {{ phantom_token acme; }} }} {WHOLE}",
+        provider(f"{ENDPOINT} client_auth none;"),
+        provider(f"{ENDPOINT} client_auth bearer; bearer_token some-token-0123;"),
+        provider(f"{ENDPOINT} client_auth bearer; bearer_token_file @dir@/secret;"),
+        provider(f"{ENDPOINT} client_id a; client_secret_file @dir@/secret; client_auth client_secret_post;"),
+        provider(
+            f"{ENDPOINT} {CREDENTIALS} dialect json; jwt_claim inner; timeout 1500ms; connect_timeout 1s; retries 0;"
+            "max_concurrent 10; max_waiting 100; max_response_size 128k; cache_size 1m; cache_entries 1000;"
+            "cache_ttl 2m; cache_inactive_ttl 0; cache_control strict;"
+        ),
+        provider(f"introspection_endpoint https://as.example/introspect; {CREDENTIALS} ssl_verify on;"),
+        provider(f"introspection_endpoint http://[::1]:8080/introspect; {CREDENTIALS}"),
+        location("phantom_token acme; phantom_token_scope a; phantom_token_scope b:c/d; phantom_token_realm 'x y';"),
+        location("phantom_token acme; phantom_token_scopes 'a b c'; phantom_token_preflight pass;"),
+    ],
+    ids=lambda http: " ".join(http.split())[:60],
+)
+def test_a_right_configuration_is_accepted(check, http):
+    code, said, _ = check(http)
+    assert code == 0, said
+    assert "[warn]" not in said
+    assert "[emerg]" not in said
+
+
+def test_certificates_that_are_not_verified_are_warned_of(check):
+    code, said, _ = check(
+        provider(f"introspection_endpoint https://as.example/introspect; {CREDENTIALS} ssl_verify off;")
+    )
+    assert code == 0, said
+    warnings = [line for line in said.splitlines() if "[warn]" in line]
+    assert len(warnings) == 1
+    assert "ssl_verify" in warnings[0]
+    assert "acme" in warnings[0]
+
+
+def test_a_secret_that_travels_in_clear_to_another_host_is_warned_of(check):
+    code, said, _ = check(provider(f"introspection_endpoint http://192.0.2.1/introspect; {CREDENTIALS}"))
+    assert code == 0, said
+    assert [line for line in said.splitlines() if "[warn]" in line and "acme" in line]
+
+
+def test_a_secret_file_of_another_user_is_refused_where_nginx_is_not_root(check):
+    if os.geteuid() == 0:
+        pytest.skip("root reads every file")
+    code, said, _ = check(provider(f"{ENDPOINT} client_id a; client_secret_file /etc/shadow;"))
+    assert code != 0, said
+    assert "client_secret_file" in said
+
+
+def test_a_check_contacts_nobody(check, ugly):
+    code, said, _ = check(
+        f"phantom_token_provider acme {{ introspection_endpoint {ugly.url}; {CREDENTIALS} }}"
+        "server { listen @listen@; phantom_token acme; }"
+    )
+    assert code == 0, said
+    assert ugly.connections == 0

@@ -1,0 +1,173 @@
+"""TLS to the authorization server. An nginx of its own plays the TLS side, so that both HTTP versions are real."""
+
+import datetime
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from harness import config
+from harness.authserver import trusting
+from harness.client import get
+
+LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(scope="module")
+def ca():
+    return trustme.CA()
+
+
+def pem(certificate):
+    return b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+
+
+class SelfSigned:
+    """A certificate that is its own issuer, in the shape of trustme's."""
+
+    def __init__(self):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(1))
+            .not_valid_after(now + datetime.timedelta(1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        self.cert_chain_pems = [trustme.Blob(certificate.public_bytes(serialization.Encoding.PEM))]
+        self.private_key_pem = trustme.Blob(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+
+@pytest.fixture
+def tls_gateway(start_nginx, ugly, api, secrets):
+    """Starts nginx in front of `api`, and as the TLS end of `ugly` with a certificate."""
+
+    def start(certificate, *, http2=False, name="localhost", alarms_allowed=None, files=None, **keys):
+        return start_nginx(
+            f"""
+{config.provider(f"https://{name}:@port:tls@/introspect", secrets, **keys)}
+server {{ listen @listen@; location / {{ phantom_token acme; proxy_pass {api.url}; }} }}
+server {{
+    listen @listen:tls@ ssl {"http2" if http2 else ""};
+    ssl_certificate @dir@/as.pem;
+    ssl_certificate_key @dir@/as.key;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    access_log tls.log combined_phantom;
+    location / {{ proxy_pass {ugly.url}; proxy_set_header X-Version $server_protocol; proxy_set_header X-Tls $ssl_protocol; }}
+}}
+""",
+            files={"as.pem": pem(certificate), "as.key": certificate.private_key_pem.bytes(), **(files or {})},
+            alarms_allowed=alarms_allowed,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(("http2", "version"), [(False, "HTTP/1.1"), (True, "HTTP/2.0")])
+def test_a_certificate_of_a_trusted_authority_is_accepted(tls_gateway, ugly, api, secrets, ca, http2, version):
+    nginx = tls_gateway(
+        ca.issue_cert("localhost"),
+        http2=http2,
+        ssl_trusted_certificate="@dir@/ca.pem",
+        files={"ca.pem": ca.cert_pem.bytes()},
+    )
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert api.only().value("authorization") == f"Bearer {ugly.jwt_for(token)}"
+    assert ugly.calls[0].request.value("x-version") == version
+    assert ugly.calls[0].request.value("x-tls") == "TLSv1.3"
+
+
+def test_an_address_is_verified_like_a_name(tls_gateway, secrets, ca):
+    files = {"ca.pem": ca.cert_pem.bytes()}
+    nginx = tls_gateway(
+        ca.issue_cert("127.0.0.1"), name="127.0.0.1", ssl_trusted_certificate="@dir@/ca.pem", files=files
+    )
+    assert get(nginx.port, token=secrets.token()).status == 200
+
+
+def test_many_misses_share_connections_of_http2(tls_gateway, ugly, secrets, ca):
+    nginx = tls_gateway(
+        ca.issue_cert("localhost"),
+        http2=True,
+        ssl_trusted_certificate="@dir@/ca.pem",
+        files={"ca.pem": ca.cert_pem.bytes()},
+    )
+    for _ in range(20):
+        assert get(nginx.port, token=secrets.token()).status == 200
+    assert len(ugly.calls) == 20
+
+
+@pytest.mark.parametrize("fault", ["name", "expired", "untrusted", "self-signed", "no list"])
+def test_a_certificate_that_cannot_be_trusted_is_502(tls_gateway, ugly, api, secrets, ca, fault):
+    issuer = trustme.CA() if fault in ("untrusted", "no list") else ca
+    if fault == "expired":
+        certificate = issuer.issue_cert("localhost", not_before=LONG_AGO, not_after=LONG_AGO + datetime.timedelta(1))
+    elif fault == "name":
+        certificate = issuer.issue_cert("elsewhere.example")
+    elif fault == "self-signed":
+        certificate = SelfSigned()
+    else:
+        certificate = issuer.issue_cert("localhost")
+    trusted = {} if fault == "no list" else {"ssl_trusted_certificate": "@dir@/ca.pem"}
+    nginx = tls_gateway(
+        certificate,
+        files={"ca.pem": ca.cert_pem.bytes()},
+        # The TLS end sees our refusal and logs it.
+        alarms_allowed="SSL_do_handshake",
+        **trusted,
+    )
+    assert get(nginx.port, token=secrets.token()).status == 502
+    assert (ugly.calls, api.requests) == ([], [])
+    lines = nginx.log_lines("acme")
+    assert len(lines) == 1, lines
+    assert "certificate" in lines[0].lower(), lines[0]
+
+
+@pytest.mark.parametrize("fault", ["name", "untrusted"])
+def test_nothing_is_verified_where_that_was_switched_off_by_name(tls_gateway, secrets, ca, fault):
+    certificate = ca.issue_cert("elsewhere.example") if fault == "name" else trustme.CA().issue_cert("localhost")
+    nginx = tls_gateway(certificate, ssl_verify="off")
+    assert get(nginx.port, token=secrets.token()).status == 200
+
+
+def test_clear_text_where_tls_is_expected_is_502(gateway, ugly, api, secrets):
+    nginx = gateway(endpoint=ugly.url.replace("http:", "https:"))
+    assert get(nginx.port, token=secrets.token()).status == 502
+    assert len(nginx.log_lines("acme")) == 1
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+def test_tls_where_clear_text_is_expected_is_502(tls_gateway, start_nginx, gateway, ugly, api, secrets, ca):
+    tls = tls_gateway(ca.issue_cert("localhost"), ssl_verify="off")
+    nginx = gateway(endpoint=f"http://127.0.0.1:{tls.ports['tls']}/introspect")
+    assert get(nginx.port, token=secrets.token()).status == 502
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+def test_the_example_authorization_server_works_over_tls(gateway, server_as, secrets, ca, tmp_path, api):
+    certificate = ca.issue_cert("localhost", "127.0.0.1")
+    (tmp_path / "as.pem").write_bytes(pem(certificate))
+    (tmp_path / "as.key").write_bytes(certificate.private_key_pem.bytes())
+    (tmp_path / "ca.pem").write_bytes(ca.cert_pem.bytes())
+    server = server_as(
+        *("--tls-certificate", str(tmp_path / "as.pem"), "--tls-key", str(tmp_path / "as.key")),
+        tls=trusting(tmp_path / "ca.pem"),
+    )
+    nginx = gateway(
+        endpoint=server.introspection_endpoint(),
+        client_id=server.client_id,
+        client_secret=server.client_secret,
+        ssl_trusted_certificate=tmp_path / "ca.pem",
+    )
+    token = server.issue(scope="read")
+    assert get(nginx.port, token=token).status == 200
+    assert api.only().value("authorization").startswith("Bearer ey")
