@@ -54,8 +54,9 @@ pub(super) struct Shared {
 impl Shared {
     /// Ends a flight: all who wait are told, and counted.
     pub(super) fn complete(&self, key: &Key, outcome: &Result<Verdict, Error>) {
-        let waited = self.flights.complete(key, outcome);
-        self.counters.ended(outcome, waited);
+        self.flights.complete(key, outcome, |waiting| {
+            self.counters.ended(outcome, waiting);
+        });
     }
 }
 
@@ -352,8 +353,9 @@ impl Handle {
                 self.shared.provider.name
             ),
         );
-        let waited = self.shared.flights.close(&error);
-        self.shared.counters.failed(&error, waited);
+        self.shared.flights.close(&error, |waiting| {
+            self.shared.counters.failed(&error, waiting);
+        });
         // Kept until it is asked for: the thread need not be waiting at this moment.
         self.shared.stop.notify_one();
         if thread::current().id() == self.thread {

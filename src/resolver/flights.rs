@@ -118,33 +118,35 @@ impl Flights {
         true
     }
 
-    /// Ends the flight for `key` and tells all who wait. Returns how many that were; nothing happens if the
-    /// flight has ended already.
-    pub(super) fn complete(&self, key: &Key, outcome: &Result<Verdict, Error>) -> usize {
+    /// Ends the flight for `key` and tells all who wait. `count` learns how many that are before they do, so that
+    /// whoever has been told finds itself counted. Nothing happens if the flight has ended already.
+    pub(super) fn complete(
+        &self,
+        key: &Key,
+        outcome: &Result<Verdict, Error>,
+        count: impl FnOnce(usize),
+    ) {
         let mut state = self.state.lock();
         let waiters = state.by_key.remove(key).unwrap_or_default();
         for id in waiters.keys() {
             state.by_request.remove(id);
         }
         drop(state);
-        let count = waiters.len();
+        count(waiters.len());
         tell(waiters, outcome);
-        count
     }
 
-    /// Ends every flight with `error`; none starts afterwards. Returns how many waited.
-    pub(super) fn close(&self, error: &Error) -> usize {
+    /// Ends every flight with `error`; none starts afterwards. `count` learns how many wait before they are told.
+    pub(super) fn close(&self, error: &Error, count: impl FnOnce(usize)) {
         let mut state = self.state.lock();
         state.closed = true;
         state.by_request.clear();
         let flights = std::mem::take(&mut state.by_key);
         drop(state);
-        let mut count = 0;
+        count(flights.values().map(BTreeMap::len).sum());
         for waiters in flights.into_values() {
-            count += waiters.len();
             tell(waiters, &Err(error.clone()));
         }
-        count
     }
 
     /// Flights under way, and requests that wait for them.
