@@ -113,6 +113,3 @@ pub fn read(
         (status, _) => Err(status::error(&reader, status, headers, body)),
     }
 }
-
-#[cfg(test)]
-mod tests;

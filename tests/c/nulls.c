@@ -1,0 +1,125 @@
+// NULL in every pointer of every function. tests/c_abi.rs checks against the sources that none is missing here.
+
+#include "support.h"
+
+static phantom_result *const UNTOUCHED = (phantom_result *)&broken_promises;
+
+// `call` has NULL for `argument` and is good otherwise.
+#define NULL_IN(function, argument, call) PROMISE(#function " survives NULL for " #argument, call)
+
+static void callback(void *user_data, phantom_status status, phantom_result *result) {
+  (void)user_data;
+  (void)status;
+  phantom_result_free(result);
+}
+
+static bool refused(phantom_status status, const char *argument) {
+  char message[64];
+  snprintf(message, sizeof message, "%s is NULL", argument);
+  return status == PHANTOM_INVALID_ARGUMENT && strcmp(phantom_last_error(), message) == 0;
+}
+
+static bool freed(void) { return true; }
+
+int main(void) {
+  phantom_config *config = configure("");
+  phantom_client *client = NULL;
+  phantom_result *result = UNTOUCHED;
+  phantom_result *active = NULL, *inactive = NULL;
+  phantom_stats *stats = NULL;
+  const char *known = token(0);
+  const char *text;
+  size_t length = 7, known_length = strlen(known);
+  uint64_t id = 7, number = 7;
+  int fd = -7;
+
+  NULL_IN(phantom_constant, value, strcmp(phantom_constant(0, NULL), "PHANTOM_OK") == 0);
+
+  NULL_IN(phantom_config_new, name, refused(phantom_config_new(NULL, 0, &config), "name"));
+  NULL_IN(phantom_config_new, config, refused(phantom_config_new("x", 1, NULL), "config"));
+  NULL_IN(phantom_config_free, config, (phantom_config_free(NULL), freed()));
+  NULL_IN(phantom_config_set, config, refused(phantom_config_set(NULL, "timeout", 7, "1s", 2), "config"));
+  NULL_IN(phantom_config_set, key, refused(phantom_config_set(config, NULL, 7, "1s", 2), "key"));
+  NULL_IN(phantom_config_set, value, refused(phantom_config_set(config, "timeout", 7, NULL, 2), "value"));
+  NULL_IN(phantom_config_set_str, config, refused(phantom_config_set_str(NULL, "timeout", "1s"), "config"));
+  NULL_IN(phantom_config_set_str, key, refused(phantom_config_set_str(config, NULL, "1s"), "key"));
+  NULL_IN(phantom_config_set_str, value, refused(phantom_config_set_str(config, "timeout", NULL), "value"));
+  NULL_IN(phantom_config_check, config, refused(phantom_config_check(NULL), "config"));
+  NULL_IN(phantom_config_set_log, config, refused(phantom_config_set_log(NULL, NULL, &id), "config"));
+  NULL_IN(phantom_config_set_log, callback, phantom_config_set_log(config, NULL, &id) == PHANTOM_OK);
+  NULL_IN(phantom_config_set_log, user_data, phantom_config_set_log(config, NULL, NULL) == PHANTOM_OK);
+
+  NULL_IN(phantom_client_start, config, refused(phantom_client_start(NULL, &client), "config") && client == NULL);
+  NULL_IN(phantom_client_start, client, refused(phantom_client_start(config, NULL), "client"));
+  client = start(config);
+  NEED(phantom_client_resolve(client, known, known_length, 0, &active) == PHANTOM_OK);
+  NEED(phantom_client_resolve(client, "unknown", 7, 0, &inactive) == PHANTOM_OK);
+
+  NULL_IN(phantom_client_resolve, client, refused(phantom_client_resolve(NULL, known, known_length, 0, &result), "client"));
+  NULL_IN(phantom_client_resolve, token, refused(phantom_client_resolve(client, NULL, 0, 0, &result), "token"));
+  NULL_IN(phantom_client_resolve, result, refused(phantom_client_resolve(client, known, known_length, 0, NULL), "result"));
+  NULL_IN(phantom_client_lookup, client, refused(phantom_client_lookup(NULL, known, known_length, &result), "client"));
+  NULL_IN(phantom_client_lookup, token, refused(phantom_client_lookup(client, NULL, 0, &result), "token"));
+  NULL_IN(phantom_client_lookup, result, refused(phantom_client_lookup(client, known, known_length, NULL), "result"));
+  NULL_IN(phantom_client_submit, client,
+          refused(phantom_client_submit(NULL, known, known_length, callback, NULL, &id, &result), "client"));
+  NULL_IN(phantom_client_submit, token, refused(phantom_client_submit(client, NULL, 1, callback, NULL, &id, &result), "token"));
+  NULL_IN(phantom_client_submit, callback,
+          refused(phantom_client_submit(client, known, known_length, NULL, NULL, &id, &result), "callback"));
+  NULL_IN(phantom_client_submit, result,
+          refused(phantom_client_submit(client, known, known_length, callback, NULL, &id, NULL), "result"));
+  PROMISE("what was refused wrote no output", result == UNTOUCHED && id == 7);
+  NULL_IN(phantom_client_submit, user_data,
+          phantom_client_submit(client, known, known_length, callback, NULL, &id, &result) == PHANTOM_OK);
+  phantom_result_free(result);
+  NULL_IN(phantom_client_submit, request_id,
+          phantom_client_submit(client, token(1), known_length, callback, NULL, NULL, &result) == PHANTOM_PENDING);
+  NULL_IN(phantom_client_fd, client, refused(phantom_client_fd(NULL, &fd), "client") && fd == -7);
+  NULL_IN(phantom_client_fd, fd, refused(phantom_client_fd(client, NULL), "fd"));
+  NULL_IN(phantom_client_dispatch, client, refused(phantom_client_dispatch(NULL, 0, &length), "client") && length == 7);
+  NULL_IN(phantom_client_dispatch, count, phantom_client_dispatch(client, 0, NULL) == PHANTOM_OK);
+  NULL_IN(phantom_client_cancel, client, refused(phantom_client_cancel(NULL, 1), "client"));
+
+  NULL_IN(phantom_result_retain, result, phantom_result_retain(NULL) == NULL);
+  NULL_IN(phantom_result_is_active, result, !phantom_result_is_active(NULL));
+  NULL_IN(phantom_result_authorization, result, phantom_result_authorization(NULL, &length) == NULL && length == 0);
+  text = phantom_result_authorization(active, NULL);
+  NULL_IN(phantom_result_authorization, length, text != NULL && strncmp(text, "Bearer ", 7) == 0);
+  length = 7;
+  NULL_IN(phantom_result_jwt, result, phantom_result_jwt(NULL, &length) == NULL && length == 0);
+  text = phantom_result_jwt(active, NULL);
+  NULL_IN(phantom_result_jwt, length, text != NULL && strncmp(text, "eyJ", 3) == 0);
+  length = 7;
+  NULL_IN(phantom_result_claims, result, phantom_result_claims(NULL, &length) == NULL && length == 0);
+  text = phantom_result_claims(active, NULL);
+  NULL_IN(phantom_result_claims, length, text != NULL && text[0] == '{');
+  NULL_IN(phantom_result_has_scope, result, !phantom_result_has_scope(NULL, "read", 4));
+  NULL_IN(phantom_result_has_scope, scope, !phantom_result_has_scope(active, NULL, 0));
+  NULL_IN(phantom_result_expires_at, result, phantom_result_expires_at(NULL) == -1);
+  NULL_IN(phantom_result_cache_status, result, phantom_result_cache_status(NULL) == PHANTOM_CACHE_NONE);
+  NULL_IN(phantom_result_free, result, (phantom_result_free(NULL), freed()));
+
+  NULL_IN(phantom_client_stats, client, refused(phantom_client_stats(NULL, &stats), "client") && stats == NULL);
+  NULL_IN(phantom_client_stats, stats, refused(phantom_client_stats(client, NULL), "stats"));
+  NEED(phantom_client_stats(client, &stats) == PHANTOM_OK);
+  NULL_IN(phantom_stats_get, stats, refused(phantom_stats_get(NULL, 0, &number), "stats") && number == 7);
+  NULL_IN(phantom_stats_get, value, refused(phantom_stats_get(stats, 0, NULL), "value"));
+  NULL_IN(phantom_stats_errors, stats, refused(phantom_stats_errors(NULL, PHANTOM_BUSY, &number), "stats") && number == 7);
+  NULL_IN(phantom_stats_errors, count, refused(phantom_stats_errors(stats, PHANTOM_BUSY, NULL), "count"));
+  NULL_IN(phantom_stats_latency, stats, refused(phantom_stats_latency(NULL, 0, &number, &id), "stats") && number == 7);
+  NULL_IN(phantom_stats_latency, bound_us, refused(phantom_stats_latency(stats, 0, NULL, &number), "bound_us"));
+  NULL_IN(phantom_stats_latency, count, refused(phantom_stats_latency(stats, 0, &number, NULL), "count") && number == 7);
+  length = 7;
+  NULL_IN(phantom_stats_json, stats, phantom_stats_json(NULL, &length) == NULL && length == 0);
+  text = phantom_stats_json(stats, NULL);
+  NULL_IN(phantom_stats_json, length, text != NULL && text[0] == '{');
+  NULL_IN(phantom_stats_free, stats, (phantom_stats_free(NULL), freed()));
+  phantom_stats_free(stats);
+
+  NULL_IN(phantom_client_stop, client, refused(phantom_client_stop(NULL), "client"));
+  NULL_IN(phantom_client_free, client, (phantom_client_free(NULL), freed()));
+  phantom_result_free(active);
+  phantom_result_free(inactive);
+  phantom_client_free(client);
+  return broken_promises != 0;
+}
