@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns opaque OAuth access tokens into JWTs, and remembers them: libphantom_token for Python.
+
+    import phantom_token
+
+    client = phantom_token.Client(
+        introspection_endpoint="https://as.example.com/introspect",
+        client_id="gateway",
+        client_secret_file="/etc/gateway/secret",
+    )
+    result = client.resolve(token)
+    if result.active:
+        headers["Authorization"] = result.authorization
+
+`AsyncClient` is the same for asyncio. docs/python.md has everything.
+"""
+
+from ._abi import CacheStatus, Status, library
+from ._asyncio import AsyncClient
+from ._client import Client
+from ._errors import (
+    BadAnswerError,
+    BusyError,
+    ClientRefusedError,
+    ConfigError,
+    DeadlineExceeded,
+    ForkedError,
+    InternalError,
+    InvalidArgumentError,
+    InvalidTokenError,
+    OverloadedError,
+    PanicError,
+    PhantomTokenError,
+    StoppedError,
+    SystemResourceError,
+    UnavailableError,
+    UnreachableError,
+)
+from ._result import LatencyBar, Result, Stats
+from ._settings import Setting
+
+__version__ = "0.1.0"
+
+
+def library_version() -> str:
+    """The version of the library that is loaded."""
+    version: bytes = library.phantom_version()
+    return version.decode()
+
+
+__all__ = [
+    "AsyncClient",
+    "BadAnswerError",
+    "BusyError",
+    "CacheStatus",
+    "Client",
+    "ClientRefusedError",
+    "ConfigError",
+    "DeadlineExceeded",
+    "ForkedError",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidTokenError",
+    "LatencyBar",
+    "OverloadedError",
+    "PanicError",
+    "PhantomTokenError",
+    "Result",
+    "Setting",
+    "Stats",
+    "Status",
+    "StoppedError",
+    "SystemResourceError",
+    "UnavailableError",
+    "UnreachableError",
+    "library_version",
+]
