@@ -1,1 +1,218 @@
-//! t
+//! An nginx module that turns opaque access tokens into JWTs.
+//!
+//! A client sends an opaque access token; the API behind nginx receives the JWT that it stands for. Everything about
+//! tokens, authorization servers and caches is in the core crate, `phantom-token`; everything about nginx is here.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `conf.rs`, `conf/provider.rs` | the directives, and what they leave behind |
+//! | `access.rs` | the way of a request |
+//! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
+//! | `worker.rs` | what a worker process runs, and how it is woken |
+//! | `respond.rs` | what a refused client is told |
+//! | `variables.rs` | `$phantom_token_…` |
+//! | `state.rs` | what is known of one request, across internal redirects |
+//! | `request.rs` | nginx's request: the one place where its fields are touched |
+//! | `log.rs`, `panic.rs`, `pool.rs` | lines from other threads, where panics end, values in nginx's pools |
+
+mod access;
+mod conf;
+mod log;
+mod panic;
+mod pool;
+mod request;
+mod respond;
+mod state;
+mod suspend;
+mod variables;
+mod worker;
+
+use std::ffi::{c_char, c_void};
+use std::ptr::{self, NonNull};
+
+use ngx::ffi::{
+    NGX_ERROR, NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_array_push,
+    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_main_conf_t, ngx_http_core_module,
+    ngx_http_handler_pt, ngx_http_module, ngx_http_module_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
+    ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE, ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
+};
+
+use crate::conf::MainConf;
+use crate::panic::contained;
+use crate::worker::Worker;
+
+static CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: Some(preconfiguration),
+    postconfiguration: Some(postconfiguration),
+    create_main_conf: Some(conf::create_main),
+    init_main_conf: Some(conf::init_main),
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: Some(conf::create_location),
+    merge_loc_conf: Some(conf::merge_location),
+};
+
+/// The module, by the name under which nginx knows it.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+pub static mut ngx_http_phantom_token_module: ngx_module_t = ngx_module_t {
+    ctx: ptr::addr_of!(CONTEXT) as *mut c_void,
+    commands: ptr::addr_of_mut!(conf::COMMANDS).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_process: Some(init_process),
+    exit_process: Some(exit_process),
+    ..ngx_module_t::default()
+};
+
+/// What nginx looks for in a module that it loads. When nginx's own build links the module it makes these itself.
+#[cfg(feature = "export-modules")]
+mod exports {
+    use super::{c_char, ngx_http_phantom_token_module, ngx_module_t, ptr};
+
+    #[repr(transparent)]
+    pub struct Names<const N: usize>([*const c_char; N]);
+
+    // SAFETY: the pointers are to constants.
+    unsafe impl<const N: usize> Sync for Names<N> {}
+
+    #[unsafe(no_mangle)]
+    #[allow(non_upper_case_globals)]
+    pub static mut ngx_modules: [*const ngx_module_t; 2] =
+        [&raw const ngx_http_phantom_token_module, ptr::null()];
+
+    #[unsafe(no_mangle)]
+    #[allow(non_upper_case_globals)]
+    pub static ngx_module_names: Names<2> =
+        Names([c"ngx_http_phantom_token_module".as_ptr(), ptr::null()]);
+
+    /// Before the first of those that follow our own name. Handlers of a phase run in the reverse order of modules:
+    /// ours after `allow`, `deny` and `auth_basic`, and before `auth_request`, which sees the JWT therefore.
+    #[unsafe(no_mangle)]
+    #[allow(non_upper_case_globals)]
+    pub static ngx_module_order: Names<6> = Names([
+        c"ngx_http_phantom_token_module".as_ptr(),
+        c"ngx_http_auth_basic_module".as_ptr(),
+        c"ngx_http_access_module".as_ptr(),
+        c"ngx_http_limit_conn_module".as_ptr(),
+        c"ngx_http_limit_req_module".as_ptr(),
+        ptr::null(),
+    ]);
+}
+
+/// The module, as nginx has filled it in.
+fn module() -> &'static ngx_module_t {
+    // SAFETY: nginx writes to it while it reads its configuration, and nobody reads it then; what it writes at a
+    // reload is what is there already.
+    unsafe { &*ptr::addr_of!(ngx_http_phantom_token_module) }
+}
+
+impl MainConf {
+    /// The main configuration while directives are read.
+    ///
+    /// # Safety
+    /// `cf` must be valid, and inside `http`.
+    unsafe fn of_conf(cf: *mut ngx_conf_t) -> Option<NonNull<MainConf>> {
+        // SAFETY: inside `http`, the context is of this type and has a slot per module.
+        unsafe {
+            let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+            NonNull::new((*(*context).main_conf.add(module().ctx_index)).cast())
+        }
+    }
+
+    /// The main configuration of a cycle; `None` when it has no `http`.
+    ///
+    /// # Safety
+    /// `cycle` must be valid.
+    unsafe fn of_cycle(cycle: *mut ngx_cycle_t) -> Option<NonNull<MainConf>> {
+        // SAFETY: a cycle has a slot per module, and that of `http` is NULL or of this type.
+        unsafe {
+            let http = (*ptr::addr_of!(ngx_http_module)).index;
+            let context = (*(*cycle).conf_ctx.add(http)).cast::<ngx_http_conf_ctx_t>();
+            let context = context.as_ref()?;
+            NonNull::new((*context.main_conf.add(module().ctx_index)).cast())
+        }
+    }
+}
+
+unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    contained(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: nginx calls this before it reads the block.
+        status(unsafe { variables::register(cf) })
+    })
+}
+
+unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    contained(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: inside `http`, the context is of this type and has a slot per module; the core module's is made.
+        let phases = unsafe {
+            let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+            let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+            let core = (*(*context).main_conf.add(index)).cast::<ngx_http_core_main_conf_t>();
+            &mut (*core).phases
+        };
+        let handlers: [(u32, ngx_http_handler_pt); 2] = [
+            (ngx_http_phases_NGX_HTTP_ACCESS_PHASE, Some(access::access)),
+            (
+                ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
+                Some(access::after_access),
+            ),
+        ];
+        for (phase, handler) in handlers {
+            // SAFETY: the array is one of handlers; nginx's answer is NULL or a place in it.
+            let pushed = unsafe {
+                ngx_array_push(&raw mut phases[phase as usize].handlers)
+                    .cast::<ngx_http_handler_pt>()
+                    .as_mut()
+            };
+            match pushed {
+                Some(place) => *place = handler,
+                None => return NGX_ERROR as ngx_int_t,
+            }
+        }
+        NGX_OK as ngx_int_t
+    })
+}
+
+/// Starts what resolves tokens, in processes that serve requests: cache managers and the like come here too.
+unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    contained(NGX_OK as ngx_int_t, || {
+        // SAFETY: nginx's own variable, read on its thread.
+        let process = unsafe { ngx_process };
+        if process != NGX_PROCESS_WORKER as ngx_uint_t && process != NGX_PROCESS_SINGLE as ngx_uint_t
+        {
+            return NGX_OK as ngx_int_t;
+        }
+        // SAFETY: nginx calls this with a valid cycle, before any request comes: nobody else looks at it.
+        unsafe {
+            if let Some(mut conf) = MainConf::of_cycle(cycle) {
+                let conf = conf.as_mut();
+                if conf.providers.iter().any(|defined| defined.used) {
+                    conf.worker = Worker::start(&conf.providers, (*cycle).log);
+                }
+            }
+        }
+        NGX_OK as ngx_int_t
+    })
+}
+
+/// Ends the threads: right after this the module is unloaded.
+unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
+    contained((), || {
+        // SAFETY: nginx calls this with a valid cycle, when it handles no more requests.
+        unsafe {
+            if let Some(mut conf) = MainConf::of_cycle(cycle) {
+                if let Some(worker) = conf.as_mut().worker.as_deref_mut() {
+                    worker.stop((*cycle).log);
+                }
+            }
+        }
+    });
+}
+
+fn status(done: bool) -> ngx_int_t {
+    if done {
+        NGX_OK as ngx_int_t
+    } else {
+        NGX_ERROR as ngx_int_t
+    }
+}

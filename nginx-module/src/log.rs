@@ -1,0 +1,69 @@
+//! Lines from the client's thread on their way to nginx's error log, which only nginx's thread may write.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ngx::ffi::{NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
+use ngx::ngx_log_error;
+use phantom_token::{CompletionQueue, LogLevel, LogSink};
+
+/// More than this waits only if the worker stands still.
+const CAPACITY: usize = 256;
+
+/// Lines that wait for nginx's thread.
+#[derive(Default)]
+pub struct Lines(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<(LogLevel, String)>,
+    lost: usize,
+}
+
+impl Lines {
+    /// Where a client is to write: into `lines`, and `queue` wakes the worker that writes them.
+    pub fn sink(lines: &Arc<Self>, queue: &Arc<CompletionQueue>) -> LogSink {
+        let (lines, queue) = (Arc::clone(lines), Arc::clone(queue));
+        Arc::new(move |level, line| {
+            lines.push(level, line);
+            queue.wake();
+        })
+    }
+
+    fn push(&self, level: LogLevel, line: &str) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.lines.len() < CAPACITY {
+            waiting.lines.push_back((level, line.to_owned()));
+        } else {
+            waiting.lost += 1;
+        }
+    }
+
+    /// Writes what waits to `log`, which must be one of nginx's.
+    ///
+    /// # Safety
+    /// Called on nginx's thread, with a valid log.
+    pub unsafe fn write(&self, log: *mut ngx_log_t) {
+        let (lines, lost) = {
+            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.lines.is_empty() {
+                return;
+            }
+            (
+                std::mem::take(&mut waiting.lines),
+                std::mem::take(&mut waiting.lost),
+            )
+        };
+        for (level, line) in lines {
+            let level = match level {
+                LogLevel::Error => NGX_LOG_ERR,
+                LogLevel::Warn => NGX_LOG_WARN,
+                LogLevel::Info => NGX_LOG_NOTICE,
+            };
+            ngx_log_error!(level, log, "phantom_token: {line}");
+        }
+        if lost > 0 {
+            ngx_log_error!(NGX_LOG_WARN, log, "phantom_token: {lost} more lines were lost");
+        }
+    }
+}

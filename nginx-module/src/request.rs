@@ -1,0 +1,400 @@
+//! An nginx request, as far as this module touches it: the one place where its fields are read and written.
+
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use ngx::ffi::{
+    NGX_HTTP_SATISFY_ANY, NGX_OK, ngx_array_t, ngx_connection_t, ngx_hash_key,
+    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
+    ngx_http_discard_request_body, ngx_http_err_page_t, ngx_http_request_t, ngx_int_t,
+    ngx_list_create, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc,
+    ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+};
+use phantom_token::Token;
+
+use crate::conf::{LocationConf, MainConf};
+use crate::module;
+use crate::state::State;
+
+/// A live request.
+///
+/// Whoever holds one holds it on nginx's thread and only while nginx keeps the request: that is promised when it is
+/// made ([`Request::new`]), and what every block below relies on. Slices that are handed out are in the request's
+/// own memory, which stays until its pool is destroyed.
+#[derive(Clone, Copy)]
+pub struct Request(NonNull<ngx_http_request_t>);
+
+/// What is in `Authorization`.
+pub enum Authorization {
+    /// No such header.
+    None,
+    /// One.
+    One(ngx_str_t),
+    /// More than one, of which nginx itself lets none through as of today.
+    #[cfg_attr(not(chained_headers), expect(dead_code))]
+    Several,
+}
+
+impl Request {
+    /// Wraps nginx's pointer; `None` if it is NULL.
+    ///
+    /// # Safety
+    /// `r` is NULL or a request that lives as long as the handle, and its copies, are used; all on nginx's thread.
+    pub unsafe fn new(r: *mut ngx_http_request_t) -> Option<Self> {
+        NonNull::new(r).map(Request)
+    }
+
+    /// nginx's pointer.
+    pub fn as_ptr(self) -> *mut ngx_http_request_t {
+        self.0.as_ptr()
+    }
+
+    /// Whether the client asked for it, rather than another request.
+    pub fn is_main(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe { (*self.as_ptr()).main == self.as_ptr() }
+    }
+
+    /// The method, one of nginx's `NGX_HTTP_…`.
+    pub fn method(self) -> u32 {
+        // SAFETY: the request lives. nginx's methods are bits of 32.
+        unsafe { (*self.as_ptr()).method as u32 }
+    }
+
+    /// The connection, which lives at least as long.
+    pub fn connection(self) -> *mut ngx_connection_t {
+        // SAFETY: the request lives.
+        unsafe { (*self.as_ptr()).connection }
+    }
+
+    /// Where nginx logs what concerns this request.
+    pub fn log(self) -> *mut ngx_log_t {
+        // SAFETY: the request lives, and so does its connection.
+        unsafe { (*self.connection()).log }
+    }
+
+    /// The request's memory.
+    pub fn pool(self) -> *mut ngx_pool_t {
+        // SAFETY: the request lives.
+        unsafe { (*self.as_ptr()).pool }
+    }
+
+    /// Copies bytes into the request's memory. `None` when there is none left.
+    pub fn copy<'a>(self, bytes: &[u8]) -> Option<&'a [u8]> {
+        // SAFETY: the pool lives as long as the request; what it returns is `len` bytes that nobody else has.
+        unsafe {
+            let copy = NonNull::new(ngx_pnalloc(self.pool(), bytes.len()).cast::<u8>())?;
+            copy.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+            Some(slice::from_raw_parts(copy.as_ptr(), bytes.len()))
+        }
+    }
+
+    /// What is configured for the location that the request is in.
+    pub fn location<'a>(self) -> Option<&'a LocationConf> {
+        // SAFETY: nginx has one slot per module here, and ours holds what `create_location` made. It does not
+        // change any more, and the configuration outlives its requests.
+        unsafe {
+            let conf = *(*self.as_ptr()).loc_conf.add(module().ctx_index);
+            conf.cast::<LocationConf>().as_ref()
+        }
+    }
+
+    /// What is configured once for all.
+    pub fn main_conf<'a>(self) -> Option<&'a MainConf> {
+        // SAFETY: as above, with `create_main`; it does not change once the worker serves requests.
+        unsafe {
+            let conf = *(*self.as_ptr()).main_conf.add(module().ctx_index);
+            conf.cast::<MainConf>().as_ref()
+        }
+    }
+
+    /// nginx's own configuration of the location.
+    fn core(&self) -> Option<&ngx_http_core_loc_conf_t> {
+        // SAFETY: as above; the slot belongs to nginx's core module, which is always there.
+        unsafe {
+            let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+            let conf = *(*self.as_ptr()).loc_conf.add(index);
+            conf.cast::<ngx_http_core_loc_conf_t>().as_ref()
+        }
+    }
+
+    /// Whether one of several access checks suffices (`satisfy any`).
+    pub fn satisfies_any(self) -> bool {
+        self.core()
+            .is_some_and(|core| core.satisfy == NGX_HTTP_SATISFY_ANY as ngx_uint_t)
+    }
+
+    /// Whether nginx delays answers of 401 here (`auth_delay`).
+    pub fn delays_unauthorized(self) -> bool {
+        self.core().is_some_and(|core| core.auth_delay > 0)
+    }
+
+    /// Whether nginx would answer this status with an `error_page`.
+    pub fn has_error_page(self, status: ngx_int_t) -> bool {
+        // SAFETY: the request lives.
+        let (redirected, left) = unsafe {
+            let r = self.as_ptr();
+            ((*r).error_page() != 0, (*r).uri_changes())
+        };
+        if redirected || left == 0 {
+            return false;
+        }
+        self.core().is_some_and(|core| {
+            // SAFETY: the list is NULL or one of `ngx_http_err_page_t`.
+            let pages: Option<&ngx_array_t> = unsafe { core.error_pages.as_ref() };
+            pages.is_some_and(|pages| {
+                // SAFETY: as above.
+                unsafe { pages.as_slice::<ngx_http_err_page_t>() }
+                    .iter()
+                    .any(|page| page.status == status)
+            })
+        })
+    }
+
+    /// Reads and drops what the client still sends of the body, so that the connection stays usable.
+    pub fn discard_body(self) {
+        // SAFETY: the request lives.
+        unsafe {
+            let r = self.as_ptr();
+            // No "100 Continue" for what will be thrown away.
+            (*r).set_expect_tested(1);
+            if ngx_http_discard_request_body(r) != NGX_OK as ngx_int_t {
+                (*r).set_keepalive(0);
+            }
+        }
+    }
+
+    /// What this module knows of the request. An internal redirect makes nginx forget the pointer, so that it is
+    /// looked for where it was left then: among the pool's cleanups. A subrequest finds that of its main request.
+    pub fn state<'a>(self) -> Option<&'a mut State> {
+        // SAFETY: nginx has one slot per module, and ours is NULL or a `State` of this request's pool.
+        unsafe {
+            let slot = (*self.as_ptr()).ctx.add(module().ctx_index);
+            if let Some(state) = (*slot).cast::<State>().as_mut() {
+                return Some(state);
+            }
+            if !self.may_have_lost_state() {
+                return None;
+            }
+            let found = State::find(self.pool())?;
+            *slot = found.as_ptr().cast();
+            Some(&mut *found.as_ptr())
+        }
+    }
+
+    /// The same; made if there is none. `None` when there is no memory.
+    pub fn state_or_new<'a>(self) -> Option<&'a mut State> {
+        if let Some(state) = self.state() {
+            return Some(state);
+        }
+        let made = State::create(self)?;
+        // SAFETY: as above. Nobody else has a reference to what was just made.
+        unsafe {
+            *(*self.as_ptr()).ctx.add(module().ctx_index) = made.as_ptr().cast();
+            Some(&mut *made.as_ptr())
+        }
+    }
+
+    fn may_have_lost_state(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe {
+            let r = self.as_ptr();
+            !self.is_main() || (*r).internal() != 0 || (*r).filter_finalize() != 0
+        }
+    }
+
+    /// The `Authorization` header.
+    pub fn authorization(self) -> Authorization {
+        // SAFETY: the request lives, and the pointer is NULL or one of its headers.
+        unsafe {
+            match (*self.as_ptr()).headers_in.authorization.as_ref() {
+                None => Authorization::None,
+                #[cfg(chained_headers)]
+                Some(header) if !header.next.is_null() => Authorization::Several,
+                Some(header) => Authorization::One(header.value),
+            }
+        }
+    }
+
+    /// Whether a request header is there. The name is in lower case.
+    pub fn has_header(self, name: &[u8]) -> bool {
+        self.headers_in().any(|header| {
+            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
+            unsafe {
+                (*header).hash != 0
+                    && (*header).key.len == name.len()
+                    && slice::from_raw_parts((*header).lowcase_key, name.len()) == name
+            }
+        })
+    }
+
+    fn headers_in(self) -> Headers {
+        // SAFETY: the request lives.
+        Headers {
+            part: unsafe { &raw mut (*self.as_ptr()).headers_in.headers.part },
+            next: 0,
+        }
+    }
+
+    /// Puts another value into `Authorization`, and makes sure that the value that was there, and `token` of it,
+    /// can't be had from a variable any more. Returns whether it could be done.
+    ///
+    /// # Safety
+    /// `value` must be followed by a NUL and live as long as the request.
+    pub unsafe fn set_authorization(self, value: &str, token: Option<Token<'_>>) -> bool {
+        let value = ngx_str_t {
+            len: value.len(),
+            // nginx's type has no const; nothing in nginx writes to the value of a header.
+            data: value.as_ptr().cast_mut(),
+        };
+        // SAFETY: the request lives; the pointer is NULL or one of its headers.
+        unsafe {
+            let headers_in = &raw mut (*self.as_ptr()).headers_in;
+            let mut header = (*headers_in).authorization;
+            if header.is_null() {
+                // It was taken off before.
+                header = ngx_list_push(&raw mut (*headers_in).headers).cast();
+                if header.is_null() {
+                    return false;
+                }
+                header.write_bytes(0, 1);
+                const NAME: &[u8] = b"Authorization\0";
+                const LOWER: &[u8] = b"authorization\0";
+                (*header).key.len = NAME.len() - 1;
+                (*header).key.data = NAME.as_ptr().cast_mut();
+                (*header).lowcase_key = LOWER.as_ptr().cast_mut();
+                (*header).hash = ngx_hash_key(LOWER.as_ptr().cast_mut(), LOWER.len() - 1);
+                (*headers_in).authorization = header;
+            } else {
+                self.forget((*header).value, token);
+            }
+            (*header).value = value;
+        }
+        true
+    }
+
+    /// Takes `Authorization` off the request. Only this request's list changes: a subrequest shares the headers
+    /// themselves with its parent. Returns whether it could be done.
+    pub fn remove_authorization(self) -> bool {
+        // SAFETY: the request lives; its list is one of `ngx_table_elt_t`, and so is the copy.
+        unsafe {
+            let headers_in = &raw mut (*self.as_ptr()).headers_in;
+            let removed = (*headers_in).authorization;
+            if removed.is_null() {
+                return true;
+            }
+            let list: *mut ngx_list_t =
+                ngx_list_create(self.pool(), 20, size_of::<ngx_table_elt_t>());
+            if list.is_null() {
+                return false;
+            }
+            const NAME: &[u8] = b"authorization";
+            for header in self.headers_in() {
+                if (*header).key.len == NAME.len()
+                    && slice::from_raw_parts((*header).lowcase_key, NAME.len()) == NAME
+                {
+                    continue;
+                }
+                let copy: *mut ngx_table_elt_t = ngx_list_push(list).cast();
+                if copy.is_null() {
+                    return false;
+                }
+                copy.write(*header);
+            }
+            // A list that has one part only points into itself: the copy must do so too.
+            let last = (*list).last;
+            (*headers_in).headers = *list;
+            if ptr::eq(last, &raw const (*list).part) {
+                (*headers_in).headers.last = &raw mut (*headers_in).headers.part;
+            }
+            (*headers_in).authorization = ptr::null_mut();
+            self.forget((*removed).value, None);
+        }
+        true
+    }
+
+    /// Forgets what nginx remembers of variables (and captures of regular expressions) that hold `value`, or
+    /// `token`: they are evaluated anew when they are asked for again. A variable that was `set` is empty then.
+    ///
+    /// # Safety
+    /// `value` must be a string that nginx made for this request.
+    unsafe fn forget(self, value: ngx_str_t, token: Option<Token<'_>>) {
+        // SAFETY: the caller's promise.
+        let header = unsafe { slice::from_raw_parts(value.data, value.len) };
+        let token = token.map(|token| token.expose().as_bytes());
+        let range = header.as_ptr_range();
+        let holds = |data: *const u8, len: usize| {
+            if len == 0 || data.is_null() {
+                return false;
+            }
+            if range.contains(&data) {
+                return true;
+            }
+            let secret = token.unwrap_or(header);
+            if len < secret.len() {
+                return false;
+            }
+            // SAFETY: what nginx remembers of a variable or a capture is `len` bytes in memory that it keeps.
+            let remembered = unsafe { slice::from_raw_parts(data, len) };
+            memchr::memmem::find(remembered, secret).is_some()
+        };
+        // SAFETY: the request lives; nginx has as many values per request as there are indexed variables, and
+        // `captures` holds `ncaptures` numbers, pairs of start and end in `captures_data`.
+        unsafe {
+            let r = self.as_ptr();
+            let core = *(*r)
+                .main_conf
+                .add((*ptr::addr_of!(ngx_http_core_module)).ctx_index);
+            let count = (*core.cast::<ngx_http_core_main_conf_t>()).variables.nelts;
+            for index in 0..count {
+                let variable = (*r).variables.add(index);
+                if (*variable).valid() != 0 && holds((*variable).data, (*variable).len() as usize) {
+                    (*variable).set_valid(0);
+                    (*variable).set_not_found(0);
+                }
+            }
+            #[cfg(pcre)]
+            if !(*r).captures.is_null() && !(*r).captures_data.is_null() {
+                for pair in 0..(*r).ncaptures / 2 {
+                    let start = *(*r).captures.add(2 * pair);
+                    let end = *(*r).captures.add(2 * pair + 1);
+                    // A group that took no part has -1.
+                    let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end))
+                    else {
+                        continue;
+                    };
+                    if end > start && holds((*r).captures_data.add(start), end - start) {
+                        (*r).ncaptures = 0;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The headers of a list, one after the other.
+struct Headers {
+    part: *mut ngx_list_part_t,
+    next: usize,
+}
+
+impl Iterator for Headers {
+    type Item = *mut ngx_table_elt_t;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // SAFETY: made from a live request and used while it lives; a part is NULL or valid and holds `nelts`
+        // headers.
+        unsafe {
+            loop {
+                let part = self.part.as_ref()?;
+                if self.next < part.nelts {
+                    self.next += 1;
+                    return Some(part.elts.cast::<ngx_table_elt_t>().add(self.next - 1));
+                }
+                self.part = part.next;
+                self.next = 0;
+            }
+        }
+    }
+}

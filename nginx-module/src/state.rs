@@ -1,0 +1,147 @@
+//! What is known of one request, for as long as it lives: it survives internal redirects, which run the access
+//! handler again on a header that holds a JWT by then.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_str_t, ngx_table_elt_t};
+use phantom_token::{Active, CacheStatus, Error, Resolution};
+
+use crate::panic::contained;
+use crate::pool;
+use crate::request::Request;
+use crate::suspend::{Pending, Suspension};
+
+/// What became of a request: the value of `$phantom_token_result`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The token is good: the request went on with the JWT.
+    Ok,
+    /// There is no bearer token.
+    Missing,
+    /// What is there is no bearer token.
+    Malformed,
+    /// The token is not active.
+    Inactive,
+    /// The token lacks a scope.
+    Forbidden,
+    /// It could not be found out.
+    Unavailable,
+}
+
+impl Outcome {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Missing => "missing",
+            Outcome::Malformed => "malformed",
+            Outcome::Inactive => "inactive",
+            Outcome::Forbidden => "forbidden",
+            Outcome::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What is known of one request.
+#[derive(Default)]
+pub struct State {
+    /// `$phantom_token_result`
+    pub result: Option<Outcome>,
+    /// `$phantom_token_cache`
+    pub cache: Option<CacheStatus>,
+    /// `$phantom_token_time`, in milliseconds.
+    pub time: Option<usize>,
+    /// What the client sent in `Authorization`: in the request's own memory.
+    pub original: Option<ngx_str_t>,
+    /// What was found out, and by which provider.
+    pub verdict: Option<(usize, Result<Resolution, Error>)>,
+    /// Set while a verdict is being waited for.
+    pub pending: Option<Pending>,
+    /// The memory of the last suspension, for the next.
+    pub suspension: Option<NonNull<Suspension>>,
+    /// The challenge that we have sent or are about to.
+    pub challenge: Option<NonNull<ngx_table_elt_t>>,
+    /// Whose JWT is in the header: nginx points into it.
+    current: Option<Arc<Active>>,
+    /// Those that were there before: a variable that was evaluated meanwhile may still point into them.
+    former: Vec<Arc<Active>>,
+}
+
+/// Its address marks the state among the cleanups of a pool.
+const CLEANUP: ngx_pool_cleanup_pt = Some(cleanup);
+
+impl State {
+    /// Makes the state of a request, which the request's pool will drop.
+    pub fn create(request: Request) -> Option<NonNull<State>> {
+        // SAFETY: the request lives and so does its pool; `cleanup` is made for a `State`.
+        unsafe { pool::emplace_with(request.pool(), State::default(), CLEANUP) }
+    }
+
+    /// Finds the state that was made in a pool.
+    ///
+    /// # Safety
+    /// `pool` must be that of a live request.
+    pub unsafe fn find(pool: *mut ngx_pool_t) -> Option<NonNull<State>> {
+        // SAFETY: the pool is live, so that its cleanups are a list of valid ones; one with our handler was made
+        // with a `State`.
+        unsafe {
+            let mut next = (*pool).cleanup;
+            while let Some(entry) = next.as_ref() {
+                let is_ours = entry.handler.is_some_and(|handler| {
+                    std::ptr::fn_addr_eq(handler, cleanup as unsafe extern "C" fn(*mut c_void))
+                });
+                if is_ours {
+                    return NonNull::new(entry.data.cast());
+                }
+                next = entry.next;
+            }
+            None
+        }
+    }
+
+    /// Puts the JWT into the request's header. Returns whether it could be done.
+    pub fn swap(&mut self, request: Request, active: &Arc<Active>) -> bool {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, active) && self.is_in(request))
+        {
+            return true;
+        }
+        let token = self.original.and_then(|original| {
+            // SAFETY: the request's own memory.
+            let original = unsafe { std::slice::from_raw_parts(original.data, original.len) };
+            match phantom_token::token::Credentials::from_authorization(original) {
+                phantom_token::token::Credentials::Token(token) => Some(token),
+                _ => None,
+            }
+        });
+        if let Some(former) = self.current.replace(Arc::clone(active)) {
+            self.former.push(former);
+        }
+        // SAFETY: the value is followed by a NUL, and lives as long as `current` or `former` hold it: as long as
+        // the request's pool.
+        unsafe { request.set_authorization(active.authorization(), token) }
+    }
+
+    /// Whether the header holds the JWT that we put there last.
+    pub fn is_in(&self, request: Request) -> bool {
+        match (request.authorization(), &self.current) {
+            (crate::request::Authorization::One(value), Some(current)) => {
+                std::ptr::eq(value.data, current.authorization().as_ptr())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The request is going away.
+unsafe extern "C" fn cleanup(data: *mut c_void) {
+    contained((), || {
+        // SAFETY: nginx calls this once, with the state that `create` made. A request that waits is forgotten when
+        // `pending` is dropped.
+        unsafe { data.cast::<State>().drop_in_place() };
+    });
+}

@@ -1,0 +1,272 @@
+//! A request that waits for its verdict: how it is suspended, found again, resumed, or given up.
+//!
+//! The client's thread never holds a pointer. It holds a tag, which is a slot and the slot's generation; nginx's
+//! thread looks the slot up when the verdict arrives, and finds nothing if the request has gone meanwhile.
+
+use std::ptr::NonNull;
+
+use ngx::ffi::{
+    NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, NGX_OK, ngx_add_timer, ngx_current_msec,
+    ngx_del_timer, ngx_event_t, ngx_handle_read_event, ngx_http_block_reading,
+    ngx_http_core_run_phases, ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_post_request,
+    ngx_http_posted_request_t, ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t,
+    ngx_msec_t, ngx_pcalloc, ngx_post_event, ngx_posted_events,
+};
+use ngx::ngx_log_error;
+use phantom_token::{Client, Completion, Error, ErrorKind, RequestId, Resolution};
+
+use crate::panic::contained;
+use crate::request::Request;
+use crate::state::State;
+use crate::worker::Worker;
+
+/// A verdict comes within the provider's timeout. Only a thread that stands still needs more, and then the timer ends
+/// the wait.
+const SLACK: ngx_msec_t = 1000;
+
+/// Who waits, by tag.
+#[derive(Default)]
+pub struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    waiting: Option<Waiting>,
+}
+
+/// Who waits. It is taken out of its slot before the request goes away: see [`Pending`].
+#[derive(Clone, Copy)]
+struct Waiting {
+    request: Request,
+    state: NonNull<State>,
+}
+
+impl Slots {
+    /// The tag that the next to wait will have.
+    pub fn next_tag(&self) -> u64 {
+        match self.free.last() {
+            Some(&index) => tag(index, self.slots[index as usize].generation),
+            // As many requests as there are connections: far fewer than 2^32.
+            None => tag(self.slots.len() as u32, 0),
+        }
+    }
+
+    fn occupy(&mut self, waiting: Waiting) -> u64 {
+        let tag = self.next_tag();
+        match self.free.pop() {
+            Some(index) => self.slots[index as usize].waiting = Some(waiting),
+            None => self.slots.push(Slot {
+                generation: 0,
+                waiting: Some(waiting),
+            }),
+        }
+        tag
+    }
+
+    fn vacate(&mut self, tag: u64) -> Option<Waiting> {
+        let (index, generation) = (tag as u32, (tag >> 32) as u32);
+        let slot = self
+            .slots
+            .get_mut(index as usize)
+            .filter(|slot| slot.generation == generation)?;
+        let waiting = slot.waiting.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index);
+        Some(waiting)
+    }
+}
+
+fn tag(index: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(index)
+}
+
+/// What nginx needs of a suspended request, in the request's pool.
+#[repr(C)]
+pub struct Suspension {
+    /// First, so that it leads to the rest.
+    timer: ngx_event_t,
+    posted: ngx_http_posted_request_t,
+    request: Request,
+    state: NonNull<State>,
+}
+
+/// A wait. When it is dropped the request is forgotten by all who would wake it.
+pub struct Pending {
+    tag: u64,
+    id: RequestId,
+    provider: usize,
+    since: ngx_msec_t,
+    client: Client,
+    worker: NonNull<Worker>,
+    suspension: NonNull<Suspension>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // SAFETY: the worker is in the configuration, which outlives its requests.
+        let worker = unsafe { self.worker.as_ref() };
+        // If it is not there any more it has completed: then there is nothing to cancel.
+        if worker.slots.borrow_mut().vacate(self.tag).is_some() {
+            self.client.cancel(self.id);
+        }
+        // SAFETY: the suspension is in the request's pool, whose memory is freed only after its cleanups, of which
+        // this is a part, have run; the timer is in nginx's tree if and only if the bit is set.
+        unsafe {
+            let timer = &raw mut (*self.suspension.as_ptr()).timer;
+            if (*timer).timer_set() != 0 {
+                ngx_del_timer(timer);
+            }
+        }
+    }
+}
+
+/// What it takes to wait.
+pub struct Wait<'a> {
+    /// Where the verdict will arrive.
+    pub worker: &'a Worker,
+    /// Who was asked.
+    pub client: &'a Client,
+    /// The provider's place in the configuration.
+    pub provider: usize,
+    /// The name of the question.
+    pub id: RequestId,
+}
+
+/// Suspends a main request until its verdict arrives. The question must have been asked with the tag that
+/// [`Slots::next_tag`] told. Returns whether it could be done; if not, the question is withdrawn.
+pub fn suspend(request: Request, state: &mut State, wait: &Wait<'_>) -> bool {
+    let Some(suspension) = prepare(request, state) else {
+        wait.client.cancel(wait.id);
+        return false;
+    };
+    let tag = wait.worker.slots.borrow_mut().occupy(Waiting {
+        request,
+        state: NonNull::from(&mut *state),
+    });
+    // SAFETY: `ngx_current_msec` is nginx's clock, read on its thread.
+    let now = unsafe { ngx_current_msec };
+    state.pending = Some(Pending {
+        tag,
+        id: wait.id,
+        provider: wait.provider,
+        since: now,
+        client: wait.client.clone(),
+        worker: NonNull::from(wait.worker),
+        suspension,
+    });
+    let timeout = wait.client.provider().timeout().as_millis();
+    let timeout = ngx_msec_t::try_from(timeout).unwrap_or(ngx_msec_t::MAX / 4);
+    // SAFETY: the request and its connection live. The timer is in memory that lives until the wait is over, and it
+    // is removed then (`Pending::drop`). That the client leaves is noticed as `limit_req` notices it.
+    let ready = unsafe {
+        let connection = request.connection();
+        let timer = &raw mut (*suspension.as_ptr()).timer;
+        (*timer).handler = Some(on_timeout);
+        // nginx's debug log takes this for a connection.
+        (*timer).data = connection.cast();
+        (*timer).log = request.log();
+        ngx_add_timer(timer, timeout.saturating_add(SLACK));
+
+        let read = (*connection).read;
+        (*request.as_ptr()).read_event_handler = Some(ngx_http_test_reading);
+        if (*read).ready() != 0 {
+            ngx_post_event(read, &raw mut ngx_posted_events);
+            true
+        } else {
+            ngx_handle_read_event(read, 0) == NGX_OK as ngx_int_t
+        }
+    };
+    if !ready {
+        state.pending = None;
+    }
+    ready
+}
+
+/// The memory of a suspension.
+fn prepare(request: Request, state: &mut State) -> Option<NonNull<Suspension>> {
+    if let Some(suspension) = state.suspension {
+        return Some(suspension);
+    }
+    // SAFETY: the request's pool lives. What it returns is aligned for any of nginx's structures, and zeroes are
+    // what nginx expects of an event that is not in use.
+    unsafe {
+        let memory = ngx_pcalloc(request.pool(), size_of::<Suspension>());
+        let suspension = NonNull::new(memory.cast::<Suspension>())?;
+        let fields = suspension.as_ptr();
+        (&raw mut (*fields).request).write(request);
+        (&raw mut (*fields).state).write(NonNull::from(&mut *state));
+        state.suspension = Some(suspension);
+        Some(suspension)
+    }
+}
+
+/// A verdict has arrived.
+pub fn complete(worker: &Worker, completion: Completion) {
+    let waiting = worker.slots.borrow_mut().vacate(completion.tag);
+    // Nobody: the client has left.
+    if let Some(waiting) = waiting {
+        resume(waiting, completion.outcome);
+    }
+}
+
+/// No verdict has arrived.
+unsafe extern "C" fn on_timeout(event: *mut ngx_event_t) {
+    contained((), || {
+        // SAFETY: the event is the first field of a suspension that lives as long as its request.
+        let (request, state) = unsafe {
+            let suspension = event.cast::<Suspension>();
+            ((*suspension).request, (*suspension).state)
+        };
+        // SAFETY: the state lives as long as its request; the reference ends before nginx is called.
+        let pending = unsafe { &*state.as_ptr() }.pending.as_ref();
+        let Some(pending) = pending else { return };
+        let name = pending.client.provider().name();
+        let message = format!("provider \"{name}\": no verdict, although its time is over");
+        let log = request.log();
+        ngx_log_error!(NGX_LOG_ERR, log, "phantom_token: {message}");
+        resume(
+            Waiting { request, state },
+            Err(Error::new(ErrorKind::Timeout, message)),
+        );
+    });
+}
+
+/// Lets the request go on, with what was found out.
+fn resume(Waiting { request, mut state }: Waiting, outcome: Result<Resolution, Error>) {
+    // SAFETY: a request that waits lives, or its state would have been dropped and taken out of its slot. The
+    // reference ends before nginx is called, which may end the request.
+    let suspension = unsafe {
+        let state = state.as_mut();
+        let Some(pending) = state.pending.take() else {
+            return;
+        };
+        let waited = ngx_current_msec.saturating_sub(pending.since);
+        state.time = Some(state.time.unwrap_or(0) + waited);
+        state.cache = outcome.as_ref().ok().map(|resolution| resolution.cache);
+        state.verdict = Some((pending.provider, outcome));
+        pending.suspension
+    };
+    // SAFETY: the request and its connection live until nginx is told to go on, and the connection's own memory
+    // longer than that: nginx marks it when the request ends, and looks at the mark. The memory for posting is in
+    // the request's pool and not in use, because a request is posted here once per wait.
+    unsafe {
+        let r = request.as_ptr();
+        let connection = request.connection();
+        let context = (*(*connection).log).data.cast::<ngx_http_log_ctx_t>();
+        if let Some(context) = context.as_mut() {
+            context.current_request = r;
+        }
+        (*r).read_event_handler = Some(ngx_http_block_reading);
+        (*r).write_event_handler = Some(ngx_http_core_run_phases);
+        let posted = &raw mut (*suspension.as_ptr()).posted;
+        if ngx_handle_read_event((*connection).read, 0) != NGX_OK as ngx_int_t
+            || ngx_http_post_request(r, posted) != NGX_OK as ngx_int_t
+        {
+            ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t);
+        }
+        ngx_http_run_posted_requests(connection);
+    }
+}

@@ -1,0 +1,184 @@
+//! What a worker process runs: a client per provider that is used, and one queue through which all of them wake the
+//! event loop.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use ngx::ffi::{
+    NGX_LOG_EMERG, NGX_OK, NGX_USE_CLEAR_EVENT, ngx_connection_t, ngx_cycle, ngx_event_flags,
+    ngx_event_t, ngx_free_connection, ngx_get_connection, ngx_handle_read_event, ngx_int_t,
+    ngx_log_t, ngx_uint_t,
+};
+use ngx::ngx_log_error;
+use phantom_token::{Client, Completion, CompletionQueue};
+
+use crate::conf::Defined;
+use crate::log::Lines;
+use crate::panic::contained;
+use crate::suspend::{self, Slots};
+
+/// How many verdicts are handed out before the event loop gets its turn.
+const BATCH: usize = 256;
+
+/// What a worker process runs.
+pub struct Worker {
+    /// By the provider's place in the configuration; `None` when it is not used or could not be started.
+    clients: Vec<Option<Client>>,
+    /// Where verdicts arrive.
+    pub queue: Arc<CompletionQueue>,
+    /// Who waits for them.
+    pub slots: RefCell<Slots>,
+    lines: Arc<Lines>,
+    connection: Option<NonNull<ngx_connection_t>>,
+    batch: Cell<Vec<Completion>>,
+}
+
+impl Worker {
+    /// Starts the clients, in the process that will use them. Whatever can't be started is logged, and the requests
+    /// that need it are refused: a worker that ended itself here would take all other locations down as well.
+    ///
+    /// # Safety
+    /// Called on nginx's thread when its event loop is ready; `log` is a log of nginx.
+    pub unsafe fn start(providers: &[Defined], log: *mut ngx_log_t) -> Option<Box<Self>> {
+        let queue = match CompletionQueue::new() {
+            Ok(queue) => queue,
+            Err(error) => {
+                ngx_log_error!(
+                    NGX_LOG_EMERG,
+                    log,
+                    "phantom_token: no file descriptor to be woken by: {error}; requests with tokens are refused"
+                );
+                return None;
+            }
+        };
+        let lines = Arc::<Lines>::default();
+        let mut worker = Box::new(Worker {
+            clients: Vec::with_capacity(providers.len()),
+            queue,
+            slots: RefCell::default(),
+            lines,
+            connection: None,
+            batch: Cell::default(),
+        });
+        // SAFETY: the caller's promises. The worker is in a box: it stays where it is as long as it lives.
+        if !unsafe { worker.listen(log) } {
+            ngx_log_error!(
+                NGX_LOG_EMERG,
+                log,
+                "phantom_token: the event loop takes no event; requests with tokens are refused"
+            );
+            return None;
+        }
+        for Defined { provider, used } in providers {
+            if !used {
+                worker.clients.push(None);
+                continue;
+            }
+            let sink = Lines::sink(&worker.lines, &worker.queue);
+            let client = Client::start_with_log(Arc::clone(provider), Some(sink));
+            if let Err(error) = &client {
+                ngx_log_error!(
+                    NGX_LOG_EMERG,
+                    log,
+                    "phantom_token: provider \"{}\": {error}; its requests are refused",
+                    provider.name()
+                );
+            }
+            worker.clients.push(client.ok());
+        }
+        Some(worker)
+    }
+
+    /// The provider's client.
+    pub fn client(&self, index: usize) -> Option<&Client> {
+        self.clients.get(index)?.as_ref()
+    }
+
+    /// Registers the queue's descriptor with the event loop.
+    ///
+    /// # Safety
+    /// As [`Worker::start`]; `self` stays where it is until [`Worker::stop`].
+    unsafe fn listen(&mut self, log: *mut ngx_log_t) -> bool {
+        // SAFETY: the event loop is ready; nginx's answer is NULL or a connection with valid events. `data` stays
+        // valid as long as the connection is in use.
+        unsafe {
+            let Some(connection) =
+                NonNull::new(ngx_get_connection(self.queue.fd().as_raw_fd(), log))
+            else {
+                return false;
+            };
+            let c = connection.as_ptr();
+            (*c).data = (&raw mut *self).cast();
+            let read = (*c).read;
+            (*read).handler = Some(on_wakeup);
+            (*read).log = log;
+            (*(*c).write).log = log;
+            // nginx closes such a one neither early nor with a complaint when the worker is to end.
+            (*read).set_channel(1);
+            self.connection = Some(connection);
+            // In the way that the event method wants: NGX_READ_EVENT is not in the bindings.
+            if ngx_handle_read_event(read, 0) != NGX_OK as ngx_int_t {
+                self.leave();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives the connection back to nginx; the descriptor is the queue's to close.
+    fn leave(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // SAFETY: it is ours, from `listen`; nginx looks at no connection without a descriptor.
+            unsafe {
+                ngx_free_connection(connection.as_ptr());
+                (*connection.as_ptr()).fd = -1;
+            }
+        }
+    }
+
+    /// Ends all threads, and writes what they had to say. The worker process is about to end.
+    ///
+    /// # Safety
+    /// Called on nginx's thread; `log` is a log of nginx.
+    pub unsafe fn stop(&mut self, log: *mut ngx_log_t) {
+        for client in self.clients.iter().flatten() {
+            client.stop();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.lines.write(log) };
+        self.leave();
+    }
+
+    /// Hands out the verdicts that have arrived.
+    fn wake(&self) {
+        // SAFETY: nginx's own flags and log, read on its thread.
+        let (flags, log) = unsafe { (ngx_event_flags, (*ngx_cycle).log) };
+        if flags & NGX_USE_CLEAR_EVENT as ngx_uint_t == 0 {
+            // Watched by level: it would wake us again and again.
+            self.queue.acknowledge();
+        }
+        // SAFETY: this is nginx's thread, and that is its log.
+        unsafe { self.lines.write(log) };
+        let mut batch = self.batch.take();
+        self.queue.drain(&mut batch, BATCH);
+        for completion in batch.drain(..) {
+            suspend::complete(self, completion);
+        }
+        self.batch.set(batch);
+    }
+}
+
+/// The queue's descriptor became readable.
+unsafe extern "C" fn on_wakeup(event: *mut ngx_event_t) {
+    contained((), || {
+        // SAFETY: the event is that of the connection made in `listen`, whose data is the worker. It is shared only:
+        // what changes of it is in cells.
+        let worker = unsafe {
+            let connection = (*event).data.cast::<ngx_connection_t>();
+            &*(*connection).data.cast::<Worker>()
+        };
+        worker.wake();
+    });
+}
