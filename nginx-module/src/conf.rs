@@ -298,7 +298,9 @@ unsafe extern "C" fn set_provider(
         }
         match values {
             ["off"] => location.protection = Protection::Off,
-            [""] | [] => return refuse(cf, "\"phantom_token\" needs the name of a provider, or off"),
+            [""] | [] => {
+                return refuse(cf, "\"phantom_token\" needs the name of a provider, or off");
+            }
             [name, ..] => {
                 location.protection = Protection::Named;
                 // SAFETY: `cf` is valid here, and the module's main configuration was made before the first
@@ -357,7 +359,10 @@ unsafe extern "C" fn add_scopes(
         let mut scopes = location.scopes.take().unwrap_or_default();
         for value in values {
             if let Err(error) = Arc::make_mut(&mut scopes).add(value) {
-                return refuse(cf, &format!("invalid value \"{value}\" in \"{name}\": {error}"));
+                return refuse(
+                    cf,
+                    &format!("invalid value \"{value}\" in \"{name}\": {error}"),
+                );
             }
         }
         location.scopes = Some(scopes);

@@ -178,7 +178,8 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     contained(NGX_OK as ngx_int_t, || {
         // SAFETY: nginx's own variable, read on its thread.
         let process = unsafe { ngx_process };
-        if process != NGX_PROCESS_WORKER as ngx_uint_t && process != NGX_PROCESS_SINGLE as ngx_uint_t
+        if process != NGX_PROCESS_WORKER as ngx_uint_t
+            && process != NGX_PROCESS_SINGLE as ngx_uint_t
         {
             return NGX_OK as ngx_int_t;
         }

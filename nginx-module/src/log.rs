@@ -63,7 +63,11 @@ impl Lines {
             ngx_log_error!(level, log, "phantom_token: {line}");
         }
         if lost > 0 {
-            ngx_log_error!(NGX_LOG_WARN, log, "phantom_token: {lost} more lines were lost");
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "phantom_token: {lost} more lines were lost"
+            );
         }
     }
 }

@@ -30,12 +30,10 @@ pub unsafe fn register(cf: *mut ngx_conf_t) -> bool {
         // Not to be remembered: they may be asked for before the token is resolved and again after it.
         // SAFETY: `cf` is valid; nginx copies the name, and its answer is a valid variable or NULL.
         unsafe {
-            let Some(variable) = ngx_http_add_variable(
-                cf,
-                &raw mut name,
-                NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t,
-            )
-            .as_mut() else {
+            let Some(variable) =
+                ngx_http_add_variable(cf, &raw mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t)
+                    .as_mut()
+            else {
                 return false;
             };
             variable.get_handler = Some(get);
