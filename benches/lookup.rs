@@ -7,11 +7,21 @@
 mod support;
 
 use std::collections::hash_map::RandomState;
+use std::ffi::c_void;
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
+use std::ptr::null_mut;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use phantom_token::ffi::client::{
+    phantom_client, phantom_client_free, phantom_client_lookup, phantom_client_start,
+};
+use phantom_token::ffi::config::{phantom_config_free, phantom_config_new, phantom_config_set};
+use phantom_token::ffi::events::{phantom_client_dispatch, phantom_client_submit};
+use phantom_token::ffi::result::{phantom_result, phantom_result_free};
+use phantom_token::ffi::status::phantom_status;
+use phantom_token::ffi::status::phantom_status::{PHANTOM_OK, PHANTOM_PENDING};
 use phantom_token::{Client, CompletionQueue, Submitted, Token};
 use support::{Server, bare_jwt, jwt};
 
@@ -28,17 +38,19 @@ fn token_name(number: usize) -> String {
     format!("{number:032x}")
 }
 
+const SETTINGS: [(&str, &str); 5] = [
+    ("cache_size", "16g"),
+    ("cache_entries", "4000000"),
+    ("cache_ttl", "1d"),
+    ("max_concurrent", "16"),
+    ("timeout", "10m"),
+];
+
 /// A client that remembers `entries` tokens.
 fn remembering(entries: usize) -> (Server, Client) {
     let answer = kilobyte_jwt();
     let server = Server::start(move |_| bare_jwt(&answer));
-    let client = server.client(&[
-        ("cache_size", "16g"),
-        ("cache_entries", "4000000"),
-        ("cache_ttl", "1d"),
-        ("max_concurrent", "16"),
-        ("timeout", "10m"),
-    ]);
+    let client = server.client(&SETTINGS);
     let queue = CompletionQueue::new().unwrap();
     let mut finished = Vec::new();
     for chunk in (0..entries).collect::<Vec<_>>().chunks(4096) {
@@ -89,17 +101,117 @@ fn lookup(criterion: &mut Criterion) {
                 black_box(client.lookup(token).unwrap().unwrap())
             });
         });
-        let key = phantom_token::token::Fingerprint::of(b"bench");
-        group.bench_function(BenchmarkId::new("SHA-256 alone", entries), |bencher| {
-            bencher.iter(|| {
-                let name = next.next().unwrap();
-                let token = Token::parse(name.as_bytes()).unwrap();
-                black_box(phantom_token::token::Key::new(&key, token))
-            });
+    }
+    group.finish();
+}
+
+/// The same through the C ABI: what a call from C costs, checks of the arguments and the result's reference included.
+fn c_call(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("phantom_client_lookup hit");
+    for entries in [1_000, 1_000_000] {
+        let answer = kilobyte_jwt();
+        let server = Server::start(move |_| bare_jwt(&answer));
+        let client = CClient::start(&server);
+        for chunk in (0..entries).collect::<Vec<_>>().chunks(4096) {
+            for &number in chunk {
+                client.submit(&token_name(number));
+            }
+            client.dispatch(chunk.len());
+        }
+        let names = shuffled(entries);
+        let mut next = names.iter().cycle();
+        group.bench_function(BenchmarkId::from_parameter(entries), |bencher| {
+            bencher.iter(|| client.lookup(next.next().unwrap()));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, lookup);
+extern "C" fn remembered(_: *mut c_void, status: phantom_status, result: *mut phantom_result) {
+    assert_eq!(status, PHANTOM_OK);
+    // SAFETY: the result is the callback's own, and freed once.
+    unsafe { phantom_result_free(result) };
+}
+
+/// A client of the C ABI, used as a C program would.
+struct CClient(*mut phantom_client);
+
+impl CClient {
+    fn start(server: &Server) -> Self {
+        let mut config = null_mut();
+        let mut client = null_mut();
+        let endpoint = server.url();
+        // SAFETY: every pointer is to live storage of the length that goes with it; the configuration is alive until
+        // it is freed, once, and the client copies what it needs of it.
+        unsafe {
+            assert_eq!(
+                phantom_config_new(c"bench".as_ptr(), 5, &raw mut config),
+                PHANTOM_OK
+            );
+            for (key, value) in SETTINGS
+                .into_iter()
+                .chain([("introspection_endpoint", &*endpoint)])
+            {
+                let (k, v) = (key.as_ptr().cast(), value.as_ptr().cast());
+                assert_eq!(
+                    phantom_config_set(config, k, key.len(), v, value.len()),
+                    PHANTOM_OK
+                );
+            }
+            assert_eq!(phantom_client_start(config, &raw mut client), PHANTOM_OK);
+            phantom_config_free(config);
+        }
+        CClient(client)
+    }
+
+    fn submit(&self, name: &str) {
+        let mut result = null_mut();
+        // SAFETY: the client is alive; the token is live for the call, `result` is ours to write to; the callback is
+        // sound with any user data.
+        let status = unsafe {
+            phantom_client_submit(
+                self.0,
+                name.as_ptr().cast(),
+                name.len(),
+                Some(remembered),
+                null_mut(),
+                null_mut(),
+                &raw mut result,
+            )
+        };
+        assert_eq!(status, PHANTOM_PENDING);
+    }
+
+    /// Calls back for `count` verdicts.
+    fn dispatch(&self, mut count: usize) {
+        while count > 0 {
+            let mut ran = 0;
+            // SAFETY: the client is alive, and `ran` is ours to write to.
+            let status = unsafe { phantom_client_dispatch(self.0, 0, &raw mut ran) };
+            assert_eq!(status, PHANTOM_OK);
+            count -= ran;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn lookup(&self, name: &str) {
+        let mut result = null_mut();
+        // SAFETY: the client is alive; the token is live for the call; the result is freed once.
+        unsafe {
+            let status =
+                phantom_client_lookup(self.0, name.as_ptr().cast(), name.len(), &raw mut result);
+            assert_eq!(status, PHANTOM_OK);
+            phantom_result_free(black_box(result));
+        }
+    }
+}
+
+impl Drop for CClient {
+    fn drop(&mut self) {
+        // SAFETY: it is alive, and nobody uses it afterwards.
+        unsafe { phantom_client_free(self.0) };
+    }
+}
+
+criterion_group!(benches, lookup, c_call);
 criterion_main!(benches);
