@@ -4,9 +4,10 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
 PYTHON  ?= python3
-NGINX   ?= nginx
+NGINX_BINARY ?= nginx
 
-export NGINX
+# Not NGINX: nginx itself takes that variable for the sockets it inherits in a binary upgrade.
+export NGINX_BINARY
 
 MODULE   := build/modules/ngx_http_phantom_token_module.so
 VENV     := .venv

@@ -30,7 +30,7 @@ import tempfile
 import time
 from pathlib import Path
 
-NGINX = os.environ.get("NGINX", "nginx")
+NGINX = os.environ.get("NGINX_BINARY", "nginx")
 VARIANTS = ("plain", "hit", "miss", "auth_request")
 
 

@@ -5,7 +5,7 @@
 #   build.sh with COMMAND…   the same, then runs the command with NGINX_SOURCE_DIR and NGINX_BUILD_DIR set
 #   build.sh module FILE     the same, then builds the module into FILE and has nginx load it once
 #
-# NGINX             the nginx binary (nginx)
+# NGINX_BINARY      the nginx binary (nginx)
 # NGINX_SOURCE_DIR  a configured nginx source tree; without it, the one of Debian's nginx-dev is used
 # NGINX_BUILD_DIR   its build directory, if that is not objs/ in it
 set -euo pipefail
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 distribution=/usr/share/nginx/src
 name=ngx_http_phantom_token_module
-nginx=$(command -v "${NGINX:-nginx}" || true)
+nginx=$(command -v "${NGINX_BINARY:-nginx}" || true)
 
 fail() {
     printf '%s\n' "$@" >&2
@@ -71,7 +71,7 @@ prepare_named() {
 # patched from those of the original with the same signature: such a module loads, and then corrupts memory.
 check() {
     if [ -z "$nginx" ]; then
-        echo "There is no nginx binary here (NGINX=${NGINX:-nginx}): whether it fits these headers is not checked." >&2
+        echo "There is no nginx binary here (NGINX=${NGINX_BINARY:-nginx}): whether it fits these headers is not checked." >&2
         return
     fi
     local built running

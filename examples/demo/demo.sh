@@ -4,7 +4,7 @@
 #
 #   MODULE                 path to ngx_http_phantom_token_module.so
 #   AUTHORIZATION_SERVER   path to the authorization_server binary
-#   NGINX                  the nginx to run (default: nginx)
+#   NGINX_BINARY           the nginx to run (default: nginx)
 #   KEEP=1                 stay up until Ctrl-C
 #   NGINX_PORT, AS_PORT, API_PORT   ports (default: free ones)
 set -euo pipefail
@@ -15,7 +15,7 @@ KEEP=${KEEP:-}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Where nginx is installed is often not in the PATH of ordinary users.
 PATH=$PATH:/usr/sbin:/usr/local/sbin
-NGINX=${NGINX:-nginx}
+NGINX=${NGINX_BINARY:-nginx}
 
 CACHE_TTL=3
 CLIENT=gateway:gateway-secret

@@ -15,7 +15,7 @@ from .secrets import without_header_dumps
 from .wait import until
 
 ROOT = Path(__file__).resolve().parents[3]
-NGINX = os.environ.get("NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+NGINX = os.environ.get("NGINX_BINARY") or shutil.which("nginx") or "/usr/sbin/nginx"
 MODULE = Path(os.environ.get("PHANTOM_TOKEN_MODULE", ROOT / "build/modules/ngx_http_phantom_token_module.so")).resolve()
 
 _ALARMS = re.compile(r"\[(?:alert|emerg|crit)\]|exited on signal|panicked at|AddressSanitizer")
