@@ -140,6 +140,17 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
                 .to_owned(),
         );
     }
+    // The parser takes more than any resolver knows: `$host` above all, which nobody fills in here.
+    if let Some(Host::Domain(name)) = url.host() {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if !name.bytes().all(is_name) {
+            return Err(
+                "has a character in its host that no host name has (variables are not evaluated): write the name \
+                 itself"
+                    .to_owned(),
+            );
+        }
+    }
     if url.fragment().is_some() {
         return Err("has a fragment (#…), which no server ever sees: remove it".to_owned());
     }
@@ -310,6 +321,14 @@ fn method(config: &Config) -> Result<ClientAuth, ConfigError> {
         }
         (None, None, Some(_)) => ClientAuth::Bearer,
         (None, Some(_), None) => ClientAuth::ClientSecretBasic,
+        // Who names a client and no secret has more likely forgotten it than means a public client.
+        (None, None, None) if id => {
+            return Err(config.refuse(
+                "client_secret or client_secret_file",
+                "",
+                "is missing: client_id is set; if this client has no secret, set client_auth none",
+            ));
+        }
         (None, None, None) => ClientAuth::None,
     };
     let unused = |key: &str| {

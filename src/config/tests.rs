@@ -307,7 +307,7 @@ fn a_long_value_is_cut_in_a_message() {
 #[test]
 fn what_is_set_through_the_fields_is_held_to_the_same_rules() {
     let check = |change: fn(&mut Config), expected: &str| {
-        let mut config = config(&[ENDPOINT, ID]);
+        let mut config = config(&[ENDPOINT]);
         change(&mut config);
         let message = config.build().unwrap_err().to_string();
         assert_eq!(message, format!("provider \"main\": {expected}"));
@@ -392,6 +392,10 @@ fn only_plain_http_urls_are_endpoints() {
         "https://a\tb/",
         "https://a/\0",
         "https://exa%zzmple/",
+        "https://$host/introspect",
+        "https://as.$domain/",
+        "https://a,b/",
+        "https://a'b/",
         "https://as.example.com/\u{a0}x",
     ] {
         let message = set("introspection_endpoint", url);
@@ -452,7 +456,6 @@ fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
 fn the_way_to_authenticate_follows_from_what_is_set() {
     for (settings, expected) in [
         (vec![ENDPOINT], ClientAuth::None),
-        (vec![ENDPOINT, ID], ClientAuth::None),
         (vec![ENDPOINT, ID, SECRET], ClientAuth::ClientSecretBasic),
         (vec![ENDPOINT, ("bearer_token", "t")], ClientAuth::Bearer),
         (
@@ -496,6 +499,11 @@ fn contradictions_are_refused() {
         (
             vec![ID, auth("client_secret_basic")],
             "client_secret or client_secret_file is missing: client_auth client_secret_basic needs it",
+        ),
+        (
+            vec![ID],
+            "client_secret or client_secret_file is missing: client_id is set; if this client has no secret, set \
+             client_auth none",
         ),
         (
             vec![ID, auth("bearer")],
@@ -570,7 +578,7 @@ fn each_method_sends_its_own_credentials_and_no_others() {
     );
     assert_eq!(bearer.form_credentials.expose(), "");
 
-    let none = built(&[ENDPOINT, ID]);
+    let none = built(&[ENDPOINT, ID, ("client_auth", "none")]);
     assert_eq!(authorization(&none), None);
     assert_eq!(none.form_credentials.expose(), "&client_id=gateway");
 }

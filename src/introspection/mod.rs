@@ -113,3 +113,6 @@ pub fn read(
         (status, _) => Err(status::error(&reader, status, headers, body)),
     }
 }
+
+#[cfg(test)]
+mod tests;
