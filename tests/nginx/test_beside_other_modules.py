@@ -328,6 +328,23 @@ def test_http_authorization_never_holds_the_opaque_token_after_the_swap(gateway,
         assert request.value("x-copy") == f"<{jwt_of(ugly, token)}>"
 
 
+@pytest.mark.parametrize(
+    "early",
+    [
+        "set $copy $http_authorization;",
+        'set $copy "<$http_authorization>";',
+        'if ($http_authorization ~* "bearer +(.+)") { set $copy $1; }',
+        'if ($http_authorization ~* "bearer +(?<copy>.+)") { set $some 1; }',
+    ],
+)
+def test_a_copy_that_the_configuration_made_of_the_token_goes_nowhere(gateway, api, secrets, early):
+    nginx = gateway(location=f'{early} proxy_set_header X-Copy "$copy$1";')
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert api.only()
+    api.never_saw(token)
+
+
 def test_http_authorization_in_the_access_log_holds_no_opaque_token(gateway, ugly, secrets):
     nginx = gateway(http="log_format careless '$uri $http_authorization';", server="access_log careless.log careless;")
     ugly.answer = lambda exchange: exchange.inactive() if "bad" in exchange.token else exchange.active()

@@ -127,9 +127,8 @@ def test_a_certificate_that_cannot_be_trusted_is_502(tls_gateway, ugly, api, sec
     )
     assert get(nginx.port, token=secrets.token()).status == 502
     assert (ugly.calls, api.requests) == ([], [])
-    lines = nginx.log_lines("acme")
-    assert len(lines) == 1, lines
-    assert "certificate" in lines[0].lower(), lines[0]
+    line = nginx.only_line("acme")
+    assert "certificate" in line.lower(), line
 
 
 @pytest.mark.parametrize("fault", ["name", "untrusted"])
@@ -142,7 +141,7 @@ def test_nothing_is_verified_where_that_was_switched_off_by_name(tls_gateway, se
 def test_clear_text_where_tls_is_expected_is_502(gateway, ugly, api, secrets):
     nginx = gateway(endpoint=ugly.url.replace("http:", "https:"))
     assert get(nginx.port, token=secrets.token()).status == 502
-    assert len(nginx.log_lines("acme")) == 1
+    assert nginx.only_line("acme")
     assert (ugly.calls, api.requests) == ([], [])
 
 

@@ -18,11 +18,18 @@ __all__ = [
     "authorization_server",
     "fastcgi",
     "gateway",
+    "pytest_xdist_auto_num_workers",
     "secrets",
     "server_as",
     "start_nginx",
     "ugly",
 ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Tests mostly wait: twice as many processes as there are processors."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 @pytest.fixture

@@ -274,6 +274,13 @@ class NginxServer(Configuration):
         """The lines of the error log in which `pattern` is found."""
         return [line for line in self.log().splitlines() if re.search(pattern, line)]
 
+    def only_line(self, pattern):
+        """The one line of the error log in which `pattern` is found. It may come a moment after the answer."""
+        until(lambda: self.log_lines(pattern), f"the error log has a line with {pattern!r}")
+        lines = self.log_lines(pattern)
+        assert len(lines) == 1, lines
+        return lines[0]
+
     def access_lines(self):
         try:
             return self.access_log.read_text(errors="replace").splitlines()
