@@ -40,7 +40,7 @@ def test_a_request_that_allow_admits_still_needs_a_token(gateway, ugly, api, sec
 
 def test_a_request_over_its_rate_costs_no_introspection(gateway, ugly, api, secrets):
     nginx = gateway(
-        http="limit_req_zone $server_name zone=slow:64k rate=1r/m;",
+        http="limit_req_zone $server_addr zone=slow:64k rate=1r/m;",
         location="limit_req zone=slow; limit_req_status 429;",
     )
     assert get(nginx.port, token=secrets.token()).status == 200
@@ -50,7 +50,7 @@ def test_a_request_over_its_rate_costs_no_introspection(gateway, ugly, api, secr
 
 def test_a_request_that_limit_req_delays_is_answered(gateway, ugly, api, secrets):
     nginx = gateway(
-        http="limit_req_zone $server_name zone=slow:64k rate=20r/s;", location="limit_req zone=slow burst=5;"
+        http="limit_req_zone $server_addr zone=slow:64k rate=20r/s;", location="limit_req zone=slow burst=5;"
     )
     assert [get(nginx.port, token=secrets.token()).status for _ in range(4)] == [200] * 4
     assert len(ugly.calls) == 4
@@ -58,7 +58,7 @@ def test_a_request_that_limit_req_delays_is_answered(gateway, ugly, api, secrets
 
 def test_limit_conn_counts_suspended_requests(gateway, ugly, api, secrets):
     nginx = gateway(
-        http="limit_conn_zone $server_name zone=few:64k;", location="limit_conn few 1; limit_conn_status 429;"
+        http="limit_conn_zone $server_addr zone=few:64k;", location="limit_conn few 1; limit_conn_status 429;"
     )
     ugly.answer = ugly.holding()
     with Http1(nginx.port) as client:
@@ -170,6 +170,16 @@ def test_under_satisfy_any_a_token_is_enough_where_auth_request_refuses(gateway,
     ugly.answer = lambda exchange: exchange.inactive()
     assert get(nginx.port, token=secrets.token()).status in (401, 403)
     assert len(api.requests) == 1
+
+
+def test_a_refusal_that_auth_delay_delays_is_still_a_refusal(gateway, ugly, api, secrets):
+    nginx = gateway(location="auth_delay 100ms; phantom_token_realm r;")
+    ugly.answer = lambda exchange: exchange.inactive()
+    answer = get(nginx.port, token=secrets.token())
+    assert answer.status == 401
+    assert 'error="invalid_token"' in answer.value("www-authenticate")
+    assert get(nginx.port).value("www-authenticate") == 'Bearer realm="r"'
+    assert api.requests == []
 
 
 # --- internal redirects -------------------------------------------------------------------------------------------
@@ -402,6 +412,55 @@ def test_auth_request_to_a_location_of_its_own_sends_no_opaque_token_to_the_api(
     api.never_saw(token)
 
 
+def test_an_addition_to_a_page_gets_the_jwt_and_not_the_token(gateway, ugly, api, secrets):
+    nginx = gateway(
+        server=f"""
+    location /page {{ phantom_token acme; add_before_body /part; addition_types *; }}
+    location /part {{ proxy_pass {api.url}; }}
+""",
+        files={"html/page": " page"},
+    )
+    token = secrets.token()
+    assert get(nginx.port, "/page", token=token).body == b"hello page"
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+    api.never_saw(token)
+
+
+def test_every_slice_is_asked_for_with_the_jwt(gateway, ugly, api, secrets):
+    nginx = gateway(location="slice 1k; proxy_set_header Range $slice_range;")
+    content = bytes(range(256)) * 10
+
+    def answer(request):
+        first, _, last = request.value("range").partition("=")[2].partition("-")
+        part = content[int(first) : int(last) + 1]
+        head = (
+            f'HTTP/1.1 206 Partial Content\r\nContent-Length: {len(part)}\r\nETag: "one"\r\n'
+            f"Content-Range: bytes {first}-{int(first) + len(part) - 1}/{len(content)}\r\n\r\n"
+        )
+        return head.encode() + part
+
+    api.answer = answer
+    token = secrets.token()
+    assert get(nginx.port, token=token).body == content
+    assert [request.value("authorization") for request in api.requests] == [jwt_of(ugly, token)] * 3
+    assert ugly.calls_for(token) == 1
+
+
+def test_an_update_of_the_cache_in_the_background_is_asked_for_with_the_jwt(gateway, ugly, api, secrets):
+    nginx = gateway(
+        http="proxy_cache_path @dir@/cache keys_zone=cache:1m;",
+        location="proxy_cache cache; proxy_cache_use_stale updating; proxy_cache_background_update on;"
+        "add_header X-Stored $upstream_cache_status;",
+    )
+    api.answer = lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nCache-Control: max-age=1\r\n\r\nhello"
+    token = secrets.token()
+    assert get(nginx.port, token=token).value("x-stored") == "MISS"
+    # What is stored is handed out only to who has a token.
+    assert get(nginx.port).status == 401
+    until(lambda: get(nginx.port, token=token).value("x-stored") in ("STALE", "UPDATING"), "it has become stale")
+    assert {request.value("authorization") for request in api.wait(2)} == {jwt_of(ugly, token)}
+
+
 # --- kinds of upstream --------------------------------------------------------------------------------------------
 
 
@@ -483,6 +542,26 @@ server {{
     assert get(nginx.port, token=token).status == 200
     assert auth.only().value("authorization") == jwt_of(ugly, token)
     assert api.only().value("authorization") == jwt_of(ugly, token)
+
+
+def test_a_connection_may_be_upgraded(gateway, ugly, api, secrets):
+    nginx = gateway(location="proxy_set_header Connection upgrade; proxy_set_header Upgrade $http_upgrade;")
+    api.answer = lambda _: b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhi"
+    token = secrets.token()
+    with Http1(nginx.port) as client:
+        client.send(token=token, headers=[("Connection", "upgrade"), ("Upgrade", "echo")])
+        assert client.read().status == 101
+        assert client._connection.exactly(2) == b"hi"
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+
+
+def test_a_token_in_front_of_a_closed_api_is_502_of_nginx_itself(gateway, ugly, api, secrets):
+    nginx = gateway()
+    api.stop()
+    answer = get(nginx.port, token=secrets.token())
+    assert answer.status == 502
+    assert nginx.log_lines("acme") == []
+    assert nginx.wait_access("result=ok")
 
 
 def test_static_files_are_guarded(start_nginx, ugly, secrets):

@@ -367,12 +367,12 @@ def test_many_requests_share_one_connection(gateway, ugly, secrets):
 
 def test_headers_other_than_authorization_arrive_untouched(gateway, api, secrets):
     nginx = gateway(location="proxy_set_header Connection ''; proxy_set_header Host $http_host;")
-    headers = [("X-First", "1"), ("Cookie", "a=b; c=d"), ("X-First", "2"), ("X-Ütf", "é"), ("Accept", "*/*")]
+    headers = [("X-First", "1"), ("Cookie", "a=b; c=d"), ("X-First", "2"), ("X-Latin", "é"), ("Accept", "*/*")]
     assert get(nginx.port, "/path?q=%20a&b=c", token=secrets.token(), headers=headers).status == 200
     request = api.only()
     assert request.target == "/path?q=%20a&b=c"
     others = [(name, value) for name, value in request.headers if name != "Authorization"]
-    expected = [(name.encode().decode("latin-1"), value.encode().decode("latin-1")) for name, value in headers]
+    expected = [(name, value.encode().decode("latin-1")) for name, value in headers]
     assert others == [("Host", "gateway"), *expected]
 
 

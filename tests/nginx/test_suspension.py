@@ -10,6 +10,7 @@ import pytest
 
 from harness.client import Http1, Http2, get
 from harness.nginx import descriptors, threads
+from harness.ugly import Exchange
 from harness.wait import until
 
 PATIENT = "60s"
@@ -25,7 +26,7 @@ def test_a_client_that_leaves_is_logged_with_499_at_once(gateway, ugly, api, sec
     # The authorization server has still not answered.
     assert "/left 499" in nginx.wait_access("/left")[0]
     ugly.release()
-    ugly.answer = type(ugly.calls[0]).active
+    ugly.answer = Exchange.active
     assert get(nginx.port, token=secrets.token()).status == 200
     assert [request.target for request in api.requests] == ["/"]
 
@@ -152,6 +153,63 @@ def test_a_failure_is_shared_by_all_who_wait_for_it(gateway, ugly, api, secrets)
             client.close()
     assert ugly.calls_for(token) == 1
     assert api.requests == []
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/2"])
+def test_the_time_limits_of_nginx_for_a_client_do_not_end_a_suspended_request(gateway, ugly, secrets, protocol):
+    nginx = gateway(
+        listen="http2" if protocol == "HTTP/2" else "",
+        server="client_header_timeout 1s; client_body_timeout 1s; send_timeout 1s; keepalive_timeout 1s;",
+        timeout=PATIENT,
+    )
+
+    def slowly(exchange):
+        ugly.stopping.wait(1.5)
+        exchange.active()
+
+    ugly.answer = slowly
+    with (Http2 if protocol == "HTTP/2" else Http1)(nginx.port) as client:
+        assert client.request(token=secrets.token()).status == 200
+
+
+def test_worker_shutdown_timeout_ends_a_suspended_request(gateway, ugly, secrets):
+    nginx = gateway(main="worker_shutdown_timeout 1s;", timeout=PATIENT)
+    ugly.answer = ugly.holding()
+    with Http1(nginx.port) as client:
+        client.send(token=secrets.token())
+        ugly.wait_calls()
+        nginx.quit()
+        # Whatever the client gets, nothing waits for the authorization server.
+        nginx.wait_gone(20)
+    assert nginx.process.returncode == 0
+
+
+def test_a_client_may_leave_a_worker_that_is_shutting_down(gateway, ugly, secrets):
+    nginx = gateway(timeout=PATIENT)
+    ugly.answer = ugly.holding()
+    before = nginx.worker()
+    with Http1(nginx.port) as client:
+        client.send(token=secrets.token())
+        ugly.wait_calls()
+        nginx.signal(signal.SIGHUP)
+        until(lambda: set(nginx.workers()) - {before}, "there is a new worker")
+    until(lambda: before not in nginx.children(), "the former worker has gone")
+    ugly.release()
+
+
+def test_an_upgrade_of_the_binary_answers_a_suspended_request(gateway, ugly, secrets):
+    nginx = gateway(timeout=PATIENT, daemon=True)
+    ugly.answer = ugly.holding()
+    with Http1(nginx.port) as client:
+        client.send(token=secrets.token())
+        ugly.wait_calls()
+        former = nginx.upgrade()
+        os.kill(former, signal.SIGQUIT)
+        ugly.stopping.wait(0.3)
+        ugly.release()
+        assert client.read().status == 200
+    until(lambda: not os.path.exists(f"/proc/{former}"), "the former master has gone")
+    assert get(nginx.port, token=secrets.token()).status == 200
 
 
 def test_a_graceful_quit_answers_a_suspended_request(gateway, ugly, secrets):

@@ -164,18 +164,6 @@ def test_a_wrong_secret_is_502_and_the_log_names_client_authentication(guarded, 
     assert api.requests == []
 
 
-def test_the_wrong_method_of_authentication_is_502(guarded, oidc_provider, secrets, gateway):
-    client_id, secret = CLIENTS["client_secret_basic"]
-    nginx = gateway(
-        endpoint=oidc_provider.introspection_endpoint,
-        client_id=client_id,
-        client_secret=secrets.add_client(client_id, secret),
-        client_auth="client_secret_post",
-    )
-    assert get(nginx.port, token=secrets.token()).status == 502
-    assert nginx.only_line("acme")
-
-
 def test_many_tokens_are_asked_about_over_kept_connections(guarded, secrets):
     nginx = guarded("client_secret_basic")
     assert {get(nginx.port, token=secrets.token()).status for _ in range(30)} == {401}

@@ -99,6 +99,8 @@ class Configuration:
             path = self.dir / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            if "secret" in name:
+                path.chmod(0o600)
         self.write()
 
     def write(self, http=None):
@@ -223,9 +225,7 @@ class NginxServer(Configuration):
         return os.path.exists(f"/proc/{self.pid}") and not self._is_zombie()
 
     def _is_zombie(self):
-        if self.process is not None and not self._daemon:
-            return self.process.poll() is not None
-        return False
+        return not self._daemon and self.process.poll() is not None
 
     def children(self):
         return processes(self.pid)
@@ -256,6 +256,17 @@ class NginxServer(Configuration):
     def quit(self):
         """Asks for a graceful end, as `nginx -s quit` does."""
         self.signal(signal.SIGQUIT)
+
+    def upgrade(self):
+        """Starts another master from the binary, as nginx does for a daemon only. It is looked after from now on;
+        gives the pid of the former one, which still serves.
+        """
+        former = self.pid
+        self.signal(signal.SIGUSR2)
+        self.pid = until(
+            lambda: (pid := self._read_pid()) and pid != former and processes(pid) and pid, "there is a new master"
+        )
+        return former
 
     def wait_gone(self, timeout=30):
         if self._daemon:
