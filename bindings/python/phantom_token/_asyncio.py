@@ -103,6 +103,8 @@ class AsyncClient(BaseClient):
         handle, loop = self._handle, self._loop
         if handle is None:
             return
+        if loop is not None and not loop.is_closed() and loop is not asyncio.get_running_loop():
+            raise self._elsewhere()
         # From here on nobody is let in; who waits is told by the loop, as always.
         self._handle = None
         try:
@@ -136,8 +138,11 @@ class AsyncClient(BaseClient):
             loop.add_reader(fd.value, self._dispatch, handle)
             self._fd, self._loop = fd.value, loop
         elif self._loop is not loop:
-            raise RuntimeError(f"{self!r} belongs to another event loop")
+            raise self._elsewhere()
         return loop
+
+    def _elsewhere(self) -> RuntimeError:
+        return RuntimeError(f"{self!r} belongs to another event loop")
 
     def _dispatch(self, handle: Owned) -> None:
         """Tells those whose verdict has come."""

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// libphantom_token for C++17: ownership, exceptions and string_view over phantom_token.h, and nothing else.
+//
+//     phantom_token::Config config;
+//     config.set("introspection_endpoint", "https://as.example.com/introspect")
+//         .set("client_id", "gateway")
+//         .set("client_secret_file", "/etc/gateway/secret");
+//     phantom_token::Client client(config);
+//
+//     const auto result = client.resolve(token);
+//     if (result.active())
+//       request.set("Authorization", result.authorization());
+//
+// - Whatever fails throws `phantom_token::Error`: there is no verdict, let no request through. An inactive token is a
+//   result.
+// - Clients and results may be used by any number of threads at once, a configuration by one at a time.
+// - Link with libphantom_token: `pkg-config --cflags --libs phantom_token`.
+//
+// For event loops, use the functions of phantom_token.h with `client.get()`; `Result` takes over what a callback gets.
+
+#ifndef PHANTOM_TOKEN_HPP
+#define PHANTOM_TOKEN_HPP
+
+#include <phantom_token.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace phantom_token {
+
+// No verdict. `what()` says what went wrong and what to do about it, for a log; it holds no token, JWT or secret.
+class Error : public std::runtime_error {
+public:
+  // Of the call that has just failed on this thread with `status`.
+  explicit Error(phantom_status status) : std::runtime_error(phantom_last_error()), status_(status) {
+    if (const std::int64_t seconds = phantom_last_error_retry_after(); seconds >= 0)
+      retry_after_ = std::chrono::seconds(seconds);
+  }
+
+  phantom_status status() const noexcept { return status_; }
+  // What a gateway answers with: 400, 500, 502, 503 or 504.
+  int http_status() const noexcept { return phantom_status_http(status_); }
+  // When trying again may help, if the authorization server said so.
+  std::optional<std::chrono::seconds> retry_after() const noexcept { return retry_after_; }
+
+private:
+  phantom_status status_;
+  std::optional<std::chrono::seconds> retry_after_;
+};
+
+// Throws unless `status` is `PHANTOM_OK`.
+inline void check(phantom_status status) {
+  if (status != PHANTOM_OK)
+    throw Error(status);
+}
+
+namespace detail {
+
+struct Free {
+  void operator()(phantom_config *config) const noexcept { phantom_config_free(config); }
+  void operator()(phantom_client *client) const noexcept { phantom_client_free(client); }
+  void operator()(phantom_result *result) const noexcept { phantom_result_free(result); }
+  void operator()(phantom_stats *stats) const noexcept { phantom_stats_free(stats); }
+};
+
+template <typename T> using Owner = std::unique_ptr<T, Free>;
+
+// Calls `function(arguments…, &output)`, and owns the output.
+template <typename T, typename Function, typename... Arguments>
+Owner<T> make(Function function, Arguments... arguments) {
+  T *made = nullptr;
+  check(function(arguments..., &made));
+  return Owner<T>(made);
+}
+
+// A text that is part of something else; empty where there is none.
+inline std::string_view view(const char *text, std::size_t length) noexcept {
+  return text == nullptr ? std::string_view() : std::string_view(text, length);
+}
+
+// Where a text begins, also one that is nowhere: to C, it is empty and not missing.
+inline const char *begin(std::string_view text) noexcept { return text.data() == nullptr ? "" : text.data(); }
+
+} // namespace detail
+
+// A verdict on a token, and where it came from. It never changes; copies share it. Texts are part of it: they stay
+// valid as long as a copy is alive, whatever becomes of the client, and cannot be had from a temporary.
+class Result {
+public:
+  // Takes over a result of the C functions.
+  explicit Result(phantom_result *result) noexcept : result_(result) {}
+  Result(const Result &other) noexcept : result_(phantom_result_retain(other.get())) {}
+  Result(Result &&) noexcept = default;
+  Result &operator=(Result other) noexcept {
+    result_.swap(other.result_);
+    return *this;
+  }
+  ~Result() = default;
+
+  // Whether the token is active. An inactive one is unknown, expired, revoked, or not meant for us: answer 401.
+  bool active() const noexcept { return phantom_result_is_active(get()); }
+  explicit operator bool() const noexcept { return active(); }
+
+  // The value of the header to send upstream, "Bearer eyJ…"; empty if not active.
+  std::string_view authorization() const & noexcept {
+    std::size_t length = 0;
+    const char *text = phantom_result_authorization(get(), &length);
+    return detail::view(text, length);
+  }
+  // The JWT alone; empty if not active.
+  std::string_view jwt() const & noexcept {
+    std::size_t length = 0;
+    const char *text = phantom_result_jwt(get(), &length);
+    return detail::view(text, length);
+  }
+  // All that is claimed of the token, as one JSON object; empty if not active.
+  std::string_view claims() const & noexcept {
+    std::size_t length = 0;
+    const char *text = phantom_result_claims(get(), &length);
+    return detail::view(text, length);
+  }
+  std::string_view authorization() const && = delete;
+  std::string_view jwt() const && = delete;
+  std::string_view claims() const && = delete;
+
+  // Whether it is active and was granted this scope. If you require it, answer 403 without.
+  bool has_scope(std::string_view scope) const noexcept {
+    return phantom_result_has_scope(get(), detail::begin(scope), scope.size());
+  }
+  // When it expires, if that is said.
+  std::optional<std::chrono::time_point<std::chrono::system_clock, std::chrono::seconds>> expires_at() const noexcept {
+    const std::int64_t seconds = phantom_result_expires_at(get());
+    if (seconds < 0)
+      return std::nullopt;
+    return std::chrono::time_point<std::chrono::system_clock, std::chrono::seconds>(std::chrono::seconds(seconds));
+  }
+  // Whether it was remembered; `phantom_cache_status_string` has the word for a log.
+  phantom_cache_status cache_status() const noexcept { return phantom_result_cache_status(get()); }
+
+  const phantom_result *get() const noexcept { return result_.get(); }
+
+private:
+  detail::Owner<phantom_result> result_;
+};
+
+// Takes a log line. It is called on the client's own thread and on threads that call the client: it must not block, and
+// must not call the client. What it throws is dropped.
+using Log = std::function<void(phantom_log_level level, std::string_view line)>;
+
+// What is set of one authorization server. It starts no thread and opens no socket.
+class Config {
+public:
+  // `name` is what messages call it.
+  explicit Config(std::string_view name = "main")
+      : config_(detail::make<phantom_config>(phantom_config_new, detail::begin(name), name.size())) {}
+
+  // Sets one key to a value, written as nginx writes it. Throws when there is no such key, or the value is not one of
+  // it.
+  Config &set(std::string_view key, std::string_view value) {
+    check(phantom_config_set(get(), detail::begin(key), key.size(), detail::begin(value), value.size()));
+    return *this;
+  }
+  // Sets where the log of clients goes that are started from now on.
+  Config &log(Log log) {
+    auto shared = std::make_shared<Log>(std::move(log));
+    check(phantom_config_set_log(
+        get(),
+        [](void *user_data, phantom_log_level level, const char *line, std::size_t length) {
+          try {
+            (*static_cast<const Log *>(user_data))(level, std::string_view(line, length));
+          } catch (...) {
+            // An exception must not pass through C.
+          }
+        },
+        shared.get()));
+    log_ = std::move(shared);
+    return *this;
+  }
+  // Throws unless a client could be started.
+  void validate() const { check(phantom_config_check(get())); }
+
+  phantom_config *get() const noexcept { return config_.get(); }
+
+private:
+  friend class Client;
+  detail::Owner<phantom_config> config_;
+  std::shared_ptr<const Log> log_;
+};
+
+// A configuration at work: the cache, and the thread that talks to the authorization server. Start it after the last
+// fork. It stops when it is destroyed, within two seconds; no other thread may use it then.
+class Client {
+public:
+  explicit Client(const Config &config)
+      : log_(config.log_), client_(detail::make<phantom_client>(phantom_client_start, config.get())) {}
+
+  Client(Client &&) noexcept = default;
+  // By swapping: this one's log must not go before its client does.
+  Client &operator=(Client &&other) noexcept {
+    log_.swap(other.log_);
+    client_.swap(other.client_);
+    return *this;
+  }
+  ~Client() = default;
+
+  // Asks what `token` stands for, and waits: for `timeout` at most, and never longer than the configured `timeout`,
+  // which is also what zero stands for. Throws when there is no verdict.
+  Result resolve(std::string_view token, std::chrono::milliseconds timeout = {}) const {
+    if (timeout.count() < 0)
+      throw std::invalid_argument("a timeout must not be negative");
+    const auto wait = static_cast<std::uint64_t>(timeout.count());
+    auto result = detail::make<phantom_result>(phantom_client_resolve, get(), detail::begin(token), token.size(), wait);
+    return Result(result.release());
+  }
+  // What memory knows of `token`, if anything. It never waits.
+  std::optional<Result> lookup(std::string_view token) const {
+    phantom_result *result = nullptr;
+    const phantom_status status = phantom_client_lookup(get(), detail::begin(token), token.size(), &result);
+    if (status == PHANTOM_NOT_FOUND)
+      return std::nullopt;
+    check(status);
+    return Result(result);
+  }
+  // What it has done and holds, as one JSON object.
+  std::string stats() const {
+    const auto stats = detail::make<phantom_stats>(phantom_client_stats, get());
+    std::size_t length = 0;
+    const char *text = phantom_stats_json(stats.get(), &length);
+    return std::string(detail::view(text, length));
+  }
+  // Stops it: threads that wait get an `Error` of `PHANTOM_STOPPED`.
+  void stop() const { check(phantom_client_stop(get())); }
+
+  phantom_client *get() const noexcept { return client_.get(); }
+
+private:
+  // Before the client, so that it goes after it.
+  std::shared_ptr<const Log> log_;
+  detail::Owner<phantom_client> client_;
+};
+
+} // namespace phantom_token
+
+#endif // PHANTOM_TOKEN_HPP

@@ -1,0 +1,112 @@
+// What the wrapper adds to the C ABI: ownership, exceptions, string_view. test.sh runs it:
+//
+//   test ENDPOINT CLIENT_ID CLIENT_SECRET TOKEN
+
+#include "phantom_token.hpp"
+
+#include <iostream>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+using namespace phantom_token;
+
+template <typename T, typename = void> struct lends_from_a_temporary : std::false_type {};
+template <typename T>
+struct lends_from_a_temporary<T, std::void_t<decltype(std::declval<T>().jwt())>> : std::true_type {};
+
+static_assert(lends_from_a_temporary<const Result &>::value && !lends_from_a_temporary<Result>::value,
+              "a text that would dangle does not compile");
+static_assert(std::is_nothrow_move_constructible_v<Result> && std::is_copy_assignable_v<Result>);
+static_assert(std::is_move_constructible_v<Client> && !std::is_copy_constructible_v<Client>);
+static_assert(!std::is_convertible_v<Result, bool>, "a verdict is no number");
+
+static int broken = 0;
+
+static void promise(const char *sentence, bool holds) {
+  std::cout << (holds ? "ok      " : "FAILED  ") << sentence << '\n';
+  broken += !holds;
+}
+
+template <typename Function> static phantom_status failure(Function function) {
+  try {
+    function();
+  } catch (const Error &error) {
+    return error.what()[0] == '\0' ? PHANTOM_OK : error.status();
+  }
+  return PHANTOM_OK;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5)
+    return 2;
+  const std::string endpoint = argv[1], token = argv[4];
+  const auto configured = [&](const std::string &knobs) {
+    Config config("test");
+    config.set("introspection_endpoint", endpoint + knobs).set("client_id", argv[2]).set("client_secret", argv[3]);
+    return config;
+  };
+
+  std::optional<Result> kept;
+  {
+    const Client client(configured(""));
+    promise("memory knows nothing at first", !client.lookup(token));
+    const Result result = client.resolve(token, std::chrono::seconds(30));
+    promise("an active token has a JWT",
+            result.active() && result.authorization() == "Bearer " + std::string(result.jwt()));
+    promise("its claims are JSON", result.claims().front() == '{' && result.claims().back() == '}');
+    promise("it has its scopes and no others", result.has_scope("read") && !result.has_scope("admin"));
+    promise("it expires", result.expires_at() > std::chrono::system_clock::now());
+    promise("the first was a miss", result.cache_status() == PHANTOM_CACHE_MISS);
+    kept = client.lookup(token);
+    promise("the second is a hit", kept && kept->cache_status() == PHANTOM_CACHE_HIT);
+    const Result inactive = client.resolve("unknown");
+    promise("an unknown token is inactive and has no texts",
+            !inactive && inactive.jwt().empty() && inactive.claims().empty() && !inactive.expires_at());
+    promise("statistics are JSON", client.stats().find("\"misses\":2") != std::string::npos);
+    promise("a malformed token is refused", failure([&] { client.resolve("a b"); }) == PHANTOM_INVALID_TOKEN);
+    promise("so is one that is nowhere", failure([&] { client.resolve({}); }) == PHANTOM_INVALID_TOKEN);
+    bool refused = false;
+    try {
+      client.resolve(token, std::chrono::milliseconds(-1));
+    } catch (const std::invalid_argument &) {
+      refused = true;
+    }
+    promise("a negative timeout is refused", refused);
+    client.stop();
+    promise("a stopped client says so", failure([&] { client.resolve(token); }) == PHANTOM_STOPPED);
+  }
+  const Result copy = *kept;
+  Result moved = std::move(*kept);
+  kept.reset();
+  promise("a result outlives client and original", copy.active() && moved.jwt() == copy.jwt());
+  moved = copy;
+  promise("a copy shares what it is a copy of", moved.jwt().data() == copy.jwt().data());
+
+  std::vector<std::string> lines;
+  Config busy = configured("?status=503&retry_after=7");
+  busy.log([&](phantom_log_level level, std::string_view line) {
+    if (level == PHANTOM_LOG_WARN)
+      lines.emplace_back(line);
+    throw std::runtime_error("a defect");
+  });
+  try {
+    Client started(busy);
+    Client client = std::move(started);
+    started = Client(configured(""));
+    std::swap(started, client);
+    started.resolve(token);
+    promise("a busy server is an error", false);
+  } catch (const Error &error) {
+    promise("a busy server is an error with its HTTP status and its time",
+            error.status() == PHANTOM_BUSY && error.http_status() == 503 &&
+                error.retry_after() == std::chrono::seconds(7));
+  }
+  promise("the log function gets the line, and may throw",
+          lines.size() == 1 && lines[0].find(token) == std::string::npos);
+
+  promise("a key that does not exist is an error", failure([] { Config().set("colour", "blue"); }) == PHANTOM_CONFIG);
+  promise("a configuration without an endpoint is one", failure([] { Config().validate(); }) == PHANTOM_CONFIG);
+  promise("so is a client of it", failure([] { Client(Config{}); }) == PHANTOM_CONFIG);
+  return broken != 0;
+}
