@@ -71,7 +71,7 @@ prepare_named() {
 # patched from those of the original with the same signature: such a module loads, and then corrupts memory.
 check() {
     if [ -z "$nginx" ]; then
-        echo "There is no nginx binary here (NGINX=${NGINX_BINARY:-nginx}): whether it fits these headers is not checked." >&2
+        echo "There is no nginx binary here (NGINX_BINARY=${NGINX_BINARY:-nginx}): whether it fits these headers is not checked." >&2
         return
     fi
     local built running
@@ -79,7 +79,7 @@ check() {
     running=$("$nginx" -v 2>&1 | sed -n 's|^nginx version: [^/]*/\([0-9.]*\).*|\1|p')
     [ "$built" = "$running" ] || fail \
         "The headers are of nginx $built, but $nginx is $running: it would not load the module." \
-        "Name the source tree of nginx $running with NGINX_SOURCE_DIR, or the right binary with NGINX."
+        "Name the source tree of nginx $running with NGINX_SOURCE_DIR, or the right binary with NGINX_BINARY."
 
     local signature
     signature=$(printf '#include <ngx_config.h>\n#include <ngx_core.h>\nsignature NGX_MODULE_SIGNATURE\n' |

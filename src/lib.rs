@@ -28,6 +28,7 @@ pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod error;
+#[cfg(feature = "c-abi")]
 pub mod ffi;
 pub mod introspection;
 pub mod jwt;
