@@ -160,8 +160,8 @@ pub unsafe extern "C" fn phantom_result_retain(
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_result_is_active(result: *const phantom_result) -> bool {
-    // SAFETY: the caller's promise for `result`.
     boundary_or(false, || {
+        // SAFETY: the caller's promise for `result`.
         unsafe { phantom_result::active(result) }.is_some()
     })
 }

@@ -313,8 +313,10 @@ mod tests {
 
     #[test]
     fn the_json_has_every_counter_every_kind_of_error_and_every_bar() {
-        let mut stats = Stats::default();
-        stats.hits = 3;
+        let mut stats = Stats {
+            hits: 3,
+            ..Stats::default()
+        };
         stats.errors[ErrorKind::Timeout.index()] = 2;
         stats.latency[0] = 5;
         let value: serde_json::Value = serde_json::from_str(&json(&stats)).unwrap();
