@@ -36,7 +36,7 @@ install: library ## Installs the library under $(DESTDIR)$(PREFIX)
 	ln -sf libphantom_token.so.$(LIBRARY_VERSION) $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_MAJOR)
 	ln -sf libphantom_token.so.$(LIBRARY_MAJOR) $(DESTDIR)$(LIBDIR)/libphantom_token.so
 	$(INSTALL) -m 644 $(LIBRARY_BUILT)/libphantom_token.a $(DESTDIR)$(LIBDIR)/
-	$(INSTALL) -m 644 include/phantom_token.h $(DESTDIR)$(INCLUDEDIR)/
+	$(INSTALL) -m 644 include/phantom_token.h bindings/cpp/phantom_token.hpp $(DESTDIR)$(INCLUDEDIR)/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(LIBRARY_VERSION)|' \
 	    -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
 	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
@@ -48,10 +48,11 @@ install: library ## Installs the library under $(DESTDIR)$(PREFIX)
 uninstall: ## Removes what install has put there
 	rm -f $(DESTDIR)$(LIBDIR)/libphantom_token.so $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_MAJOR) \
 	    $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_VERSION) $(DESTDIR)$(LIBDIR)/libphantom_token.a \
-	    $(DESTDIR)$(INCLUDEDIR)/phantom_token.h $(DESTDIR)$(PKGCONFIGDIR)/phantom_token.pc
+	    $(DESTDIR)$(INCLUDEDIR)/phantom_token.h $(DESTDIR)$(INCLUDEDIR)/phantom_token.hpp \
+	    $(DESTDIR)$(PKGCONFIGDIR)/phantom_token.pc
 
-test-c: ## C and C++ programs against the installed library
+test-c: packages-test ## C and C++ programs against the installed library
 	tests/c/run.sh
 
-test-c-asan: ## The same under AddressSanitizer and UndefinedBehaviorSanitizer
+test-c-asan: packages-test ## The same under AddressSanitizer and UndefinedBehaviorSanitizer
 	tests/c/run.sh --asan

@@ -3,14 +3,10 @@
 use http::HeaderMap;
 
 use super::answer::{Reader, is_json};
-use super::{json, jwt};
-use crate::{Error, Verdict};
+use super::{Answer, json, jwt};
+use crate::Error;
 
-pub(super) fn read(
-    reader: &Reader<'_>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Verdict, Error> {
+pub(super) fn read(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Error> {
     if is_json(body) {
         json::read(reader, headers, body)
     } else {

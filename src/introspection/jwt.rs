@@ -3,19 +3,16 @@
 use http::HeaderMap;
 use serde_json::Map;
 
+use super::Answer;
 use super::answer::{Reader, is_json, without_line_break};
-use crate::{Error, Verdict};
+use crate::Error;
 
-pub(super) fn read(
-    reader: &Reader<'_>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Verdict, Error> {
+pub(super) fn read(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Error> {
     if is_json(body) {
         // Servers of this dialect may say in JSON that there is no JWT; that there is one they say with it.
         let response = reader.object(headers, body)?;
         if !reader.is_active(&response)? {
-            return Ok(Verdict::Inactive);
+            return Ok(Answer::Inactive);
         }
         let carries = reader
             .provider
@@ -35,11 +32,7 @@ pub(super) fn read(
 }
 
 /// A body that is a JWT and nothing else.
-pub(super) fn bare(
-    reader: &Reader<'_>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Verdict, Error> {
+pub(super) fn bare(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Error> {
     let jwt = without_line_break(body);
     // No dot, no JWT: what it is then is said better than by its first wrong byte.
     if !jwt.contains(&b'.') || jwt.trim_ascii_start().starts_with(b"<") {

@@ -18,12 +18,14 @@ mod json;
 mod jwt;
 mod status;
 
+use std::sync::Arc;
+
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::config::Dialect;
-use crate::{Error, Provider, Token, Verdict};
+use crate::{Active, Error, Provider, Token};
 
 use answer::Reader;
 
@@ -35,6 +37,15 @@ pub struct Request {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The form, percent-encoded.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub enum Answer {
+    /// The token is active.
+    Active(Arc<Active>),
+    /// The token is not active.
+    Inactive,
 }
 
 /// The call that asks `provider` about `token` (RFC 7662 §2.1).
@@ -86,7 +97,7 @@ pub fn read(
     headers: &HeaderMap,
     body: &[u8],
     now: i64,
-) -> Result<Verdict, Error> {
+) -> Result<Answer, Error> {
     let reader = Reader { provider, now };
     match (status, provider.dialect) {
         (200, dialect) => {
@@ -98,7 +109,7 @@ pub fn read(
             }
         }
         // How servers that answer with a bare JWT say that there is none.
-        (204, Dialect::Jwt | Dialect::Auto) => Ok(Verdict::Inactive),
+        (204, Dialect::Jwt | Dialect::Auto) => Ok(Answer::Inactive),
         (status, _) => Err(status::error(&reader, status, headers, body)),
     }
 }

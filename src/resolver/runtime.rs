@@ -181,13 +181,17 @@ impl Desk {
             }
         };
         let now = clock::now();
-        let verdict = introspection::read(
+        let answer = introspection::read(
             provider,
             response.status,
             &response.headers,
             &response.body,
             now.unix,
         )?;
+        let verdict = match answer {
+            introspection::Answer::Active(active) => Verdict::Active(active),
+            introspection::Answer::Inactive => Verdict::Inactive,
+        };
         let ttl = cache::lifetime(provider, &verdict, &response.headers, now.unix);
         shared.cache.put(departure.key, &verdict, ttl, now);
         Ok(verdict)
@@ -213,7 +217,7 @@ impl Drop for Flight<'_> {
             let error = Error::new(
                 ErrorKind::Internal,
                 format!(
-                    "provider {:?}: a defect of phantom-token ended a call; please report it",
+                    "provider \"{}\": a defect of phantom-token ended a call; please report it",
                     self.shared.provider.name
                 ),
             );
