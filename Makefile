@@ -15,7 +15,7 @@ VENV_BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help build module demo test bench install uninstall fmt lint clean \
-        test-core test-server test-c test-c-asan test-python test-nginx packages-%
+        test-core test-server test-python test-nginx packages-%
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,10 +60,13 @@ $(VENV)/installed: tests/requirements.txt
 	$(VENV_BIN)/python -m pip install --quiet --requirement tests/requirements.txt
 	touch $@
 
-test-python: packages-test $(VENV)/installed build target/release/authorization_server ## The Python package
+test-python: packages-test $(VENV)/installed build target/release/authorization_server ## The Python package and the C++ wrapper
 	PHANTOM_TOKEN_LIBRARY=$(abspath target/release/libphantom_token.so) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	PYTHONPATH=bindings/python $(VENV_BIN)/python -m pytest bindings/python/tests
+	PHANTOM_TOKEN_LIBRARY=$(abspath target/release/libphantom_token.so) \
+	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	bindings/cpp/test.sh
 
 test-nginx: packages-test $(VENV)/installed module target/release/authorization_server ## nginx from end to end
 	cd tests/oidc_provider && npm ci --silent --no-audit --no-fund
