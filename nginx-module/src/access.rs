@@ -158,11 +158,9 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
     })
 }
 
-/// Whether this is a CORS preflight (Fetch, "CORS-preflight request"), or an `OPTIONS` that presents nothing: no
-/// browser sends credentials with a preflight.
+/// Whether this `OPTIONS` is a CORS preflight (Fetch, "CORS-preflight request").
 fn is_preflight(request: Request) -> bool {
-    (request.has_header(b"origin") && request.has_header(b"access-control-request-method"))
-        || matches!(request.authorization(), Authorization::None)
+    request.has_header(b"origin") && request.has_header(b"access-control-request-method")
 }
 
 /// The one path from header to header.
