@@ -126,9 +126,6 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             Authorization::Several => return FAILED,
         };
         if let Some(state) = request.state() {
-            if state.pending.is_some() {
-                return AGAIN;
-            }
             if state.is_in(request) {
                 return DECLINED;
             }

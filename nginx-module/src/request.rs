@@ -319,6 +319,11 @@ impl Request {
     /// # Safety
     /// `value` must be a string that nginx made for this request.
     unsafe fn forget(self, value: ngx_str_t, token: Option<Token<'_>>) {
+        /// What is looked for in other values must be long enough not to be in there by chance.
+        const TELLING: usize = 16;
+        if value.data.is_null() || value.len == 0 {
+            return;
+        }
         // SAFETY: the caller's promise.
         let header = unsafe { slice::from_raw_parts(value.data, value.len) };
         let token = token.map(|token| token.expose().as_bytes());
@@ -330,12 +335,17 @@ impl Request {
             if range.contains(&data) {
                 return true;
             }
+            // A token that is good is looked for, however short. What is not good may be anything that a client
+            // likes, and must not make other variables disappear.
             let secret = token.unwrap_or(header);
             if len < secret.len() {
                 return false;
             }
             // SAFETY: what nginx remembers of a variable or a capture is `len` bytes in memory that it keeps.
             let remembered = unsafe { slice::from_raw_parts(data, len) };
+            if token.is_none() && secret.len() < TELLING {
+                return remembered == secret;
+            }
             memchr::memmem::find(remembered, secret).is_some()
         };
         // SAFETY: the request lives; nginx has as many values per request as there are indexed variables, and
