@@ -341,20 +341,39 @@ def test_an_answer_may_be_chunked(gateway, ugly, api, secrets):
     assert api.only().value("authorization") == f"Bearer {jwt}"
 
 
-def test_what_follows_a_204_is_never_taken_for_the_next_answer(gateway, ugly, api, secrets):
+def test_an_answer_behind_a_204_is_never_taken_for_the_next_one(gateway, ugly, api, secrets):
     nginx = gateway(retries="0", cache_inactive_ttl="0")
     planted = ugly.jwt_for("planted")
-
-    def answer(exchange):
-        exchange.send("HTTP/1.1 204 No Content\r\n\r\n")
-        exchange.send(
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/jwt\r\nContent-Length: {len(planted)}\r\n\r\n{planted}"
-        )
-
-    ugly.answer = answer
+    ugly.answer = lambda exchange: exchange.send(
+        "HTTP/1.1 204 No Content\r\n\r\n"
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/jwt\r\nContent-Length: {len(planted)}\r\n\r\n{planted}"
+    )
     for _ in range(10):
         assert get(nginx.port, token=secrets.token()).status in (401, 502)
     assert api.requests == []
+
+
+@pytest.mark.parametrize("pause", [0, 0.001, 0.01])
+def test_a_204_with_a_body_does_not_disturb_the_next_request(gateway, ugly, secrets, pause):
+    nginx = gateway(cache_inactive_ttl="0")
+
+    def answer(exchange):
+        if "good" in exchange.token:
+            exchange.active()
+        else:
+            head = b"HTTP/1.1 204 No Content\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
+            body = b'{"active":false}'
+            if pause:
+                exchange.send(head)
+                ugly.stopping.wait(pause)
+                exchange.send(body)
+            else:
+                exchange.send(head + body)
+
+    ugly.answer = answer
+    for _ in range(10):
+        assert get(nginx.port, token=secrets.token("bad")).status == 401
+        assert get(nginx.port, token=secrets.token("good")).status == 200
 
 
 @pytest.mark.parametrize("answer", [huge_body, huge_chunked_body, gzip_bomb, endless_headers, endless_body])

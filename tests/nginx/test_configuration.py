@@ -149,6 +149,10 @@ WRONG = {
         f"phantom_token_provider acme {{ #<\n{ENDPOINT} {CREDENTIALS}\nclient_secret_file @dir@/secret; #<\n}} #<",
         ["client_secret", "client_secret_file"],
     ),
+    "a client without a secret": (
+        f"phantom_token_provider acme {{ #<\n{ENDPOINT}\nclient_id a; #<\n}} #<",
+        ["client_secret", "client_auth none"],
+    ),
     "a secret without a client": (
         f"phantom_token_provider acme {{ #<\n{ENDPOINT}\nclient_secret not-to-be-shown-0123; #<\n}} #<",
         ["client_id"],

@@ -246,7 +246,8 @@ class NginxServer(Configuration):
 
     def reload(self):
         """Reloads and waits until the former workers have gone."""
-        before = set(self.workers())
+        # By the process and not by its title, which a worker gives itself a moment after it is there.
+        before = set(until(self.children, "there is a worker"))
         self.signal(signal.SIGHUP)
         until(
             lambda: (after := set(self.children())) and not (before & after) and self.workers(),
