@@ -231,7 +231,9 @@ fn failure(provider: &Provider, error: &reqwest::Error) -> Failure {
                     "{place}: the answer is not HTTP: {cause}; is this the introspection endpoint?"
                 ),
             ),
-            again: false,
+            // It may be the rest of the answer before it on this connection: there are servers that send a body
+            // with 204, after it.
+            again: true,
         };
     }
     Failure {
