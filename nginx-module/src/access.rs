@@ -125,10 +125,8 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             Authorization::One(value) => value,
             Authorization::Several => return FAILED,
         };
-        if let Some(state) = request.state() {
-            if state.is_in(request) {
-                return DECLINED;
-            }
+        if request.state().is_some_and(|state| state.is_in(request)) {
+            return DECLINED;
         }
         if matches!(
             Credentials::from_authorization(bytes(&value)),

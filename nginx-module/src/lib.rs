@@ -201,10 +201,10 @@ unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     contained((), || {
         // SAFETY: nginx calls this with a valid cycle, when it handles no more requests.
         unsafe {
-            if let Some(mut conf) = MainConf::of_cycle(cycle) {
-                if let Some(worker) = conf.as_mut().worker.as_deref_mut() {
-                    worker.stop((*cycle).log);
-                }
+            if let Some(mut conf) = MainConf::of_cycle(cycle)
+                && let Some(worker) = conf.as_mut().worker.as_deref_mut()
+            {
+                worker.stop((*cycle).log);
             }
         }
     });

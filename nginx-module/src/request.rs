@@ -229,8 +229,8 @@ impl Request {
     }
 
     fn headers_in(self) -> Headers {
-        // SAFETY: the request lives.
         Headers {
+            // SAFETY: the request lives.
             part: unsafe { &raw mut (*self.as_ptr()).headers_in.headers.part },
             next: 0,
         }
