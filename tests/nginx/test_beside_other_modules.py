@@ -357,7 +357,7 @@ def test_a_copy_that_the_configuration_made_of_the_token_goes_nowhere(gateway, a
 
 def test_http_authorization_in_the_access_log_holds_no_opaque_token(gateway, ugly, secrets):
     nginx = gateway(http="log_format careless '$uri $http_authorization';", server="access_log careless.log careless;")
-    ugly.answer = lambda exchange: exchange.inactive() if "bad" in exchange.token else exchange.active()
+    ugly.answer = lambda exchange: exchange.inactive() if exchange.token.startswith("bad") else exchange.active()
     good = secrets.token("good")
     assert get(nginx.port, "/good", token=good).status == 200
     log = nginx.dir / "careless.log"
