@@ -89,8 +89,8 @@ http {
     }
 }
 EOF
-        "$binary" -t -q -p "$directory" -c "$directory/nginx.conf"
-        "$binary" -p "$directory" -c "$directory/nginx.conf" &
+        "$binary" -t -q -e stderr -p "$directory" -c "$directory/nginx.conf"
+        "$binary" -e "$directory/error.log" -p "$directory" -c "$directory/nginx.conf" &
         nginx_pid=$!
         for _ in $(seq 100); do
             [ ! -s "$directory/nginx.pid" ] || break
@@ -119,6 +119,9 @@ for way in add-module add-dynamic-module; do
     mkdir -p "$tree"
     # What was built before stays: only what has changed is built again.
     cp -R --update "$source/." "$tree/"
+    # Both ways share what cargo has compiled.
+    mkdir -p "$work/cargo" "$tree/objs"
+    ln -sfn "$work/cargo" "$tree/objs/phantom_token"
     (
         cd "$tree"
         configure=./configure
