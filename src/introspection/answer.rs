@@ -6,9 +6,8 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Map, Value};
 
-use super::Answer;
 use crate::jwt::{self, Claims, JwtError, ObjectError};
-use crate::{Active, Error, ErrorKind, Provider};
+use crate::{Active, Error, ErrorKind, Provider, Verdict};
 
 /// How far ahead of our clock `nbf` may lie, in seconds. A server whose clock is a little ahead of ours issues
 /// tokens that are not valid yet by a second or two, and they are meant to be used at once. `exp` has no such
@@ -73,6 +72,20 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether the response says that what was presented is no access token. The server may look for every kind of
+    /// token it knows, whatever the hint says (RFC 7662 §2.1); a refresh token opens no API.
+    pub fn is_of_another_kind(response: &Map<String, Value>) -> bool {
+        // Where servers say it: RFC 7662 itself, Ory Hydra, Keycloak.
+        ["token_type", "token_use", "typ"]
+            .iter()
+            .filter_map(|name| response.get(*name)?.as_str())
+            .any(|kind| {
+                ["refresh_token", "refresh", "offline", "id_token", "id"]
+                    .iter()
+                    .any(|other| kind.eq_ignore_ascii_case(other))
+            })
+    }
+
     /// The JWT in an active response, with the response less it and `active`.
     pub fn take_jwt(
         &self,
@@ -123,7 +136,7 @@ impl Reader<'_> {
     }
 
     /// The verdict on an active token: its JWT, and what the introspection response says beside it.
-    pub fn verdict(&self, jwt: &[u8], response: Map<String, Value>) -> Result<Answer, Error> {
+    pub fn verdict(&self, jwt: &[u8], response: Map<String, Value>) -> Result<Verdict, Error> {
         let (compact, payload) = jwt::read_compact(jwt).map_err(|error| self.not_a_jwt(error))?;
         let claims = Claims::from_members(payload, response).map_err(|error| {
             self.bad(&format!(
@@ -132,13 +145,13 @@ impl Reader<'_> {
             ))
         })?;
         if claims.exp.is_some_and(|exp| exp <= self.now) {
-            return Ok(Answer::Inactive);
+            return Ok(Verdict::Inactive);
         }
         let latest = self.now.saturating_add(NOT_BEFORE_LEEWAY);
         if claims.nbf.is_some_and(|nbf| nbf > latest) {
-            return Ok(Answer::Inactive);
+            return Ok(Verdict::Inactive);
         }
-        Ok(Answer::Active(Arc::new(Active::new(&compact, claims))))
+        Ok(Verdict::Active(Arc::new(Active::new(&compact, claims))))
     }
 
     fn not_a_jwt(&self, error: JwtError) -> Error {

@@ -3,10 +3,14 @@
 use http::HeaderMap;
 
 use super::answer::{Reader, is_json};
-use super::{Answer, json, jwt};
-use crate::Error;
+use super::{json, jwt};
+use crate::{Error, Verdict};
 
-pub(super) fn read(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Error> {
+pub(super) fn read(
+    reader: &Reader<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Verdict, Error> {
     if is_json(body) {
         json::read(reader, headers, body)
     } else {

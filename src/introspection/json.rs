@@ -2,19 +2,22 @@
 
 use http::HeaderMap;
 
-use super::Answer;
 use super::answer::{Reader, without_line_break};
-use crate::{Error, jwt};
+use crate::{Error, Verdict, jwt};
 
-pub(super) fn read(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Error> {
+pub(super) fn read(
+    reader: &Reader<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Verdict, Error> {
     if jwt::check_compact(without_line_break(body)).is_ok() {
         return Err(reader.bad(
             "the answer is a bare JWT, where dialect json wants JSON with the JWT in a claim; set dialect jwt",
         ));
     }
     let response = reader.object(headers, body)?;
-    if !reader.is_active(&response)? {
-        return Ok(Answer::Inactive);
+    if !reader.is_active(&response)? || Reader::is_of_another_kind(&response) {
+        return Ok(Verdict::Inactive);
     }
     let (jwt, response) = reader.take_jwt(response)?;
     reader.verdict(jwt.as_bytes(), response)

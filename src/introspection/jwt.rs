@@ -3,16 +3,19 @@
 use http::HeaderMap;
 use serde_json::Map;
 
-use super::Answer;
 use super::answer::{Reader, is_json, without_line_break};
-use crate::Error;
+use crate::{Error, Verdict};
 
-pub(super) fn read(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Error> {
+pub(super) fn read(
+    reader: &Reader<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Verdict, Error> {
     if is_json(body) {
         // Servers of this dialect may say in JSON that there is no JWT; that there is one they say with it.
         let response = reader.object(headers, body)?;
         if !reader.is_active(&response)? {
-            return Ok(Answer::Inactive);
+            return Ok(Verdict::Inactive);
         }
         let carries = reader
             .provider
@@ -32,7 +35,11 @@ pub(super) fn read(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Res
 }
 
 /// A body that is a JWT and nothing else.
-pub(super) fn bare(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Error> {
+pub(super) fn bare(
+    reader: &Reader<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Verdict, Error> {
     let jwt = without_line_break(body);
     // No dot, no JWT: what it is then is said better than by its first wrong byte.
     if !jwt.contains(&b'.') || jwt.trim_ascii_start().starts_with(b"<") {

@@ -18,14 +18,12 @@ mod json;
 mod jwt;
 mod status;
 
-use std::sync::Arc;
-
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::config::Dialect;
-use crate::{Active, Error, Provider, Token};
+use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
 
@@ -37,15 +35,6 @@ pub struct Request {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The form, percent-encoded.
     pub body: Zeroizing<Vec<u8>>,
-}
-
-/// What an answer says.
-#[derive(Debug)]
-pub enum Answer {
-    /// The token is active.
-    Active(Arc<Active>),
-    /// The token is not active.
-    Inactive,
 }
 
 /// The call that asks `provider` about `token` (RFC 7662 §2.1).
@@ -97,7 +86,7 @@ pub fn read(
     headers: &HeaderMap,
     body: &[u8],
     now: i64,
-) -> Result<Answer, Error> {
+) -> Result<Verdict, Error> {
     let reader = Reader { provider, now };
     match (status, provider.dialect) {
         (200, dialect) => {
@@ -109,7 +98,7 @@ pub fn read(
             }
         }
         // How servers that answer with a bare JWT say that there is none.
-        (204, Dialect::Jwt | Dialect::Auto) => Ok(Answer::Inactive),
+        (204, Dialect::Jwt | Dialect::Auto) => Ok(Verdict::Inactive),
         (status, _) => Err(status::error(&reader, status, headers, body)),
     }
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::jwt::{test_jwt, test_jwt_with};
-use crate::{Config, ErrorKind};
+use crate::{Active, Config, ErrorKind};
 
 const NOW: i64 = 1_700_000_000;
 const DIALECTS: [&str; 3] = ["jwt", "json", "auto"];
@@ -26,7 +27,7 @@ fn provider(settings: &[(&str, &str)]) -> Arc<Provider> {
 }
 
 /// An answer of status 200 without headers.
-fn answer(settings: &[(&str, &str)], body: impl AsRef<[u8]>) -> Result<Answer, Error> {
+fn answer(settings: &[(&str, &str)], body: impl AsRef<[u8]>) -> Result<Verdict, Error> {
     read(
         &provider(settings),
         200,
@@ -36,23 +37,23 @@ fn answer(settings: &[(&str, &str)], body: impl AsRef<[u8]>) -> Result<Answer, E
     )
 }
 
-fn in_dialect(dialect: &str, body: impl AsRef<[u8]>) -> Result<Answer, Error> {
+fn in_dialect(dialect: &str, body: impl AsRef<[u8]>) -> Result<Verdict, Error> {
     answer(&[("dialect", dialect)], body)
 }
 
-fn active(answer: Result<Answer, Error>) -> Arc<Active> {
+fn active(answer: Result<Verdict, Error>) -> Arc<Active> {
     match answer.unwrap() {
-        Answer::Active(active) => active,
-        Answer::Inactive => panic!("inactive"),
+        Verdict::Active(active) => active,
+        Verdict::Inactive => panic!("inactive"),
     }
 }
 
-fn is_inactive(answer: Result<Answer, Error>) -> bool {
-    matches!(answer.unwrap(), Answer::Inactive)
+fn is_inactive(answer: Result<Verdict, Error>) -> bool {
+    matches!(answer.unwrap(), Verdict::Inactive)
 }
 
 /// The message of an answer that cannot be used, less what every message begins with.
-fn bad(answer: Result<Answer, Error>) -> String {
+fn bad(answer: Result<Verdict, Error>) -> String {
     let error = answer.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadAnswer, "{error}");
     what(&error)
@@ -472,7 +473,7 @@ fn expired_means_expired() {
     ] {
         let jwt = test_jwt(&json!({"exp": exp}).to_string());
         assert_eq!(
-            matches!(in_dialect("jwt", &jwt).unwrap(), Answer::Inactive),
+            matches!(in_dialect("jwt", &jwt).unwrap(), Verdict::Inactive),
             expired,
             "{exp}"
         );
@@ -484,7 +485,7 @@ fn expired_means_expired() {
             json!({"active": true, "jwt": good_jwt(), "exp": exp}),
         ] {
             let answer = in_dialect("json", body.to_string()).unwrap();
-            assert_eq!(matches!(answer, Answer::Inactive), expired, "{body}");
+            assert_eq!(matches!(answer, Verdict::Inactive), expired, "{body}");
         }
     }
 }
@@ -499,7 +500,7 @@ fn a_token_that_is_not_valid_yet_is_inactive_beyond_a_minute() {
     ] {
         let jwt = test_jwt(&json!({"nbf": nbf}).to_string());
         assert_eq!(
-            matches!(in_dialect("auto", jwt).unwrap(), Answer::Inactive),
+            matches!(in_dialect("auto", jwt).unwrap(), Verdict::Inactive),
             early,
             "{nbf}"
         );
@@ -724,8 +725,8 @@ proptest! {
     ) {
         let provider = provider(&[("dialect", dialect)]);
         match read(&provider, status, &HeaderMap::new(), &body, NOW) {
-            Ok(Answer::Active(_)) => prop_assert!(false, "active"),
-            Ok(Answer::Inactive) => prop_assert!(status == 204 || body.first() == Some(&b'{'), "inactive"),
+            Ok(Verdict::Active(_)) => prop_assert!(false, "active"),
+            Ok(Verdict::Inactive) => prop_assert!(status == 204 || body.first() == Some(&b'{'), "inactive"),
             Err(error) => prop_assert!(error.message().starts_with("provider \"main\": introspection at https://")),
         }
     }
@@ -737,9 +738,31 @@ proptest! {
         let mut body = if bare { good_jwt() } else { with_jwt("jwt") }.into_bytes();
         let at = at.index(body.len());
         body[at] = byte;
-        if let Ok(Answer::Active(active)) = in_dialect("auto", &body) {
+        if let Ok(Verdict::Active(active)) = in_dialect("auto", &body) {
             prop_assert!(crate::jwt::check_compact(active.jwt().as_bytes()).is_ok());
             prop_assert!(HeaderValue::from_str(active.authorization()).is_ok());
         }
+    }
+}
+
+#[test]
+fn a_token_that_the_server_calls_another_kind_opens_nothing() {
+    for (name, kind) in [
+        ("token_type", "refresh_token"),
+        ("token_use", "refresh_token"),
+        ("typ", "Refresh"),
+        ("typ", "Offline"),
+        ("typ", "ID"),
+    ] {
+        let body = json!({"active": true, "jwt": good_jwt(), name: kind}).to_string();
+        assert!(is_inactive(in_dialect("auto", &body)), "{name}: {kind}");
+    }
+    for (name, kind) in [
+        ("token_type", "Bearer"),
+        ("token_use", "access_token"),
+        ("typ", "Bearer"),
+    ] {
+        let body = json!({"active": true, "jwt": good_jwt(), name: kind}).to_string();
+        active(in_dialect("auto", &body));
     }
 }

@@ -332,7 +332,7 @@ impl Handle {
     fn fail(&self, kind: ErrorKind, what: &str) -> Error {
         let error = Error::new(
             kind,
-            format!("provider \"{}\": {what}", self.shared.provider.name),
+            format!("provider {:?}: {what}", self.shared.provider.name),
         );
         self.shared.counters.failed(&error, 1);
         error
@@ -349,7 +349,7 @@ impl Handle {
         let error = Error::new(
             ErrorKind::Stopped,
             format!(
-                "provider \"{}\": the client was stopped while the request waited",
+                "provider {:?}: the client was stopped while the request waited",
                 self.shared.provider.name
             ),
         );

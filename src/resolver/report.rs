@@ -115,7 +115,7 @@ impl State {
         let failures = std::mem::take(&mut self.failures);
         self.recovered = Some(now);
         Some(format!(
-            "provider \"{provider}\": the authorization server answers again, after {failures} failed calls in {} s",
+            "provider {provider:?}: the authorization server answers again, after {failures} failed calls in {} s",
             now.saturating_duration_since(since).as_secs()
         ))
     }

@@ -181,17 +181,13 @@ impl Desk {
             }
         };
         let now = clock::now();
-        let answer = introspection::read(
+        let verdict = introspection::read(
             provider,
             response.status,
             &response.headers,
             &response.body,
             now.unix,
         )?;
-        let verdict = match answer {
-            introspection::Answer::Active(active) => Verdict::Active(active),
-            introspection::Answer::Inactive => Verdict::Inactive,
-        };
         let ttl = cache::lifetime(provider, &verdict, &response.headers, now.unix);
         shared.cache.put(departure.key, &verdict, ttl, now);
         Ok(verdict)
@@ -217,7 +213,7 @@ impl Drop for Flight<'_> {
             let error = Error::new(
                 ErrorKind::Internal,
                 format!(
-                    "provider \"{}\": a defect of phantom-token ended a call; please report it",
+                    "provider {:?}: a defect of phantom-token ended a call; please report it",
                     self.shared.provider.name
                 ),
             );

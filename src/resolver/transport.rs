@@ -103,7 +103,7 @@ fn unusable(provider: &Provider, error: &reqwest::Error) -> Error {
     Error::new(
         ErrorKind::Unreachable,
         format!(
-            "provider \"{}\": TLS cannot be set up: {}; check ssl_trusted_certificate, or that the system has its \
+            "provider {:?}: TLS cannot be set up: {}; check ssl_trusted_certificate, or that the system has its \
              CA certificates installed",
             provider.name,
             root_cause(error)
@@ -122,7 +122,7 @@ async fn read(provider: &Provider, mut response: reqwest::Response) -> Result<Re
             format!(
                 "{}: the answer is larger than {limit} bytes; is this the introspection endpoint? If such large \
                  answers are right, raise max_response_size",
-                place(provider)
+                provider.place()
             ),
         ),
         again: false,
@@ -153,20 +153,13 @@ async fn read(provider: &Provider, mut response: reqwest::Response) -> Result<Re
     })
 }
 
-/// The provider and where it is, without the query: that may hold what does not belong in a log.
-fn place(provider: &Provider) -> String {
-    let mut url = provider.endpoint.clone();
-    url.set_query(None);
-    format!("provider \"{}\": introspection at {url}", provider.name)
-}
-
 /// No answer within the provider's `timeout`.
 pub(super) fn timed_out(provider: &Provider) -> Error {
     Error::new(
         ErrorKind::Timeout,
         format!(
             "{}: no answer within {:?}; the authorization server is too slow, or timeout is too short",
-            place(provider),
+            provider.place(),
             provider.timeout
         ),
     )
@@ -174,7 +167,7 @@ pub(super) fn timed_out(provider: &Provider) -> Error {
 
 fn failure(provider: &Provider, error: &reqwest::Error) -> Failure {
     let cause = root_cause(error);
-    let place = place(provider);
+    let place = provider.place();
     if let Some(tls) = find::<rustls::Error>(error) {
         return Failure {
             error: Error::new(

@@ -51,8 +51,10 @@ def test_a_forked_child_is_told_at_once_and_can_start_its_own(server: Authorizat
         assert client.resolve(token).cache is phantom_token.CacheStatus.HIT
 
 
-def run(program: str, server: AuthorizationServer, *options: str) -> "subprocess.CompletedProcess[str]":
-    prelude = f"import phantom_token, asyncio, os, sys, threading\nSETTINGS = {settings(server)!r}\n"
+def run(
+    program: str, server: AuthorizationServer, *options: str, before: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    prelude = f"{before}\nimport phantom_token, asyncio, os, sys, threading\nSETTINGS = {settings(server)!r}\n"
     return subprocess.run(
         [sys.executable, *options, "-c", prelude + textwrap.dedent(program)],
         env={**os.environ, "PYTHONPATH": str(PACKAGE)},
@@ -128,6 +130,22 @@ def test_a_program_ends_while_a_daemon_thread_waits_and_the_log_is_written(serve
     # What the thread says of its StoppedError depends on how far the interpreter is.
     assert done.stdout.startswith("ending\n")
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_logged_into_an_interpreter_that_ends(server: AuthorizationServer) -> None:
+    server.set_knobs(latency=300, status=500)
+    done = run(
+        """
+        client = phantom_token.Client(**SETTINGS, log=lambda level, line: print("log:", line))
+        threading.Thread(target=client.resolve, args=("token",), daemon=True).start()
+        while client.stats().waiting == 0:
+            pass
+        """,
+        server,
+        # Runs after what the package registers, and long enough for the answer to come.
+        before="import atexit, time; atexit.register(lambda: (time.sleep(2), print('end')))",
+    )
+    assert (done.stdout, done.returncode) == ("end\n", 0)
 
 
 def test_the_library_must_be_there_and_the_error_says_what_to_do(server: AuthorizationServer, tmp_path: Path) -> None:
