@@ -1,5 +1,6 @@
 //! An nginx request, as far as this module touches it: the one place where its fields are read and written.
 
+use std::cell::LazyCell;
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -10,7 +11,7 @@ use ngx::ffi::{
     ngx_list_create, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc,
     ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
-use phantom_token::Token;
+use phantom_token::token::Credentials;
 
 use crate::conf::{LocationConf, MainConf};
 use crate::module;
@@ -236,12 +237,13 @@ impl Request {
         }
     }
 
-    /// Puts another value into `Authorization`, and makes sure that the value that was there, and `token` of it,
-    /// can't be had from a variable any more. Returns whether it could be done.
+    /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token in
+    /// `original`, which is what the client sent, can't be had from a variable any more. Returns whether it could be
+    /// done.
     ///
     /// # Safety
-    /// `value` must be followed by a NUL and live as long as the request.
-    pub unsafe fn set_authorization(self, value: &str, token: Option<Token<'_>>) -> bool {
+    /// `value` must be followed by a NUL and live as long as the request; `original` is of the request's own memory.
+    pub unsafe fn set_authorization(self, value: &str, original: Option<ngx_str_t>) -> bool {
         let value = ngx_str_t {
             len: value.len(),
             // nginx's type has no const; nothing in nginx writes to the value of a header.
@@ -266,7 +268,7 @@ impl Request {
                 (*header).hash = ngx_hash_key(LOWER.as_ptr().cast_mut(), LOWER.len() - 1);
                 (*headers_in).authorization = header;
             } else {
-                self.forget((*header).value, token);
+                self.forget((*header).value, original);
             }
             (*header).value = value;
         }
@@ -314,11 +316,11 @@ impl Request {
     }
 
     /// Forgets what nginx remembers of variables (and captures of regular expressions) that hold `value`, or
-    /// `token`: they are evaluated anew when they are asked for again. A variable that was `set` is empty then.
+    /// the token in `original`: they are evaluated anew when they are asked for again. A variable that was `set` is empty then.
     ///
     /// # Safety
-    /// `value` must be a string that nginx made for this request.
-    unsafe fn forget(self, value: ngx_str_t, token: Option<Token<'_>>) {
+    /// `value` and `original` must be strings that nginx made for this request.
+    unsafe fn forget(self, value: ngx_str_t, original: Option<ngx_str_t>) {
         /// What is looked for in other values must be long enough not to be in there by chance.
         const TELLING: usize = 16;
         if value.data.is_null() || value.len == 0 {
@@ -326,7 +328,15 @@ impl Request {
         }
         // SAFETY: the caller's promise.
         let header = unsafe { slice::from_raw_parts(value.data, value.len) };
-        let token = token.map(|token| token.expose().as_bytes());
+        // Read only if there is a variable to compare with: most requests have none at this point.
+        let token = LazyCell::new(|| {
+            // SAFETY: the caller's promise.
+            let original = original.map(|it| unsafe { slice::from_raw_parts(it.data, it.len) })?;
+            match Credentials::from_authorization(original) {
+                Credentials::Token(token) => Some(token.expose().as_bytes()),
+                _ => None,
+            }
+        });
         let range = header.as_ptr_range();
         let holds = |data: *const u8, len: usize| {
             if len == 0 || data.is_null() {
@@ -337,7 +347,7 @@ impl Request {
             }
             // A token that is good is looked for, however short. What is not good may be anything that a client
             // likes, and must not make other variables disappear.
-            let secret = token.unwrap_or(header);
+            let secret = (*token).unwrap_or(header);
             if len < secret.len() {
                 return false;
             }

@@ -110,20 +110,12 @@ impl State {
         {
             return true;
         }
-        let token = self.original.and_then(|original| {
-            // SAFETY: the request's own memory.
-            let original = unsafe { std::slice::from_raw_parts(original.data, original.len) };
-            match phantom_token::token::Credentials::from_authorization(original) {
-                phantom_token::token::Credentials::Token(token) => Some(token),
-                _ => None,
-            }
-        });
         if let Some(former) = self.current.replace(Arc::clone(active)) {
             self.former.push(former);
         }
         // SAFETY: the value is followed by a NUL, and lives as long as `current` or `former` hold it: as long as
         // the request's pool.
-        unsafe { request.set_authorization(active.authorization(), token) }
+        unsafe { request.set_authorization(active.authorization(), self.original) }
     }
 
     /// Whether the header holds the JWT that we put there last.

@@ -54,3 +54,111 @@ fn server_says(mode: CacheControl, headers: &HeaderMap) -> Duration {
         .map_or(Duration::ZERO, |age| Duration::from_secs(age.as_secs()));
     max_age.saturating_sub(age)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::jwt::{self, Claims};
+    use crate::{Active, Config};
+
+    const NOW: i64 = 1_000_000;
+
+    fn provider(cache_control: &str) -> Arc<Provider> {
+        let mut config = Config::new("main");
+        for (key, value) in [
+            (
+                "introspection_endpoint",
+                "https://as.example.com/introspect",
+            ),
+            ("cache_ttl", "100s"),
+            ("cache_inactive_ttl", "10s"),
+            ("cache_control", cache_control),
+        ] {
+            config.set(key, value).unwrap();
+        }
+        config.build().unwrap()
+    }
+
+    fn active(exp: Option<i64>) -> Verdict {
+        let mut claims = Claims::empty();
+        claims.exp = exp;
+        let jwt = jwt::check_compact(b"eyJhbGciOiJFUzI1NiJ9.e30.AAAA").unwrap();
+        Verdict::Active(Arc::new(Active::new(&jwt, claims)))
+    }
+
+    fn seconds(mode: &str, verdict: &Verdict, headers: &[(&str, &str)]) -> u64 {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        lifetime(&provider(mode), verdict, &map, NOW).as_secs()
+    }
+
+    #[test]
+    fn the_shortest_of_what_is_configured_and_what_remains_until_exp_counts() {
+        assert_eq!(seconds("max-age", &active(None), &[]), 100);
+        assert_eq!(seconds("max-age", &active(Some(NOW + 30)), &[]), 30);
+        assert_eq!(seconds("max-age", &active(Some(NOW + 3000)), &[]), 100);
+        assert_eq!(seconds("max-age", &active(Some(NOW)), &[]), 0);
+        assert_eq!(seconds("max-age", &active(Some(i64::MIN)), &[]), 0);
+        assert_eq!(seconds("max-age", &Verdict::Inactive, &[]), 10);
+    }
+
+    #[test]
+    fn what_the_server_says_shortens_it_and_never_prolongs_it() {
+        let cases: [(&str, &[(&str, &str)], u64); 13] = [
+            ("max-age", &[("cache-control", "max-age=20")], 20),
+            ("max-age", &[("cache-control", "max-age=2000")], 100),
+            (
+                "max-age",
+                &[("cache-control", "max-age=20"), ("age", "15")],
+                5,
+            ),
+            (
+                "max-age",
+                &[("cache-control", "max-age=20"), ("age", "30")],
+                0,
+            ),
+            ("max-age", &[("cache-control", "no-store, max-age=20")], 20),
+            (
+                "max-age",
+                &[("cache-control", "private"), ("pragma", "no-cache")],
+                100,
+            ),
+            ("max-age", &[("cache-control", "nonsense")], 100),
+            (
+                "max-age",
+                &[
+                    ("cache-control", "no-store"),
+                    ("cache-control", "max-age=20"),
+                ],
+                20,
+            ),
+            ("strict", &[("cache-control", "no-cache")], 0),
+            (
+                "strict",
+                &[("cache-control", "max-age=20, s-maxage=40")],
+                40,
+            ),
+            ("strict", &[("cache-control", "max-age=20")], 20),
+            ("ignore", &[("cache-control", "no-store, max-age=0")], 100),
+            ("ignore", &[], 100),
+        ];
+        for (mode, headers, expected) in cases {
+            assert_eq!(
+                seconds(mode, &active(None), headers),
+                expected,
+                "{mode} {headers:?}"
+            );
+        }
+        let short = [("cache-control", "max-age=3")];
+        assert_eq!(seconds("max-age", &Verdict::Inactive, &short), 3);
+    }
+}

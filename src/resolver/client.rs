@@ -48,10 +48,21 @@ pub(super) struct Shared {
     pub reporter: Reporter,
     /// Tells the thread to end.
     pub stop: Signal,
-    flights: Flights,
+    pub flights: Flights,
 }
 
 impl Shared {
+    pub(super) fn new(provider: Arc<Provider>, log: Option<LogSink>) -> Self {
+        Shared {
+            cache: MemoryCache::new(provider.cache_size, provider.cache_entries),
+            counters: Counters::default(),
+            reporter: Reporter::new(log),
+            stop: Signal::new(),
+            flights: Flights::new(provider.max_waiting),
+            provider,
+        }
+    }
+
     /// Ends a flight: all who wait are told, and counted.
     pub(super) fn complete(&self, key: &Key, outcome: &Result<Verdict, Error>) {
         self.flights.complete(key, outcome, |waiting| {
@@ -102,14 +113,7 @@ impl Client {
         provider: Arc<Provider>,
         log: Option<LogSink>,
     ) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared {
-            cache: MemoryCache::new(provider.cache_size, provider.cache_entries),
-            counters: Counters::default(),
-            reporter: Reporter::new(log),
-            stop: Signal::new(),
-            flights: Flights::new(provider.max_waiting),
-            provider,
-        });
+        let shared = Arc::new(Shared::new(provider, log));
         let process = Process::current();
         let runtime = Runtime::start(Arc::clone(&shared)).map_err(StartError)?;
         Ok(Client(Arc::new(Handle {

@@ -224,3 +224,56 @@ impl Drop for Flight<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::resolver::flights::{Joined, Notify};
+    use crate::token::Fingerprint;
+    use crate::{CacheStatus, Config};
+
+    #[test]
+    fn a_panic_in_a_call_answers_those_who_wait() {
+        let mut config = Config::new("main");
+        config
+            .set("introspection_endpoint", "http://127.0.0.1:1/introspect")
+            .unwrap();
+        let shared = Shared::new(config.build().unwrap(), None);
+        let key = Key::new(&Fingerprint([0; 32]), Token::parse(b"opaque").unwrap());
+        let (sender, receiver) = mpsc::channel();
+        let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
+        let joined = shared.flights.join(key, notify, || None);
+        assert!(matches!(joined, Joined::Started(_)));
+
+        let ended = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let _flight = Flight {
+                        shared: &shared,
+                        key,
+                    };
+                    panic!("a defect");
+                })
+                .join()
+        });
+        assert!(ended.is_err());
+        let error = receiver.try_recv().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.message().contains("please report"), "{error}");
+
+        // The next one starts anew.
+        let (sender, receiver) = mpsc::channel();
+        let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
+        let joined = shared.flights.join(key, notify, || None);
+        assert!(matches!(joined, Joined::Started(_)));
+        Flight {
+            shared: &shared,
+            key,
+        }
+        .land(Ok(Verdict::Inactive));
+        let resolution = receiver.try_recv().unwrap().unwrap();
+        assert_eq!(resolution.cache, CacheStatus::Miss);
+    }
+}

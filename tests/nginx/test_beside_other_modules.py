@@ -74,7 +74,8 @@ def test_satisfy_any_admits_by_address_and_sends_no_opaque_token(gateway, ugly, 
     nginx = gateway(location="satisfy any; allow 127.0.0.1; deny all;")
     assert get(nginx.port).status == 200
     token = secrets.token()
-    assert get(nginx.port, token=token).status in (200, 401, 403)
+    assert get(nginx.port, token=token).status == 200
+    assert api.requests[-1].value("authorization") == jwt_of(ugly, token)
     api.never_saw(token)
 
 
@@ -92,7 +93,7 @@ def test_satisfy_any_refuses_who_satisfies_nothing(gateway, ugly, api, presented
     nginx = gateway(location="satisfy any; deny all;")
     ugly.answer = lambda exchange: exchange.inactive()
     answer = get(nginx.port, token=presented)
-    assert answer.status in (401, 403)
+    assert answer.status == 401
     assert api.requests == []
 
 
@@ -168,7 +169,7 @@ def test_under_satisfy_any_a_token_is_enough_where_auth_request_refuses(gateway,
     assert get(nginx.port, token=token).status == 200
     assert api.only().value("authorization") == jwt_of(ugly, token)
     ugly.answer = lambda exchange: exchange.inactive()
-    assert get(nginx.port, token=secrets.token()).status in (401, 403)
+    assert get(nginx.port, token=secrets.token()).status == 401
     assert len(api.requests) == 1
 
 
@@ -598,13 +599,14 @@ def test_a_preflight_passes_where_the_api_answers_it(gateway, ugly, api, secrets
 def test_a_preflight_that_passes_takes_no_opaque_token_along(gateway, api, secrets):
     nginx = gateway(location="phantom_token_preflight pass;")
     token = secrets.token()
-    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT, token=token).status in (200, 204, 400, 401)
+    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT, token=token).status == 200
+    assert api.only().value("authorization") is None
     api.never_saw(token)
 
 
 def test_a_preflight_is_refused_where_it_is_denied(gateway, ugly, api):
     nginx = gateway(location="phantom_token_preflight deny;")
-    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT).status in (401, 403)
+    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT).status == 401
     assert (ugly.calls, api.requests) == ([], [])
 
 
@@ -622,6 +624,8 @@ def test_an_options_request_that_is_no_preflight_needs_a_token(gateway, ugly, ap
 @pytest.mark.parametrize("setting", ["answer", "pass"])
 def test_another_method_with_the_headers_of_a_preflight_needs_a_token(gateway, api, setting):
     nginx = gateway(location=f"phantom_token_preflight {setting};")
-    for method in ("GET", "POST", "DELETE", "options"):
-        assert get(nginx.port, method=method, headers=PREFLIGHT).status in (400, 401, 405)
+    for method in ("GET", "POST", "DELETE"):
+        assert get(nginx.port, method=method, headers=PREFLIGHT).status == 401
+    # nginx knows no method in lower case.
+    assert get(nginx.port, method="options", headers=PREFLIGHT).status == 400
     assert api.requests == []

@@ -97,8 +97,8 @@ def test_another_scheme_is_no_token_at_all(gateway, ugly, api, authorization):
 def test_bearer_alone_lets_nobody_in(gateway, ugly, api, authorization):
     nginx = gateway()
     answer = get(nginx.port, authorization=authorization)
-    assert answer.status in (400, 401)
-    assert answer.value("www-authenticate").startswith("Bearer ")
+    assert answer.status == 400
+    assert 'error="invalid_request"' in answer.value("www-authenticate")
     assert (ugly.calls, api.requests) == ([], [])
 
 
@@ -116,17 +116,17 @@ def test_spaces_around_the_token_do_not_belong_to_it(gateway, ugly, authorizatio
     assert ugly.calls[0].token == "sometoken"
 
 
-@pytest.mark.parametrize(
-    "authorization", [b"Bearer\tsometoken", b"Bearer \tsometoken", b"Bearer sometoken\t"], ids=repr
-)
-def test_a_tab_never_becomes_part_of_a_token(gateway, ugly, api, authorization):
+@pytest.mark.parametrize("authorization", [b"Bearer\tsometoken", b"Bearer \tsometoken"], ids=repr)
+def test_a_tab_does_not_separate_scheme_and_token(gateway, ugly, api, authorization):
     nginx = gateway()
-    answer = get(nginx.port, authorization=authorization)
-    assert answer.status in (200, 400, 401)
-    if answer.status == 200:
-        assert ugly.calls[0].token == "sometoken"
-    else:
-        assert (ugly.calls, api.requests) == ([], [])
+    assert get(nginx.port, authorization=authorization).status == 400
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+def test_a_tab_behind_the_token_does_not_belong_to_it(gateway, ugly):
+    nginx = gateway()
+    assert get(nginx.port, authorization=b"Bearer sometoken\t").status == 200
+    assert ugly.calls[0].token == "sometoken"
 
 
 @pytest.mark.parametrize(
