@@ -67,6 +67,9 @@ mod tests {
 
     const NOW: i64 = 1_000_000;
 
+    /// `cache_control`, the answer's headers, and the seconds that follow.
+    type Case = (&'static str, &'static [(&'static str, &'static str)], u64);
+
     fn provider(cache_control: &str) -> Arc<Provider> {
         let mut config = Config::new("main");
         for (key, value) in [
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_the_server_says_shortens_it_and_never_prolongs_it() {
-        let cases: [(&str, &[(&str, &str)], u64); 13] = [
+        let cases: [Case; 13] = [
             ("max-age", &[("cache-control", "max-age=20")], 20),
             ("max-age", &[("cache-control", "max-age=2000")], 100),
             (
