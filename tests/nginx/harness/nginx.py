@@ -15,7 +15,8 @@ from .secrets import without_header_dumps
 from .wait import until
 
 ROOT = Path(__file__).resolve().parents[3]
-NGINX = os.environ.get("NGINX_BINARY") or shutil.which("nginx") or "/usr/sbin/nginx"
+# In full: for an upgrade, nginx starts itself anew by the name that it was started with.
+NGINX = shutil.which(os.environ.get("NGINX_BINARY") or "nginx") or "/usr/sbin/nginx"
 MODULE = Path(os.environ.get("PHANTOM_TOKEN_MODULE", ROOT / "build/modules/ngx_http_phantom_token_module.so")).resolve()
 
 _ALARMS = re.compile(r"\[(?:alert|emerg|crit)\]|exited on signal|panicked at|AddressSanitizer")
