@@ -30,7 +30,7 @@ const MAX_SHARDS: usize = 16;
 /// How exactly "least recently used" is kept, in milliseconds: an entry that moved to the front this recently
 /// stays where it is. Moving it touches the nodes of its neighbours, which at a million entries costs more than
 /// all the rest of a hit.
-const RECENCY: u64 = 1000;
+const RECENCY: u64 = 10_000;
 
 /// Remembered verdicts, bounded by number and by bytes.
 pub struct MemoryCache {
@@ -407,7 +407,7 @@ mod tests {
         for number in 0..63 {
             cache.put(key(number), &active(None), MINUTE, START);
         }
-        let later = START.after(Duration::from_secs(2));
+        let later = START.after(Duration::from_millis(RECENCY));
         let room = 63 - 63 / 8;
         // Those that are left are the last `room`; the oldest of them is used again.
         let oldest = 63 - room;
