@@ -309,6 +309,10 @@ enum phantom_cache_status
   PHANTOM_CACHE_MISS = 2,
   // Another request had already asked; this one shared its answer.
   PHANTOM_CACHE_COALESCED = 3,
+  // It was remembered in the store that is shared with others.
+  PHANTOM_CACHE_SHARED = 4,
+  // It was remembered and is past its time: the authorization server can't be asked, and `stale_if_error` allows it.
+  PHANTOM_CACHE_STALE = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -25,6 +25,10 @@ pub enum CacheStatus {
     Miss,
     /// Another request had already asked; this one shared its answer.
     Coalesced,
+    /// Remembered in the store that is shared with others.
+    Shared,
+    /// Remembered, and past its time: the authorization server can't be asked, and `stale_if_error` allows it.
+    Stale,
 }
 
 impl CacheStatus {
@@ -34,6 +38,8 @@ impl CacheStatus {
             CacheStatus::Hit => "HIT",
             CacheStatus::Miss => "MISS",
             CacheStatus::Coalesced => "COALESCED",
+            CacheStatus::Shared => "SHARED",
+            CacheStatus::Stale => "STALE",
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use phantom_token::{
     CacheStatus, Client, CompletionQueue, Error, ErrorKind, LogLevel, LogSink, Resolution,
-    Submitted, Token, Verdict,
+    Submitted, Surroundings, Token, Verdict,
 };
 use support::{Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, response};
 
@@ -584,7 +584,14 @@ fn trouble_is_one_log_line_that_names_the_provider_and_holds_no_secret() {
     let log: LogSink = Arc::new(move |level, line| {
         sink.lock().unwrap().push((level, line.to_owned()));
     });
-    let client = Client::start_with_log(server.provider(&[]), Some(log)).unwrap();
+    let client = Client::start_with(
+        server.provider(&[]),
+        Surroundings {
+            log: Some(log),
+            store: None,
+        },
+    )
+    .unwrap();
     for number in 0..20 {
         let name = format!("t0ken-{number}");
         assert_eq!(kind(resolve(&client, &name)), ErrorKind::ClientRefused);

@@ -12,7 +12,7 @@ use ngx::ffi::{
     ngx_log_t, ngx_uint_t,
 };
 use ngx::ngx_log_error;
-use phantom_token::{Client, Completion, CompletionQueue};
+use phantom_token::{Client, Completion, CompletionQueue, Surroundings};
 
 use crate::conf::Defined;
 use crate::log::Lines;
@@ -77,7 +77,13 @@ impl Worker {
                 continue;
             }
             let sink = Lines::sink(&worker.lines, &worker.queue);
-            let client = Client::start_with_log(Arc::clone(provider), Some(sink));
+            let client = Client::start_with(
+                Arc::clone(provider),
+                Surroundings {
+                    log: Some(sink),
+                    store: None,
+                },
+            );
             if let Err(error) = &client {
                 ngx_log_error!(
                     NGX_LOG_EMERG,

@@ -1,7 +1,20 @@
-//! Remembering verdicts: for how long ([`lifetime`]) and where ([`MemoryCache`]).
+//! Remembering verdicts.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `lifetime.rs` | for how long |
+//! | `memory.rs` | in the memory of one process |
+//! | `store.rs` | what stands behind it, shared with others: the trait |
+//! | `sealed.rs` | in what form a verdict leaves the process |
+//! | `zone/` | the store in memory that processes share |
 
 mod lifetime;
 mod memory;
+pub(crate) mod sealed;
+mod store;
+mod zone;
 
 pub use lifetime::lifetime;
 pub use memory::{CacheCounts, MemoryCache};
+pub use store::{Claim, Claimed, Class, SharedWords, Store};
+pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};

@@ -32,6 +32,9 @@ const WAITERS: Range<u64> = Range(1..=1 << 24);
 const RESPONSE: Range<u64> = Range(1 << 10..=16 << 20);
 const CACHE: Range<u64> = Range(0..=1 << 40);
 const ENTRIES: Range<u64> = Range(0..=1 << 31);
+const PERCENT: Range<u64> = Range(0..=90);
+const FAILS: Range<u64> = Range(0..=1 << 16);
+const FAIL_TIMEOUT: Range<Duration> = Range(Duration::from_millis(1)..=Duration::from_secs(DAYS));
 
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -247,6 +250,44 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         check: |_| Ok(()),
+    },
+    Key {
+        name: "refresh_ahead",
+        show: true,
+        set: |config, value| {
+            // With the sign or without: what else could it be?
+            let number = value.strip_suffix('%').unwrap_or(value);
+            config.refresh_ahead = PERCENT.read_count(number)? as u32;
+            Ok(())
+        },
+        check: |config| PERCENT.hold(config.refresh_ahead.into()),
+    },
+    Key {
+        name: "stale_if_error",
+        show: true,
+        set: |config, value| {
+            config.stale_if_error = TTL.read(value)?;
+            Ok(())
+        },
+        check: |config| TTL.hold(config.stale_if_error),
+    },
+    Key {
+        name: "max_fails",
+        show: true,
+        set: |config, value| {
+            config.max_fails = FAILS.read_count(value)? as u32;
+            Ok(())
+        },
+        check: |config| FAILS.hold(config.max_fails.into()),
+    },
+    Key {
+        name: "fail_timeout",
+        show: true,
+        set: |config, value| {
+            config.fail_timeout = FAIL_TIMEOUT.read(value)?;
+            Ok(())
+        },
+        check: |config| FAIL_TIMEOUT.hold(config.fail_timeout),
     },
     Key {
         name: "ssl_trusted_certificate",

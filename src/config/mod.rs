@@ -163,6 +163,15 @@ pub struct Config {
     pub cache_inactive_ttl: Duration,
     /// What is honoured of `Cache-Control`.
     pub cache_control: CacheControl,
+    /// A hit in the last part of an entry's life, in percent of it, starts asking anew in the background (0: never).
+    pub refresh_ahead: u32,
+    /// For how long an active verdict whose time is over is served when the authorization server can't be asked (0:
+    /// never). Its `exp` ends it in any case.
+    pub stale_if_error: Duration,
+    /// After how many failures in a row calls to the authorization server stop for a while (5); 0: they never do.
+    pub max_fails: u32,
+    /// For how long they stop the first time (1 s); it doubles from time to time, up to a minute.
+    pub fail_timeout: Duration,
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ssl_trusted_certificate: Option<PathBuf>,
     /// Whether the server's certificate is verified (it is).
@@ -204,6 +213,11 @@ pub struct Provider {
     pub(crate) cache_ttl: Duration,
     pub(crate) cache_inactive_ttl: Duration,
     pub(crate) cache_control: CacheControl,
+    /// In percent.
+    pub(crate) refresh_ahead: u32,
+    pub(crate) stale_if_error: Duration,
+    pub(crate) max_fails: u32,
+    pub(crate) fail_timeout: Duration,
     /// The trusted certificate authorities, as PEM; `None` for the system's.
     pub(crate) trusted_certificates: Option<Vec<u8>>,
     pub(crate) ssl_verify: bool,
@@ -238,6 +252,10 @@ impl Config {
             cache_ttl: Duration::from_secs(60),
             cache_inactive_ttl: Duration::from_secs(10),
             cache_control: CacheControl::MaxAge,
+            refresh_ahead: 0,
+            stale_if_error: Duration::ZERO,
+            max_fails: 5,
+            fail_timeout: Duration::from_secs(1),
             ssl_trusted_certificate: None,
             ssl_verify: true,
         }
@@ -310,6 +328,10 @@ impl fmt::Debug for Config {
             .field("cache_ttl", &self.cache_ttl)
             .field("cache_inactive_ttl", &self.cache_inactive_ttl)
             .field("cache_control", &self.cache_control)
+            .field("refresh_ahead", &self.refresh_ahead)
+            .field("stale_if_error", &self.stale_if_error)
+            .field("max_fails", &self.max_fails)
+            .field("fail_timeout", &self.fail_timeout)
             .field("ssl_trusted_certificate", &self.ssl_trusted_certificate)
             .field("ssl_verify", &self.ssl_verify)
             .finish()

@@ -13,7 +13,7 @@ use super::events::Events;
 use super::log::{LogTarget, phantom_log_level};
 use super::result::phantom_result;
 use super::status::phantom_status;
-use crate::{Client, CompletionQueue, Error, ErrorKind, Token};
+use crate::{Client, CompletionQueue, Error, ErrorKind, Surroundings, Token};
 
 /// A configuration at work: the cache, and the thread that talks to the authorization server. Made by
 /// `phantom_client_start`.
@@ -72,8 +72,14 @@ pub unsafe extern "C" fn phantom_client_start(
                 log.write(phantom_log_level::PHANTOM_LOG_WARN, warning);
             }
         }
-        let client = Client::start_with_log(provider, config.log.map(LogTarget::sink))
-            .map_err(|error| system(error.to_string()))?;
+        let client = Client::start_with(
+            provider,
+            Surroundings {
+                log: config.log.map(LogTarget::sink),
+                store: None,
+            },
+        )
+        .map_err(|error| system(error.to_string()))?;
         let client = Arc::new(phantom_client {
             client,
             events: Events::new(queue),

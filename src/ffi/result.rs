@@ -21,17 +21,23 @@ pub enum phantom_cache_status {
     PHANTOM_CACHE_MISS = 2,
     /// Another request had already asked; this one shared its answer.
     PHANTOM_CACHE_COALESCED = 3,
+    /// It was remembered in the store that is shared with others.
+    PHANTOM_CACHE_SHARED = 4,
+    /// It was remembered and is past its time: the authorization server can't be asked, and `stale_if_error` allows it.
+    PHANTOM_CACHE_STALE = 5,
 }
 
 use phantom_cache_status::*;
 
 impl phantom_cache_status {
     /// All of them, each at the index of its number.
-    pub(super) const ALL: [phantom_cache_status; 4] = [
+    pub(super) const ALL: [phantom_cache_status; 6] = [
         PHANTOM_CACHE_NONE,
         PHANTOM_CACHE_HIT,
         PHANTOM_CACHE_MISS,
         PHANTOM_CACHE_COALESCED,
+        PHANTOM_CACHE_SHARED,
+        PHANTOM_CACHE_STALE,
     ];
 }
 
@@ -41,6 +47,8 @@ impl From<CacheStatus> for phantom_cache_status {
             CacheStatus::Hit => PHANTOM_CACHE_HIT,
             CacheStatus::Miss => PHANTOM_CACHE_MISS,
             CacheStatus::Coalesced => PHANTOM_CACHE_COALESCED,
+            CacheStatus::Shared => PHANTOM_CACHE_SHARED,
+            CacheStatus::Stale => PHANTOM_CACHE_STALE,
         }
     }
 }
@@ -63,7 +71,7 @@ static INACTIVE: Inactive = Inactive(0);
 struct Inactive(#[allow(dead_code, reason = "only its address is of use")] u8);
 
 /// The bits that hold the cache status.
-const TAG: usize = 0b11;
+const TAG: usize = 0b111;
 
 // The bits are free in every address that is tagged, and hold every status.
 const _: () = assert!(
@@ -292,6 +300,8 @@ pub extern "C" fn phantom_cache_status_string(cache_status: i32) -> *const c_cha
             Some(PHANTOM_CACHE_HIT) => c"HIT",
             Some(PHANTOM_CACHE_MISS) => c"MISS",
             Some(PHANTOM_CACHE_COALESCED) => c"COALESCED",
+            Some(PHANTOM_CACHE_SHARED) => c"SHARED",
+            Some(PHANTOM_CACHE_STALE) => c"STALE",
             Some(PHANTOM_CACHE_NONE) | None => c"-",
         };
         word.as_ptr()

@@ -19,7 +19,7 @@ use super::report::Reporter;
 use super::runtime::{Departure, Runtime};
 use super::stats::{Counters, Stats};
 use super::{CompletionQueue, LogSink, RequestId};
-use crate::cache::MemoryCache;
+use crate::cache::{MemoryCache, Store};
 use crate::clock::{self, Now};
 use crate::token::Key;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
@@ -44,6 +44,7 @@ struct Handle {
 pub(super) struct Shared {
     pub provider: Arc<Provider>,
     pub cache: MemoryCache,
+    pub store: Option<Arc<dyn Store>>,
     pub counters: Counters,
     pub reporter: Reporter,
     /// Tells the thread to end.
@@ -52,8 +53,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(provider: Arc<Provider>, log: Option<LogSink>) -> Self {
+    pub(super) fn new(provider: Arc<Provider>, surroundings: Surroundings) -> Self {
+        let Surroundings { log, store } = surroundings;
         Shared {
+            store,
             cache: MemoryCache::new(provider.cache_size, provider.cache_entries),
             counters: Counters::default(),
             reporter: Reporter::new(log),
@@ -69,6 +72,15 @@ impl Shared {
             self.counters.ended(outcome, waiting);
         });
     }
+}
+
+/// What a client works in: everything that a host may bring along.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// Where its log lines go.
+    pub log: Option<LogSink>,
+    /// What it remembers in together with others, behind its own memory.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 /// A client that could not be started.
@@ -97,23 +109,23 @@ pub enum Submitted {
 }
 
 impl Client {
-    /// Starts a client without a log.
+    /// Starts a client that logs nothing and remembers alone.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor left.
     pub fn start(provider: Arc<Provider>) -> Result<Self, StartError> {
-        Self::start_with_log(provider, None)
+        Self::start_with(provider, Surroundings::default())
     }
 
     /// Starts a client: from here on there is a thread, so call it after fork. The thread has all signals blocked.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor left.
-    pub fn start_with_log(
+    pub fn start_with(
         provider: Arc<Provider>,
-        log: Option<LogSink>,
+        surroundings: Surroundings,
     ) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared::new(provider, log));
+        let shared = Arc::new(Shared::new(provider, surroundings));
         let process = Process::current();
         let runtime = Runtime::start(Arc::clone(&shared)).map_err(StartError)?;
         Ok(Client(Arc::new(Handle {
@@ -227,6 +239,24 @@ impl Client {
     /// has been drained. Others who wait for the same token are not disturbed.
     pub fn cancel(&self, id: RequestId) -> bool {
         self.0.process.is_current() && self.0.shared.flights.leave(id)
+    }
+
+    /// Forgets what is known of a token, here and in the store that is shared: whoever asks after this has returned,
+    /// anywhere, gets an answer that the authorization server gave after this was called. Whether anything was known
+    /// is not told.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
+    pub fn purge(&self, _token: Token<'_>) -> Result<(), Error> {
+        self.0.check()
+    }
+
+    /// Forgets all that is known of this provider's tokens, as [`Client::purge`] does of one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
+    pub fn purge_all(&self) -> Result<(), Error> {
+        self.0.check()
     }
 
     /// What it has done. In a forked child: nothing.

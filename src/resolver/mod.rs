@@ -21,7 +21,7 @@ mod runtime;
 mod stats;
 mod transport;
 
-pub use client::{Client, StartError, Submitted};
+pub use client::{Client, StartError, Submitted, Surroundings};
 pub use flights::RequestId;
 pub use queue::{Completion, CompletionQueue};
 pub use report::{LogLevel, LogSink};

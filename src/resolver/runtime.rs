@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::resolver::flights::{Joined, Notify};
     use crate::token::Fingerprint;
-    use crate::{CacheStatus, Config};
+    use crate::{CacheStatus, Config, Surroundings};
 
     #[test]
     fn a_panic_in_a_call_answers_those_who_wait() {
@@ -240,7 +240,7 @@ mod tests {
         config
             .set("introspection_endpoint", "http://127.0.0.1:1/introspect")
             .unwrap();
-        let shared = Shared::new(config.build().unwrap(), None);
+        let shared = Shared::new(config.build().unwrap(), Surroundings::default());
         let key = Key::new(&Fingerprint([0; 32]), Token::parse(b"opaque").unwrap());
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));

@@ -1,0 +1,95 @@
+//! What a client remembers together with others: the trait behind which such a memory stands.
+//!
+//! A store keeps bytes under a key, for a time. It decides nothing and understands nothing: the bytes are sealed (see
+//! `sealed.rs`), so that whoever reads the store learns neither tokens nor JWTs, and whoever writes to it can make no
+//! verdict. [`Zone`](super::Zone) is the one that comes with this crate, in memory that processes share; a host may
+//! bring its own.
+//!
+//! # Versions
+//!
+//! What is remembered outside the store, in the memory of one process, must end when somebody else purges it. So every
+//! key has a *version*, which changes when the key is purged. Whoever remembers something notes the version from before
+//! it began to find it out, and believes itself only while the version is the same. Keys may share a version: then a
+//! purge of one costs the others a look into the store, and nothing else.
+//!
+//! # Claims
+//!
+//! One process at a time asks about a token. It *claims* the key first; the others wait until the answer is in the
+//! store or the claim has ended, whatever ended it: that it was settled, that its time was over, or that its process
+//! died.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::token::Key;
+
+/// What is stored: each class has a share of the memory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// An active verdict.
+    Active,
+    /// An inactive one: whoever sends a million random tokens fills this share and no other.
+    Inactive,
+}
+
+/// The wish to be the one who asks about a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// Names the flight that would ask: no two have the same.
+    pub flight: u64,
+    /// The key's version when the flight began. A claim of another version holds up nobody.
+    pub version: u32,
+    /// When the flight will have ended, from now on.
+    pub within: Duration,
+    /// The flight that was waited for until now: if it failed, so has this one.
+    pub waited_for: Option<u64>,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// Ask. Then [`Store::settle`].
+    Granted,
+    /// This flight is asking already: wait for it.
+    Held(u64),
+    /// The flight that was waited for has failed, as these bytes say.
+    Failed(Vec<u8>),
+}
+
+/// Words that all who share a store see. What they mean is the business of whoever asks for them; they begin as
+/// zeroes.
+pub type SharedWords = [AtomicU64; 4];
+
+/// Remembers for one provider, together with whoever else shares it. Called from any thread; every call is short.
+///
+/// Nothing here fails: a store that can't do what it is asked to has forgotten, and forgetting is always allowed.
+pub trait Store: Send + Sync {
+    /// The key's version: one atomic load. `None` when the store keeps no versions.
+    fn version(&self, key: &Key) -> Option<u32>;
+
+    /// Appends what is stored to `value` and returns for how long it will be; `None` when there is nothing.
+    fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration>;
+
+    /// Stores `value` in the place of what was there, unless the key's version is another than `version`.
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: u32);
+
+    /// Forgets a key and changes its version.
+    fn remove(&self, key: &Key);
+
+    /// Forgets all that is stored for this provider and changes the versions of all its keys.
+    fn clear(&self);
+
+    /// Asks to be the one who finds out.
+    fn claim(&self, _key: &Key, _claim: &Claim) -> Claimed {
+        Claimed::Granted
+    }
+
+    /// Ends what [`Store::claim`] granted to `flight`: what was found out is stored by now, or there are the bytes that
+    /// say why not. Does nothing when another flight holds the claim by now.
+    fn settle(&self, _key: &Key, _flight: u64, _failure: Option<&[u8]>) {}
+
+    /// Words that all who share this store see.
+    fn words(&self) -> Option<&SharedWords> {
+        None
+    }
+}
