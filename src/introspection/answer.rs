@@ -17,12 +17,16 @@ const NOT_BEFORE_LEEWAY: i64 = 60;
 /// One answer, being read.
 pub(super) struct Reader<'a> {
     pub provider: &'a Provider,
+    pub endpoint: &'a url::Url,
     pub now: i64,
 }
 
 impl Reader<'_> {
     pub fn error(&self, kind: ErrorKind, what: &str) -> Error {
-        Error::new(kind, format!("{}: {what}", self.provider.place()))
+        Error::new(
+            kind,
+            format!("{}: {what}", self.provider.place(self.endpoint)),
+        )
     }
 
     pub fn bad(&self, what: &str) -> Error {
