@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+pub(crate) use claims::beside;
 pub use claims::{Claims, ClaimsError};
 pub(crate) use object::{ObjectError, object};
 
@@ -98,6 +99,22 @@ impl std::error::Error for JwtError {}
 /// [`JwtError`] when they are not.
 pub fn check_compact(bytes: &[u8]) -> Result<Compact<'_>, JwtError> {
     read_compact(bytes).map(|(compact, _)| compact)
+}
+
+/// The claims of a JWT that [`check_compact`] has accepted before, and of what [`beside`] wrote with it.
+///
+/// # Errors
+/// [`ClaimsError`] when they are no such two.
+pub(crate) fn reread(jwt: &str, beside: &str) -> Result<Claims, ClaimsError> {
+    const UNREADABLE: ClaimsError = ClaimsError("the claims cannot be read again");
+    let payload = jwt.split('.').nth(1).ok_or(UNREADABLE)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| UNREADABLE)?;
+    let payload = object(&payload).map_err(|_| UNREADABLE)?;
+    let response = match beside {
+        "" => Map::new(),
+        text => object(text.as_bytes()).map_err(|_| UNREADABLE)?,
+    };
+    Claims::from_members(payload, response)
 }
 
 /// [`check_compact`], with the payload.
