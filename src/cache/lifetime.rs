@@ -59,7 +59,7 @@ pub fn lifetime(
     let (ours, until_exp) = match verdict {
         Verdict::Active(active) => (
             provider.cache_ttl,
-            active.claims().exp.map_or(Duration::MAX, |exp| {
+            active.exp().map_or(Duration::MAX, |exp| {
                 Duration::from_secs(u64::try_from(exp.saturating_sub(unix_now)).unwrap_or(0))
             }),
         ),

@@ -231,7 +231,7 @@ impl MemoryCache {
                 Verdict::Active(active) => {
                     let entry = Entry {
                         active: Arc::clone(active),
-                        exp: active.claims().exp.unwrap_or(i64::MAX),
+                        exp: active.exp().unwrap_or(i64::MAX),
                         stamp,
                     };
                     shard.put_active(key, entry, self.bounds, now, &mut dropped);
