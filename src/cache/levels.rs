@@ -109,8 +109,12 @@ impl Levels {
     ) {
         let lifetime = Lifetime::new(&self.provider, verdict, fresh, fresh);
         let Subject { key, version } = *subject;
+        if self.subject(key) != *subject {
+            // Purged meanwhile. It would be believed by nobody, and take the place of what is known by now.
+            return;
+        }
         self.memory.put(key, verdict, lifetime, now, version);
-        if fresh.is_zero() || self.subject(key) != *subject {
+        if fresh.is_zero() {
             return;
         }
         if let Some(store) = &self.store {
