@@ -355,6 +355,11 @@ impl Provider {
         self.timeout
     }
 
+    /// What distinguishes its answers from those of others: a shared store keeps them apart by it.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
     /// What an operator should know although it is allowed: certificates that are not verified, secrets that
     /// travel in clear.
     pub fn warnings(&self) -> &[String] {
