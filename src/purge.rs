@@ -46,9 +46,7 @@ impl fmt::Display for PurgeError {
         f.write_str(match self {
             PurgeError::TooLong => "the form is longer than 64 KiB",
             PurgeError::Malformed => "the form is not percent-encoded as it should be",
-            PurgeError::Missing => {
-                "token is missing: send it as application/x-www-form-urlencoded"
-            }
+            PurgeError::Missing => "token is missing: send it as application/x-www-form-urlencoded",
             PurgeError::EmptyToken => "token is empty",
             PurgeError::Repeated => "send one token, or all=1, and each once",
             PurgeError::BadAll => "all can only be 1",
