@@ -33,6 +33,7 @@ pub mod ffi;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;
+pub mod purge;
 pub mod resolver;
 pub mod token;
 pub mod verdict;
