@@ -59,7 +59,7 @@ pub const PHANTOM_STORE_KEY_LENGTH: u32 = 32;
 /// The longest value that is stored, in bytes: 1 MiB. Most take less than 4 KiB.
 pub const PHANTOM_STORE_VALUE_MAX: u32 = 1048576;
 /// The longest failure that is handed to `settle`, in bytes.
-pub const PHANTOM_STORE_FAILURE_MAX: u32 = 4096;
+pub const PHANTOM_STORE_FAILURE_MAX: u32 = 512;
 /// How many words `words` has: numbers of 64 bits.
 pub const PHANTOM_STORE_WORDS: u32 = 4;
 
@@ -184,7 +184,8 @@ pub struct phantom_store {
     pub clear: Option<unsafe extern "C" fn(context: *mut c_void)>,
 
     /// Returns the version of a key. It is called for every request, and should cost no more than reading a number from
-    /// memory. With NULL there are no versions, and what somebody else purges may live on in a client's own memory.
+    /// memory. With NULL there are no versions, and what somebody else purges may live on until its time is over: in a
+    /// client's own memory, or in the store, when a client was just being told of it by the authorization server.
     pub version: Option<unsafe extern "C" fn(context: *mut c_void, key: *const u8) -> u32>,
     /// Claims a key, and returns what became of it, a number of `phantom_claimed`. Set both this and `settle`, or
     /// neither: then several who share the store may ask about one token at once.
@@ -373,6 +374,11 @@ impl HostStore {
             free: table.free,
         })
     }
+
+    /// A version as the host knows it. The client counts for itself where the host doesn't; that is its own business.
+    fn known(&self, version: u32) -> u32 {
+        if self.version.is_some() { version } else { 0 }
+    }
 }
 
 impl Store for HostStore {
@@ -430,7 +436,7 @@ impl Store for HostStore {
                 value.len(),
                 class.into(),
                 milliseconds(keep),
-                version,
+                self.known(version),
             );
         }
     }
@@ -454,7 +460,7 @@ impl Store for HostStore {
             flight: claim.flight,
             waited_for: claim.waited_for.unwrap_or(0),
             within_ms: milliseconds(claim.within),
-            version: claim.version,
+            version: self.known(claim.version),
             has_waited: claim.waited_for.is_some().into(),
             held_by: claim.flight,
             failure: failure.as_mut_ptr(),
