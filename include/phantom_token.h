@@ -153,6 +153,8 @@ enum phantom_status
   PHANTOM_STOPPED = 26,
   // The client was started in another process, of which this one is a fork: start one here.
   PHANTOM_FORKED = 27,
+  // The authorization server has failed so often (`max_fails`) that it is not asked for a while.
+  PHANTOM_CIRCUIT_OPEN = 28,
   // A defect of this library, found in time.
   PHANTOM_INTERNAL = 30,
   // A defect of this library, stopped at its border.
@@ -487,6 +489,16 @@ enum phantom_stat
   PHANTOM_STAT_EVICTIONS = 12,
   // The sum of all latencies, in microseconds.
   PHANTOM_STAT_LATENCY_SUM_US = 13,
+  // Verdicts served from the store that is shared.
+  PHANTOM_STAT_SHARED_HITS = 14,
+  // Requests answered with what is past its time (`stale_if_error`).
+  PHANTOM_STAT_STALE = 15,
+  // Flights that began in the background (`refresh_ahead`).
+  PHANTOM_STAT_REFRESHES = 16,
+  // How often calls were stopped after too many failures (`max_fails`), by this client.
+  PHANTOM_STAT_BREAKER_OPENINGS = 17,
+  // Whether they are stopped now: 1, or 0.
+  PHANTOM_STAT_BREAKER_OPEN = 18,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

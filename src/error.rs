@@ -30,11 +30,13 @@ pub enum ErrorKind {
     Forked,
     /// A defect of this library.
     Internal,
+    /// The authorization server has failed so often that it is not asked for a while.
+    CircuitOpen,
 }
 
 impl ErrorKind {
     /// Every kind, in the order in which [`crate::Stats`] counts them.
-    pub const ALL: [ErrorKind; 9] = [
+    pub const ALL: [ErrorKind; 10] = [
         ErrorKind::Unreachable,
         ErrorKind::BadAnswer,
         ErrorKind::ClientRefused,
@@ -44,6 +46,7 @@ impl ErrorKind {
         ErrorKind::Stopped,
         ErrorKind::Forked,
         ErrorKind::Internal,
+        ErrorKind::CircuitOpen,
     ];
 
     /// The kind's place in [`ErrorKind::ALL`].
@@ -58,6 +61,7 @@ impl ErrorKind {
             ErrorKind::Stopped => 6,
             ErrorKind::Forked => 7,
             ErrorKind::Internal => 8,
+            ErrorKind::CircuitOpen => 9,
         }
     }
 
@@ -73,6 +77,7 @@ impl ErrorKind {
             ErrorKind::Stopped => "stopped",
             ErrorKind::Forked => "forked",
             ErrorKind::Internal => "internal",
+            ErrorKind::CircuitOpen => "circuit_open",
         }
     }
 
@@ -84,7 +89,11 @@ impl ErrorKind {
             | ErrorKind::BadAnswer
             | ErrorKind::ClientRefused
             | ErrorKind::Internal => 502,
-            ErrorKind::Busy | ErrorKind::Overloaded | ErrorKind::Stopped | ErrorKind::Forked => 503,
+            ErrorKind::Busy
+            | ErrorKind::Overloaded
+            | ErrorKind::Stopped
+            | ErrorKind::Forked
+            | ErrorKind::CircuitOpen => 503,
             ErrorKind::Timeout => 504,
         }
     }
@@ -96,6 +105,8 @@ pub struct Error {
     kind: ErrorKind,
     message: Arc<str>,
     retry_after: Option<Duration>,
+    /// The answer itself says that the authorization server has failed (5xx).
+    server_failed: bool,
 }
 
 impl Error {
@@ -105,6 +116,7 @@ impl Error {
             kind,
             message: message.into(),
             retry_after: None,
+            server_failed: false,
         }
     }
 
@@ -112,6 +124,66 @@ impl Error {
     pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.retry_after = after;
         self
+    }
+
+    /// The same, said of an answer by which the authorization server admits to have failed.
+    pub(crate) fn with_server_failed(mut self) -> Self {
+        self.server_failed = true;
+        self
+    }
+
+    /// Whether it is a failure of the authorization server or of the way to it, so that another of its addresses, or the
+    /// same a little later, may do better.
+    pub(crate) fn is_outage(&self) -> bool {
+        self.server_failed
+            || matches!(
+                self.kind,
+                ErrorKind::Unreachable
+                    | ErrorKind::Timeout
+                    | ErrorKind::Busy
+                    | ErrorKind::CircuitOpen
+            )
+    }
+
+    /// Whether it means that the authorization server could not be asked: what is known of old may do then, if
+    /// `stale_if_error` says so. An answer that can't be used is an answer.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        self.is_outage() || self.kind == ErrorKind::Overloaded
+    }
+
+    /// The error in a form in which it can be shared with other processes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        /// What a store need keep of a message: enough for a line of a log.
+        const MOST: usize = 480;
+        let end = (0..=MOST.min(self.message.len()))
+            .rev()
+            .find(|&end| self.message.is_char_boundary(end))
+            .unwrap_or(0);
+        let after = self.retry_after.map_or(u32::MAX, |after| {
+            u32::try_from(after.as_secs()).unwrap_or(u32::MAX - 1)
+        });
+        let mut bytes = vec![self.kind.index() as u8, u8::from(self.server_failed)];
+        bytes.extend_from_slice(&after.to_le_bytes());
+        bytes.extend_from_slice(&self.message.as_bytes()[..end]);
+        bytes
+    }
+
+    /// Reads what [`Error::to_bytes`] made; `None` for anything else.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (&[kind, server_failed, ref after @ ..], message) = bytes.split_first_chunk::<6>()?;
+        let after = u32::from_le_bytes(*after);
+        // It comes from memory that others write to: nothing that could forge a line of a log.
+        let message: String = std::str::from_utf8(message)
+            .ok()?
+            .chars()
+            .map(|char| if char.is_control() { '?' } else { char })
+            .collect();
+        Some(Error {
+            kind: *ErrorKind::ALL.get(usize::from(kind))?,
+            message: message.into(),
+            retry_after: (after != u32::MAX).then(|| Duration::from_secs(after.into())),
+            server_failed: server_failed != 0,
+        })
     }
 
     /// What went wrong.
@@ -137,3 +209,34 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shared_with_all_that_matters_of_it() {
+        let error = Error::new(ErrorKind::Busy, "provider \"main\": busy")
+            .with_retry_after(Some(Duration::from_secs(7)));
+        let read = Error::from_bytes(&error.to_bytes()).unwrap();
+        assert_eq!(read.kind(), ErrorKind::Busy);
+        assert_eq!(read.message(), error.message());
+        assert_eq!(read.retry_after(), error.retry_after());
+        assert!(!read.server_failed);
+
+        let failed = Error::new(ErrorKind::BadAnswer, "é".repeat(1000)).with_server_failed();
+        let read = Error::from_bytes(&failed.to_bytes()).unwrap();
+        assert!(read.is_outage());
+        assert_eq!(read.retry_after(), None);
+        assert_eq!(read.message(), "é".repeat(240), "cut between characters");
+    }
+
+    #[test]
+    fn what_is_not_an_error_is_none_and_no_line_of_a_log_can_be_forged() {
+        assert!(Error::from_bytes(b"").is_none());
+        assert!(Error::from_bytes(&[99, 0, 0, 0, 0, 0]).is_none());
+        assert!(Error::from_bytes(&[0, 0, 0, 0, 0, 0, 0xff]).is_none());
+        let forged = Error::from_bytes(b"\0\0\0\0\0\0a\nb\rc").unwrap();
+        assert_eq!(forged.message(), "a?b?c");
+    }
+}

@@ -15,7 +15,7 @@
 //!
 //! let token = Token::parse(b"8f3c0a...")?;
 //! match client.resolve(token, None)?.verdict {
-//!     Verdict::Active(active) => println!("valid until {:?}", active.claims().exp),
+//!     Verdict::Active(active) => println!("valid until {:?}", active.exp()),
 //!     Verdict::Inactive => println!("no"),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -143,6 +143,11 @@ impl Fingerprint {
     pub fn of(description: &[u8]) -> Self {
         Fingerprint(sha256(description))
     }
+
+    /// The fingerprint's bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -1,9 +1,9 @@
 //! What is known of a token: the verdict, and how it was come by.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::jwt::Claims;
+use crate::jwt::{self, Claims, Compact};
 
 /// What the authorization server says of a token. An error is never a verdict.
 #[derive(Debug, Clone)]
@@ -57,18 +57,48 @@ const PREFIX: &str = "Bearer ";
 
 /// What an active token stands for: a JWT, ready to be sent, and its claims. Never changes once made, so that
 /// one copy serves every request until it expires.
+///
+/// One that comes out of a store has its claims read when they are first asked for: most requests ask for none, and
+/// reading JSON costs more than all the rest of opening an entry.
 // The order of the fields is kept: where the header's value is stands beside the reference count, in the one line of
 // the processor's cache that a hit touches anyway.
 #[repr(C)]
 pub struct Active {
     /// `Bearer <jwt>`, followed by one NUL as a courtesy to C.
     authorization: Box<str>,
-    claims: Claims,
+    exp: Option<i64>,
+    /// What the introspection response says and the JWT does not, as [`jwt::beside`] writes it.
+    beside: Box<str>,
+    claims: OnceLock<Claims>,
+    /// What the claims hold on the heap once they have been read, in bytes: counted from the beginning, so that the
+    /// size is the same at all times.
+    claims_size: usize,
 }
 
 impl Active {
-    /// An active verdict of a JWT that [`crate::jwt::check_compact`] has accepted.
-    pub fn new(jwt: &crate::jwt::Compact<'_>, claims: Claims) -> Self {
+    /// An active verdict of a JWT that [`crate::jwt::check_compact`] has accepted, and of the claims in its payload.
+    pub fn new(jwt: &Compact<'_>, claims: Claims) -> Self {
+        Self::with_response(jwt, Box::default(), claims)
+    }
+
+    /// An active verdict of a JWT, of what the introspection response says beside it (see [`jwt::beside`]), and of the
+    /// claims of both.
+    pub(crate) fn with_response(jwt: &Compact<'_>, beside: Box<str>, claims: Claims) -> Self {
+        let (exp, claims_size) = (claims.exp, claims.heap_size());
+        let active = Self::unread(jwt, beside, exp, claims_size);
+        // It is empty: nobody else has it yet.
+        let _ = active.claims.set(claims);
+        active
+    }
+
+    /// The same, with the claims to be read when they are asked for: `exp` is what they will say, and `claims_size`
+    /// what they will hold on the heap.
+    pub(crate) fn unread(
+        jwt: &Compact<'_>,
+        beside: Box<str>,
+        exp: Option<i64>,
+        claims_size: usize,
+    ) -> Self {
         let jwt = jwt.as_str();
         let mut authorization = String::with_capacity(PREFIX.len() + jwt.len() + 1);
         authorization.push_str(PREFIX);
@@ -76,7 +106,10 @@ impl Active {
         authorization.push('\0');
         Active {
             authorization: authorization.into_boxed_str(),
-            claims,
+            exp,
+            beside,
+            claims: OnceLock::new(),
+            claims_size,
         }
     }
 
@@ -90,14 +123,34 @@ impl Active {
         &self.authorization()[PREFIX.len()..]
     }
 
-    /// What is claimed of the token.
-    pub fn claims(&self) -> &Claims {
-        &self.claims
+    /// When the token expires, in seconds since the epoch: the claims' `exp`, without reading the others.
+    pub fn exp(&self) -> Option<i64> {
+        self.exp
     }
 
-    /// What this takes in memory, in bytes, for the bound of a cache.
+    /// What is claimed of the token.
+    pub fn claims(&self) -> &Claims {
+        // What was stored could be read before it was. Should it be otherwise one day, a token of which nothing can be
+        // said has no scope.
+        self.claims.get_or_init(|| {
+            jwt::reread(self.jwt(), &self.beside).unwrap_or_else(|_| Claims::empty())
+        })
+    }
+
+    /// What the introspection response says and the JWT does not, as one JSON object; empty if there is nothing.
+    pub(crate) fn beside(&self) -> &str {
+        &self.beside
+    }
+
+    /// What the claims hold on the heap once they have been read, in bytes.
+    pub(crate) fn claims_size(&self) -> usize {
+        self.claims_size
+    }
+
+    /// What this takes in memory, in bytes, for the bound of a cache: always the same, whether or not the claims have
+    /// been read.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.authorization.len() + self.claims.heap_size()
+        size_of::<Self>() + self.authorization.len() + self.beside.len() + self.claims_size
     }
 }
 
@@ -105,7 +158,56 @@ impl fmt::Debug for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the JWT nor what it says of a person belongs in a log.
         f.debug_struct("Active")
-            .field("exp", &self.claims.exp)
+            .field("exp", &self.exp)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwt::{check_compact, reread, test_jwt};
+
+    #[test]
+    fn claims_that_are_read_late_are_those_that_were_read_early_and_weigh_the_same() {
+        let jwt = test_jwt(r#"{"sub":"alice","scope":"read write","exp":1700000300}"#);
+        let compact = check_compact(jwt.as_bytes()).unwrap();
+        let beside = r#"{"exp":1700000200,"scope":"read"}"#;
+        let early = Active::with_response(&compact, beside.into(), reread(&jwt, beside).unwrap());
+        let late = Active::unread(
+            &compact,
+            early.beside().into(),
+            early.exp(),
+            early.claims_size(),
+        );
+        let size = late.size();
+        assert_eq!(size, early.size());
+        assert_eq!(late.authorization(), format!("Bearer {jwt}"));
+        assert_eq!(late.exp(), Some(1_700_000_200));
+        assert_eq!(late.claims().exp, late.exp());
+        assert_eq!(&*late.claims().scope, "read");
+        assert_eq!(late.claims().json(), early.claims().json());
+        assert_eq!(late.claims().heap_size(), late.claims_size());
+        assert_eq!(late.size(), size);
+    }
+
+    #[test]
+    fn claims_that_cannot_be_read_again_grant_nothing() {
+        let jwt = test_jwt(r#"{"scope":"read write","exp":5}"#);
+        let compact = check_compact(jwt.as_bytes()).unwrap();
+        for beside in ["{", "[]", r#"{"scope":1}"#] {
+            let active = Active::unread(&compact, beside.into(), Some(5), 0);
+            assert_eq!(active.claims().json(), "{}", "{beside}");
+            assert!(active.claims().scope.is_empty());
+            assert_eq!(active.exp(), Some(5), "it still ends in time");
+        }
+    }
+
+    #[test]
+    fn debug_shows_nobody() {
+        let jwt = test_jwt(r#"{"sub":"alice"}"#);
+        let compact = check_compact(jwt.as_bytes()).unwrap();
+        let active = Active::unread(&compact, r#"{"sub":"bob"}"#.into(), Some(7), 0);
+        assert_eq!(format!("{active:?}"), "Active { exp: Some(7), .. }");
     }
 }

@@ -1,4 +1,4 @@
-//! How long a verdict is remembered.
+//! How long a verdict is remembered, and when it is time to ask anew.
 
 use std::time::Duration;
 
@@ -7,6 +7,42 @@ use http::HeaderMap;
 
 use crate::config::CacheControl;
 use crate::{Provider, Verdict};
+
+/// How long a verdict is remembered, from when it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// How long it is served as a matter of course; zero means that it is not remembered.
+    pub fresh: Duration,
+    /// How long it is kept after that, to be served when the authorization server can't be asked.
+    pub stale: Duration,
+    /// After what time a hit asks anew.
+    pub refresh: Option<Duration>,
+}
+
+impl From<Duration> for Lifetime {
+    fn from(fresh: Duration) -> Self {
+        Lifetime {
+            fresh,
+            stale: Duration::ZERO,
+            refresh: None,
+        }
+    }
+}
+
+impl Lifetime {
+    /// The lifetime of `verdict`, which is fresh for `whole` in all and for `left` of that from now on.
+    pub fn new(provider: &Provider, verdict: &Verdict, whole: Duration, left: Duration) -> Self {
+        if matches!(verdict, Verdict::Inactive) {
+            return left.into();
+        }
+        let last_part = whole.saturating_mul(provider.refresh_ahead) / 100;
+        Lifetime {
+            fresh: left,
+            stale: provider.stale_if_error,
+            refresh: (provider.refresh_ahead > 0).then(|| left.saturating_sub(last_part)),
+        }
+    }
+}
 
 /// How long `verdict` may be remembered; zero means not at all.
 ///
@@ -23,7 +59,7 @@ pub fn lifetime(
     let (ours, until_exp) = match verdict {
         Verdict::Active(active) => (
             provider.cache_ttl,
-            active.claims().exp.map_or(Duration::MAX, |exp| {
+            active.exp().map_or(Duration::MAX, |exp| {
                 Duration::from_secs(u64::try_from(exp.saturating_sub(unix_now)).unwrap_or(0))
             }),
         ),

@@ -9,11 +9,11 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use super::lifetime::Lifetime;
 use crate::clock::Now;
 use crate::token::Key;
 use crate::{Active, Verdict};
@@ -79,21 +79,44 @@ struct Entry {
     stamp: Stamp,
 }
 
+/// Moments on the monotonic clock, and the key's version when the verdict began to be found out.
 #[derive(Clone, Copy)]
 struct Stamp {
-    /// When the time to live ends, on the monotonic clock.
+    /// When the time to live ends.
     expires: u64,
-    /// When the entry last moved to the front, on the monotonic clock.
+    /// When it is of no use any more, not even as a stale one.
+    useless: u64,
+    /// When a hit asks for a fresh one; never, once one has.
+    refresh: u64,
+    /// When the entry last moved to the front.
     moved: u64,
+    version: u32,
 }
 
 impl Stamp {
-    fn new(now: Now, ttl: Duration) -> Self {
+    fn new(now: Now, lifetime: Lifetime, version: u32) -> Self {
+        let expires = now.after(lifetime.fresh).monotonic;
         Stamp {
-            expires: now.after(ttl).monotonic,
+            expires,
+            useless: now
+                .after(lifetime.fresh.saturating_add(lifetime.stale))
+                .monotonic,
+            refresh: lifetime
+                .refresh
+                .map_or(u64::MAX, |refresh| now.after(refresh).monotonic),
             moved: now.monotonic,
+            version,
         }
     }
+}
+
+/// What is known of a key.
+#[derive(Debug)]
+pub struct Hit {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// It is time to ask anew. Said once.
+    pub refresh: bool,
 }
 
 impl Entry {
@@ -103,6 +126,10 @@ impl Entry {
 
     fn is_live(&self, now: Now) -> bool {
         now.monotonic < self.stamp.expires && now.unix < self.exp
+    }
+
+    fn is_useless(&self, now: Now) -> bool {
+        now.monotonic >= self.stamp.useless || now.unix >= self.exp
     }
 }
 
@@ -137,19 +164,28 @@ impl MemoryCache {
         }
     }
 
-    /// What is known of `key` at `now`.
-    pub fn get(&self, key: &Key, now: Now) -> Option<Verdict> {
+    /// What is known of `key` at `now`, when its version is `version`: what was found out under another is forgotten.
+    pub fn get(&self, key: &Key, now: Now, version: u32) -> Option<Hit> {
         let mut shard = self.shard(key).lock();
         if let Some(entry) = shard.active.peek_mut(key) {
-            if entry.is_live(now) {
-                let verdict = Verdict::Active(Arc::clone(&entry.active));
-                let stale = now.monotonic.saturating_sub(entry.stamp.moved) >= RECENCY;
-                if stale {
-                    entry.stamp.moved = now.monotonic;
-                    shard.active.promote(key);
+            if entry.stamp.version == version {
+                if entry.is_live(now) {
+                    let verdict = Verdict::Active(Arc::clone(&entry.active));
+                    let refresh = now.monotonic >= entry.stamp.refresh;
+                    if refresh {
+                        entry.stamp.refresh = u64::MAX;
+                    }
+                    let moved_long_ago = now.monotonic.saturating_sub(entry.stamp.moved) >= RECENCY;
+                    if moved_long_ago {
+                        entry.stamp.moved = now.monotonic;
+                        shard.active.promote(key);
+                    }
+                    shard.hits += 1;
+                    return Some(Hit { verdict, refresh });
                 }
-                shard.hits += 1;
-                return Some(verdict);
+                if !entry.is_useless(now) {
+                    return None;
+                }
             }
             let dead = shard.take_active(key);
             // Freed only after the lock is gone.
@@ -158,7 +194,7 @@ impl MemoryCache {
             return None;
         }
         let stamp = shard.inactive.peek_mut(key)?;
-        if now.monotonic >= stamp.expires {
+        if now.monotonic >= stamp.expires || stamp.version != version {
             shard.inactive.pop(key);
             return None;
         }
@@ -168,22 +204,34 @@ impl MemoryCache {
         }
         shard.hits += 1;
         shard.inactive_hits += 1;
-        Some(Verdict::Inactive)
+        Some(Hit {
+            verdict: Verdict::Inactive,
+            refresh: false,
+        })
     }
 
-    /// Remembers `verdict` for `ttl` from `now`, in the place of what was known of `key`.
-    pub fn put(&self, key: Key, verdict: &Verdict, ttl: Duration, now: Now) {
+    /// What is known of `key` and past its time, but not for longer than it may be served then.
+    pub fn stale(&self, key: &Key, now: Now, version: u32) -> Option<Verdict> {
+        let shard = self.shard(key).lock();
+        let entry = shard.active.peek(key)?;
+        (entry.stamp.version == version && !entry.is_useless(now))
+            .then(|| Verdict::Active(Arc::clone(&entry.active)))
+    }
+
+    /// Remembers `verdict` from `now`, in the place of what was known of `key`. `version` is the key's from before it
+    /// began to be found out.
+    pub fn put(&self, key: Key, verdict: &Verdict, lifetime: Lifetime, now: Now, version: u32) {
         let mut dropped = Vec::new();
         let mut shard = self.shard(&key).lock();
         dropped.extend(shard.take_active(&key));
         shard.inactive.pop(&key);
-        if !ttl.is_zero() {
-            let stamp = Stamp::new(now, ttl);
+        if !lifetime.fresh.is_zero() {
+            let stamp = Stamp::new(now, lifetime, version);
             match verdict {
                 Verdict::Active(active) => {
                     let entry = Entry {
                         active: Arc::clone(active),
-                        exp: active.claims().exp.unwrap_or(i64::MAX),
+                        exp: active.exp().unwrap_or(i64::MAX),
                         stamp,
                     };
                     shard.put_active(key, entry, self.bounds, now, &mut dropped);
@@ -194,6 +242,15 @@ impl MemoryCache {
         drop(shard);
         // Freed only after the lock is gone.
         drop(dropped);
+    }
+
+    /// Forgets `key`.
+    pub fn remove(&self, key: &Key) {
+        let mut shard = self.shard(key).lock();
+        let dead = shard.take_active(key);
+        shard.inactive.pop(key);
+        drop(shard);
+        drop(dead);
     }
 
     /// What it holds and has done.
@@ -322,6 +379,8 @@ impl Hasher for KeyHash {
 mod tests {
     use std::collections::HashMap;
 
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -350,51 +409,119 @@ mod tests {
         Verdict::Active(Arc::new(Active::new(&jwt, claims)))
     }
 
-    fn is_active(verdict: Option<Verdict>) -> bool {
-        matches!(verdict, Some(Verdict::Active(_)))
+    fn is_active(hit: Option<Hit>) -> bool {
+        matches!(hit, Some(hit) if matches!(hit.verdict, Verdict::Active(_)))
     }
 
     #[test]
     fn a_verdict_lives_for_its_time_to_live_and_not_a_moment_longer() {
         let cache = MemoryCache::new(1 << 20, 1000);
-        cache.put(key(1), &active(None), MINUTE, START);
-        cache.put(key(2), &Verdict::Inactive, MINUTE, START);
+        cache.put(key(1), &active(None), MINUTE.into(), START, 0);
+        cache.put(key(2), &Verdict::Inactive, MINUTE.into(), START, 0);
         let last = START.after(MINUTE - Duration::from_millis(1));
-        assert!(is_active(cache.get(&key(1), last)));
-        assert!(matches!(cache.get(&key(2), last), Some(Verdict::Inactive)));
-        assert!(cache.get(&key(1), START.after(MINUTE)).is_none());
-        assert!(cache.get(&key(2), START.after(MINUTE)).is_none());
+        assert!(is_active(cache.get(&key(1), last, 0)));
+        assert!(cache.get(&key(2), last, 0).is_some());
+        assert!(!is_active(cache.get(&key(2), last, 0)));
+        assert!(cache.get(&key(1), START.after(MINUTE), 0).is_none());
+        assert!(cache.get(&key(2), START.after(MINUTE), 0).is_none());
         assert_eq!(cache.counts().bytes, 0, "what is dead is gone");
+    }
+
+    #[test]
+    fn what_was_found_out_under_another_version_is_forgotten() {
+        let cache = MemoryCache::new(1 << 20, 1000);
+        for verdict in [active(None), Verdict::Inactive] {
+            cache.put(key(1), &verdict, MINUTE.into(), START, 7);
+            assert!(cache.get(&key(1), START, 7).is_some());
+            assert!(cache.stale(&key(1), START, 8).is_none());
+            assert!(cache.get(&key(1), START, 8).is_none());
+            assert!(cache.get(&key(1), START, 7).is_none(), "for good");
+            cache.put(key(1), &verdict, MINUTE.into(), START, 8);
+            cache.remove(&key(1));
+            assert!(cache.get(&key(1), START, 8).is_none());
+        }
+        assert_eq!(cache.counts().bytes, 0);
+    }
+
+    #[test]
+    fn a_hit_in_the_last_part_of_an_entrys_life_says_once_that_it_is_time_to_ask_anew() {
+        let cache = MemoryCache::new(1 << 20, 1000);
+        let lifetime = Lifetime {
+            refresh: Some(MINUTE - Duration::from_secs(6)),
+            ..MINUTE.into()
+        };
+        cache.put(key(1), &active(None), lifetime, START, 0);
+        let refreshes = |seconds| {
+            let now = START.after(Duration::from_secs(seconds));
+            cache.get(&key(1), now, 0).unwrap().refresh
+        };
+        assert_eq!([53, 54, 55, 59].map(refreshes), [false, true, false, false]);
+        cache.put(key(1), &active(None), lifetime, START, 0);
+        assert!(refreshes(54), "the next life has its own");
+    }
+
+    #[test]
+    fn what_is_past_its_time_is_no_hit_but_is_there_while_it_may_be_served_and_never_past_exp() {
+        let cache = MemoryCache::new(1 << 20, 1000);
+        let lifetime = Lifetime {
+            stale: MINUTE,
+            ..MINUTE.into()
+        };
+        let at = |seconds| START.after(Duration::from_secs(seconds));
+        cache.put(key(1), &active(None), lifetime, START, 0);
+        cache.put(key(2), &active(Some(START.unix + 90)), lifetime, START, 0);
+        for number in [1, 2] {
+            assert!(cache.get(&key(number), at(60), 0).is_none());
+            assert!(cache.stale(&key(number), at(60), 0).is_some());
+        }
+        assert!(cache.stale(&key(2), at(90), 0).is_none());
+        assert!(cache.stale(&key(1), at(119), 0).is_some());
+        assert!(cache.stale(&key(1), at(120), 0).is_none());
+        assert!(cache.get(&key(1), at(120), 0).is_none());
+        assert!(cache.get(&key(2), at(120), 0).is_none());
+        assert_eq!(cache.counts().bytes, 0, "what is of no use is gone");
     }
 
     #[test]
     fn a_wall_clock_set_forward_ends_what_has_expired_and_set_back_prolongs_nothing() {
         let cache = MemoryCache::new(1 << 20, 1000);
-        cache.put(key(1), &active(Some(START.unix + 30)), MINUTE, START);
+        cache.put(
+            key(1),
+            &active(Some(START.unix + 30)),
+            MINUTE.into(),
+            START,
+            0,
+        );
         let forward = Now {
             unix: START.unix + 30,
             ..START
         };
-        assert!(cache.get(&key(1), forward).is_none());
+        assert!(cache.get(&key(1), forward, 0).is_none());
 
-        cache.put(key(1), &active(Some(START.unix + 90)), MINUTE, START);
+        cache.put(
+            key(1),
+            &active(Some(START.unix + 90)),
+            MINUTE.into(),
+            START,
+            0,
+        );
         let back = Now {
             unix: START.unix - 3600,
             ..START.after(MINUTE)
         };
-        assert!(cache.get(&key(1), back).is_none());
+        assert!(cache.get(&key(1), back, 0).is_none());
     }
 
     #[test]
     fn a_million_random_tokens_push_out_not_one_live_entry() {
         let cache = MemoryCache::new(4 << 20, 4096);
         for number in 0..100 {
-            cache.put(key(number), &active(None), MINUTE, START);
+            cache.put(key(number), &active(None), MINUTE.into(), START, 0);
         }
         for number in 1000..1_001_000 {
-            cache.put(key(number), &Verdict::Inactive, MINUTE, START);
+            cache.put(key(number), &Verdict::Inactive, MINUTE.into(), START, 0);
         }
-        assert!((0..100).all(|number| is_active(cache.get(&key(number), START))));
+        assert!((0..100).all(|number| is_active(cache.get(&key(number), START, 0))));
         let counts = cache.counts();
         assert!(counts.inactive_entries <= 4096 / 8);
         assert!(counts.inactive_entries > 4096 / 16, "the share is used");
@@ -405,36 +532,36 @@ mod tests {
         // One shard, so that the order is the whole cache's.
         let cache = MemoryCache::new(1 << 20, 63);
         for number in 0..63 {
-            cache.put(key(number), &active(None), MINUTE, START);
+            cache.put(key(number), &active(None), MINUTE.into(), START, 0);
         }
         let later = START.after(Duration::from_millis(RECENCY));
         let room = 63 - 63 / 8;
         // Those that are left are the last `room`; the oldest of them is used again.
         let oldest = 63 - room;
-        assert!(cache.get(&key(oldest - 1), later).is_none());
-        assert!(is_active(cache.get(&key(oldest), later)));
-        cache.put(key(100), &active(None), MINUTE, later);
-        assert!(is_active(cache.get(&key(oldest), later)));
-        assert!(cache.get(&key(oldest + 1), later).is_none());
+        assert!(cache.get(&key(oldest - 1), later, 0).is_none());
+        assert!(is_active(cache.get(&key(oldest), later, 0)));
+        cache.put(key(100), &active(None), MINUTE.into(), later, 0);
+        assert!(is_active(cache.get(&key(oldest), later, 0)));
+        assert!(cache.get(&key(oldest + 1), later, 0).is_none());
     }
 
     #[test]
     fn an_entry_larger_than_its_share_is_not_remembered_and_harms_nothing() {
         let cache = MemoryCache::new(500, 1000);
-        cache.put(key(1), &active(None), MINUTE, START);
-        assert!(is_active(cache.get(&key(1), START)) || cache.counts().entries == 0);
+        cache.put(key(1), &active(None), MINUTE.into(), START, 0);
+        assert!(is_active(cache.get(&key(1), START, 0)) || cache.counts().entries == 0);
         let small = MemoryCache::new(1, 1000);
-        small.put(key(1), &active(None), MINUTE, START);
-        assert!(small.get(&key(1), START).is_none());
+        small.put(key(1), &active(None), MINUTE.into(), START, 0);
+        assert!(small.get(&key(1), START, 0).is_none());
     }
 
     #[test]
     fn a_cache_of_nothing_remembers_nothing() {
         for cache in [MemoryCache::new(0, 1000), MemoryCache::new(1 << 20, 0)] {
-            cache.put(key(1), &active(None), MINUTE, START);
-            cache.put(key(2), &Verdict::Inactive, MINUTE, START);
-            assert!(cache.get(&key(1), START).is_none());
-            assert!(cache.get(&key(2), START).is_none());
+            cache.put(key(1), &active(None), MINUTE.into(), START, 0);
+            cache.put(key(2), &Verdict::Inactive, MINUTE.into(), START, 0);
+            assert!(cache.get(&key(1), START, 0).is_none());
+            assert!(cache.get(&key(2), START, 0).is_none());
             assert_eq!(cache.counts().entries, 0);
         }
     }
@@ -477,12 +604,12 @@ mod tests {
                     Step::PutActive { key: number, ttl, exp } => {
                         let exp = now.unix + exp;
                         let ttl = Duration::from_millis(ttl);
-                        cache.put(key(number), &active(Some(exp)), ttl, now);
+                        cache.put(key(number), &active(Some(exp)), ttl.into(), now, 0);
                         model.insert(number, (true, now.after(ttl).monotonic, exp));
                     }
                     Step::PutInactive { key: number, ttl } => {
                         let ttl = Duration::from_millis(ttl);
-                        cache.put(key(number), &Verdict::Inactive, ttl, now);
+                        cache.put(key(number), &Verdict::Inactive, ttl.into(), now, 0);
                         model.insert(number, (false, now.after(ttl).monotonic, i64::MAX));
                     }
                     Step::Get { key: number } => {
@@ -490,7 +617,7 @@ mod tests {
                             .get(&number)
                             .filter(|(_, expires, exp)| now.monotonic < *expires && now.unix < *exp)
                             .map(|(active, _, _)| *active);
-                        let said = cache.get(&key(number), now).map(|it| matches!(it, Verdict::Active(_)));
+                        let said = cache.get(&key(number), now, 0).map(|it| matches!(it.verdict, Verdict::Active(_)));
                         prop_assert!(said.is_none() || said == truth, "{said:?} for {truth:?}");
                         // 40 keys fit into an eighth of 640 entries of either kind.
                         if entries >= 640 {

@@ -2,19 +2,25 @@
 //!
 //! | file | what it owns |
 //! | --- | --- |
+//! | `levels.rs` | all of it, as a client sees it |
 //! | `lifetime.rs` | for how long |
 //! | `memory.rs` | in the memory of one process |
 //! | `store.rs` | what stands behind it, shared with others: the trait |
+//! | `versions.rs` | what tells one process's memory that something was purged, where the store does not |
 //! | `sealed.rs` | in what form a verdict leaves the process |
 //! | `zone/` | the store in memory that processes share |
 
+mod levels;
 mod lifetime;
 mod memory;
 pub(crate) mod sealed;
 mod store;
+mod versions;
 mod zone;
 
-pub use lifetime::lifetime;
-pub use memory::{CacheCounts, MemoryCache};
+pub(crate) use levels::{Levels, Subject};
+pub use lifetime::{Lifetime, lifetime};
+pub use memory::{CacheCounts, Hit, MemoryCache};
 pub use store::{Claim, Claimed, Class, SharedWords, Store};
+pub(crate) use versions::Versions;
 pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};

@@ -1,9 +1,52 @@
 //! Verdicts as bytes that say nothing to whoever does not hold the token.
+//!
+//! What a store keeps may be read by others: a core file of a gateway, whoever else is on the machine, one day a server
+//! across the network. So a verdict leaves the process sealed, under a key that is derived from the opaque token and
+//! kept nowhere: who presents the token can open what is remembered of it, and nobody else can, ourselves included. And
+//! what a store hands out may have been written by others: it is believed only if it is authentic, and for nothing but
+//! the token and the provider that it was sealed for.
+//!
+//! ```text
+//! version 1 | type 1 | nonce 12 | ciphertext | tag 16
+//!
+//! key  HKDF-SHA-256 (RFC 5869): salt = label, input = the token, info = the provider's fingerprint
+//! seal AES-256-GCM; authenticated with it: version | type | the provider's fingerprint
+//!
+//! plaintext, all numbers little-endian:
+//!     fresh 8 | stale 8                                          of an inactive verdict, in milliseconds
+//!     fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | JWT | beside   of an active one
+//! ```
+//!
+//! `claims` is what the claims take in memory once they are read, `beside` what the introspection response said and the
+//! JWT does not (often nothing). A nonce is random; two seals under one key and one nonce would take some 2^48 entries
+//! for one and the same token.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use crate::Verdict;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::rand;
+use zeroize::Zeroize;
+
 use crate::token::{Fingerprint, Token};
+use crate::{Active, Verdict, jwt};
+
+/// The form of an entry: what was sealed in another is not opened.
+const VERSION: u8 = 1;
+const ACTIVE: u8 = 1;
+const INACTIVE: u8 = 2;
+
+/// Where the sealed part begins.
+const HEADER: usize = 2 + NONCE_LEN;
+const TAG: usize = 16;
+
+/// In the plaintext, of a token that does not say when it expires.
+const NO_EXP: i64 = i64::MAX;
+
+static SALT: LazyLock<Salt> =
+    LazyLock::new(|| Salt::new(HKDF_SHA256, b"phantom-token sealed entry 1"));
 
 /// A verdict on its way into a store or out of it.
 pub(crate) struct Entry {
@@ -15,16 +58,363 @@ pub(crate) struct Entry {
     pub stale: Duration,
 }
 
-/// Seals an entry for `token`.
-pub(crate) fn seal(_provider: &Fingerprint, _token: Token<'_>, _entry: &Entry) -> Vec<u8> {
-    Vec::new()
+/// Seals an entry for `token`. Should the system have no random bytes to give, what comes out is empty, and
+/// [`open`] takes it for nothing.
+pub(crate) fn seal(provider: &Fingerprint, token: Token<'_>, entry: &Entry) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(HEADER + encoded_length(entry) + TAG);
+    if seal_into(provider, token, entry, &mut sealed).is_err() {
+        sealed.zeroize();
+    }
+    sealed
 }
 
-/// Opens what [`seal`] made. `None` for whatever was not sealed for this provider and this token.
-pub(crate) fn open(
-    _provider: &Fingerprint,
-    _token: Token<'_>,
-    _sealed: &mut [u8],
-) -> Option<Entry> {
-    None
+fn seal_into(
+    provider: &Fingerprint,
+    token: Token<'_>,
+    entry: &Entry,
+    sealed: &mut Vec<u8>,
+) -> Result<(), Unspecified> {
+    let kind = match entry.verdict {
+        Verdict::Active(_) => ACTIVE,
+        Verdict::Inactive => INACTIVE,
+    };
+    let mut nonce = [0; NONCE_LEN];
+    rand::fill(&mut nonce)?;
+    sealed.extend_from_slice(&[VERSION, kind]);
+    sealed.extend_from_slice(&nonce);
+    encode(entry, sealed);
+    let tag = key(provider, token)?.seal_in_place_separate_tag(
+        Nonce::assume_unique_for_key(nonce),
+        Aad::from(associated(provider, kind)),
+        // It is as long as the header, and more.
+        &mut sealed[HEADER..],
+    )?;
+    sealed.extend_from_slice(tag.as_ref());
+    Ok(())
+}
+
+/// Opens what [`seal`] made, in its place, and wipes it. `None` for whatever was not sealed for this provider and this
+/// token.
+pub(crate) fn open(provider: &Fingerprint, token: Token<'_>, sealed: &mut [u8]) -> Option<Entry> {
+    let entry = open_in_place(provider, token, sealed);
+    sealed.zeroize();
+    entry
+}
+
+fn open_in_place(provider: &Fingerprint, token: Token<'_>, sealed: &mut [u8]) -> Option<Entry> {
+    let (&mut [version, kind], rest) = sealed.split_first_chunk_mut()?;
+    let (&mut nonce, ciphertext) = rest.split_first_chunk_mut::<NONCE_LEN>()?;
+    if version != VERSION {
+        return None;
+    }
+    let plaintext = key(provider, token)
+        .ok()?
+        .open_in_place(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(associated(provider, kind)),
+            ciphertext,
+        )
+        .ok()?;
+    decode(kind, plaintext)
+}
+
+fn key(provider: &Fingerprint, token: Token<'_>) -> Result<LessSafeKey, Unspecified> {
+    let extracted = SALT.extract(token.expose().as_bytes());
+    let info = [provider.as_bytes().as_slice()];
+    let expanded = extracted.expand(&info, &AES_256_GCM)?;
+    Ok(LessSafeKey::new(UnboundKey::from(expanded)))
+}
+
+fn associated(provider: &Fingerprint, kind: u8) -> [u8; 34] {
+    let mut associated = [0; 34];
+    associated[0] = VERSION;
+    associated[1] = kind;
+    associated[2..].copy_from_slice(provider.as_bytes());
+    associated
+}
+
+fn encoded_length(entry: &Entry) -> usize {
+    16 + match &entry.verdict {
+        Verdict::Active(active) => 16 + active.jwt().len() + active.beside().len(),
+        Verdict::Inactive => 0,
+    }
+}
+
+/// Appends an entry's plaintext: [`encoded_length`] bytes.
+fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
+    for span in [entry.fresh, entry.stale] {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        bytes.extend_from_slice(&millis.to_le_bytes());
+    }
+    if let Verdict::Active(active) = &entry.verdict {
+        bytes.extend_from_slice(&active.exp().unwrap_or(NO_EXP).to_le_bytes());
+        // A JWT has at most 64 KiB, and an answer is bounded too.
+        for size in [active.claims_size(), active.jwt().len()] {
+            let size = u32::try_from(size).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&size.to_le_bytes());
+        }
+        bytes.extend_from_slice(active.jwt().as_bytes());
+        bytes.extend_from_slice(active.beside().as_bytes());
+    }
+}
+
+/// Reads what [`encode`] wrote of an entry of this kind, and nothing else.
+fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
+    let (fresh, bytes) = bytes.split_first_chunk()?;
+    let (stale, bytes) = bytes.split_first_chunk()?;
+    let verdict = match kind {
+        ACTIVE => {
+            let (exp, bytes) = bytes.split_first_chunk()?;
+            let (claims_size, bytes) = bytes.split_first_chunk()?;
+            let (length, bytes) = bytes.split_first_chunk()?;
+            let [claims_size, length] = [claims_size, length]
+                .map(|size| usize::try_from(u32::from_le_bytes(*size)).unwrap_or(usize::MAX));
+            let (jwt, beside) = bytes.split_at_checked(length)?;
+            let jwt = jwt::recheck_compact(jwt)?;
+            let beside = std::str::from_utf8(beside).ok()?;
+            let exp = Some(i64::from_le_bytes(*exp)).filter(|&exp| exp != NO_EXP);
+            let active = Active::unread(&jwt, beside.into(), exp, claims_size);
+            Verdict::Active(Arc::new(active))
+        }
+        INACTIVE if bytes.is_empty() => Verdict::Inactive,
+        _ => return None,
+    };
+    let [fresh, stale] =
+        [fresh, stale].map(|millis| Duration::from_millis(u64::from_le_bytes(*millis)));
+    Some(Entry {
+        verdict,
+        fresh,
+        stale,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::jwt::{check_compact, reread, test_jwt};
+
+    const SECRET: &str = "SECRETSUBJECT";
+
+    fn provider() -> Fingerprint {
+        Fingerprint([7; 32])
+    }
+
+    fn token(text: &str) -> Token<'_> {
+        Token::parse(text.as_bytes()).unwrap()
+    }
+
+    fn active(payload: &str, beside: &str) -> Verdict {
+        let jwt = test_jwt(payload);
+        let claims = reread(&jwt, beside).unwrap();
+        let compact = check_compact(jwt.as_bytes()).unwrap();
+        Verdict::Active(Arc::new(Active::with_response(
+            &compact,
+            beside.into(),
+            claims,
+        )))
+    }
+
+    fn entry(verdict: Verdict) -> Entry {
+        Entry {
+            verdict,
+            fresh: Duration::from_millis(59_999),
+            stale: Duration::from_secs(3600),
+        }
+    }
+
+    fn some_active() -> Entry {
+        let payload = format!(r#"{{"sub":"{SECRET}","scope":"a b","exp":1700000300}}"#);
+        entry(active(&payload, r#"{"scope":"a"}"#))
+    }
+
+    fn both() -> [Entry; 2] {
+        [some_active(), entry(Verdict::Inactive)]
+    }
+
+    /// All that an entry says, to be compared.
+    fn said(entry: &Entry) -> String {
+        let verdict = match &entry.verdict {
+            Verdict::Active(active) => {
+                let claims = active.claims();
+                format!(
+                    "{} {:?} {} {:?} {} {} {:?}",
+                    active.authorization(),
+                    active.exp(),
+                    active.size(),
+                    claims.exp,
+                    claims.json(),
+                    claims.scope,
+                    claims.sub,
+                )
+            }
+            Verdict::Inactive => "inactive".to_owned(),
+        };
+        format!("{verdict} {:?} {:?}", entry.fresh, entry.stale)
+    }
+
+    #[test]
+    fn what_is_sealed_opens_as_it_was_and_leaves_nothing_behind() {
+        for entry in both() {
+            let mut sealed = seal(&provider(), token("opaque"), &entry);
+            let opened = open(&provider(), token("opaque"), &mut sealed).unwrap();
+            assert_eq!(said(&opened), said(&entry));
+            assert!(sealed.iter().all(|&byte| byte == 0), "it is wiped");
+        }
+    }
+
+    #[test]
+    fn a_sealed_entry_is_little_longer_than_its_jwt() {
+        let sealed = |entry: &Entry| seal(&provider(), token("opaque"), entry).len();
+        assert_eq!(sealed(&entry(Verdict::Inactive)), 46);
+        let alone = entry(active(r#"{"sub":"a"}"#, ""));
+        let Verdict::Active(active) = &alone.verdict else {
+            unreachable!()
+        };
+        assert_eq!(sealed(&alone), active.jwt().len() + 62);
+    }
+
+    #[test]
+    fn neither_token_nor_jwt_nor_claims_are_to_be_seen() {
+        let entry = some_active();
+        let Verdict::Active(active) = &entry.verdict else {
+            unreachable!()
+        };
+        let sealed = seal(&provider(), token("opaque-token"), &entry);
+        for part in ["opaque", SECRET, "scope"]
+            .into_iter()
+            .chain(active.jwt().split('.'))
+        {
+            let shown = sealed
+                .windows(part.len())
+                .any(|window| window == part.as_bytes());
+            assert!(!shown, "{part}");
+        }
+    }
+
+    #[test]
+    fn no_two_seals_are_alike() {
+        for entry in both() {
+            let seal = || seal(&provider(), token("opaque"), &entry);
+            assert_ne!(seal()[2..], seal()[2..]);
+        }
+    }
+
+    #[test]
+    fn another_token_another_provider_and_another_version_open_nothing() {
+        for entry in both() {
+            let sealed = || seal(&provider(), token("opaque"), &entry);
+            assert!(open(&provider(), token("opaqua"), &mut sealed()).is_none());
+            assert!(open(&provider(), token("opaque="), &mut sealed()).is_none());
+            assert!(open(&Fingerprint([8; 32]), token("opaque"), &mut sealed()).is_none());
+            let mut other = sealed();
+            other[0] = VERSION + 1;
+            assert!(open(&provider(), token("opaque"), &mut other).is_none());
+            assert!(other.iter().all(|&byte| byte == 0), "it is wiped as well");
+        }
+    }
+
+    #[test]
+    fn a_bit_that_has_changed_and_a_byte_too_few_or_too_many_open_nothing() {
+        for entry in both() {
+            let sealed = seal(&provider(), token("opaque"), &entry);
+            let refused =
+                |mut bytes: Vec<u8>| open(&provider(), token("opaque"), &mut bytes).is_none();
+            for at in 0..sealed.len() {
+                for bit in 0..8 {
+                    let mut changed = sealed.clone();
+                    changed[at] ^= 1 << bit;
+                    assert!(refused(changed), "bit {bit} of byte {at}");
+                }
+                assert!(refused(sealed[..at].to_vec()), "cut to {at}");
+                assert!(refused(sealed[sealed.len() - at..].to_vec()));
+            }
+            assert!(refused([sealed.as_slice(), &[0]].concat()));
+            assert!(refused([&[VERSION], sealed.as_slice()].concat()));
+        }
+    }
+
+    #[test]
+    fn no_byte_that_is_no_jwts_comes_out_of_an_authentic_entry() {
+        let mut bytes = Vec::new();
+        encode(&some_active(), &mut bytes);
+        let dot = bytes.iter().position(|&byte| byte == b'.').unwrap();
+        assert!(decode(ACTIVE, &bytes).is_some());
+        for byte in *b"\r\n \0,\xff" {
+            bytes[dot] = byte;
+            assert!(decode(ACTIVE, &bytes).is_none());
+        }
+    }
+
+    #[test]
+    fn only_what_was_encoded_is_decoded() {
+        for entry in both() {
+            let (kind, other) = match entry.verdict {
+                Verdict::Active(_) => (ACTIVE, INACTIVE),
+                Verdict::Inactive => (INACTIVE, ACTIVE),
+            };
+            let mut bytes = Vec::new();
+            encode(&entry, &mut bytes);
+            assert_eq!(bytes.len(), encoded_length(&entry));
+            assert_eq!(said(&decode(kind, &bytes).unwrap()), said(&entry));
+            for kind in [other, 0, 3, u8::MAX] {
+                assert!(decode(kind, &bytes).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_that_has_no_end_comes_back_as_long_as_it_can_be_said() {
+        let entry = Entry {
+            verdict: Verdict::Inactive,
+            fresh: Duration::MAX,
+            stale: Duration::ZERO,
+        };
+        let mut sealed = seal(&provider(), token("opaque"), &entry);
+        let opened = open(&provider(), token("opaque"), &mut sealed).unwrap();
+        assert_eq!(opened.fresh, Duration::from_millis(u64::MAX));
+        assert_eq!(opened.stale, Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_what_opens_can_stand_in_a_header(
+            bytes in prop::collection::vec(any::<u8>(), 0..120), kind in 0..4u8, length in 0..60u32,
+        ) {
+            let mut sealed = bytes.clone();
+            prop_assert!(open(&provider(), token("opaque"), &mut sealed).is_none());
+            // With a length that may be right: else nearly all of them end there.
+            let mut likely = bytes.clone();
+            if let Some(field) = likely.get_mut(28..32) {
+                field.copy_from_slice(&length.to_le_bytes());
+            }
+            for bytes in [bytes, likely] {
+                if let Some(entry) = decode(kind, &bytes)
+                    && let Verdict::Active(active) = entry.verdict
+                {
+                    prop_assert!(http::HeaderValue::from_str(active.authorization()).is_ok());
+                    active.claims();
+                }
+            }
+        }
+
+        #[test]
+        fn every_entry_comes_back_as_it_was(
+            sub in "\\PC{0,40}", exp in any::<Option<i64>>(), beside in any::<Option<String>>(),
+            fresh in any::<u64>(), stale in any::<u64>(), token_text in "[A-Za-z0-9._~+/-]{1,100}={0,2}",
+        ) {
+            let payload = serde_json::json!({"sub": sub, "exp": exp}).to_string();
+            let beside = beside.map_or(String::new(), |name| serde_json::json!({"x": name}).to_string());
+            let entry = Entry {
+                verdict: active(&payload, &beside),
+                fresh: Duration::from_millis(fresh),
+                stale: Duration::from_millis(stale),
+            };
+            let token = token(&token_text);
+            let mut sealed = seal(&provider(), token, &entry);
+            let opened = open(&provider(), token, &mut sealed).unwrap();
+            prop_assert_eq!(said(&opened), said(&entry));
+        }
+    }
 }

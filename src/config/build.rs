@@ -29,8 +29,8 @@ const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
 /// `config` has passed [`keys::check`].
 pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warnings = Vec::new();
-    let endpoint = match config.introspection_endpoint.as_deref() {
-        Some(value) => endpoint(value)
+    let endpoints = match config.introspection_endpoint.as_deref() {
+        Some(value) => endpoints(value)
             .map_err(|refusal| config.refuse("introspection_endpoint", "", &refusal))?,
         None => {
             return Err(config.refuse(
@@ -42,7 +42,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         }
     };
     let credentials = Credentials::read(config, &mut warnings)?;
-    let trusted_certificates = trusted_certificates(config, &endpoint)?;
+    let trusted_certificates = trusted_certificates(config, &endpoints)?;
     let connect_timeout = connect_timeout(config)?;
     let jwt_claims = match config.jwt_claim.as_deref() {
         Some(value) => keys::jwt_claims(value)
@@ -51,13 +51,20 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     };
 
     let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
-    if endpoint.scheme() == "http" && !is_loopback(&endpoint) {
+    if endpoints
+        .iter()
+        .any(|endpoint| endpoint.scheme() == "http" && !is_loopback(endpoint))
+    {
         warn(
             "introspection_endpoint is http on another host: access tokens, JWTs and our credentials travel in \
              clear; use https",
         );
     }
-    if endpoint.scheme() == "https" && !config.ssl_verify {
+    if endpoints
+        .iter()
+        .any(|endpoint| endpoint.scheme() == "https")
+        && !config.ssl_verify
+    {
         warn(
             "ssl_verify is off: whoever is between us and the authorization server can read and forge every \
              answer; set ssl_trusted_certificate instead",
@@ -74,12 +81,12 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     }
 
     Ok(Provider {
-        fingerprint: fingerprint(config, &endpoint, credentials.method, &jwt_claims),
+        fingerprint: fingerprint(config, &endpoints, credentials.method, &jwt_claims),
         name: config.name.clone(),
         authorization: credentials.authorization(config)?,
         form_credentials: credentials.form(),
         client_auth: credentials.method,
-        endpoint,
+        endpoints,
         dialect: config.dialect,
         jwt_claims,
         timeout: config.timeout,
@@ -101,6 +108,31 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         ssl_verify: config.ssl_verify,
         warnings,
     })
+}
+
+/// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
+pub(super) fn endpoints(value: &str) -> Result<Vec<Url>, Refusal> {
+    let values: Vec<_> = value.split(' ').collect();
+    if values.len() < 2 || values.contains(&"") {
+        return endpoint(value).map(|url| vec![url]);
+    }
+    let mut urls = Vec::with_capacity(values.len());
+    for (index, value) in values.into_iter().enumerate() {
+        let url = endpoint(value).map_err(|refusal| {
+            format!(
+                "is a list, separated by spaces, whose URL number {} {refusal}",
+                index + 1
+            )
+        })?;
+        if urls.contains(&url) {
+            return Err(format!(
+                "is a list whose URL number {} stands in it already: remove it",
+                index + 1
+            ));
+        }
+        urls.push(url);
+    }
+    Ok(urls)
 }
 
 /// Reads an endpoint's URL. No refusal repeats it: it may hold a password.
@@ -443,13 +475,19 @@ fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), St
     Ok((bytes, metadata.is_file() && metadata.mode() & 0o004 != 0))
 }
 
-fn trusted_certificates(config: &Config, endpoint: &Url) -> Result<Option<Vec<u8>>, ConfigError> {
+fn trusted_certificates(
+    config: &Config,
+    endpoints: &[Url],
+) -> Result<Option<Vec<u8>>, ConfigError> {
     let Some(path) = config.ssl_trusted_certificate.as_deref() else {
         return Ok(None);
     };
     let refuse =
         |refusal: &str| config.refuse("ssl_trusted_certificate", &format!("{path:?}"), refusal);
-    if endpoint.scheme() != "https" {
+    if endpoints
+        .iter()
+        .all(|endpoint| endpoint.scheme() != "https")
+    {
         return Err(refuse(
             "is set while introspection_endpoint is http, where nothing is verified: make that https, or remove this",
         ));
@@ -478,7 +516,7 @@ fn trusted_certificates(config: &Config, endpoint: &Url) -> Result<Option<Vec<u8
 /// server says the same of a token, and what is remembered stays good.
 fn fingerprint(
     config: &Config,
-    endpoint: &Url,
+    endpoints: &[Url],
     method: ClientAuth,
     jwt_claims: &[String],
 ) -> Fingerprint {
@@ -488,8 +526,15 @@ fn fingerprint(
         description.extend_from_slice(&(part.len() as u64).to_be_bytes());
         description.extend_from_slice(part.as_bytes());
     };
-    add("phantom-token provider 1");
-    add(endpoint.as_str());
+    add("phantom-token provider 2");
+    // Their order is no matter: it is one authorization server wherever it is asked. Length first, so that one more
+    // can't be taken for what follows.
+    let mut endpoints: Vec<_> = endpoints.iter().map(Url::as_str).collect();
+    endpoints.sort_unstable();
+    add(&endpoints.len().to_string());
+    for endpoint in endpoints {
+        add(endpoint);
+    }
     add(if config.client_id.is_some() { "1" } else { "0" });
     add(config.client_id.as_deref().unwrap_or_default());
     add(method.as_str());

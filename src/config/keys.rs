@@ -42,12 +42,12 @@ pub(super) const KEYS: &[Key] = &[
         // It may hold credentials where none belong.
         show: false,
         set: |config, value| {
-            build::endpoint(value)?;
+            build::endpoints(value)?;
             config.introspection_endpoint = Some(value.to_owned());
             Ok(())
         },
         check: |config| match &config.introspection_endpoint {
-            Some(endpoint) => build::endpoint(endpoint).map(drop).map_err(unshown),
+            Some(endpoint) => build::endpoints(endpoint).map(drop).map_err(unshown),
             None => Ok(()),
         },
     },

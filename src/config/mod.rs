@@ -122,7 +122,8 @@ pub enum CacheControl {
 pub struct Config {
     /// The provider's name, for messages.
     pub name: String,
-    /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL.
+    /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL. Several, separated by spaces, are one
+    /// authorization server at several addresses, asked in order of health.
     pub introspection_endpoint: Option<String>,
     /// Our client identifier at the authorization server.
     pub client_id: Option<String>,
@@ -194,7 +195,8 @@ impl std::error::Error for ConfigError {}
 /// data that may be shared and forked; every file that it needs has been read.
 pub struct Provider {
     pub(crate) name: String,
-    pub(crate) endpoint: url::Url,
+    /// One authorization server, at one address or more.
+    pub(crate) endpoints: Vec<url::Url>,
     pub(crate) client_auth: ClientAuth,
     /// The value of the `Authorization` header of our calls, marked sensitive.
     pub(crate) authorization: Option<http::HeaderValue>,
@@ -298,17 +300,14 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The endpoint has not been checked: it may hold a password, or a key in its query.
-        let endpoint = self
+        let endpoints = self
             .introspection_endpoint
             .as_deref()
-            .and_then(|endpoint| build::endpoint(endpoint).ok())
-            .map(without_query);
+            .and_then(|endpoints| build::endpoints(endpoints).ok())
+            .map(|endpoints| shown(&endpoints));
         f.debug_struct("Config")
             .field("name", &self.name)
-            .field(
-                "introspection_endpoint",
-                &endpoint.as_ref().map(url::Url::as_str),
-            )
+            .field("introspection_endpoint", &endpoints)
             .field("client_id", &self.client_id)
             .field("client_secret", &self.client_secret)
             .field("client_secret_file", &self.client_secret_file)
@@ -344,6 +343,14 @@ fn without_query(mut url: url::Url) -> url::Url {
     url
 }
 
+fn shown(urls: &[url::Url]) -> String {
+    let urls: Vec<String> = urls
+        .iter()
+        .map(|url| without_query(url.clone()).into())
+        .collect();
+    urls.join(" ")
+}
+
 impl Provider {
     /// The provider's name.
     pub fn name(&self) -> &str {
@@ -363,11 +370,11 @@ impl Provider {
 
     /// The provider and where it is, to begin a message with; without the query, which may hold what does not
     /// belong in a log.
-    pub(crate) fn place(&self) -> String {
+    pub(crate) fn place(&self, endpoint: &url::Url) -> String {
         format!(
             "provider {:?}: introspection at {}",
             self.name,
-            without_query(self.endpoint.clone())
+            without_query(endpoint.clone())
         )
     }
 }
@@ -376,7 +383,7 @@ impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider")
             .field("name", &self.name)
-            .field("endpoint", &without_query(self.endpoint.clone()).as_str())
+            .field("introspection_endpoint", &shown(&self.endpoints))
             .field("client_auth", &self.client_auth)
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()

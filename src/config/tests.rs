@@ -67,7 +67,7 @@ impl Files {
 fn the_defaults_are_those_of_the_documentation() {
     let provider = built(&[ENDPOINT]);
     assert_eq!(provider.name(), "main");
-    assert_eq!(provider.endpoint.as_str(), ENDPOINT.1);
+    assert_eq!(provider.endpoints[0].as_str(), ENDPOINT.1);
     assert_eq!(provider.client_auth, ClientAuth::None);
     assert_eq!(provider.dialect, Dialect::Auto);
     assert_eq!(provider.jwt_claims, ["jwt", "phantom_token"]);
@@ -82,6 +82,10 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(provider.cache_ttl, Duration::from_secs(60));
     assert_eq!(provider.cache_inactive_ttl, Duration::from_secs(10));
     assert_eq!(provider.cache_control, CacheControl::MaxAge);
+    assert_eq!(provider.refresh_ahead, 0);
+    assert_eq!(provider.stale_if_error, Duration::ZERO);
+    assert_eq!(provider.max_fails, 5);
+    assert_eq!(provider.fail_timeout, Duration::from_secs(1));
     assert!(provider.ssl_verify);
     assert!(provider.trusted_certificates.is_none());
     assert!(provider.authorization.is_none());
@@ -112,10 +116,18 @@ fn every_key_can_be_set_and_arrives() {
         ("cache_ttl", "1h 30m"),
         ("cache_inactive_ttl", "0"),
         ("cache_control", "strict"),
+        ("refresh_ahead", "10%"),
+        ("stale_if_error", "1h"),
+        ("max_fails", "0"),
+        ("fail_timeout", "250ms"),
         ("ssl_verify", "off"),
     ]);
+    assert_eq!(provider.refresh_ahead, 10);
+    assert_eq!(provider.stale_if_error, Duration::from_secs(3600));
+    assert_eq!(provider.max_fails, 0);
+    assert_eq!(provider.fail_timeout, Duration::from_millis(250));
     assert_eq!(
-        provider.endpoint.as_str(),
+        provider.endpoints[0].as_str(),
         "http://127.0.0.1:8443/a/b?tenant=x"
     );
     assert_eq!(provider.client_auth, ClientAuth::ClientSecretPost);
@@ -137,7 +149,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 22);
+    assert_eq!(keys.len(), 26);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -179,6 +191,16 @@ fn a_refusal_names_provider_key_value_and_mend() {
             "cache_ttl",
             "2y",
             "cache_ttl \"2y\" is out of range: it must be 0 to 365d",
+        ),
+        (
+            "refresh_ahead",
+            "91%",
+            "refresh_ahead \"91%\" is out of range: it must be 0 to 90",
+        ),
+        (
+            "fail_timeout",
+            "0",
+            "fail_timeout \"0\" is out of range: it must be 1ms to 1d",
         ),
         (
             "retries",
@@ -792,7 +814,10 @@ fn secrets_appear_in_no_debug_output_and_no_refusal() {
     for config in [basic, bearer] {
         let provider = config.build().unwrap();
         let encoded = STANDARD.encode("gateway:hunter2-SECRET");
-        let text = format!("{config:?} {config:#?} {provider:?} {}", provider.place());
+        let text = format!(
+            "{config:?} {config:#?} {provider:?} {}",
+            provider.place(&provider.endpoints[0])
+        );
         assert!(
             !text.contains("SECRET") && !text.contains(&encoded),
             "{text}"
@@ -804,6 +829,41 @@ fn secrets_appear_in_no_debug_output_and_no_refusal() {
         ("bearer_token", "SECRET\u{e9}"),
     ] {
         assert!(!set(key, value).contains("SECRET"));
+    }
+}
+
+#[test]
+fn an_authorization_server_may_have_several_addresses() {
+    let provider = built(&[(
+        "introspection_endpoint",
+        "https://a.example.com/x https://b.example.com/x",
+    )]);
+    let hosts: Vec<_> = provider
+        .endpoints
+        .iter()
+        .map(|url| url.host_str())
+        .collect();
+    assert_eq!(hosts, [Some("a.example.com"), Some("b.example.com")]);
+    let turned = built(&[(
+        "introspection_endpoint",
+        "https://b.example.com/x https://a.example.com/x",
+    )]);
+    assert!(turned.fingerprint == provider.fingerprint);
+
+    for (value, message) in [
+        (
+            "https://a.example.com/ ftp://b.example.com/",
+            "introspection_endpoint is a list, separated by spaces, whose URL number 2 is not an http",
+        ),
+        (
+            "https://a.example.com/ https://A.example.com/",
+            "introspection_endpoint is a list whose URL number 2 stands in it already: remove it",
+        ),
+    ] {
+        let error = Config::new("main")
+            .set("introspection_endpoint", value)
+            .unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
     }
 }
 
@@ -827,6 +887,10 @@ fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
         ("cache_ttl", "1s"),
         ("cache_inactive_ttl", "1s"),
         ("cache_control", "ignore"),
+        ("refresh_ahead", "10"),
+        ("stale_if_error", "1s"),
+        ("max_fails", "1"),
+        ("fail_timeout", "3s"),
         ("ssl_verify", "off"),
         ("ssl_trusted_certificate", &certificate),
         ("client_auth", "client_secret_basic"),

@@ -270,7 +270,7 @@ pub unsafe extern "C" fn phantom_result_expires_at(result: *const phantom_result
     boundary_or(-1, || {
         // SAFETY: the caller's promise for `result`.
         unsafe { phantom_result::active(result) }
-            .and_then(|active| active.claims().exp)
+            .and_then(Active::exp)
             .unwrap_or(-1)
     })
 }

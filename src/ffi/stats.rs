@@ -41,13 +41,23 @@ pub enum phantom_stat {
     PHANTOM_STAT_EVICTIONS = 12,
     /// The sum of all latencies, in microseconds.
     PHANTOM_STAT_LATENCY_SUM_US = 13,
+    /// Verdicts served from the store that is shared.
+    PHANTOM_STAT_SHARED_HITS = 14,
+    /// Requests answered with what is past its time (`stale_if_error`).
+    PHANTOM_STAT_STALE = 15,
+    /// Flights that began in the background (`refresh_ahead`).
+    PHANTOM_STAT_REFRESHES = 16,
+    /// How often calls were stopped after too many failures (`max_fails`), by this client.
+    PHANTOM_STAT_BREAKER_OPENINGS = 17,
+    /// Whether they are stopped now: 1, or 0.
+    PHANTOM_STAT_BREAKER_OPEN = 18,
 }
 
 use phantom_stat::*;
 
 impl phantom_stat {
     /// All of them, each at the index of its number.
-    pub(super) const ALL: [phantom_stat; 14] = [
+    pub(super) const ALL: [phantom_stat; 19] = [
         PHANTOM_STAT_HITS,
         PHANTOM_STAT_MISSES,
         PHANTOM_STAT_COALESCED,
@@ -62,6 +72,11 @@ impl phantom_stat {
         PHANTOM_STAT_BYTES,
         PHANTOM_STAT_EVICTIONS,
         PHANTOM_STAT_LATENCY_SUM_US,
+        PHANTOM_STAT_SHARED_HITS,
+        PHANTOM_STAT_STALE,
+        PHANTOM_STAT_REFRESHES,
+        PHANTOM_STAT_BREAKER_OPENINGS,
+        PHANTOM_STAT_BREAKER_OPEN,
     ];
 
     fn from_number(number: i32) -> Option<Self> {
@@ -84,6 +99,11 @@ impl phantom_stat {
             PHANTOM_STAT_BYTES => c"bytes",
             PHANTOM_STAT_EVICTIONS => c"evictions",
             PHANTOM_STAT_LATENCY_SUM_US => c"latency_sum_us",
+            PHANTOM_STAT_SHARED_HITS => c"shared_hits",
+            PHANTOM_STAT_STALE => c"stale",
+            PHANTOM_STAT_REFRESHES => c"refreshes",
+            PHANTOM_STAT_BREAKER_OPENINGS => c"breaker_openings",
+            PHANTOM_STAT_BREAKER_OPEN => c"breaker_open",
         }
     }
 
@@ -103,6 +123,11 @@ impl phantom_stat {
             PHANTOM_STAT_BYTES => stats.bytes,
             PHANTOM_STAT_EVICTIONS => stats.evictions,
             PHANTOM_STAT_LATENCY_SUM_US => stats.latency_sum_us,
+            PHANTOM_STAT_SHARED_HITS => stats.shared_hits,
+            PHANTOM_STAT_STALE => stats.stale,
+            PHANTOM_STAT_REFRESHES => stats.refreshes,
+            PHANTOM_STAT_BREAKER_OPENINGS => stats.breaker_openings,
+            PHANTOM_STAT_BREAKER_OPEN => stats.breaker_open,
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum phantom_status {
     PHANTOM_STOPPED = 26,
     /// The client was started in another process, of which this one is a fork: start one here.
     PHANTOM_FORKED = 27,
+    /// The authorization server has failed so often (`max_fails`) that it is not asked for a while.
+    PHANTOM_CIRCUIT_OPEN = 28,
 
     /// A defect of this library, found in time.
     PHANTOM_INTERNAL = 30,
@@ -55,7 +57,7 @@ use phantom_status::*;
 
 impl phantom_status {
     /// All of them.
-    pub(super) const ALL: [phantom_status; 17] = [
+    pub(super) const ALL: [phantom_status; 18] = [
         PHANTOM_OK,
         PHANTOM_PENDING,
         PHANTOM_NOT_FOUND,
@@ -71,6 +73,7 @@ impl phantom_status {
         PHANTOM_TIMEOUT,
         PHANTOM_STOPPED,
         PHANTOM_FORKED,
+        PHANTOM_CIRCUIT_OPEN,
         PHANTOM_INTERNAL,
         PHANTOM_PANIC,
     ];
@@ -106,6 +109,9 @@ impl phantom_status {
             PHANTOM_TIMEOUT => c"the authorization server did not answer in time",
             PHANTOM_STOPPED => c"the client has been stopped",
             PHANTOM_FORKED => c"the client belongs to another process",
+            PHANTOM_CIRCUIT_OPEN => {
+                c"the authorization server has failed too often and is not asked for a while"
+            }
             PHANTOM_INTERNAL => c"a defect of libphantom_token",
             PHANTOM_PANIC => c"a defect of libphantom_token: it panicked",
         }
@@ -125,6 +131,7 @@ impl phantom_status {
             | PHANTOM_TIMEOUT
             | PHANTOM_STOPPED
             | PHANTOM_FORKED
+            | PHANTOM_CIRCUIT_OPEN
             | PHANTOM_INTERNAL => Self::kind(self as i32).map_or(500, ErrorKind::http_status),
         }
     }
@@ -142,6 +149,7 @@ impl From<ErrorKind> for phantom_status {
             ErrorKind::Stopped => PHANTOM_STOPPED,
             ErrorKind::Forked => PHANTOM_FORKED,
             ErrorKind::Internal => PHANTOM_INTERNAL,
+            ErrorKind::CircuitOpen => PHANTOM_CIRCUIT_OPEN,
         }
     }
 }

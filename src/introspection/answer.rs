@@ -17,12 +17,16 @@ const NOT_BEFORE_LEEWAY: i64 = 60;
 /// One answer, being read.
 pub(super) struct Reader<'a> {
     pub provider: &'a Provider,
+    pub endpoint: &'a url::Url,
     pub now: i64,
 }
 
 impl Reader<'_> {
     pub fn error(&self, kind: ErrorKind, what: &str) -> Error {
-        Error::new(kind, format!("{}: {what}", self.provider.place()))
+        Error::new(
+            kind,
+            format!("{}: {what}", self.provider.place(self.endpoint)),
+        )
     }
 
     pub fn bad(&self, what: &str) -> Error {
@@ -138,6 +142,7 @@ impl Reader<'_> {
     /// The verdict on an active token: its JWT, and what the introspection response says beside it.
     pub fn verdict(&self, jwt: &[u8], response: Map<String, Value>) -> Result<Verdict, Error> {
         let (compact, payload) = jwt::read_compact(jwt).map_err(|error| self.not_a_jwt(error))?;
+        let beside = jwt::beside(&payload, &response);
         let claims = Claims::from_members(payload, response).map_err(|error| {
             self.bad(&format!(
                 "the token is active, but what is claimed of it cannot be used: {error}; this is a fault of the \
@@ -151,7 +156,8 @@ impl Reader<'_> {
         if claims.nbf.is_some_and(|nbf| nbf > latest) {
             return Ok(Verdict::Inactive);
         }
-        Ok(Verdict::Active(Arc::new(Active::new(&compact, claims))))
+        let active = Active::with_response(&compact, beside, claims);
+        Ok(Verdict::Active(Arc::new(active)))
     }
 
     fn not_a_jwt(&self, error: JwtError) -> Error {

@@ -27,10 +27,8 @@ use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
 
-/// A call to make: `POST`, always.
+/// A call to make: `POST`, always, to one of the provider's endpoints.
 pub struct Request {
-    /// Where to.
-    pub url: url::Url,
     /// Headers, credentials among them marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The form, percent-encoded.
@@ -68,26 +66,27 @@ pub fn request(provider: &Provider, token: Token<'_>) -> Request {
     if let Some(authorization) = &provider.authorization {
         headers.push((AUTHORIZATION, authorization.clone()));
     }
-    Request {
-        url: provider.endpoint.clone(),
-        headers,
-        body,
-    }
+    Request { headers, body }
 }
 
-/// Reads the answer to it by the provider's dialect. `now` is in seconds since the epoch.
+/// Reads the answer that came from `endpoint` by the provider's dialect. `now` is in seconds since the epoch.
 ///
 /// # Errors
 /// Everything that is not a verdict. The message names provider and endpoint, what came, and what to do about
 /// it; it holds nothing of the body but an error code of RFC 6749 §5.2.
 pub fn read(
     provider: &Provider,
+    endpoint: &url::Url,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    let reader = Reader { provider, now };
+    let reader = Reader {
+        provider,
+        endpoint,
+        now,
+    };
     match (status, provider.dialect) {
         (200, dialect) => {
             reader.refuse_encoded(headers)?;

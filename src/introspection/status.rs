@@ -47,9 +47,11 @@ pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body:
             "the server takes no introspection request at this URL ({status}); check introspection_endpoint, and \
              with 406 try dialect json"
         )),
-        500..=599 => reader.bad(&format!(
-            "the authorization server failed ({status}); its own log says why"
-        )),
+        500..=599 => reader
+            .bad(&format!(
+                "the authorization server failed ({status}); its own log says why"
+            ))
+            .with_server_failed(),
         _ => reader.bad(&format!(
             "the answer has the unexpected status {status}; is this the introspection endpoint?"
         )),

@@ -26,6 +26,17 @@ fn provider(settings: &[(&str, &str)]) -> Arc<Provider> {
     config.build().unwrap()
 }
 
+/// What is read of an answer from the provider's only endpoint.
+fn read(
+    provider: &Provider,
+    status: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: i64,
+) -> Result<Verdict, Error> {
+    super::read(provider, &provider.endpoints[0], status, headers, body, now)
+}
+
 /// An answer of status 200 without headers.
 fn answer(settings: &[(&str, &str)], body: impl AsRef<[u8]>) -> Result<Verdict, Error> {
     read(
@@ -105,10 +116,6 @@ mod request {
         assert_eq!(
             form(&request),
             "token=abc-._%7E%2B%2F012%3D%3D&token_type_hint=access_token"
-        );
-        assert_eq!(
-            request.url.as_str(),
-            "https://as.example.com:8443/introspect?key=QUERY-SECRET"
         );
         assert_eq!(
             header(&request, &CONTENT_TYPE).unwrap(),

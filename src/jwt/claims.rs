@@ -192,6 +192,29 @@ impl fmt::Debug for Claims {
     }
 }
 
+/// What must be kept of an introspection response so that, with the JWT's payload, it makes the same claims again: one
+/// JSON object without what the payload says as well, or nothing at all. A server that answers with everything it put
+/// into the JWT does not make us keep it twice.
+pub(crate) fn beside(payload: &Map<String, Value>, response: &Map<String, Value>) -> Box<str> {
+    let same = |name: &str| present(response, name) == payload.get(name);
+    let said_by_payload = |name: &str| {
+        // Under any of its names the thing replaces all of them: all are kept, or none.
+        [SCOPE, CLIENT]
+            .iter()
+            .find(|names| names.contains(&name))
+            .map_or_else(|| same(name), |names| names.iter().all(|name| same(name)))
+    };
+    let kept: Map<String, Value> = response
+        .iter()
+        .filter(|(name, value)| !value.is_null() && !said_by_payload(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if kept.is_empty() {
+        return Box::default();
+    }
+    Value::Object(kept).to_string().into_boxed_str()
+}
+
 fn present<'a>(source: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     source.get(name).filter(|value| !value.is_null())
 }
@@ -540,7 +563,60 @@ mod tests {
             .prop_map(|map| map.into_iter().collect())
     }
 
+    #[test]
+    fn of_a_response_that_repeats_the_jwt_nothing_is_kept() {
+        let kept = |payload, response| beside(&members(payload), &members(response));
+        let all = json!({"exp": 5, "sub": "a", "scope": "x y", "client_id": "c", "aud": ["b"], "role": {"n": 1}});
+        assert_eq!(&*kept(all.clone(), all.clone()), "");
+        assert_eq!(&*kept(all.clone(), json!({"exp": null, "new": null})), "");
+        assert_eq!(
+            &*kept(
+                all.clone(),
+                json!({"exp": 4, "sub": "a", "token_type": "Bearer"})
+            ),
+            r#"{"exp":4,"token_type":"Bearer"}"#
+        );
+        // What stands under another name as well replaces more than itself.
+        assert_eq!(
+            &*kept(json!({"scope": "a", "scp": "b"}), json!({"scope": "a"})),
+            r#"{"scope":"a"}"#
+        );
+    }
+
     proptest! {
+        #[test]
+        fn what_is_kept_of_a_response_makes_the_same_claims_with_the_payload(
+            payload in any_members(), response in any_members(), common in any_members(),
+        ) {
+            let both = |mut own: Map<String, Value>| {
+                own.extend(common.clone());
+                own
+            };
+            let [payload, response] = [payload, response].map(both);
+            let text = beside(&payload, &response);
+            let kept = match &*text {
+                "" => Map::new(),
+                text => object(text.as_bytes()).unwrap(),
+            };
+            let again = Claims::from_members(payload.clone(), kept);
+            match (Claims::from_members(payload, response), again) {
+                (Ok(claims), Ok(again)) => {
+                    let all = |claims: &Claims| (
+                        (claims.exp, claims.nbf, claims.iat),
+                        (claims.scope.clone(), claims.aud.clone(), claims.iss.clone()),
+                        (claims.sub.clone(), claims.client_id.clone()),
+                        // As values: of two zeroes that differ in their sign one stands for both.
+                        serde_json::from_str::<Value>(claims.json()).unwrap(),
+                    );
+                    prop_assert_eq!(all(&claims), all(&again));
+                    // The sign of a zero aside.
+                    prop_assert!(claims.heap_size().abs_diff(again.heap_size()) <= 8);
+                }
+                (Err(one), Err(other)) => prop_assert_eq!(one, other),
+                (one, other) => prop_assert!(false, "{one:?} and {other:?}"),
+            }
+        }
+
         #[test]
         fn no_claims_make_it_panic_and_what_is_read_reads_back(
             payload in any_members(), response in any_members(),

@@ -13,13 +13,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify as Signal, mpsc, oneshot};
 use zeroize::Zeroizing;
 
-use super::flights::{Flights, Joined, Notify};
+use super::breaker::{Breaker, Policy};
+use super::flights::{Flights, Joined, Landing, Notify};
 use super::fork::Process;
 use super::report::Reporter;
 use super::runtime::{Departure, Runtime};
 use super::stats::{Counters, Stats};
 use super::{CompletionQueue, LogSink, RequestId};
-use crate::cache::{MemoryCache, Store};
+use crate::cache::{Levels, Store, Subject};
 use crate::clock::{self, Now};
 use crate::token::Key;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
@@ -43,8 +44,7 @@ struct Handle {
 /// What the host's threads and the client's own have in common.
 pub(super) struct Shared {
     pub provider: Arc<Provider>,
-    pub cache: MemoryCache,
-    pub store: Option<Arc<dyn Store>>,
+    pub levels: Levels,
     pub counters: Counters,
     pub reporter: Reporter,
     /// Tells the thread to end.
@@ -56,8 +56,7 @@ impl Shared {
     pub(super) fn new(provider: Arc<Provider>, surroundings: Surroundings) -> Self {
         let Surroundings { log, store } = surroundings;
         Shared {
-            store,
-            cache: MemoryCache::new(provider.cache_size, provider.cache_entries),
+            levels: Levels::new(&provider, store),
             counters: Counters::default(),
             reporter: Reporter::new(log),
             stop: Signal::new(),
@@ -67,10 +66,33 @@ impl Shared {
     }
 
     /// Ends a flight: all who wait are told, and counted.
-    pub(super) fn complete(&self, key: &Key, outcome: &Result<Verdict, Error>) {
-        self.flights.complete(key, outcome, |waiting| {
-            self.counters.ended(outcome, waiting);
+    pub(super) fn complete(&self, subject: &Subject, landing: &Landing) {
+        self.flights.complete(subject, landing, |waiting| {
+            self.counters.ended(&landing.outcome, waiting);
+            if landing.cache == Some(CacheStatus::Stale) {
+                self.counters.stale(waiting);
+            }
         });
+    }
+
+    /// What decides whether the authorization server is asked at all.
+    pub(super) fn breaker(&self) -> Breaker<'_> {
+        Breaker {
+            words: self.levels.words(),
+            policy: Policy::of(&self.provider),
+        }
+    }
+
+    /// That it is not asked now. Trying again may help in so many milliseconds.
+    pub(super) fn not_asked(&self, after: u64) -> Error {
+        Error::new(
+            ErrorKind::CircuitOpen,
+            format!(
+                "provider {:?}: the authorization server has failed too often and is not asked for a while",
+                self.provider.name
+            ),
+        )
+        .with_retry_after(Some(Duration::from_millis(after)))
     }
 }
 
@@ -149,8 +171,15 @@ impl Client {
     /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
     pub fn lookup(&self, token: Token<'_>) -> Result<Option<Resolution>, Error> {
         self.0.check()?;
-        let key = Key::new(&self.0.shared.provider.fingerprint, token);
-        Ok(self.0.remembered(&key, clock::now()).map(hit))
+        let shared = &self.0.shared;
+        let subject = self.0.subject(token);
+        let hit = shared.levels.own(&subject, clock::now());
+        Ok(hit.map(|hit| {
+            if hit.refresh {
+                self.0.refresh(subject, token);
+            }
+            remembered(hit.verdict)
+        }))
     }
 
     /// Resolves on this thread, which may wait: up to `deadline`, if given, and never longer than the provider's
@@ -247,8 +276,12 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
-    pub fn purge(&self, _token: Token<'_>) -> Result<(), Error> {
-        self.0.check()
+    pub fn purge(&self, token: Token<'_>) -> Result<(), Error> {
+        self.0.check()?;
+        let shared = &self.0.shared;
+        let key = Key::new(&shared.provider.fingerprint, token);
+        shared.levels.purge(&key);
+        Ok(())
     }
 
     /// Forgets all that is known of this provider's tokens, as [`Client::purge`] does of one.
@@ -256,7 +289,9 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
     pub fn purge_all(&self) -> Result<(), Error> {
-        self.0.check()
+        self.0.check()?;
+        self.0.shared.levels.purge_all();
+        Ok(())
     }
 
     /// What it has done. In a forked child: nothing.
@@ -266,7 +301,7 @@ impl Client {
             return stats;
         }
         let shared = &self.0.shared;
-        let cache = shared.cache.counts();
+        let cache = shared.levels.counts();
         let (flights, waiting) = shared.flights.counts();
         stats.hits = cache.hits;
         stats.inactive = cache.inactive_hits;
@@ -276,6 +311,7 @@ impl Client {
         stats.evictions = cache.evictions;
         stats.in_flight = flights as u64;
         stats.waiting = waiting as u64;
+        stats.breaker_open = shared.breaker().is_open().into();
         shared.counters.read_into(&mut stats);
         stats
     }
@@ -296,52 +332,114 @@ impl fmt::Debug for Client {
 }
 
 impl Handle {
-    /// The one path: memory, flight, authorization server.
+    /// The one path: memory, store, flight, authorization server.
     fn begin(&self, token: Token<'_>, notify: impl FnOnce() -> Notify) -> Submitted {
         if let Err(error) = self.check() {
             return Submitted::Ready(Err(error));
         }
         let shared = &self.shared;
         let now = clock::now();
-        let key = Key::new(&shared.provider.fingerprint, token);
-        if let Some(verdict) = self.remembered(&key, now) {
-            return Submitted::Ready(Ok(hit(verdict)));
+        let subject = self.subject(token);
+        if let Some(hit) = shared.levels.own(&subject, now) {
+            if hit.refresh {
+                self.refresh(subject, token);
+            }
+            return Submitted::Ready(Ok(remembered(hit.verdict)));
         }
-        match shared
-            .flights
-            .join(key, notify(), || self.remembered(&key, now))
-        {
-            Joined::Known(verdict) => Submitted::Ready(Ok(hit(verdict))),
+        if let Some(hit) = shared.levels.shared(&subject, token, now) {
+            if hit.refresh {
+                self.refresh(subject, token);
+            }
+            shared.counters.shared(&hit.verdict);
+            return Submitted::Ready(Ok(Resolution {
+                verdict: hit.verdict,
+                cache: CacheStatus::Shared,
+            }));
+        }
+        if let Some(after) = shared.breaker().refuses(now.monotonic) {
+            let error = shared.not_asked(after);
+            return Submitted::Ready(self.without_asking(subject, token, now, error));
+        }
+        let known = || {
+            let hit = shared.levels.own(&subject, now)?;
+            Some(hit.verdict)
+        };
+        match shared.flights.join(subject, notify(), known) {
+            Joined::Known(verdict) => Submitted::Ready(Ok(remembered(verdict))),
             Joined::Waiting(id) => {
                 shared.counters.joined();
                 Submitted::Pending(id)
             }
             Joined::Started(id) => {
                 shared.counters.started();
-                let departure = Departure {
-                    key,
-                    token: Zeroizing::new(token.expose().to_owned()),
-                    deadline: tokio::time::Instant::now() + shared.provider.timeout,
-                };
-                if Runtime::depart(&self.departures, departure).is_err() {
-                    shared.complete(&key, &Err(self.stopped_error()));
-                }
+                self.depart(subject, token, false);
                 Submitted::Pending(id)
             }
             Joined::Full => {
-                let error = self.fail(
+                let error = self.error(
                     ErrorKind::Overloaded,
                     "as many requests wait for the authorization server as max_waiting allows",
                 );
                 shared.reporter.failed(&error, std::time::Instant::now());
-                Submitted::Ready(Err(error))
+                Submitted::Ready(self.without_asking(subject, token, now, error))
             }
             Joined::Closed => Submitted::Ready(Err(self.stopped_error())),
         }
     }
 
-    fn remembered(&self, key: &Key, now: Now) -> Option<Verdict> {
-        self.shared.cache.get(key, now)
+    /// What is answered when the authorization server is not asked, because of `error`.
+    fn without_asking(
+        &self,
+        subject: Subject,
+        token: Token<'_>,
+        now: Now,
+        error: Error,
+    ) -> Result<Resolution, Error> {
+        let shared = &self.shared;
+        match shared.levels.stale(&subject, token, now) {
+            Some(verdict) => {
+                shared.counters.stale(1);
+                Ok(Resolution {
+                    verdict,
+                    cache: CacheStatus::Stale,
+                })
+            }
+            None => {
+                shared.counters.failed(&error, 1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds out anew in the background, if nobody does already.
+    fn refresh(&self, subject: Subject, token: Token<'_>) {
+        let shared = &self.shared;
+        if shared.flights.begin_unasked(subject) {
+            shared.counters.refreshing();
+            self.depart(subject, token, true);
+        }
+    }
+
+    /// Hands a flight that has been started over to the thread.
+    fn depart(&self, subject: Subject, token: Token<'_>, refresh: bool) {
+        let shared = &self.shared;
+        let departure = Departure {
+            subject,
+            token: Zeroizing::new(token.expose().to_owned()),
+            deadline: tokio::time::Instant::now() + shared.provider.timeout,
+            refresh,
+        };
+        if Runtime::depart(&self.departures, departure).is_err() {
+            let error = self.error(ErrorKind::Stopped, "the client has been stopped");
+            shared.complete(&subject, &Err(error).into());
+        }
+    }
+
+    fn subject(&self, token: Token<'_>) -> Subject {
+        let shared = &self.shared;
+        shared
+            .levels
+            .subject(Key::new(&shared.provider.fingerprint, token))
     }
 
     /// Whether anything may be asked of this client here and now.
@@ -364,12 +462,16 @@ impl Handle {
 
     /// An error of one request, counted.
     fn fail(&self, kind: ErrorKind, what: &str) -> Error {
-        let error = Error::new(
-            kind,
-            format!("provider {:?}: {what}", self.shared.provider.name),
-        );
+        let error = self.error(kind, what);
         self.shared.counters.failed(&error, 1);
         error
+    }
+
+    fn error(&self, kind: ErrorKind, what: &str) -> Error {
+        Error::new(
+            kind,
+            format!("provider {:?}: {what}", self.shared.provider.name),
+        )
     }
 
     fn stop(&self) -> bool {
@@ -413,7 +515,7 @@ impl Drop for Handle {
     }
 }
 
-fn hit(verdict: Verdict) -> Resolution {
+fn remembered(verdict: Verdict) -> Resolution {
     Resolution {
         verdict,
         cache: CacheStatus::Hit,

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::{Completion, CompletionQueue};
 use crate::Error;
-use crate::token::Key;
+use crate::cache::Subject;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 
 /// Names one submitted request, until it completes or is cancelled. Never reused within a client.
@@ -20,6 +20,23 @@ pub(super) enum Notify {
     Queue(Arc<CompletionQueue>, u64),
     /// A call, on the thread that completes the flight: it must not block.
     Call(Box<dyn FnOnce(Result<Resolution, Error>) + Send>),
+}
+
+/// How a flight ended.
+pub(super) struct Landing {
+    /// What all who wait are told.
+    pub outcome: Result<Verdict, Error>,
+    /// Where the verdict came from, if not from the authorization server for this flight.
+    pub cache: Option<CacheStatus>,
+}
+
+impl From<Result<Verdict, Error>> for Landing {
+    fn from(outcome: Result<Verdict, Error>) -> Self {
+        Landing {
+            outcome,
+            cache: None,
+        }
+    }
 }
 
 /// What became of a request that asked to wait.
@@ -44,8 +61,8 @@ pub(super) struct Flights {
 
 #[derive(Default)]
 struct State {
-    by_key: HashMap<Key, BTreeMap<RequestId, Waiter>>,
-    by_request: HashMap<RequestId, Key>,
+    by_subject: HashMap<Subject, BTreeMap<RequestId, Waiter>>,
+    by_request: HashMap<RequestId, Subject>,
     last_id: u64,
     closed: bool,
 }
@@ -63,14 +80,15 @@ impl Flights {
         }
     }
 
-    /// Joins the flight for `key`, or starts it.
+    /// Joins the flight for `subject`, or starts it. One that began before a purge is for another subject: whoever comes
+    /// after the purge does not get its answer.
     ///
     /// `known` looks once more for a verdict before a flight starts. A flight leaves its verdict in the cache
     /// before it ends here, so that whoever finds no flight finds the verdict: no request that comes at that
     /// moment asks a second time.
     pub(super) fn join(
         &self,
-        key: Key,
+        subject: Subject,
         notify: Notify,
         known: impl FnOnce() -> Option<Verdict>,
     ) -> Joined {
@@ -78,7 +96,7 @@ impl Flights {
         if state.closed {
             return Joined::Closed;
         }
-        let under_way = state.by_key.contains_key(&key);
+        let under_way = state.by_subject.contains_key(&subject);
         if !under_way && let Some(verdict) = known() {
             return Joined::Known(verdict);
         }
@@ -87,14 +105,18 @@ impl Flights {
         }
         state.last_id += 1;
         let id = RequestId(state.last_id);
-        state.by_request.insert(id, key);
+        state.by_request.insert(id, subject);
         let cache = if under_way {
             CacheStatus::Coalesced
         } else {
             CacheStatus::Miss
         };
         let waiter = Waiter { notify, cache };
-        state.by_key.entry(key).or_default().insert(id, waiter);
+        state
+            .by_subject
+            .entry(subject)
+            .or_default()
+            .insert(id, waiter);
         if under_way {
             Joined::Waiting(id)
         } else {
@@ -105,12 +127,12 @@ impl Flights {
     /// Forgets one who waits; the flight goes on, for others and for the cache.
     pub(super) fn leave(&self, id: RequestId) -> bool {
         let mut state = self.state.lock();
-        let Some(key) = state.by_request.remove(&id) else {
+        let Some(subject) = state.by_request.remove(&id) else {
             return false;
         };
         let waiter = state
-            .by_key
-            .get_mut(&key)
+            .by_subject
+            .get_mut(&subject)
             .and_then(|waiters| waiters.remove(&id));
         drop(state);
         // What it owns is dropped only after the lock is gone: that may run code of the caller's.
@@ -118,22 +140,30 @@ impl Flights {
         true
     }
 
-    /// Ends the flight for `key` and tells all who wait. `count` learns how many that are before they do, so that
-    /// whoever has been told finds itself counted. Nothing happens if the flight has ended already.
-    pub(super) fn complete(
-        &self,
-        key: &Key,
-        outcome: &Result<Verdict, Error>,
-        count: impl FnOnce(usize),
-    ) {
+    /// Starts a flight that nobody waits for, unless there is one already.
+    pub(super) fn begin_unasked(&self, subject: Subject) -> bool {
         let mut state = self.state.lock();
-        let waiters = state.by_key.remove(key).unwrap_or_default();
+        if state.closed
+            || state.by_subject.len() >= self.max_waiting
+            || state.by_subject.contains_key(&subject)
+        {
+            return false;
+        }
+        state.by_subject.insert(subject, BTreeMap::new());
+        true
+    }
+
+    /// Ends the flight for `subject` and tells all who wait. `count` learns how many that are before they do, so that
+    /// whoever has been told finds itself counted. Nothing happens if the flight has ended already.
+    pub(super) fn complete(&self, subject: &Subject, landing: &Landing, count: impl FnOnce(usize)) {
+        let mut state = self.state.lock();
+        let waiters = state.by_subject.remove(subject).unwrap_or_default();
         for id in waiters.keys() {
             state.by_request.remove(id);
         }
         drop(state);
         count(waiters.len());
-        tell(waiters, outcome);
+        tell(waiters, landing);
     }
 
     /// Ends every flight with `error`; none starts afterwards. `count` learns how many wait before they are told.
@@ -141,27 +171,27 @@ impl Flights {
         let mut state = self.state.lock();
         state.closed = true;
         state.by_request.clear();
-        let flights = std::mem::take(&mut state.by_key);
+        let flights = std::mem::take(&mut state.by_subject);
         drop(state);
         count(flights.values().map(BTreeMap::len).sum());
         for waiters in flights.into_values() {
-            tell(waiters, &Err(error.clone()));
+            tell(waiters, &Err(error.clone()).into());
         }
     }
 
     /// Flights under way, and requests that wait for them.
     pub(super) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.by_key.len(), state.by_request.len())
+        (state.by_subject.len(), state.by_request.len())
     }
 }
 
-fn tell(waiters: BTreeMap<RequestId, Waiter>, outcome: &Result<Verdict, Error>) {
+fn tell(waiters: BTreeMap<RequestId, Waiter>, landing: &Landing) {
     for (id, waiter) in waiters {
-        let outcome = match outcome {
+        let outcome = match &landing.outcome {
             Ok(verdict) => Ok(Resolution {
                 verdict: verdict.clone(),
-                cache: waiter.cache,
+                cache: landing.cache.unwrap_or(waiter.cache),
             }),
             Err(error) => Err(error.clone()),
         };

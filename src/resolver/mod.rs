@@ -4,6 +4,8 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `client.rs` | the path itself, and the ways to call it |
+//! | `breaker.rs` | when the authorization server is not asked at all |
+//! | `endpoints.rs` | which of its addresses is asked first |
 //! | `flights.rs` | who waits for what: one call per token at a time |
 //! | `runtime.rs` | the thread, and a call's life on it |
 //! | `transport.rs` | HTTP and TLS |
@@ -12,7 +14,9 @@
 //! | `stats.rs` | what is counted |
 //! | `fork.rs` | noticing that the process is not the one that started the thread |
 
+mod breaker;
 mod client;
+mod endpoints;
 mod flights;
 mod fork;
 mod queue;

@@ -63,6 +63,18 @@ impl Reporter {
         }
     }
 
+    /// Says something that whoever calls this says rarely.
+    pub(super) fn say(&self, level: LogLevel, line: &str) {
+        if let Some(sink) = &self.sink {
+            sink(level, line);
+        }
+    }
+
+    /// A call succeeded, and that is said already.
+    pub(super) fn recovered(&self, now: Instant) {
+        drop(self.state.lock().succeeded("", now));
+    }
+
     /// A call succeeded.
     pub(super) fn succeeded(&self, provider: &str, now: Instant) {
         let Some(sink) = &self.sink else { return };

@@ -4,30 +4,39 @@
 //! every signal blocked, so that a host's signals are delivered to the host's threads; and it is started only in
 //! the process that uses it, because a thread does not survive a fork.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
+use super::breaker::{Admission, Policy};
 use super::client::Shared;
+use super::endpoints::Endpoints;
+use super::flights::Landing;
 use super::transport::{self, Transport};
-use crate::token::{Key, Token};
-use crate::verdict::Verdict;
-use crate::{Error, ErrorKind, cache, clock, introspection};
+use crate::cache::{Claim, Claimed, Subject};
+use crate::introspection::Request;
+use crate::token::Token;
+use crate::verdict::{CacheStatus, Verdict};
+use crate::{Error, ErrorKind, LogLevel, cache, clock, introspection};
 
 /// How long [`Runtime::stop`] waits for the thread.
 const STOP: Duration = Duration::from_secs(2);
 
 /// A token to ask about.
 pub(super) struct Departure {
-    pub key: Key,
+    pub subject: Subject,
     pub token: Zeroizing<String>,
     pub deadline: Instant,
+    /// What is remembered is good still: it is to be found out anew.
+    pub refresh: bool,
 }
 
 /// The running thread.
@@ -114,6 +123,11 @@ fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
 async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departure>) {
     let desk = Arc::new(Desk {
         transport: Transport::new(&shared.provider),
+        endpoints: Endpoints::new(
+            shared.provider.endpoints.len(),
+            Policy::of(&shared.provider).first,
+        ),
+        entropy: Entropy::new(),
         slots: Semaphore::new(shared.provider.max_concurrent.min(Semaphore::MAX_PERMITS)),
         shared,
     });
@@ -134,93 +148,449 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
 struct Desk {
     shared: Arc<Shared>,
     transport: Transport,
+    endpoints: Endpoints,
+    entropy: Entropy,
     slots: Semaphore,
 }
 
 impl Desk {
     async fn fly(self: Arc<Self>, departure: Departure) {
-        let flight = Flight {
-            shared: &self.shared,
-            key: departure.key,
-        };
-        let provider = &self.shared.provider;
-        let outcome = match timeout_at(departure.deadline, self.ask(&departure)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(transport::timed_out(provider)),
-        };
-        let now = std::time::Instant::now();
-        match &outcome {
-            Ok(_) => self.shared.reporter.succeeded(&provider.name, now),
-            Err(error) => self.shared.reporter.failed(error, now),
-        }
-        flight.land(outcome);
-    }
-
-    /// Asks the authorization server, repeats where that is safe and may help, and remembers the verdict.
-    async fn ask(&self, departure: &Departure) -> Result<Verdict, Error> {
-        let shared = &self.shared;
-        let provider = &shared.provider;
-        // The semaphore is never closed.
-        let _slot = self.slots.acquire().await;
-        let request = match Token::parse(departure.token.as_bytes()) {
-            Ok(token) => introspection::request(provider, token),
+        let shared = &*self.shared;
+        let mut flight = Flight::new(shared, departure.subject, self.entropy.next());
+        let Ok(token) = Token::parse(departure.token.as_bytes()) else {
             // It was a token when it came.
-            Err(error) => return Err(Error::new(ErrorKind::Internal, error.to_string())),
+            flight.land(Err(defect(shared)).into());
+            return;
         };
-        let mut attempt = 0;
-        let response = loop {
-            shared.counters.called(attempt > 0);
-            let started = Instant::now();
-            let result = self.transport.call(provider, &request, attempt > 0).await;
-            shared.counters.answered(started.elapsed());
-            match result {
-                Ok(response) => break response,
-                // Introspection changes nothing at the authorization server: it is safe to ask again.
-                Err(failure) if failure.again && attempt < provider.retries => attempt += 1,
-                Err(failure) => return Err(failure.error),
+        let outcome = match timeout_at(
+            departure.deadline,
+            self.find_out(&mut flight, &departure, token),
+        )
+        .await
+        {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let error = self.too_late(&flight);
+                if flight.asked {
+                    self.failed_at(flight.endpoint, &error);
+                }
+                Err(error)
             }
         };
+        let landing = self.learn(&mut flight, token, outcome);
+        flight.land(landing);
+    }
+
+    /// Finds out what the token stands for, from whoever knows first: another process that is asking already, or the
+    /// authorization server.
+    async fn find_out(
+        &self,
+        flight: &mut Flight<'_>,
+        departure: &Departure,
+        token: Token<'_>,
+    ) -> Result<Verdict, Error> {
+        let levels = &self.shared.levels;
+        let subject = &departure.subject;
+        let Some(store) = levels.store() else {
+            return self.ask(flight, departure, token).await;
+        };
+        let started = Instant::now();
+        let mut waited_for = None;
+        // A verdict that is due to be found out anew is no news to one who is to do that.
+        let mut refresh = departure.refresh;
+        let known = |refresh: bool| {
+            let hit = levels.shared(subject, token, clock::now())?;
+            (!(refresh && hit.refresh)).then_some(hit.verdict)
+        };
+        loop {
+            let claim = Claim {
+                flight: flight.id,
+                version: subject.version,
+                within: departure.deadline.saturating_duration_since(Instant::now()),
+                waited_for,
+            };
+            match store.claim(&subject.key, &claim) {
+                Claimed::Granted => {
+                    flight.holds_claim = true;
+                    // Whoever held it until now may have left the verdict since we looked.
+                    if let Some(verdict) = known(refresh) {
+                        flight.cache = Some(CacheStatus::Coalesced);
+                        return Ok(verdict);
+                    }
+                    return self.ask(flight, departure, token).await;
+                }
+                Claimed::Held(other) => waited_for = Some(other),
+                Claimed::Failed(bytes) => {
+                    flight.others_failure = true;
+                    return Err(Error::from_bytes(&bytes).unwrap_or_else(|| defect(&self.shared)));
+                }
+            }
+            tokio::time::sleep(pause(started.elapsed())).await;
+            // Somebody else finds out anew; whoever has come to wait here meanwhile may have what there is.
+            refresh = false;
+            if let Some(verdict) = known(refresh) {
+                flight.cache = Some(CacheStatus::Coalesced);
+                return Ok(verdict);
+            }
+        }
+    }
+
+    /// Asks the authorization server, at one address after the other, repeats where that is safe and may help, and
+    /// remembers the verdict.
+    async fn ask(
+        &self,
+        flight: &mut Flight<'_>,
+        departure: &Departure,
+        token: Token<'_>,
+    ) -> Result<Verdict, Error> {
+        let shared = &*self.shared;
+        let provider = &*shared.provider;
+        // The semaphore is never closed.
+        let _slot = self.slots.acquire().await;
+        if let Admission::Wait(after) = shared.breaker().admit(clock::now().monotonic) {
+            return Err(shared.not_asked(after));
+        }
+        flight.asked = true;
+        let request = introspection::request(provider, token);
+        let order = self.endpoints.order(clock::now().monotonic);
+        let last = order.len() - 1 + provider.retries as usize;
+        let mut attempt = 0;
+        loop {
+            let index = order[attempt % order.len()];
+            // Each address that has not been tried yet gets its part of what is left of the time.
+            let untried = order.len().saturating_sub(attempt + 1);
+            let left = departure.deadline.saturating_duration_since(Instant::now());
+            let budget = left / u32::try_from(untried + 1).unwrap_or(u32::MAX);
+            flight.endpoint = index;
+            let call = self.call(index, &request, attempt, untried > 0, budget);
+            let failure = match call.await {
+                Ok(answer) => {
+                    self.answered(index);
+                    shared.levels.put(
+                        &departure.subject,
+                        token,
+                        &answer.verdict,
+                        answer.fresh,
+                        clock::now(),
+                    );
+                    return Ok(answer.verdict);
+                }
+                Err(failure) => failure,
+            };
+            let elsewhere = failure.error.is_outage() && untried > 0;
+            if failure.error.is_outage() {
+                self.failed_at(index, &failure.error);
+            }
+            // Introspection changes nothing at the authorization server: it is safe to ask again.
+            let again = failure.again && untried == 0 && attempt < last;
+            if !elsewhere && !again {
+                return Err(failure.error);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// One call to one address.
+    async fn call(
+        &self,
+        index: usize,
+        request: &Request,
+        attempt: usize,
+        bounded: bool,
+        budget: Duration,
+    ) -> Result<Answer, transport::Failure> {
+        let shared = &*self.shared;
+        let provider = &*shared.provider;
+        let endpoint = &provider.endpoints[index];
+        // A second try at the same address goes out on a connection of its own.
+        let fresh = attempt >= provider.endpoints.len();
+        shared.counters.called(attempt > 0);
+        let started = Instant::now();
+        let call = self.transport.call(provider, endpoint, request, fresh);
+        let result = if bounded {
+            timeout(budget, call).await.unwrap_or_else(|_| {
+                Err(transport::Failure {
+                    error: transport::timed_out(provider, endpoint, budget),
+                    again: false,
+                })
+            })
+        } else {
+            // The flight's own deadline bounds it.
+            call.await
+        };
+        shared.counters.answered(started.elapsed());
+        let response = result?;
         let now = clock::now();
         let verdict = introspection::read(
             provider,
+            endpoint,
             response.status,
             &response.headers,
             &response.body,
             now.unix,
-        )?;
-        let ttl = cache::lifetime(provider, &verdict, &response.headers, now.unix);
-        shared.cache.put(departure.key, &verdict, ttl, now);
-        Ok(verdict)
+        )
+        .map_err(|error| transport::Failure {
+            error,
+            again: false,
+        })?;
+        let fresh = cache::lifetime(provider, &verdict, &response.headers, now.unix);
+        Ok(Answer { verdict, fresh })
+    }
+
+    fn answered(&self, index: usize) {
+        if self.endpoints.answered(index) {
+            let provider = &self.shared.provider;
+            let place = provider.place(&provider.endpoints[index]);
+            let reporter = &self.shared.reporter;
+            reporter.say(LogLevel::Info, &format!("{place}: it answers again"));
+        }
+    }
+
+    fn failed_at(&self, index: usize, error: &Error) {
+        let now = clock::now().monotonic;
+        // Of an only one there is nothing to choose.
+        if self.shared.provider.endpoints.len() > 1
+            && self.endpoints.failed(index, now, self.entropy.next())
+        {
+            let reporter = &self.shared.reporter;
+            reporter.say(
+                LogLevel::Warn,
+                &format!(
+                    "{error}; the provider's other endpoints are asked before this one for a while"
+                ),
+            );
+        }
+    }
+
+    /// The flight's time is over.
+    fn too_late(&self, flight: &Flight<'_>) -> Error {
+        let provider = &self.shared.provider;
+        if flight.asked {
+            let endpoint = &provider.endpoints[flight.endpoint];
+            return transport::timed_out(provider, endpoint, provider.timeout);
+        }
+        let what = if flight.holds_claim || self.shared.levels.store().is_none() {
+            "as many calls as max_concurrent allows are under way, and none ended in time"
+        } else {
+            "another process was asking, and had no answer in time"
+        };
+        Error::new(
+            ErrorKind::Timeout,
+            format!("provider {:?}: {what}", provider.name),
+        )
+    }
+
+    /// Draws from an outcome what it says of the authorization server, and lets what is known of old stand in for a
+    /// verdict that could not be had.
+    fn learn(
+        &self,
+        flight: &mut Flight<'_>,
+        token: Token<'_>,
+        outcome: Result<Verdict, Error>,
+    ) -> Landing {
+        let shared = &*self.shared;
+        let now = clock::now();
+        let error = match outcome {
+            Ok(verdict) => {
+                if flight.asked {
+                    self.reached();
+                }
+                return Landing {
+                    outcome: Ok(verdict),
+                    cache: flight.cache,
+                };
+            }
+            Err(error) => error,
+        };
+        if flight.asked {
+            if error.is_outage() {
+                self.not_reached(&error, now.monotonic);
+            } else {
+                // What it has answered can't be used, but it has.
+                self.close_breaker();
+            }
+        }
+        // What another process was told, it has said; and that nobody is asked was said when that began.
+        if !flight.others_failure && error.kind() != ErrorKind::CircuitOpen {
+            shared.reporter.failed(&error, std::time::Instant::now());
+        }
+        flight.failure = Some(error.clone());
+        let stale = error
+            .is_no_answer()
+            .then(|| shared.levels.stale(&flight.subject, token, now))
+            .flatten();
+        match stale {
+            Some(verdict) => Landing {
+                outcome: Ok(verdict),
+                cache: Some(CacheStatus::Stale),
+            },
+            None => Err(error).into(),
+        }
+    }
+
+    /// The authorization server has answered.
+    fn reached(&self) {
+        let reporter = &self.shared.reporter;
+        let name = &self.shared.provider.name;
+        let now = std::time::Instant::now();
+        if self.close_breaker() {
+            reporter.recovered(now);
+        } else {
+            reporter.succeeded(name, now);
+        }
+    }
+
+    fn close_breaker(&self) -> bool {
+        let closed = self.shared.breaker().succeeded();
+        if closed {
+            self.shared.reporter.say(
+                LogLevel::Info,
+                &format!(
+                    "provider {:?}: the authorization server answers again, and all requests that need it ask it again",
+                    self.shared.provider.name
+                ),
+            );
+        }
+        closed
+    }
+
+    /// It has not.
+    fn not_reached(&self, error: &Error, now: u64) {
+        let Some(opened) = self.shared.breaker().failed(now, self.entropy.next()) else {
+            return;
+        };
+        self.shared.counters.opened();
+        if opened.news {
+            self.shared.reporter.say(
+                LogLevel::Error,
+                &format!(
+                    "provider {:?}: {} calls in a row have failed: the authorization server is not asked for {:.1} s, \
+                     and then by one request at a time until it answers; requests that need it get 503. The last \
+                     failure: {error}",
+                    self.shared.provider.name,
+                    self.shared.provider.max_fails,
+                    Duration::from_millis(opened.span).as_secs_f64(),
+                ),
+            );
+        }
     }
 }
 
-/// A flight under way. Whatever ends it, a panic included, those who wait are told.
-struct Flight<'a> {
-    shared: &'a Shared,
-    key: Key,
+/// What the authorization server has said of a token.
+struct Answer {
+    verdict: Verdict,
+    /// For how long it may be remembered.
+    fresh: Duration,
 }
 
-impl Flight<'_> {
-    fn land(self, outcome: Result<Verdict, Error>) {
-        self.shared.complete(&self.key, &outcome);
-        // It has landed: `drop` has nothing left to tell.
+/// How long to wait before looking again whether another process has its answer: a sixteenth of the time waited so
+/// far, so that what looking late adds stays small beside the call itself, and an answer that takes long is not looked
+/// for all the time.
+fn pause(waited: Duration) -> Duration {
+    (waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(50))
+}
+
+fn defect(shared: &Shared) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!(
+            "provider {:?}: a defect of phantom-token ended a call; please report it",
+            shared.provider.name
+        ),
+    )
+}
+
+/// Numbers that differ from process to process and from call to call: no secret.
+struct Entropy {
+    seed: RandomState,
+    count: AtomicU64,
+}
+
+impl Entropy {
+    fn new() -> Self {
+        Entropy {
+            seed: RandomState::new(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.seed.hash_one((
+            std::process::id(),
+            self.count.fetch_add(1, Ordering::Relaxed),
+        ))
+    }
+}
+
+/// A flight under way. Whatever ends it, a panic included, those who wait are told, here and in other processes.
+struct Flight<'a> {
+    shared: &'a Shared,
+    subject: Subject,
+    /// Its name among those of all processes.
+    id: u64,
+    /// The store holds other processes up for it.
+    holds_claim: bool,
+    /// The authorization server was called for it, at the endpoint of this number last.
+    asked: bool,
+    endpoint: usize,
+    /// Its failure is that of another process's flight.
+    others_failure: bool,
+    /// Where the verdict came from, if not from the authorization server.
+    cache: Option<CacheStatus>,
+    /// What other processes are to be told.
+    failure: Option<Error>,
+    landed: bool,
+}
+
+impl<'a> Flight<'a> {
+    fn new(shared: &'a Shared, subject: Subject, id: u64) -> Self {
+        Flight {
+            shared,
+            subject,
+            id,
+            holds_claim: false,
+            asked: false,
+            endpoint: 0,
+            others_failure: false,
+            cache: None,
+            failure: None,
+            landed: false,
+        }
+    }
+
+    fn land(mut self, landing: Landing) {
+        self.landed = true;
+        self.settle();
+        self.shared.complete(&self.subject, &landing);
+    }
+
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.holds_claim)
+            && let Some(store) = self.shared.levels.store()
+        {
+            let failure = self.failure.take().map(|error| error.to_bytes());
+            store.settle(&self.subject.key, self.id, failure.as_deref());
+        }
     }
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
+        // The client is being stopped, or there was a panic.
+        self.settle();
+        if self.asked {
+            // It may have been the probe.
+            self.shared.breaker().withdrawn();
+        }
         if thread::panicking() {
-            let error = Error::new(
-                ErrorKind::Internal,
-                format!(
-                    "provider {:?}: a defect of phantom-token ended a call; please report it",
-                    self.shared.provider.name
-                ),
-            );
+            let error = defect(self.shared);
             self.shared
                 .reporter
                 .failed(&error, std::time::Instant::now());
-            self.shared.complete(&self.key, &Err(error));
+            self.shared.complete(&self.subject, &Err(error).into());
         }
     }
 }
@@ -231,7 +601,7 @@ mod tests {
 
     use super::*;
     use crate::resolver::flights::{Joined, Notify};
-    use crate::token::Fingerprint;
+    use crate::token::{Fingerprint, Key};
     use crate::{CacheStatus, Config, Surroundings};
 
     #[test]
@@ -242,18 +612,16 @@ mod tests {
             .unwrap();
         let shared = Shared::new(config.build().unwrap(), Surroundings::default());
         let key = Key::new(&Fingerprint([0; 32]), Token::parse(b"opaque").unwrap());
+        let subject = Subject { key, version: 0 };
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
-        let joined = shared.flights.join(key, notify, || None);
+        let joined = shared.flights.join(subject, notify, || None);
         assert!(matches!(joined, Joined::Started(_)));
 
         let ended = thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    let _flight = Flight {
-                        shared: &shared,
-                        key,
-                    };
+                    let _flight = Flight::new(&shared, subject, 1);
                     panic!("a defect");
                 })
                 .join()
@@ -266,13 +634,9 @@ mod tests {
         // The next one starts anew.
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
-        let joined = shared.flights.join(key, notify, || None);
+        let joined = shared.flights.join(subject, notify, || None);
         assert!(matches!(joined, Joined::Started(_)));
-        Flight {
-            shared: &shared,
-            key,
-        }
-        .land(Ok(Verdict::Inactive));
+        Flight::new(&shared, subject, 2).land(Ok(Verdict::Inactive).into());
         let resolution = receiver.try_recv().unwrap().unwrap();
         assert_eq!(resolution.cache, CacheStatus::Miss);
     }

@@ -13,10 +13,14 @@ const BUCKETS: usize = Stats::LATENCY_BOUNDS.len() + 1;
 pub struct Stats {
     /// Verdicts served from memory.
     pub hits: u64,
+    /// Verdicts served from the store that is shared.
+    pub shared_hits: u64,
     /// Requests that started a call to the authorization server.
     pub misses: u64,
     /// Requests that shared another's call.
     pub coalesced: u64,
+    /// Requests answered with what is past its time, because the authorization server could not be asked.
+    pub stale: u64,
     /// Requests answered with an inactive verdict, remembered or not.
     pub inactive: u64,
     /// Requests that ended in an error, by [`ErrorKind::index`].
@@ -25,6 +29,12 @@ pub struct Stats {
     pub calls: u64,
     /// Calls repeated.
     pub retries: u64,
+    /// Flights that began in the background, before what is remembered ended (`refresh_ahead`).
+    pub refreshes: u64,
+    /// How often calls were stopped after too many failures (`max_fails`), by this client.
+    pub breaker_openings: u64,
+    /// Whether they are stopped now: 1, or 0.
+    pub breaker_open: u64,
     /// Tokens being asked about now, queued ones included.
     pub in_flight: u64,
     /// Requests waiting now.
@@ -55,7 +65,11 @@ impl Stats {
 /// The counters behind [`Stats`] that are not the cache's or the flights' own.
 #[derive(Default)]
 pub(super) struct Counters {
+    shared_hits: AtomicU64,
     misses: AtomicU64,
+    stale: AtomicU64,
+    refreshes: AtomicU64,
+    breaker_openings: AtomicU64,
     coalesced: AtomicU64,
     inactive: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
@@ -72,6 +86,27 @@ impl Counters {
 
     pub(super) fn joined(&self) {
         add(&self.coalesced, 1);
+    }
+
+    /// Found in the store.
+    pub(super) fn shared(&self, verdict: &Verdict) {
+        add(&self.shared_hits, 1);
+        add(
+            &self.inactive,
+            u64::from(matches!(verdict, Verdict::Inactive)),
+        );
+    }
+
+    pub(super) fn refreshing(&self) {
+        add(&self.refreshes, 1);
+    }
+
+    pub(super) fn opened(&self) {
+        add(&self.breaker_openings, 1);
+    }
+
+    pub(super) fn stale(&self, requests: usize) {
+        add(&self.stale, requests as u64);
     }
 
     pub(super) fn called(&self, again: bool) {
@@ -101,6 +136,10 @@ impl Counters {
 
     pub(super) fn read_into(&self, stats: &mut Stats) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        stats.shared_hits = read(&self.shared_hits);
+        stats.stale = read(&self.stale);
+        stats.refreshes = read(&self.refreshes);
+        stats.breaker_openings = read(&self.breaker_openings);
         stats.misses = read(&self.misses);
         stats.coalesced = read(&self.coalesced);
         stats.inactive += read(&self.inactive);

@@ -51,6 +51,7 @@ impl Transport {
     pub(super) async fn call(
         &self,
         provider: &Provider,
+        endpoint: &url::Url,
         request: &Request,
         fresh: bool,
     ) -> Result<Response, Failure> {
@@ -63,15 +64,15 @@ impl Transport {
             error: error.clone(),
             again: false,
         })?;
-        let mut call = client.post(request.url.clone()).body(request.body.to_vec());
+        let mut call = client.post(endpoint.clone()).body(request.body.to_vec());
         for (name, value) in &request.headers {
             call = call.header(name, value);
         }
         let response = call
             .send()
             .await
-            .map_err(|error| failure(provider, &error))?;
-        read(provider, response).await
+            .map_err(|error| failure(provider, endpoint, &error))?;
+        read(provider, endpoint, response).await
     }
 }
 
@@ -111,7 +112,11 @@ fn unusable(provider: &Provider, error: &reqwest::Error) -> Error {
     )
 }
 
-async fn read(provider: &Provider, mut response: reqwest::Response) -> Result<Response, Failure> {
+async fn read(
+    provider: &Provider,
+    endpoint: &url::Url,
+    mut response: reqwest::Response,
+) -> Result<Response, Failure> {
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
     let limit = provider.max_response_size;
@@ -122,7 +127,7 @@ async fn read(provider: &Provider, mut response: reqwest::Response) -> Result<Re
             format!(
                 "{}: the answer is larger than {limit} bytes; is this the introspection endpoint? If such large \
                  answers are right, raise max_response_size",
-                provider.place()
+                provider.place(endpoint)
             ),
         ),
         again: false,
@@ -139,7 +144,7 @@ async fn read(provider: &Provider, mut response: reqwest::Response) -> Result<Re
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|error| failure(provider, &error))?
+        .map_err(|error| failure(provider, endpoint, &error))?
     {
         if body.len() + chunk.len() > limit {
             return Err(too_large());
@@ -154,20 +159,20 @@ async fn read(provider: &Provider, mut response: reqwest::Response) -> Result<Re
 }
 
 /// No answer within the provider's `timeout`.
-pub(super) fn timed_out(provider: &Provider) -> Error {
+pub(super) fn timed_out(provider: &Provider, endpoint: &url::Url, after: Duration) -> Error {
     Error::new(
         ErrorKind::Timeout,
         format!(
             "{}: no answer within {:?}; the authorization server is too slow, or timeout is too short",
-            provider.place(),
-            provider.timeout
+            provider.place(endpoint),
+            after
         ),
     )
 }
 
-fn failure(provider: &Provider, error: &reqwest::Error) -> Failure {
+fn failure(provider: &Provider, endpoint: &url::Url, error: &reqwest::Error) -> Failure {
     let cause = root_cause(error);
-    let place = provider.place();
+    let place = provider.place(endpoint);
     if let Some(tls) = find::<rustls::Error>(error) {
         return Failure {
             error: Error::new(
