@@ -187,7 +187,8 @@ int32_t phantom_status_http(int32_t status);
 const char *phantom_last_error(void);
 
 // Returns after how many seconds trying again may help, as the authorization server said along with the failure
-// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or -1 if it did not say.
+// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or when it is asked again after
+// `PHANTOM_CIRCUIT_OPEN`; -1 if that is not known.
 int64_t phantom_last_error_retry_after(void);
 
 // ---------------------------------------------------------------------------------------------------------
@@ -699,7 +700,7 @@ phantom_status phantom_config_set_zone(phantom_config *config,
 #define PHANTOM_STORE_VALUE_MAX 1048576
 
 // The longest failure that is handed to `settle`, in bytes.
-#define PHANTOM_STORE_FAILURE_MAX 4096
+#define PHANTOM_STORE_FAILURE_MAX 512
 
 // How many words `words` has: numbers of 64 bits.
 #define PHANTOM_STORE_WORDS 4
@@ -797,7 +798,8 @@ typedef struct {
   // Forgets all keys, and changes their versions. Claims end. Required.
   void (*clear)(void *context);
   // Returns the version of a key. It is called for every request, and should cost no more than reading a number from
-  // memory. With NULL there are no versions, and what somebody else purges may live on in a client's own memory.
+  // memory. With NULL there are no versions, and what somebody else purges may live on until its time is over: in a
+  // client's own memory, or in the store, when a client was just being told of it by the authorization server.
   uint32_t (*version)(void *context, const uint8_t *key);
   // Claims a key, and returns what became of it, a number of `phantom_claimed`. Set both this and `settle`, or
   // neither: then several who share the store may ask about one token at once.
