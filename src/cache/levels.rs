@@ -65,7 +65,7 @@ impl Levels {
 
     /// What the store knows. It is remembered here too.
     pub fn shared(&self, subject: &Subject, token: Token<'_>, now: Now) -> Option<Hit> {
-        let (entry, left) = self.stored(subject, token)?;
+        let (entry, left) = self.stored(subject, token, now)?;
         let fresh = left.saturating_sub(entry.stale);
         if fresh.is_zero() || is_expired(&entry.verdict, now) {
             return None;
@@ -92,7 +92,7 @@ impl Levels {
         }
         let own = self.memory.stale(&subject.key, now, subject.version);
         own.or_else(|| {
-            let (entry, _) = self.stored(subject, token)?;
+            let (entry, _) = self.stored(subject, token, now)?;
             let is_active = matches!(entry.verdict, Verdict::Active(_));
             (is_active && !is_expired(&entry.verdict, now)).then_some(entry.verdict)
         })
@@ -109,13 +109,18 @@ impl Levels {
     ) {
         let lifetime = Lifetime::new(&self.provider, verdict, fresh, fresh);
         let Subject { key, version } = *subject;
+        if self.subject(key) != *subject {
+            // Purged meanwhile. It would be believed by nobody, and take the place of what is known by now.
+            return;
+        }
         self.memory.put(key, verdict, lifetime, now, version);
-        if fresh.is_zero() || self.subject(key) != *subject {
+        if fresh.is_zero() {
             return;
         }
         if let Some(store) = &self.store {
             let entry = Entry {
                 verdict: verdict.clone(),
+                stored: now.unix,
                 fresh,
                 stale: lifetime.stale,
             };
@@ -164,7 +169,7 @@ impl Levels {
     }
 
     /// What the store has under the key, and for how long it will.
-    fn stored(&self, subject: &Subject, token: Token<'_>) -> Option<(Entry, Duration)> {
+    fn stored(&self, subject: &Subject, token: Token<'_>, now: Now) -> Option<(Entry, Duration)> {
         let store = self.store.as_ref()?;
         let mut sealed = Vec::new();
         let left = store.get(&subject.key, &mut sealed)?;
@@ -172,15 +177,18 @@ impl Levels {
             return None;
         }
         let entry = sealed::open(&self.provider.fingerprint, token, &mut sealed)?;
-        // A store can shorten the life of what is in it, and not prolong it.
+        // A store can shorten the life of what is in it, and not prolong it: neither by what it says nor by handing out
+        // what it had long ago. A second is what the coarser clock may be off.
         let most = entry.fresh.saturating_add(entry.stale);
-        Some((entry, left.min(most)))
+        let age = u64::try_from(now.unix.saturating_sub(entry.stored)).unwrap_or(0);
+        let left_at_most = most.checked_sub(Duration::from_secs(age.saturating_sub(1)))?;
+        Some((entry, left.min(left_at_most)))
     }
 }
 
 fn is_expired(verdict: &Verdict, now: Now) -> bool {
     match verdict {
-        Verdict::Active(active) => active.claims().exp.is_some_and(|exp| exp <= now.unix),
+        Verdict::Active(active) => active.exp().is_some_and(|exp| exp <= now.unix),
         Verdict::Inactive => false,
     }
 }

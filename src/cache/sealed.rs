@@ -13,10 +13,11 @@
 //! seal AES-256-GCM; authenticated with it: version | type | the provider's fingerprint
 //!
 //! plaintext, all numbers little-endian:
-//!     fresh 8 | stale 8                                          of an inactive verdict, in milliseconds
-//!     fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | JWT | beside   of an active one
+//!     stored 8 | fresh 8 | stale 8                                                  of an inactive verdict
+//!     stored 8 | fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | JWT | beside     of an active one
 //! ```
 //!
+//! `stored` is in seconds since the epoch, `fresh` and `stale` are in milliseconds.
 //! `claims` is what the claims take in memory once they are read, `beside` what the introspection response said and the
 //! JWT does not (often nothing). A nonce is random; two seals under one key and one nonce would take some 2^48 entries
 //! for one and the same token.
@@ -52,6 +53,8 @@ static SALT: LazyLock<Salt> =
 pub(crate) struct Entry {
     /// What was found out.
     pub verdict: Verdict,
+    /// When it was stored, in seconds since the epoch: a store that hands out again what it had long ago deceives nobody.
+    pub stored: i64,
     /// For how long it was fresh, from when it was stored.
     pub fresh: Duration,
     /// For how long it is kept after that, to be served when the authorization server can't be asked.
@@ -134,7 +137,7 @@ fn associated(provider: &Fingerprint, kind: u8) -> [u8; 34] {
 }
 
 fn encoded_length(entry: &Entry) -> usize {
-    16 + match &entry.verdict {
+    24 + match &entry.verdict {
         Verdict::Active(active) => 16 + active.jwt().len() + active.beside().len(),
         Verdict::Inactive => 0,
     }
@@ -142,6 +145,7 @@ fn encoded_length(entry: &Entry) -> usize {
 
 /// Appends an entry's plaintext: [`encoded_length`] bytes.
 fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&entry.stored.to_le_bytes());
     for span in [entry.fresh, entry.stale] {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         bytes.extend_from_slice(&millis.to_le_bytes());
@@ -160,6 +164,7 @@ fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
 
 /// Reads what [`encode`] wrote of an entry of this kind, and nothing else.
 fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
+    let (stored, bytes) = bytes.split_first_chunk()?;
     let (fresh, bytes) = bytes.split_first_chunk()?;
     let (stale, bytes) = bytes.split_first_chunk()?;
     let verdict = match kind {
@@ -183,6 +188,7 @@ fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
         [fresh, stale].map(|millis| Duration::from_millis(u64::from_le_bytes(*millis)));
     Some(Entry {
         verdict,
+        stored: i64::from_le_bytes(*stored),
         fresh,
         stale,
     })
@@ -219,6 +225,7 @@ mod tests {
     fn entry(verdict: Verdict) -> Entry {
         Entry {
             verdict,
+            stored: 1_700_000_000,
             fresh: Duration::from_millis(59_999),
             stale: Duration::from_secs(3600),
         }
@@ -251,7 +258,10 @@ mod tests {
             }
             Verdict::Inactive => "inactive".to_owned(),
         };
-        format!("{verdict} {:?} {:?}", entry.fresh, entry.stale)
+        format!(
+            "{verdict} {} {:?} {:?}",
+            entry.stored, entry.fresh, entry.stale
+        )
     }
 
     #[test]
@@ -267,12 +277,12 @@ mod tests {
     #[test]
     fn a_sealed_entry_is_little_longer_than_its_jwt() {
         let sealed = |entry: &Entry| seal(&provider(), token("opaque"), entry).len();
-        assert_eq!(sealed(&entry(Verdict::Inactive)), 46);
+        assert_eq!(sealed(&entry(Verdict::Inactive)), 54);
         let alone = entry(active(r#"{"sub":"a"}"#, ""));
         let Verdict::Active(active) = &alone.verdict else {
             unreachable!()
         };
-        assert_eq!(sealed(&alone), active.jwt().len() + 62);
+        assert_eq!(sealed(&alone), active.jwt().len() + 70);
     }
 
     #[test]
@@ -368,6 +378,7 @@ mod tests {
     fn a_time_that_has_no_end_comes_back_as_long_as_it_can_be_said() {
         let entry = Entry {
             verdict: Verdict::Inactive,
+            stored: i64::MIN,
             fresh: Duration::MAX,
             stale: Duration::ZERO,
         };
@@ -408,6 +419,7 @@ mod tests {
             let beside = beside.map_or(String::new(), |name| serde_json::json!({"x": name}).to_string());
             let entry = Entry {
                 verdict: active(&payload, &beside),
+                stored: 0,
                 fresh: Duration::from_millis(fresh),
                 stale: Duration::from_millis(stale),
             };

@@ -1,0 +1,432 @@
+//! What a host sees while the authorization server is away, slow or back, and how what is remembered stays fresh.
+
+mod support;
+
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use phantom_token::{
+    CacheStatus, Client, Error, ErrorKind, LogLevel, LogSink, Resolution, Surroundings, Token,
+    Verdict,
+};
+use support::{Call, Reply, Server, bare_jwt, config, jwt, response};
+
+fn token(text: &str) -> Token<'_> {
+    Token::parse(text.as_bytes()).unwrap()
+}
+
+fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
+    client.resolve(token(text), None)
+}
+
+fn subject(resolution: &Resolution) -> String {
+    match &resolution.verdict {
+        Verdict::Active(active) => active
+            .claims()
+            .sub
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
+        Verdict::Inactive => "inactive".to_owned(),
+    }
+}
+
+/// Answers with a JWT whose subject counts the calls, until told to answer with a status that is not 200.
+#[derive(Clone, Default)]
+struct Knob {
+    status: Arc<AtomicU16>,
+    exp: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Knob {
+    fn server(&self) -> Server {
+        let knob = self.clone();
+        Server::start(move |call| knob.answer(call))
+    }
+
+    fn answer(&self, _: &Call) -> Reply {
+        let count = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.status.load(Ordering::SeqCst) {
+            0 => {
+                let exp = match self.exp.load(Ordering::SeqCst) {
+                    0 => String::new(),
+                    exp => format!(r#","exp":{exp}"#),
+                };
+                bare_jwt(&jwt(&format!(r#"{{"sub":"call-{count}"{exp}}}"#)))
+            }
+            status => Reply::Bytes(response(status, &[], "")),
+        }
+    }
+
+    fn fail_with(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    fn recover(&self) {
+        self.fail_with(0);
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+type Lines = Arc<Mutex<Vec<(LogLevel, String)>>>;
+
+fn logging(provider: Arc<phantom_token::Provider>) -> (Client, Lines) {
+    let lines = Lines::default();
+    let sink = Arc::clone(&lines);
+    let log: LogSink = Arc::new(move |level, line: &str| {
+        sink.lock().unwrap().push((level, line.to_owned()));
+    });
+    let surroundings = Surroundings {
+        log: Some(log),
+        ..Surroundings::default()
+    };
+    (Client::start_with(provider, surroundings).unwrap(), lines)
+}
+
+fn count(lines: &Lines, part: &str) -> usize {
+    let lines = lines.lock().unwrap();
+    lines.iter().filter(|(_, line)| line.contains(part)).count()
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(10), "never: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn unix_now() -> usize {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    usize::try_from(now.as_secs()).unwrap()
+}
+
+#[test]
+fn a_hit_in_the_last_part_of_an_entrys_life_is_served_at_once_and_asks_anew_once() {
+    let knob = Knob::default();
+    let server = knob.server();
+    let client = server.client(&[("cache_ttl", "2s"), ("refresh_ahead", "75%")]);
+    assert_eq!(subject(&resolve(&client, "t").unwrap()), "call-1");
+    for _ in 0..10 {
+        assert_eq!(subject(&resolve(&client, "t").unwrap()), "call-1");
+    }
+    assert_eq!(knob.calls(), 1, "too early");
+    thread::sleep(Duration::from_millis(600));
+    let hit = resolve(&client, "t").unwrap();
+    assert_eq!(
+        (subject(&hit).as_str(), hit.cache),
+        ("call-1", CacheStatus::Hit)
+    );
+    for _ in 0..100 {
+        assert_eq!(resolve(&client, "t").unwrap().cache, CacheStatus::Hit);
+    }
+    eventually("the new verdict", || {
+        let hit = resolve(&client, "t").unwrap();
+        assert_eq!(hit.cache, CacheStatus::Hit);
+        subject(&hit) == "call-2"
+    });
+    assert_eq!(knob.calls(), 2);
+    assert_eq!(client.stats().refreshes, 1);
+}
+
+#[test]
+fn a_refresh_that_fails_harms_nobody() {
+    let knob = Knob::default();
+    let server = knob.server();
+    let client = server.client(&[("cache_ttl", "2s"), ("refresh_ahead", "75%")]);
+    resolve(&client, "t").unwrap();
+    knob.fail_with(500);
+    thread::sleep(Duration::from_millis(600));
+    resolve(&client, "t").unwrap();
+    eventually("the refresh", || knob.calls() >= 2);
+    let hit = resolve(&client, "t").unwrap();
+    assert_eq!(
+        (subject(&hit).as_str(), hit.cache),
+        ("call-1", CacheStatus::Hit)
+    );
+}
+
+#[test]
+fn what_is_past_its_time_is_served_while_the_authorization_server_cannot_be_asked() {
+    for status in [500, 502, 503, 429] {
+        let knob = Knob::default();
+        let server = knob.server();
+        let client = server.client(&[("cache_ttl", "300ms"), ("stale_if_error", "1m")]);
+        resolve(&client, "t").unwrap();
+        knob.fail_with(status);
+        thread::sleep(Duration::from_millis(400));
+        let stale = resolve(&client, "t").unwrap();
+        assert_eq!(
+            (subject(&stale).as_str(), stale.cache),
+            ("call-1", CacheStatus::Stale)
+        );
+        assert_eq!(client.stats().stale, 1);
+        assert!(
+            resolve(&client, "another").is_err(),
+            "nothing is known of it"
+        );
+        knob.recover();
+        let fresh = resolve(&client, "t").unwrap();
+        assert_eq!(fresh.cache, CacheStatus::Miss, "{status}");
+        assert_ne!(subject(&fresh), "call-1");
+    }
+}
+
+#[test]
+fn stale_is_served_neither_without_leave_nor_past_exp_nor_for_an_answer_that_cannot_be_used() {
+    // Without stale_if_error.
+    let knob = Knob::default();
+    let server = knob.server();
+    let client = server.client(&[("cache_ttl", "200ms")]);
+    resolve(&client, "t").unwrap();
+    knob.fail_with(500);
+    thread::sleep(Duration::from_millis(300));
+    assert!(resolve(&client, "t").is_err());
+
+    // Past exp.
+    let knob = Knob::default();
+    knob.exp.store(unix_now() + 2, Ordering::SeqCst);
+    let server = knob.server();
+    let client = server.client(&[
+        ("cache_ttl", "200ms"),
+        ("stale_if_error", "1m"),
+        ("max_fails", "0"),
+    ]);
+    resolve(&client, "t").unwrap();
+    knob.fail_with(500);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(resolve(&client, "t").unwrap().cache, CacheStatus::Stale);
+    thread::sleep(Duration::from_millis(2200));
+    assert_eq!(
+        resolve(&client, "t").unwrap_err().http_status_of_kind(),
+        502
+    );
+
+    // For an answer that says that the configuration is wrong.
+    for status in [401, 403, 404, 302] {
+        let knob = Knob::default();
+        let server = knob.server();
+        let client = server.client(&[("cache_ttl", "200ms"), ("stale_if_error", "1m")]);
+        resolve(&client, "t").unwrap();
+        knob.fail_with(status);
+        thread::sleep(Duration::from_millis(300));
+        assert!(resolve(&client, "t").is_err(), "{status}");
+    }
+}
+
+trait Status {
+    fn http_status_of_kind(&self) -> u16;
+}
+
+impl Status for Error {
+    fn http_status_of_kind(&self) -> u16 {
+        self.kind().http_status()
+    }
+}
+
+#[test]
+fn a_purged_token_is_not_served_stale() {
+    let knob = Knob::default();
+    let server = knob.server();
+    let client = server.client(&[("cache_ttl", "200ms"), ("stale_if_error", "1m")]);
+    resolve(&client, "t").unwrap();
+    thread::sleep(Duration::from_millis(300));
+    client.purge(token("t")).unwrap();
+    knob.fail_with(500);
+    assert!(resolve(&client, "t").is_err());
+}
+
+#[test]
+fn after_repeated_failures_calls_stop_and_requests_are_refused_at_once_until_one_probe_succeeds() {
+    let knob = Knob::default();
+    let server = knob.server();
+    let settings = [
+        ("max_fails", "3"),
+        ("fail_timeout", "400ms"),
+        ("retries", "0"),
+    ];
+    let (client, lines) = logging(server.provider(&settings));
+    knob.fail_with(500);
+    for number in 0..3 {
+        let error = resolve(&client, &format!("t{number}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadAnswer);
+    }
+    assert_eq!(knob.calls(), 3);
+    let before = Instant::now();
+    for number in 0..200 {
+        let error = resolve(&client, &format!("u{number}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CircuitOpen);
+        assert_eq!(error.kind().http_status(), 503);
+        assert!(error.retry_after().unwrap() <= Duration::from_millis(400));
+    }
+    assert!(before.elapsed() < Duration::from_millis(250), "at once");
+    assert_eq!(knob.calls(), 3, "nobody was asked");
+    assert_eq!(client.stats().breaker_open, 1);
+
+    // A probe that fails: one call, however many requests.
+    thread::sleep(Duration::from_millis(420));
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let client = &client;
+            scope.spawn(move || resolve(client, &format!("v{number}")).unwrap_err());
+        }
+    });
+    assert_eq!(knob.calls(), 4);
+
+    // One that succeeds. The time has doubled.
+    knob.recover();
+    eventually("an answer", || resolve(&client, "w").is_ok());
+    assert_eq!(knob.calls(), 5);
+    for number in 0..10 {
+        resolve(&client, &format!("x{number}")).unwrap();
+    }
+    let stats = client.stats();
+    assert_eq!((stats.breaker_open, stats.breaker_openings), (0, 2));
+    assert_eq!(count(&lines, "3 calls in a row have failed"), 1);
+    assert_eq!(count(&lines, "answers again"), 1);
+    let flood = lines.lock().unwrap().len();
+    assert!(flood <= 4, "{:?}", lines.lock().unwrap());
+}
+
+#[test]
+fn while_calls_are_stopped_what_is_past_its_time_is_served_at_once() {
+    let knob = Knob::default();
+    let server = knob.server();
+    let client = server.client(&[
+        ("max_fails", "1"),
+        ("fail_timeout", "1m"),
+        ("cache_ttl", "200ms"),
+        ("stale_if_error", "1m"),
+    ]);
+    resolve(&client, "t").unwrap();
+    knob.fail_with(503);
+    resolve(&client, "other").unwrap_err();
+    thread::sleep(Duration::from_millis(300));
+    let calls = knob.calls();
+    assert_eq!(resolve(&client, "t").unwrap().cache, CacheStatus::Stale);
+    assert_eq!(knob.calls(), calls);
+}
+
+#[test]
+fn refused_credentials_and_unusable_answers_stop_no_calls() {
+    let knob = Knob::default();
+    let server = knob.server();
+    let client = server.client(&[("max_fails", "1")]);
+    for status in [401, 404, 302, 401] {
+        knob.fail_with(status);
+        assert_ne!(
+            resolve(&client, "t").unwrap_err().kind(),
+            ErrorKind::CircuitOpen
+        );
+    }
+    assert_eq!(client.stats().breaker_openings, 0);
+}
+
+#[test]
+fn another_address_is_asked_when_one_fails_and_the_one_that_failed_goes_last() {
+    let (first, second) = (Knob::default(), Knob::default());
+    let (one, two) = (first.server(), second.server());
+    let endpoints = format!("{} {}", one.url(), two.url());
+    let mut config = config(&endpoints);
+    config.set("fail_timeout", "1m").unwrap();
+    let (client, lines) = logging(config.build().unwrap());
+
+    resolve(&client, "a").unwrap();
+    assert_eq!((first.calls(), second.calls()), (1, 0), "in their order");
+    first.fail_with(503);
+    resolve(&client, "b").unwrap();
+    assert_eq!((first.calls(), second.calls()), (2, 1));
+    for number in 0..20 {
+        resolve(&client, &format!("c{number}")).unwrap();
+    }
+    assert_eq!((first.calls(), second.calls()), (2, 21), "it goes last");
+    assert_eq!(count(&lines, "are asked before this one"), 1);
+
+    // All fail: all are asked, and what the last one said is said.
+    second.fail_with(500);
+    let error = resolve(&client, "d").unwrap_err();
+    assert!(error.message().contains("(503)"), "{error}");
+    assert_eq!((first.calls(), second.calls()), (3, 22));
+
+    first.recover();
+    resolve(&client, "e").unwrap();
+    assert_eq!(count(&lines, "it answers again"), 1);
+}
+
+#[test]
+fn an_address_that_swallows_calls_leaves_time_for_the_others() {
+    let silent = Server::start(|_| Reply::Silence);
+    let refusing = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/introspect", listener.local_addr().unwrap())
+    };
+    let knob = Knob::default();
+    let good = knob.server();
+    let endpoints = format!("{refusing} {} {}", silent.url(), good.url());
+    let mut config = config(&endpoints);
+    config.set("timeout", "2s").unwrap();
+    let client = Client::start(config.build().unwrap()).unwrap();
+    let started = Instant::now();
+    assert_eq!(subject(&resolve(&client, "a").unwrap()), "call-1");
+    assert!(started.elapsed() < Duration::from_millis(1900));
+    // It is known by now.
+    let started = Instant::now();
+    resolve(&client, "b").unwrap();
+    assert!(started.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn an_answer_that_refuses_us_is_not_taken_elsewhere() {
+    let (first, second) = (Knob::default(), Knob::default());
+    let (one, two) = (first.server(), second.server());
+    first.fail_with(401);
+    let config = config(&format!("{} {}", one.url(), two.url()));
+    let client = Client::start(config.build().unwrap()).unwrap();
+    let error = resolve(&client, "a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ClientRefused);
+    assert_eq!((first.calls(), second.calls()), (1, 0));
+}
+
+#[test]
+fn whoever_asks_after_a_purge_gets_what_the_server_says_after_it_even_while_an_older_call_is_under_way()
+ {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let server = Server::start(move |_| {
+        let count = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        if count == 1 {
+            // Made before the purge, and on its way for a while.
+            thread::sleep(Duration::from_millis(500));
+        }
+        bare_jwt(&jwt(&format!(r#"{{"sub":"call-{count}"}}"#)))
+    });
+    let client = server.client(&[]);
+    thread::scope(|scope| {
+        let early = scope.spawn(|| subject(&resolve(&client, "t").unwrap()));
+        eventually("the first call", || calls.load(Ordering::SeqCst) == 1);
+        client.purge(token("t")).unwrap();
+        assert_eq!(subject(&resolve(&client, "t").unwrap()), "call-2");
+        assert_eq!(early.join().unwrap(), "call-1");
+    });
+    let hit = resolve(&client, "t").unwrap();
+    assert_eq!(
+        (subject(&hit).as_str(), hit.cache),
+        ("call-2", CacheStatus::Hit)
+    );
+
+    client.purge_all().unwrap();
+    assert_eq!(subject(&resolve(&client, "t").unwrap()), "call-3");
+    client.stop();
+    assert_eq!(
+        client.purge(token("t")).unwrap_err().kind(),
+        ErrorKind::Stopped
+    );
+}
