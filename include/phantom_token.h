@@ -257,7 +257,7 @@ PHANTOM_MUST_USE
 phantom_status phantom_client_start(const phantom_config *config,
                                     phantom_client **client);
 
-// Asks what `token` stands for, and waits: in memory if it is known there, otherwise the authorization server. On
+// Asks what `token` stands for, and waits: memory, then the store that is shared, then the authorization server. On
 // `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Ask it with
 // `phantom_result_is_active` first. Any other status says nothing about the token: let no request through.
 //
@@ -273,7 +273,8 @@ phantom_status phantom_client_resolve(const phantom_client *client,
                                       uint64_t timeout_ms,
                                       phantom_result **result);
 
-// Asks what memory knows of `token`. It never waits, and when it finds something, never allocates. On `PHANTOM_OK`,
+// Asks what the client's own memory knows of `token`, and no store. It never waits, and when it finds something, never
+// allocates. On `PHANTOM_OK`,
 // `result` is yours; `PHANTOM_NOT_FOUND` when memory knows nothing, which is not remembered as an error.
 PHANTOM_MUST_USE
 phantom_status phantom_client_lookup(const phantom_client *client,
