@@ -33,7 +33,9 @@ pub mod ffi;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;
+pub mod purge;
 pub mod resolver;
+pub mod server;
 pub mod token;
 pub mod verdict;
 

@@ -4,28 +4,34 @@
 //! and line, and nothing is left to go wrong when a request arrives.
 
 mod provider;
+mod zone;
 
 use std::ffi::{c_char, c_void};
 use std::fmt::Write as _;
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 use std::slice;
 use std::sync::Arc;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, ngx_command_t,
-    ngx_conf_t, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_command_t, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 use phantom_token::policy::RequiredScopes;
+use phantom_token::purge::MAX_FORM_LENGTH;
 
 use crate::panic::contained;
-use crate::pool;
 use crate::worker::Worker;
+use crate::{core_location, pool, purge};
+
+pub use zone::Zone;
 
 const IN_HTTP: ngx_uint_t = NGX_HTTP_MAIN_CONF as ngx_uint_t;
+const IN_LOCATION: ngx_uint_t = NGX_HTTP_LOC_CONF as ngx_uint_t;
 const ANYWHERE: ngx_uint_t =
     (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
 const BLOCK: ngx_uint_t = NGX_CONF_BLOCK as ngx_uint_t;
@@ -33,11 +39,19 @@ const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 7] = [
+pub static mut COMMANDS: [ngx_command_t; 9] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
         set: Some(provider::block),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: 0,
+        post: ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("phantom_token_zone"),
+        type_: IN_HTTP | ONE,
+        set: Some(zone::set),
         conf: NGX_HTTP_MAIN_CONF_OFFSET,
         offset: 0,
         post: ptr::null_mut(),
@@ -82,6 +96,14 @@ pub static mut COMMANDS: [ngx_command_t; 7] = [
         offset: 0,
         post: ptr::null_mut(),
     },
+    ngx_command_t {
+        name: ngx_string!("phantom_token_purge"),
+        type_: IN_LOCATION | ONE,
+        set: Some(set_purge),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        offset: 0,
+        post: ptr::null_mut(),
+    },
     ngx_command_t::empty(),
 ];
 
@@ -90,6 +112,8 @@ pub static mut COMMANDS: [ngx_command_t; 7] = [
 pub struct MainConf {
     /// The providers, in the order of their definition; a location knows its own by the place in here.
     pub providers: Vec<Defined>,
+    /// The zones, in the order of their definition.
+    pub zones: Vec<Rc<Zone>>,
     uses: Vec<Use>,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
@@ -101,13 +125,38 @@ pub struct Defined {
     pub provider: Arc<Provider>,
     /// Whether any location uses it: nothing is started for one that none uses.
     pub used: bool,
+    /// Where workers remember together; `None`: each for itself.
+    pub zone: Option<Rc<Zone>>,
+    /// What `cache_zone` says, to be found when all zones are known.
+    wanted: Wanted,
+    /// Where the block ends.
+    place: String,
 }
 
-/// A `phantom_token NAME`, to be checked when all providers are known.
+/// What `cache_zone` says.
+#[derive(Default)]
+enum Wanted {
+    /// Nothing: the zone, if there is one.
+    #[default]
+    Any,
+    /// No zone.
+    None,
+    /// The zone of this name; said here.
+    Named { name: String, place: String },
+}
+
+/// A directive that names a provider, to be checked when all providers are known.
 struct Use {
     name: String,
     place: String,
+    purpose: Purpose,
     conf: NonNull<LocationConf>,
+}
+
+/// What a location uses a provider for.
+enum Purpose {
+    Resolve,
+    Purge,
 }
 
 /// What a location does with tokens.
@@ -143,6 +192,10 @@ pub struct LocationConf {
     pub protection: Protection,
     /// What every token needs.
     pub scopes: Option<Arc<RequiredScopes>>,
+    /// Whose tokens are purged here: the provider at this place in [`MainConf::providers`].
+    pub purges: Option<usize>,
+    /// Where `phantom_token_purge` is said.
+    purges_at: Option<Arc<str>>,
     preflight: Option<Preflight>,
     realm: Option<Arc<str>>,
     challenges: Option<Arc<Challenges>>,
@@ -303,24 +356,70 @@ unsafe extern "C" fn set_provider(
             }
             [name, ..] => {
                 location.protection = Protection::Named;
-                // SAFETY: `cf` is valid here, and the module's main configuration was made before the first
-                // directive was read; the location's is the one that `conf` is.
-                unsafe {
-                    let Some(main) = MainConf::of_conf(cf) else {
-                        return NGX_CONF_ERROR;
-                    };
-                    (*main.as_ptr()).uses.push(Use {
-                        name: (*name).to_owned(),
-                        place: place(cf),
-                        conf: NonNull::from(location),
-                    });
-                }
+                // SAFETY: `cf` is valid here.
+                return unsafe { remember_use(cf, location, name, Purpose::Resolve) };
             }
         }
         NGX_CONF_OK
     };
     // SAFETY: the directive is in the table with the location's configuration.
     unsafe { set_in_location(cf, conf, set) }
+}
+
+/// `phantom_token_purge NAME`
+unsafe extern "C" fn set_purge(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let set = |location: &mut LocationConf, _: &str, values: &[&str]| {
+        if location.purges_at.is_some() {
+            return duplicate();
+        }
+        let name = match values {
+            [""] | ["off"] | [] => {
+                return refuse(cf, "\"phantom_token_purge\" needs the name of a provider");
+            }
+            [name, ..] => name,
+        };
+        // SAFETY: `cf` is valid here, and inside a location, whose contexts it has.
+        unsafe {
+            let Some(core) = core_location(cf).as_mut() else {
+                return NGX_CONF_ERROR;
+            };
+            core.handler = Some(purge::handler);
+            location.purges_at = Some(place(cf).into());
+            remember_use(cf, location, name, Purpose::Purge)
+        }
+    };
+    // SAFETY: the directive is in the table with the location's configuration.
+    unsafe { set_in_location(cf, conf, set) }
+}
+
+/// Remembers that a location names a provider.
+///
+/// # Safety
+/// `cf` must be what nginx gave to the handler of a directive inside `http`.
+unsafe fn remember_use(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    name: &str,
+    purpose: Purpose,
+) -> *mut c_char {
+    // SAFETY: the caller's promise; the module's main configuration was made before the first directive was read, and
+    // `location` is no part of it.
+    unsafe {
+        let Some(main) = MainConf::of_conf(cf) else {
+            return NGX_CONF_ERROR;
+        };
+        (*main.as_ptr()).uses.push(Use {
+            name: name.to_owned(),
+            place: place(cf),
+            purpose,
+            conf: NonNull::from(location),
+        });
+    }
+    NGX_CONF_OK
 }
 
 /// `phantom_token_realm STRING`
@@ -438,43 +537,115 @@ pub unsafe extern "C" fn create_location(cf: *mut ngx_conf_t) -> *mut c_void {
     })
 }
 
-/// Finds the providers that locations name: all are known now, and nothing has been merged yet.
+/// Finds the zones that providers name, and the providers that locations name: all are known now, and nothing has
+/// been merged yet.
 pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *mut c_char {
     contained(NGX_CONF_ERROR, || {
         // SAFETY: `conf` is what `create_main` made, and nobody else looks at it meanwhile.
         let main = unsafe { &mut *conf.cast::<MainConf>() };
-        for Use {
-            name,
-            place,
-            mut conf,
-        } in std::mem::take(&mut main.uses)
-        {
-            let found = main
-                .providers
-                .iter()
-                .position(|defined| defined.provider.name() == name);
-            let Some(index) = found else {
-                // SAFETY: nginx gives a valid configuration with its log.
-                let log = unsafe { (*cf).log };
-                ngx_log_error!(
-                    NGX_LOG_EMERG,
+        // SAFETY: nginx gives a valid configuration with its log.
+        let log = unsafe { (*cf).log };
+        if let Err((message, place)) = main.find_zones().and_then(|()| main.find_providers()) {
+            complain(log, NGX_LOG_EMERG, &message, &place);
+            return NGX_CONF_ERROR;
+        }
+        for zone in &main.zones {
+            // Held by the list alone.
+            if Rc::strong_count(zone) == 1 {
+                complain(
                     log,
-                    "no phantom_token_provider \"{name}\" is defined in {place}"
+                    NGX_LOG_WARN,
+                    &format!("zone \"{}\" is used by no provider", zone.name()),
+                    zone.place(),
                 );
-                return NGX_CONF_ERROR;
-            };
-            main.providers[index].used = true;
-            // SAFETY: the location's configuration is in the pool of the configuration that is being read, and
-            // nobody else looks at it meanwhile.
-            unsafe { conf.as_mut() }.protection = Protection::On(index);
+            }
         }
         NGX_CONF_OK
     })
 }
 
+/// Says what is wrong at a place of the configuration that has been read already.
+fn complain(log: *mut ngx_log_t, level: u32, message: &str, place: &str) {
+    ngx_log_error!(level, log, "{message} in {place}");
+}
+
+impl MainConf {
+    /// Finds each provider's zone. The error is a message and the place that it is about.
+    fn find_zones(&mut self) -> Result<(), (String, String)> {
+        for defined in &mut self.providers {
+            defined.zone = match &defined.wanted {
+                Wanted::None => None,
+                Wanted::Named { name, place } => {
+                    let found = self.zones.iter().find(|zone| zone.name() == name);
+                    let Some(zone) = found else {
+                        let message = format!("no phantom_token_zone \"{name}\" is defined");
+                        return Err((message, place.clone()));
+                    };
+                    Some(Rc::clone(zone))
+                }
+                Wanted::Any => match self.zones.as_slice() {
+                    [] => None,
+                    [zone] => Some(Rc::clone(zone)),
+                    several => {
+                        let names: Vec<_> = several.iter().map(|zone| zone.name()).collect();
+                        let message = format!(
+                            "provider \"{}\": there are several zones: say which one with cache_zone: {} or off",
+                            defined.provider.name(),
+                            names.join(", ")
+                        );
+                        return Err((message, defined.place.clone()));
+                    }
+                },
+            };
+        }
+        Ok(())
+    }
+
+    /// Finds the provider of each directive that names one. The error is a message and the place that it is about.
+    fn find_providers(&mut self) -> Result<(), (String, String)> {
+        for Use {
+            name,
+            place,
+            purpose,
+            mut conf,
+        } in std::mem::take(&mut self.uses)
+        {
+            let found = self
+                .providers
+                .iter()
+                .position(|defined| defined.provider.name() == name);
+            let Some(index) = found else {
+                let message = format!("no phantom_token_provider \"{name}\" is defined");
+                return Err((message, place));
+            };
+            let defined = &mut self.providers[index];
+            defined.used = true;
+            // SAFETY: the location's configuration is in the pool of the configuration that is being read, and
+            // nobody else looks at it meanwhile.
+            let conf = unsafe { conf.as_mut() };
+            match purpose {
+                Purpose::Resolve => conf.protection = Protection::On(index),
+                Purpose::Purge if defined.zone.is_none() => {
+                    let mend = match defined.wanted {
+                        Wanted::None => "name a zone in its cache_zone instead of off",
+                        _ => "define one with phantom_token_zone",
+                    };
+                    let message = format!(
+                        "provider \"{name}\" has no zone, and without one a purge would reach one worker and not the \
+                         others: {mend}"
+                    );
+                    return Err((message, place));
+                }
+                Purpose::Purge => conf.purges = Some(index),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Lets a location inherit.
 pub unsafe extern "C" fn merge_location(
-    _cf: *mut ngx_conf_t,
+    cf: *mut ngx_conf_t,
     above: *mut c_void,
     conf: *mut c_void,
 ) -> *mut c_char {
@@ -483,6 +654,50 @@ pub unsafe extern "C" fn merge_location(
         // meanwhile.
         let (above, conf) = unsafe { (&*above.cast(), &mut *conf.cast::<LocationConf>()) };
         conf.merge(above);
-        NGX_CONF_OK
+        // SAFETY: nginx calls this with the contexts of the location that is being merged, when its core module has
+        // merged its own part; nobody else looks at that meanwhile.
+        match unsafe { core_location(cf).as_mut() } {
+            Some(core) => merge_purge(cf, above, conf, core),
+            None => NGX_CONF_ERROR,
+        }
     })
+}
+
+/// Makes a location that purges ready for it.
+fn merge_purge(
+    cf: *mut ngx_conf_t,
+    above: &LocationConf,
+    conf: &mut LocationConf,
+    core: &mut ngx_http_core_loc_conf_t,
+) -> *mut c_char {
+    // `if` and `limit_except` are locations within one, whose handler theirs is unless they have their own.
+    if core.noname() != 0 && conf.purges.is_none() && core.handler.is_none() {
+        conf.purges = above.purges;
+        conf.purges_at.clone_from(&above.purges_at);
+        core.handler = conf.purges.and(Some(purge::handler));
+    }
+    if conf.purges.is_none() {
+        return NGX_CONF_OK;
+    }
+    if !purge::is_handler(core.handler) {
+        let place = conf.purges_at.as_deref().unwrap_or_default();
+        // SAFETY: nginx gives a valid configuration with its log.
+        let log = unsafe { (*cf).log };
+        complain(
+            log,
+            NGX_LOG_EMERG,
+            "\"phantom_token_purge\" is in a location that something else handles: give it one of its own",
+            place,
+        );
+        return NGX_CONF_ERROR;
+    }
+    // More is refused by nginx itself, in all the ways in which a body arrives.
+    const MOST: i64 = MAX_FORM_LENGTH as i64;
+    if core.client_max_body_size == 0 || core.client_max_body_size > MOST {
+        core.client_max_body_size = MOST;
+    }
+    // Tokens need not be written to a disk.
+    core.client_body_buffer_size = core.client_body_buffer_size.max(MAX_FORM_LENGTH);
+    core.client_body_in_file_only = 0;
+    NGX_CONF_OK
 }

@@ -5,10 +5,11 @@
 //!
 //! | file | what it owns |
 //! | --- | --- |
-//! | `conf.rs`, `conf/provider.rs` | the directives, and what they leave behind |
+//! | `conf.rs`, `conf/provider.rs`, `conf/zone.rs` | the directives, and what they leave behind |
 //! | `access.rs` | the way of a request |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
+//! | `purge.rs` | the location that forgets tokens |
 //! | `respond.rs` | what a refused client is told |
 //! | `variables.rs` | `$phantom_token_…` |
 //! | `state.rs` | what is known of one request, across internal redirects |
@@ -20,6 +21,7 @@ mod conf;
 mod log;
 mod panic;
 mod pool;
+mod purge;
 mod request;
 mod respond;
 mod state;
@@ -32,8 +34,9 @@ use std::ptr::{self, NonNull};
 
 use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_array_push,
-    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_main_conf_t, ngx_http_core_module,
-    ngx_http_handler_pt, ngx_http_module, ngx_http_module_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
+    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_module,
+    ngx_http_module_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
     ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE, ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
 };
 
@@ -131,6 +134,19 @@ impl MainConf {
             let context = context.as_ref()?;
             NonNull::new((*context.main_conf.add(module().ctx_index)).cast())
         }
+    }
+}
+
+/// nginx's own configuration of the location in which directives are read or which is merged.
+///
+/// # Safety
+/// `cf` must be valid, and inside `http`.
+unsafe fn core_location(cf: *mut ngx_conf_t) -> *mut ngx_http_core_loc_conf_t {
+    // SAFETY: inside `http`, the context is of this type and has a slot per module; the core module's is made.
+    unsafe {
+        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+        (*(*context).loc_conf.add(index)).cast()
     }
 }
 

@@ -1,15 +1,17 @@
 //! An nginx request, as far as this module touches it: the one place where its fields are read and written.
 
 use std::cell::LazyCell;
+use std::ops::ControlFlow;
 use std::ptr::{self, NonNull};
 use std::slice;
 
 use ngx::ffi::{
-    NGX_HTTP_SATISFY_ANY, NGX_OK, ngx_array_t, ngx_connection_t, ngx_hash_key,
-    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
-    ngx_http_discard_request_body, ngx_http_err_page_t, ngx_http_request_t, ngx_int_t,
-    ngx_list_create, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc,
-    ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    NGX_DONE, NGX_HTTP_SATISFY_ANY, NGX_HTTP_SPECIAL_RESPONSE, NGX_OK, ngx_array_t,
+    ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
+    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t,
+    ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t, ngx_list_create,
+    ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file,
+    ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
 };
 use phantom_token::token::Credentials;
 
@@ -163,6 +165,75 @@ impl Request {
                 (*r).set_keepalive(0);
             }
         }
+    }
+
+    /// Reads the body, and then calls `then`, in this call or later. Returns what a content handler is to return.
+    ///
+    /// # Safety
+    /// Called once, by the request's content handler. `then` must be sound when nginx calls it with the live request,
+    /// which it must finalize.
+    pub unsafe fn read_body(
+        self,
+        then: unsafe extern "C" fn(*mut ngx_http_request_t),
+    ) -> ngx_int_t {
+        // SAFETY: the request lives, and the caller vouches for `then`.
+        let read = unsafe { ngx_http_read_client_request_body(self.as_ptr(), Some(then)) };
+        if read >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t {
+            read
+        } else {
+            // `then` has finalized the request for its part or will, and the content phase does for its own.
+            NGX_DONE as ngx_int_t
+        }
+    }
+
+    /// How long the body is, as far as the client has said.
+    pub fn content_length(self) -> usize {
+        // SAFETY: the request lives. It is less than nothing if the client has not said.
+        usize::try_from(unsafe { (*self.as_ptr()).headers_in.content_length_n }).unwrap_or(0)
+    }
+
+    /// Hands the body that has been read to `take`, piece by piece, until that has enough. Returns whether all could be
+    /// had that was asked for.
+    pub fn body(self, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) -> bool {
+        // SAFETY: the request lives. The body is NULL or a list whose buffers are in memory from `pos` to `last`, or
+        // in a file from `file_pos` to `file_last`, where another module or another location wanted it in one.
+        unsafe {
+            let Some(body) = (*self.as_ptr()).request_body.as_ref() else {
+                return true;
+            };
+            let mut next = body.bufs;
+            while let Some(link) = next.as_ref() {
+                next = link.next;
+                let buffer = &*link.buf;
+                if buffer.temporary() != 0 || buffer.memory() != 0 || buffer.mmap() != 0 {
+                    let Ok(length) = usize::try_from(buffer.last.offset_from(buffer.pos)) else {
+                        return false;
+                    };
+                    if length > 0 && take(slice::from_raw_parts(buffer.pos, length)).is_break() {
+                        return true;
+                    }
+                    continue;
+                }
+                if buffer.in_file() == 0 {
+                    continue;
+                }
+                let mut at = buffer.file_pos;
+                while at < buffer.file_last {
+                    let mut piece = [0; 4096];
+                    let wanted = usize::try_from(buffer.file_last - at)
+                        .map_or(piece.len(), |left| left.min(piece.len()));
+                    let read = ngx_read_file(buffer.file, piece.as_mut_ptr(), wanted, at);
+                    let Some(read) = usize::try_from(read).ok().filter(|read| *read > 0) else {
+                        return false;
+                    };
+                    if take(&piece[..read]).is_break() {
+                        return true;
+                    }
+                    at += read as off_t;
+                }
+            }
+        }
+        true
     }
 
     /// What this module knows of the request. An internal redirect makes nginx forget the pointer, so that it is

@@ -1,4 +1,4 @@
-//! What a refused client is told.
+//! What a client is told whom the module answers itself.
 
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -74,6 +74,17 @@ pub fn give(request: Request, answer: &Answer) -> ngx_int_t {
     }
 }
 
+/// Gives an answer of a content handler, unless nginx has an `error_page` for it, and returns what the request is to be
+/// finalized with.
+pub fn tell(request: Request, status: u16, body: &str) -> ngx_int_t {
+    let status = ngx_int_t::try_from(status).unwrap_or(FAILED);
+    if request.has_error_page(status) {
+        return status;
+    }
+    request.discard_body();
+    send(request, status, body)
+}
+
 /// The body: the names are those of other gateways that do the same.
 fn body(refusal: &Refusal) -> &'static str {
     match (refusal.outcome, refusal.status) {
@@ -118,16 +129,21 @@ fn set_headers(
         Outcome::Ok | Outcome::Unavailable => {
             withdraw_challenge(request, state);
             if refusal.status == 503 {
-                let after = refusal.retry_after.unwrap_or(RETRY_AFTER);
-                // A part of a second is a whole one to a client that counts seconds.
-                let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-                let seconds = request.copy(seconds.max(1).to_string().as_bytes())?;
-                push_header(request, b"Retry-After", seconds)?;
+                push_retry_after(request, refusal.retry_after)?;
             }
             return Some(());
         }
     };
     set_challenge(request, state, challenge.as_bytes())
+}
+
+/// Adds `Retry-After` (RFC 9110 §10.2.3).
+pub fn push_retry_after(request: Request, after: Option<Duration>) -> Option<()> {
+    let after = after.unwrap_or(RETRY_AFTER);
+    // A part of a second is a whole one to a client that counts seconds.
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    let seconds = request.copy(seconds.max(1).to_string().as_bytes())?;
+    push_header(request, b"Retry-After", seconds).map(drop)
 }
 
 /// Sets `WWW-Authenticate`, in the field by which nginx takes it back when another check allows the request.
@@ -176,7 +192,7 @@ fn our_challenge(request: Request, state: &State) -> Option<NonNull<ngx_table_el
 }
 
 /// Adds a header to the answer. Name and value must outlive the request.
-fn push_header(
+pub fn push_header(
     request: Request,
     name: &'static [u8],
     value: &[u8],
@@ -193,7 +209,7 @@ fn push_header(
     }
 }
 
-/// Sends the answer, and returns what the request is to be finalized with.
+/// Sends the answer, and returns what the request is to be finalized with. The body is JSON, or empty.
 fn send(request: Request, status: ngx_int_t, body: &str) -> ngx_int_t {
     const CONTENT_TYPE: &[u8] = b"application/json";
     // In the request's memory: with HTTP/2 it may be sent long after this has returned.
@@ -208,10 +224,14 @@ fn send(request: Request, status: ngx_int_t, body: &str) -> ngx_int_t {
         let headers_out = &raw mut (*r).headers_out;
         (*headers_out).status = status as ngx_uint_t;
         (*headers_out).status_line.len = 0;
-        (*headers_out).content_type = string(CONTENT_TYPE);
-        (*headers_out).content_type_len = CONTENT_TYPE.len();
-        (*headers_out).content_type_lowcase = ptr::null_mut();
         (*headers_out).content_length_n = body.len() as _;
+        if body.is_empty() {
+            (*r).set_header_only(1);
+        } else {
+            (*headers_out).content_type = string(CONTENT_TYPE);
+            (*headers_out).content_type_len = CONTENT_TYPE.len();
+            (*headers_out).content_type_lowcase = ptr::null_mut();
+        }
 
         let sent = ngx_http_send_header(r);
         if sent == NGX_ERROR as ngx_int_t || sent > NGX_OK as ngx_int_t || (*r).header_only() != 0 {

@@ -7,11 +7,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{
-    NGX_LOG_EMERG, NGX_OK, NGX_USE_CLEAR_EVENT, ngx_connection_t, ngx_cycle, ngx_event_flags,
-    ngx_event_t, ngx_free_connection, ngx_get_connection, ngx_handle_read_event, ngx_int_t,
-    ngx_log_t, ngx_uint_t,
+    NGX_LOG_EMERG, NGX_OK, NGX_PROCESS_WORKER, NGX_USE_CLEAR_EVENT, ngx_connection_t, ngx_cycle,
+    ngx_event_flags, ngx_event_t, ngx_free_connection, ngx_get_connection, ngx_handle_read_event,
+    ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t,
 };
 use ngx::ngx_log_error;
+use phantom_token::cache::Store;
 use phantom_token::{Client, Completion, CompletionQueue, Surroundings};
 
 use crate::conf::Defined;
@@ -71,19 +72,17 @@ impl Worker {
             );
             return None;
         }
-        for Defined { provider, used } in providers {
-            if !used {
+        for defined in providers {
+            if !defined.used {
                 worker.clients.push(None);
                 continue;
             }
-            let sink = Lines::sink(&worker.lines, &worker.queue);
-            let client = Client::start_with(
-                Arc::clone(provider),
-                Surroundings {
-                    log: Some(sink),
-                    store: None,
-                },
-            );
+            let provider = &defined.provider;
+            let surroundings = Surroundings {
+                log: Some(Lines::sink(&worker.lines, &worker.queue)),
+                store: store(defined),
+            };
+            let client = Client::start_with(Arc::clone(provider), surroundings);
             if let Err(error) = &client {
                 ngx_log_error!(
                     NGX_LOG_EMERG,
@@ -174,6 +173,17 @@ impl Worker {
         }
         self.batch.set(batch);
     }
+}
+
+/// The provider's part of its zone, for workers. A process that is master and worker in one (`master_process off`)
+/// shares with nobody, and may unmap at a reload what the clients of the former configuration would still use.
+fn store(defined: &Defined) -> Option<Arc<dyn Store>> {
+    // SAFETY: nginx's own variable, read on its thread.
+    if unsafe { ngx_process } != NGX_PROCESS_WORKER as ngx_uint_t {
+        return None;
+    }
+    let memory = defined.zone.as_ref()?.memory()?;
+    Some(Arc::new(memory.store(defined.provider.fingerprint())))
 }
 
 /// The queue's descriptor became readable.

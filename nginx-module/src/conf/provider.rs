@@ -1,4 +1,5 @@
-//! `phantom_token_provider NAME { key value; … }`: hands the keys to the core crate, which knows what they mean.
+//! `phantom_token_provider NAME { key value; … }`: hands the keys to the core crate, which knows what they mean. One is
+//! ours: `cache_zone`, because zones are nginx's.
 
 use std::ffi::{c_char, c_void};
 
@@ -10,12 +11,13 @@ use ngx::ffi::{
 use ngx::ngx_conf_log_error;
 use phantom_token::Config;
 
-use super::{Defined, MainConf, arguments, bytes, refuse, text};
+use super::{Defined, MainConf, Wanted, arguments, bytes, place, refuse, text};
 use crate::panic::contained;
 
 /// A block while it is read.
 struct Block {
     config: Config,
+    zone: Wanted,
     keys: Vec<String>,
 }
 
@@ -48,6 +50,7 @@ pub unsafe extern "C" fn block(
 
         let mut block = Block {
             config: Config::new(name),
+            zone: Wanted::Any,
             keys: Vec::new(),
         };
         // SAFETY: nginx reads a block by being called again with another handler, and wants `cf` back as it was.
@@ -76,6 +79,10 @@ pub unsafe extern "C" fn block(
                     .push(Defined {
                         provider,
                         used: false,
+                        zone: None,
+                        wanted: block.zone,
+                        // SAFETY: `cf` is valid while a directive is read.
+                        place: unsafe { place(cf) },
                     });
                 NGX_CONF_OK
             }
@@ -114,6 +121,22 @@ unsafe extern "C" fn setting(
         }
         if values.is_empty() {
             return refuse(cf, &format!("\"{key}\" needs a value"));
+        }
+        if key == "cache_zone" {
+            block.zone = match values {
+                [name] if bytes(name) == b"off" => Wanted::None,
+                [name] if name.len > 0 => match text(name) {
+                    Some(name) => Wanted::Named {
+                        name: name.to_owned(),
+                        // SAFETY: `cf` is valid while a directive is read.
+                        place: unsafe { place(cf) },
+                    },
+                    None => return refuse(cf, "the zone's name is not UTF-8"),
+                },
+                _ => return refuse(cf, "\"cache_zone\" needs the name of one zone, or off"),
+            };
+            block.keys.push(key.to_owned());
+            return NGX_CONF_OK;
         }
         let value = match values {
             [path] if is_path(key) && path.len > 0 => match full_name(cf, *path) {

@@ -1,0 +1,139 @@
+//! The location that forgets tokens: `phantom_token_purge`.
+//!
+//! It is a content handler, so that everything that protects a location protects it. What it is asked for is read by
+//! the core crate; the worker's client of the provider forgets, in the zone too, so that all workers do.
+
+use std::ops::ControlFlow;
+
+use ngx::ffi::{
+    NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_POST, ngx_http_finalize_request, ngx_http_handler_pt,
+    ngx_http_request_t, ngx_int_t,
+};
+use phantom_token::Token;
+use phantom_token::purge::{Form, Purge, PurgeError};
+
+use crate::panic::contained;
+use crate::request::Request;
+use crate::respond;
+
+const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+
+/// Why nothing is forgotten.
+enum Refusal {
+    /// It is not a POST.
+    Method,
+    /// The form is none.
+    Form(PurgeError),
+    /// The body could not be read, which nginx has logged.
+    Unreadable,
+    /// The worker could not start the client or has stopped it, which is in the log.
+    Unavailable,
+}
+
+/// Whether `other` is the handler of this module.
+pub fn is_handler(other: ngx_http_handler_pt) -> bool {
+    other.is_some_and(|other| {
+        std::ptr::fn_addr_eq(
+            other,
+            handler as unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
+        )
+    })
+}
+
+/// The content handler.
+pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request, and the handle ends with the call.
+        let Some(request) = (unsafe { Request::new(r) }) else {
+            return FAILED;
+        };
+        if request.method() != NGX_HTTP_POST {
+            return answer(request, Err(Refusal::Method));
+        }
+        // SAFETY: this is the content handler; `on_body` finalizes.
+        unsafe { request.read_body(on_body) }
+    })
+}
+
+/// The body is there.
+unsafe extern "C" fn on_body(r: *mut ngx_http_request_t) {
+    let status = contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request, and the handle ends with the call.
+        match unsafe { Request::new(r) } {
+            Some(request) => answer(request, forget(request)),
+            None => FAILED,
+        }
+    });
+    // SAFETY: the request lives until here, and nobody touches it afterwards.
+    unsafe { ngx_http_finalize_request(r, status) };
+}
+
+/// Does what the form asks for.
+fn forget(request: Request) -> Result<(), Refusal> {
+    let mut form = Form::with_capacity(request.content_length());
+    let mut taken = Ok(());
+    let read = request.body(|piece| {
+        taken = form.push(piece);
+        match taken {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    if !read {
+        return Err(Refusal::Unreadable);
+    }
+    let purge = taken.and_then(|()| form.read()).map_err(Refusal::Form)?;
+    let client = request
+        .location()
+        .and_then(|conf| conf.purges)
+        .zip(request.main_conf().and_then(|main| main.worker.as_deref()))
+        .and_then(|(provider, worker)| worker.client(provider))
+        .ok_or(Refusal::Unavailable)?;
+    let done = match purge {
+        Purge::All => client.purge_all(),
+        Purge::Token(token) => match Token::parse(token.as_bytes()) {
+            Ok(token) => client.purge(token),
+            // No request can present it.
+            Err(_) => Ok(()),
+        },
+    };
+    done.map_err(|_| Refusal::Unavailable)
+}
+
+/// Tells the client, and returns what the request is to be finalized with.
+fn answer(request: Request, done: Result<(), Refusal>) -> ngx_int_t {
+    let (status, error, description) = match done {
+        Ok(()) => (200, "", String::new()),
+        Err(Refusal::Method) => (
+            405,
+            "invalid_request",
+            "a token is forgotten with POST".to_owned(),
+        ),
+        Err(Refusal::Form(PurgeError::TooLong)) => {
+            (413, "invalid_request", PurgeError::TooLong.to_string())
+        }
+        Err(Refusal::Form(error)) => (400, "invalid_request", error.to_string()),
+        Err(Refusal::Unreadable) => return FAILED,
+        // RFC 7009 §2.2.1
+        Err(Refusal::Unavailable) => (
+            503,
+            "temporarily_unavailable",
+            "nothing has been forgotten: try again later".to_owned(),
+        ),
+    };
+    let headers =
+        respond::push_header(request, b"Cache-Control", b"no-store").and_then(|_| match status {
+            405 => respond::push_header(request, b"Allow", b"POST").map(drop),
+            503 => respond::push_retry_after(request, None),
+            _ => Some(()),
+        });
+    if headers.is_none() {
+        return FAILED;
+    }
+    if status == 200 {
+        return respond::tell(request, status, "");
+    }
+    // Both are words of ours, without quotes and backslashes.
+    let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);
+    respond::tell(request, status, &body)
+}
