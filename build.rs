@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files of the C ABI, in the order of the header.
-const SECTIONS: [&str; 8] = [
-    "version", "status", "config", "client", "result", "events", "stats", "log",
+const SECTIONS: [&str; 10] = [
+    "version", "status", "config", "client", "result", "events", "stats", "log", "zone", "store",
 ];
 
 fn main() {
@@ -51,7 +51,8 @@ fn header(root: &Path) -> Result<String, String> {
         let mut blocks = Vec::new();
         for block in bindings(root, &file)?.split("\n\n") {
             let block = block.trim_matches('\n');
-            if block.contains("typedef struct ") {
+            // Those that C sees into stand where they are explained.
+            if block.contains("typedef struct ") && !block.contains('{') {
                 types.push(block.to_owned());
             } else if !block.is_empty() {
                 blocks.push(without_rust_sections(block));

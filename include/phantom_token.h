@@ -80,6 +80,9 @@ typedef struct phantom_result phantom_result;
 // What a client had done and held at one moment. Made by `phantom_client_stats`.
 typedef struct phantom_stats phantom_stats;
 
+// A store in memory that processes share. Made by `phantom_zone_attach`.
+typedef struct phantom_zone phantom_zone;
+
 // ---------------------------------------------------------------------------------------------------------
 // Version.
 // ---------------------------------------------------------------------------------------------------------
@@ -184,7 +187,8 @@ int32_t phantom_status_http(int32_t status);
 const char *phantom_last_error(void);
 
 // Returns after how many seconds trying again may help, as the authorization server said along with the failure
-// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or -1 if it did not say.
+// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or when it is asked again after
+// `PHANTOM_CIRCUIT_OPEN`; -1 if that is not known.
 int64_t phantom_last_error_retry_after(void);
 
 // ---------------------------------------------------------------------------------------------------------
@@ -276,6 +280,23 @@ phantom_status phantom_client_lookup(const phantom_client *client,
                                      const char *token,
                                      size_t token_length,
                                      phantom_result **result);
+
+// Forgets what is known of `token`, in the client's memory and in the store that is shared with others. Whoever asks
+// after this has returned, through whichever client of that store, gets an answer that the authorization server gave
+// after this was called. For a token that was revoked, or whose rights have changed. It never waits for the
+// authorization server.
+//
+// Whether anything was known is not told: `PHANTOM_OK` in either case.
+//
+// `PHANTOM_INVALID_TOKEN` when it cannot be a token; `PHANTOM_STOPPED`, `PHANTOM_FORKED`.
+PHANTOM_MUST_USE
+phantom_status phantom_client_purge(const phantom_client *client,
+                                    const char *token,
+                                    size_t token_length);
+
+// Forgets all that is known of the tokens of this client's authorization server, as `phantom_client_purge` does of one.
+PHANTOM_MUST_USE
+phantom_status phantom_client_purge_all(const phantom_client *client);
 
 // Stops a client, within two seconds: whoever waits gets `PHANTOM_STOPPED`, as does whoever asks from now on; the
 // thread has ended when this returns. What was submitted and not dispatched can still be dispatched. Stopping twice is
@@ -577,6 +598,241 @@ phantom_status phantom_config_set_log(phantom_config *config,
 // Returns the name of a level: "error", "warn", "info". It is never NULL, also for a number that is no level, and
 // never freed.
 const char *phantom_log_level_string(int32_t level);
+
+// ---------------------------------------------------------------------------------------------------------
+// Zone.
+//
+// A zone is a store in memory that processes share, for hosts that fork: what one process finds out, the others know,
+// and each token is asked for once, however many processes there are. The memory is the host's. Take it before the
+// fork, and start the clients after:
+//
+//     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+//     phantom_zone *zone = NULL;
+//
+//     if (phantom_zone_attach(memory, size, &zone) != PHANTOM_OK || phantom_config_set_zone(config, zone) != PHANTOM_OK)
+//       fprintf(stderr, "%s\n", phantom_last_error());
+//     // fork(), and in each child phantom_client_start(config, &client)
+//
+// Any number of configurations may share a zone: each authorization server has a part of its own. What is in it is
+// sealed as in every store. When it is full, it forgets what was not used for the longest time; and a process that is
+// killed while it uses the zone holds up nobody.
+// ---------------------------------------------------------------------------------------------------------
+
+// Returns how large a zone's memory must be at least, in bytes. Beyond that, a verdict takes about what its JWT and its
+// claims do, and 200 bytes.
+PHANTOM_MUST_USE
+size_t phantom_zone_min_size(void);
+
+// Takes `size` bytes at `memory` for a zone, and writes it to `zone`. It is yours: free it with `phantom_zone_free`.
+//
+// The memory is zero, or holds a zone: then what that remembers is still known, unless it was of another size or of an
+// incompatible version of this library, which starts anew. It is aligned to a page, as `mmap` gives it. It stays yours,
+// and must stay where it is until the zone, every configuration that it is set in, and every client that was started
+// with one of them have been freed, in each process.
+//
+// Attach once, before the fork: children inherit the zone. Other processes may attach to the same memory, not at the
+// same moment, and with the same version of this library.
+//
+// `PHANTOM_INVALID_ARGUMENT` when the memory is not aligned or smaller than `phantom_zone_min_size`; `PHANTOM_SYSTEM`
+// when the system has no locks that processes share.
+PHANTOM_MUST_USE
+phantom_status phantom_zone_attach(void *memory,
+                                   size_t size,
+                                   phantom_zone **zone);
+
+// Gives a zone up. Configurations that it is set in, and clients that were started with them, keep using it; what it
+// remembers stays in the memory. NULL is fine.
+void phantom_zone_free(phantom_zone *zone);
+
+// Lets clients that are started with this configuration from now on remember with `zone`. With NULL, which is the
+// default, they remember alone. Takes the place of a store or zone that was set before.
+PHANTOM_MUST_USE
+phantom_status phantom_config_set_zone(phantom_config *config,
+                                       const phantom_zone *zone);
+
+// ---------------------------------------------------------------------------------------------------------
+// Shared stores.
+//
+// A client remembers alone. Give it a store, and it remembers together with whoever else uses that store: other
+// clients, other processes, other machines. What one has found out, the others need not ask for, and what one purges,
+// all forget. The zone (above) is a store in memory that processes share; this section is for hosts that have a shared
+// memory of their own.
+//
+// A store is a table of functions. It keeps bytes under a key, for a time, and need not understand them:
+//
+// - A key is `PHANTOM_STORE_KEY_LENGTH` bytes, of which every bit is as good as random. The token cannot be had from
+//   it. Keys of different configurations are different.
+// - A value is at most `PHANTOM_STORE_VALUE_MAX` bytes, sealed with the token that it is about: whoever reads the store
+//   learns neither tokens nor JWTs, and whoever writes to it can make no verdict. What was tampered with is as good as
+//   not there.
+// - Forgetting is always allowed, and there are no errors: a store that cannot do what it is asked to has forgotten.
+//
+//     phantom_store store = {
+//         .size = sizeof store, .context = mine, .get = get, .put = put, .remove = remove_one, .clear = clear};
+//
+//     if (phantom_config_set_store(config, &store) != PHANTOM_OK)
+//       fprintf(stderr, "%s\n", phantom_last_error());
+//
+// What holds for every callback:
+//
+// - Any thread may call it, and several at once: threads that call the client, and the client's own.
+// - Whoever called the client waits for it, and an event loop with it: it must be short. A store that is a network
+//   away needs a copy nearby.
+// - It must not call this library with the client that it serves, and it must not throw or unwind.
+// - What it is given by address is gone, or no longer its own, when it returns.
+//
+// Optional callbacks may be NULL, and make the store a better one:
+//
+// - **Versions.** A client keeps verdicts in its own memory too. So that these end when somebody else purges them,
+//   every key has a version, a number that `remove` and `clear` change. Whoever remembers something notes the version
+//   from before it began to ask, and believes itself only while the version is the same. Keys may share a version: a
+//   counter for each of a few thousand groups of keys will do, or one for all.
+// - **Claims.** Only one of all who share the store asks about a token at a time. It claims the key first; the others
+//   wait until the value is there, or the claim has ended: settled, or its time is over.
+// - **Words.** A few numbers that all who share the store see, so that they know as one of an authorization server
+//   that fails.
+// ---------------------------------------------------------------------------------------------------------
+
+// The length of a key, in bytes.
+#define PHANTOM_STORE_KEY_LENGTH 32
+
+// The longest value that is stored, in bytes: 1 MiB. Most take less than 4 KiB.
+#define PHANTOM_STORE_VALUE_MAX 1048576
+
+// The longest failure that is handed to `settle`, in bytes.
+#define PHANTOM_STORE_FAILURE_MAX 512
+
+// How many words `words` has: numbers of 64 bits.
+#define PHANTOM_STORE_WORDS 4
+
+// What is stored. Give each class a share of the memory of its own: whoever sends a million random tokens must fill the
+// share of the inactive ones and no other.
+enum phantom_store_class
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // An active verdict.
+  PHANTOM_STORE_ACTIVE = 1,
+  // An inactive one.
+  PHANTOM_STORE_INACTIVE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum phantom_store_class phantom_store_class;
+#else
+typedef int32_t phantom_store_class;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What became of a claim.
+enum phantom_claimed
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // The key is claimed: ask.
+  PHANTOM_CLAIM_GRANTED = 0,
+  // The flight in `held_by` is asking already: wait for it.
+  PHANTOM_CLAIM_HELD = 1,
+  // The flight in `waited_for` has failed, and why is in `failure`.
+  PHANTOM_CLAIM_FAILED = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum phantom_claimed phantom_claimed;
+#else
+typedef int32_t phantom_claimed;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// The wish to be the one who asks about a token, and what becomes of it. Later versions may add to its end.
+typedef struct {
+  // Names the flight that would ask: no two have the same.
+  uint64_t flight;
+  // The flight that was waited for until now, if `has_waited`: if it failed, so has this one.
+  uint64_t waited_for;
+  // In how many milliseconds from now the flight will have ended: the claim with it, if nobody settles it.
+  uint64_t within_ms;
+  // The key's version when the flight began; 0 in a store without versions. A claim of another version holds up
+  // nobody.
+  uint32_t version;
+  // Whether there is a flight in `waited_for`: 0 or 1.
+  uint32_t has_waited;
+  // Write the flight that is asking here, with `PHANTOM_CLAIM_HELD`.
+  uint64_t held_by;
+  // Write what `settle` was given here, with `PHANTOM_CLAIM_FAILED`: there is room for
+  // `PHANTOM_STORE_FAILURE_MAX` bytes.
+  uint8_t *failure;
+  // And its length here.
+  size_t failure_length;
+} phantom_claim;
+
+// A table of functions that a client remembers with. Set those that there are, and all else to zero.
+typedef struct {
+  // `sizeof(phantom_store)`: says which version of this table the program was compiled with.
+  size_t size;
+  // Handed to each callback, and never looked at. May be NULL.
+  void *context;
+  // Finds the value of a key: returns 0 when there is none. Otherwise it writes the value's length to `length`, and
+  // to `remaining_ms` for how many milliseconds more it is kept, which is more than 0; if the length is not more than
+  // `capacity`, it copies the value to `value`; and returns 1. With a value that is too long for the room it is
+  // called again, with more. Required.
+  int (*get)(void *context,
+             const uint8_t *key,
+             uint8_t *value,
+             size_t capacity,
+             size_t *length,
+             uint64_t *remaining_ms);
+  // Stores a value in the place of what was there, for `keep_ms` milliseconds; unless the key's version is another
+  // than `version`, which is 0 in a store without versions. Required.
+  void (*put)(void *context,
+              const uint8_t *key,
+              const uint8_t *value,
+              size_t length,
+              phantom_store_class store_class,
+              uint64_t keep_ms,
+              uint32_t version);
+  // Forgets a key, and changes its version. Claims of the key end. Required.
+  void (*remove)(void *context, const uint8_t *key);
+  // Forgets all keys, and changes their versions. Claims end. Required.
+  void (*clear)(void *context);
+  // Returns the version of a key. It is called for every request, and should cost no more than reading a number from
+  // memory. With NULL there are no versions, and what somebody else purges may live on until its time is over: in a
+  // client's own memory, or in the store, when a client was just being told of it by the authorization server.
+  uint32_t (*version)(void *context, const uint8_t *key);
+  // Claims a key, and returns what became of it, a number of `phantom_claimed`. Set both this and `settle`, or
+  // neither: then several who share the store may ask about one token at once.
+  int (*claim)(void *context, const uint8_t *key, phantom_claim *claim);
+  // Ends the claim that was granted to `flight`: the value is stored by now; or, with `failure_length` more than 0,
+  // it failed, and why is in `failure`, to be kept for those who waited for this flight until the claim's time would
+  // have been over. Does nothing when another flight holds the claim by now.
+  void (*settle)(void *context,
+                 const uint8_t *key,
+                 uint64_t flight,
+                 const uint8_t *failure,
+                 size_t failure_length);
+  // Returns the address of `PHANTOM_STORE_WORDS` numbers of 64 bits, aligned to 8 bytes, that all who share the store
+  // see, zero at first, and that stay there until `free`. Clients change them with atomic operations; nobody else
+  // may change them. May return NULL. It is called once, by `phantom_config_set_store`.
+  uint64_t *(*words)(void *context);
+  // Called once, when nobody uses this table any more: the configuration, and every client that was started with it,
+  // has been freed, or has got another store.
+  void (*free)(void *context);
+} phantom_store;
+
+// Lets clients that are started with this configuration from now on remember with `store`, which is copied: only what
+// `context` points to must stay, until `free` is called. With NULL, which is the default, they remember alone. Takes the
+// place of a store or zone that was set before.
+//
+// `clear` forgets what is in the store, so let the clients of one store all be of the same configuration; give clients
+// of another authorization server a `context` of their own.
+//
+// `PHANTOM_INVALID_ARGUMENT` when a required callback is NULL, or `size` is not that of a `phantom_store`; `free` is
+// not called then.
+PHANTOM_MUST_USE
+phantom_status phantom_config_set_store(phantom_config *config,
+                                        const phantom_store *store);
 
 #ifdef __cplusplus
 } // extern "C"

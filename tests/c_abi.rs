@@ -388,12 +388,15 @@ const NUMBERS: &[(&str, i64)] = &[
     ("PHANTOM_TIMEOUT", 25),
     ("PHANTOM_STOPPED", 26),
     ("PHANTOM_FORKED", 27),
+    ("PHANTOM_CIRCUIT_OPEN", 28),
     ("PHANTOM_INTERNAL", 30),
     ("PHANTOM_PANIC", 31),
     ("PHANTOM_CACHE_NONE", 0),
     ("PHANTOM_CACHE_HIT", 1),
     ("PHANTOM_CACHE_MISS", 2),
     ("PHANTOM_CACHE_COALESCED", 3),
+    ("PHANTOM_CACHE_SHARED", 4),
+    ("PHANTOM_CACHE_STALE", 5),
     ("PHANTOM_STAT_HITS", 0),
     ("PHANTOM_STAT_MISSES", 1),
     ("PHANTOM_STAT_COALESCED", 2),
@@ -408,9 +411,23 @@ const NUMBERS: &[(&str, i64)] = &[
     ("PHANTOM_STAT_BYTES", 11),
     ("PHANTOM_STAT_EVICTIONS", 12),
     ("PHANTOM_STAT_LATENCY_SUM_US", 13),
+    ("PHANTOM_STAT_SHARED_HITS", 14),
+    ("PHANTOM_STAT_STALE", 15),
+    ("PHANTOM_STAT_REFRESHES", 16),
+    ("PHANTOM_STAT_BREAKER_OPENINGS", 17),
+    ("PHANTOM_STAT_BREAKER_OPEN", 18),
     ("PHANTOM_LOG_ERROR", 1),
     ("PHANTOM_LOG_WARN", 2),
     ("PHANTOM_LOG_INFO", 3),
+    ("PHANTOM_STORE_KEY_LENGTH", 32),
+    ("PHANTOM_STORE_VALUE_MAX", 1 << 20),
+    ("PHANTOM_STORE_FAILURE_MAX", 512),
+    ("PHANTOM_STORE_WORDS", 4),
+    ("PHANTOM_STORE_ACTIVE", 1),
+    ("PHANTOM_STORE_INACTIVE", 2),
+    ("PHANTOM_CLAIM_GRANTED", 0),
+    ("PHANTOM_CLAIM_HELD", 1),
+    ("PHANTOM_CLAIM_FAILED", 2),
 ];
 
 #[test]
@@ -447,7 +464,7 @@ fn the_guide_has_every_status_with_its_number_and_its_http_status() {
         );
         statuses += 1;
     }
-    assert_eq!(statuses, 17);
+    assert_eq!(statuses, 18);
 }
 
 #[test]
@@ -457,6 +474,29 @@ fn the_guide_has_every_key() {
         assert!(
             guide.contains(&format!("\n| `{key}` |")),
             "docs/c-api.md lacks {key}"
+        );
+    }
+}
+
+#[test]
+fn the_guide_has_every_callback_of_a_store() {
+    let guide = read("docs/c-api.md");
+    let callbacks: Vec<String> = items()
+        .into_iter()
+        .find_map(|item| match item {
+            Item::Struct(table) if table.ident == "phantom_store" => Some(table.fields),
+            _ => None,
+        })
+        .expect("there is a phantom_store")
+        .into_iter()
+        .filter_map(|field| field.ident.map(|name| name.to_string()))
+        .filter(|name| name != "size" && name != "context")
+        .collect();
+    assert!(callbacks.len() >= 9, "{callbacks:?}");
+    for name in callbacks {
+        assert!(
+            guide.contains(&format!("\n| `{name}` | ")),
+            "docs/c-api.md lacks the callback {name}"
         );
     }
 }

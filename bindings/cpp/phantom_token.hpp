@@ -17,7 +17,8 @@
 // - Clients and results may be used by any number of threads at once, a configuration by one at a time.
 // - Link with libphantom_token: `pkg-config --cflags --libs phantom_token`.
 //
-// For event loops, use the functions of phantom_token.h with `client.get()`; `Result` takes over what a callback gets.
+// For event loops, use the functions of phantom_token.h with `client.get()`; `Result` takes over what a callback gets. For
+// a shared store or a zone, use them with `config.get()`.
 
 #ifndef PHANTOM_TOKEN_HPP
 #define PHANTOM_TOKEN_HPP
@@ -48,7 +49,7 @@ public:
   phantom_status status() const noexcept { return status_; }
   // What a gateway answers with: 400, 500, 502, 503 or 504.
   int http_status() const noexcept { return phantom_status_http(status_); }
-  // When trying again may help, if the authorization server said so.
+  // When trying again may help, if the authorization server said so or is asked again then.
   std::optional<std::chrono::seconds> retry_after() const noexcept { return retry_after_; }
 
 private:
@@ -229,6 +230,13 @@ public:
     check(status);
     return Result(result);
   }
+  // Forgets what is known of `token`, here and in the store that is shared: whoever asks after this has returned gets an
+  // answer that the authorization server gave after this was called. It never waits for the authorization server.
+  void purge(std::string_view token) const {
+    check(phantom_client_purge(get(), detail::begin(token), token.size()));
+  }
+  // Forgets all that is known of the authorization server's tokens likewise.
+  void purge_all() const { check(phantom_client_purge_all(get())); }
   // What it has done and holds, as one JSON object.
   std::string stats() const {
     const auto stats = detail::make<phantom_stats>(phantom_client_stats, get());

@@ -66,6 +66,12 @@ int main(int argc, char **argv) {
     promise("statistics are JSON", client.stats().find("\"misses\":2") != std::string::npos);
     promise("a malformed token is refused", failure([&] { client.resolve("a b"); }) == PHANTOM_INVALID_TOKEN);
     promise("so is one that is nowhere", failure([&] { client.resolve({}); }) == PHANTOM_INVALID_TOKEN);
+    client.purge(token);
+    promise("what is purged is known no more, and asked for anew",
+            !client.lookup(token) && client.resolve(token).cache_status() == PHANTOM_CACHE_MISS);
+    client.purge_all();
+    promise("nor is anything after purge_all", !client.lookup(token) && !client.lookup("unknown"));
+    promise("what is no token cannot be purged", failure([&] { client.purge("a b"); }) == PHANTOM_INVALID_TOKEN);
     bool refused = false;
     try {
       client.resolve(token, std::chrono::milliseconds(-1));
@@ -74,7 +80,9 @@ int main(int argc, char **argv) {
     }
     promise("a negative timeout is refused", refused);
     client.stop();
-    promise("a stopped client says so", failure([&] { client.resolve(token); }) == PHANTOM_STOPPED);
+    promise("a stopped client says so", failure([&] { client.resolve(token); }) == PHANTOM_STOPPED &&
+                                            failure([&] { client.purge(token); }) == PHANTOM_STOPPED &&
+                                            failure([&] { client.purge_all(); }) == PHANTOM_STOPPED);
   }
   const Result copy = *kept;
   Result moved = std::move(*kept);

@@ -72,11 +72,15 @@ pub unsafe extern "C" fn phantom_client_start(
                 log.write(phantom_log_level::PHANTOM_LOG_WARN, warning);
             }
         }
+        let store = config
+            .store
+            .as_ref()
+            .map(|store| store.store(&provider.fingerprint));
         let client = Client::start_with(
             provider,
             Surroundings {
                 log: config.log.map(LogTarget::sink),
-                store: None,
+                store,
             },
         )
         .map_err(|error| system(error.to_string()))?;
@@ -160,6 +164,53 @@ pub unsafe extern "C" fn phantom_client_lookup(
                 Ok(phantom_status::PHANTOM_OK)
             }
         }
+    })
+}
+
+/// Forgets what is known of `token`, in the client's memory and in the store that is shared with others. Whoever asks
+/// after this has returned, through whichever client of that store, gets an answer that the authorization server gave
+/// after this was called. For a token that was revoked, or whose rights have changed. It never waits for the
+/// authorization server.
+///
+/// Whether anything was known is not told: `PHANTOM_OK` in either case.
+///
+/// `PHANTOM_INVALID_TOKEN` when it cannot be a token; `PHANTOM_STOPPED`, `PHANTOM_FORKED`.
+///
+/// # Safety
+/// - `client` is NULL, or alive.
+/// - `token` is NULL, or `token_length` bytes at it can be read.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_client_purge(
+    client: *const phantom_client,
+    token: *const c_char,
+    token_length: usize,
+) -> phantom_status {
+    boundary(|| {
+        // SAFETY: the caller's promises for `client` and `token`.
+        let (client, token) = unsafe {
+            (
+                shared(client, "client")?,
+                bytes(token, token_length, "token")?,
+            )
+        };
+        client.client.purge(Token::parse(token)?)?;
+        Ok(phantom_status::PHANTOM_OK)
+    })
+}
+
+/// Forgets all that is known of the tokens of this client's authorization server, as `phantom_client_purge` does of one.
+///
+/// # Safety
+/// `client` is NULL, or alive.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_client_purge_all(client: *const phantom_client) -> phantom_status {
+    boundary(|| {
+        // SAFETY: the caller's promise for `client`.
+        let client = unsafe { shared(client, "client")? };
+        client.client.purge_all()?;
+        Ok(phantom_status::PHANTOM_OK)
     })
 }
 

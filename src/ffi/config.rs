@@ -10,12 +10,14 @@ use std::sync::OnceLock;
 use super::boundary::{Output, boundary, boundary_or, exclusive, shared, text, text_to_nul};
 use super::log::LogTarget;
 use super::status::phantom_status;
+use super::store::StoreSource;
 use crate::Config;
 
 /// What is set of one authorization server. Made by `phantom_config_new`.
 pub struct phantom_config {
     pub(super) config: Config,
     pub(super) log: Option<LogTarget>,
+    pub(super) store: Option<StoreSource>,
 }
 
 /// Makes a configuration in which nothing is set but the defaults, and writes it to `config`. It is yours: free it
@@ -44,6 +46,7 @@ pub unsafe extern "C" fn phantom_config_new(
         config.write(Box::into_raw(Box::new(phantom_config {
             config: Config::new(name),
             log: None,
+            store: None,
         })));
         Ok(phantom_status::PHANTOM_OK)
     })

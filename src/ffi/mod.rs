@@ -50,6 +50,8 @@ pub mod log;
 pub mod result;
 pub mod stats;
 pub mod status;
+pub mod store;
 pub mod version;
+pub mod zone;
 
 mod boundary;

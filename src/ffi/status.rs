@@ -188,7 +188,8 @@ pub extern "C" fn phantom_last_error() -> *const c_char {
 }
 
 /// Returns after how many seconds trying again may help, as the authorization server said along with the failure
-/// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or -1 if it did not say.
+/// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or when it is asked again after
+/// `PHANTOM_CIRCUIT_OPEN`; -1 if that is not known.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_last_error_retry_after() -> i64 {
     boundary_or(-1, || {

@@ -8,6 +8,10 @@ use super::log::phantom_log_level;
 use super::result::phantom_cache_status;
 use super::stats::phantom_stat;
 use super::status::phantom_status;
+use super::store::{
+    PHANTOM_STORE_FAILURE_MAX, PHANTOM_STORE_KEY_LENGTH, PHANTOM_STORE_VALUE_MAX,
+    PHANTOM_STORE_WORDS, phantom_claimed, phantom_store_class,
+};
 
 /// The version that this header is of. This part is raised when programs have to be built anew; the soname has it.
 pub const PHANTOM_VERSION_MAJOR: u32 = 0;
@@ -64,10 +68,16 @@ fn constants() -> &'static [(CString, i64)] {
         let caches = phantom_cache_status::ALL.map(|it| (format!("{it:?}"), it as i64));
         let stats = phantom_stat::ALL.map(|it| (format!("{it:?}"), it as i64));
         let levels = phantom_log_level::ALL.map(|it| (format!("{it:?}"), it as i64));
-        let versions = [
+        let classes = phantom_store_class::ALL.map(|it| (format!("{it:?}"), it as i64));
+        let claims = phantom_claimed::ALL.map(|it| (format!("{it:?}"), it as i64));
+        let numbers = [
             ("PHANTOM_VERSION_MAJOR", PHANTOM_VERSION_MAJOR),
             ("PHANTOM_VERSION_MINOR", PHANTOM_VERSION_MINOR),
             ("PHANTOM_VERSION_PATCH", PHANTOM_VERSION_PATCH),
+            ("PHANTOM_STORE_KEY_LENGTH", PHANTOM_STORE_KEY_LENGTH),
+            ("PHANTOM_STORE_VALUE_MAX", PHANTOM_STORE_VALUE_MAX),
+            ("PHANTOM_STORE_FAILURE_MAX", PHANTOM_STORE_FAILURE_MAX),
+            ("PHANTOM_STORE_WORDS", PHANTOM_STORE_WORDS),
         ]
         .map(|(name, number)| (name.to_owned(), i64::from(number)));
         statuses
@@ -75,7 +85,9 @@ fn constants() -> &'static [(CString, i64)] {
             .chain(caches)
             .chain(stats)
             .chain(levels)
-            .chain(versions)
+            .chain(classes)
+            .chain(claims)
+            .chain(numbers)
             // A name of a Rust identifier holds no NUL; if one did, it would only be missing here.
             .filter_map(|(name, number)| Some((CString::new(name).ok()?, number)))
             .collect()

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::RawMutex;
+use parking_lot::lock_api;
 
 use super::{Completion, CompletionQueue};
 use crate::Error;
@@ -53,9 +54,9 @@ pub(super) enum Joined {
     Closed,
 }
 
-/// The flights under way.
-pub(super) struct Flights {
-    state: Mutex<State>,
+/// The flights under way. `Lock` is another one in tests only, which try out every order in which threads may run.
+pub(super) struct Flights<Lock = RawMutex> {
+    state: lock_api::Mutex<Lock, State>,
     max_waiting: usize,
 }
 
@@ -72,10 +73,10 @@ struct Waiter {
     cache: CacheStatus,
 }
 
-impl Flights {
+impl<Lock: lock_api::RawMutex> Flights<Lock> {
     pub(super) fn new(max_waiting: usize) -> Self {
         Flights {
-            state: Mutex::default(),
+            state: lock_api::Mutex::new(State::default()),
             max_waiting,
         }
     }
@@ -199,5 +200,249 @@ fn tell(waiters: BTreeMap<RequestId, Waiter>, landing: &Landing) {
             Notify::Queue(queue, tag) => queue.push(Completion { id, tag, outcome }),
             Notify::Call(call) => call(outcome),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use shuttle::thread;
+
+    use super::*;
+    use crate::cache::{Levels, MemoryCache};
+    use crate::clock::Now;
+    use crate::jwt::{self, Claims};
+    use crate::token::{Fingerprint, Key, Token};
+    use crate::{Active, Config, ErrorKind};
+
+    const NOW: Now = Now {
+        unix: 1_000_000,
+        monotonic: 5_000,
+    };
+
+    /// A lock at which the scheduler of the tests may let any other thread go on.
+    struct AnyOrder(AtomicBool);
+
+    // SAFETY: `lock` returns, and `try_lock` says true, only to the one whose swap found false; it is false again only
+    // after `unlock`, which the contract leaves to the holder. The swap acquires what `unlock`'s store released.
+    unsafe impl lock_api::RawMutex for AnyOrder {
+        #[allow(clippy::declare_interior_mutable_const, reason = "the trait wants it")]
+        const INIT: Self = AnyOrder(AtomicBool::new(false));
+        type GuardMarker = lock_api::GuardSend;
+
+        fn lock(&self) {
+            while !self.try_lock() {
+                thread::yield_now();
+            }
+        }
+
+        fn try_lock(&self) -> bool {
+            !self.0.swap(true, Ordering::SeqCst)
+        }
+
+        unsafe fn unlock(&self) {
+            self.0.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn key() -> Key {
+        Key::new(&Fingerprint([0; 32]), Token::parse(b"opaque").unwrap())
+    }
+
+    fn subject(version: u32) -> Subject {
+        Subject {
+            key: key(),
+            version,
+        }
+    }
+
+    /// A verdict that was found out under this version.
+    fn verdict_of(version: u32) -> Verdict {
+        let mut claims = Claims::empty();
+        claims.iat = Some(version.into());
+        let jwt = jwt::check_compact(b"eyJhbGciOiJFUzI1NiJ9.e30.AAAA").unwrap();
+        Verdict::Active(Arc::new(Active::new(&jwt, claims)))
+    }
+
+    fn version_of(verdict: &Verdict) -> u32 {
+        match verdict {
+            Verdict::Active(active) => active.claims().iat.unwrap() as u32,
+            Verdict::Inactive => panic!("they are all active"),
+        }
+    }
+
+    /// What one node does with one token: as the client does it, less the network.
+    struct Node {
+        flights: Flights<AnyOrder>,
+        cache: MemoryCache,
+        version: AtomicUsize,
+        calls: AtomicUsize,
+        told: Arc<AtomicUsize>,
+    }
+
+    impl Node {
+        fn new() -> Arc<Self> {
+            Arc::new(Node {
+                flights: Flights::new(100),
+                cache: MemoryCache::new(1 << 20, 1000),
+                version: AtomicUsize::new(0),
+                calls: AtomicUsize::new(0),
+                told: Arc::default(),
+            })
+        }
+
+        /// Asks. What is told must have been found out under this version or a later one.
+        fn ask(self: &Arc<Self>, since: u32) {
+            let subject = subject(self.version.load(Ordering::SeqCst) as u32);
+            let known = || {
+                let hit = self.cache.get(&subject.key, NOW, subject.version)?;
+                Some(hit.verdict)
+            };
+            if let Some(verdict) = known() {
+                assert!(version_of(&verdict) >= since);
+                self.told.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            let told = Arc::clone(&self.told);
+            let notify = Notify::Call(Box::new(move |outcome| {
+                assert!(version_of(&outcome.unwrap().verdict) >= since);
+                told.fetch_add(1, Ordering::SeqCst);
+            }));
+            match self.flights.join(subject, notify, known) {
+                Joined::Started(_) => {
+                    let node = Arc::clone(self);
+                    thread::spawn(move || node.fly(subject)).join().unwrap();
+                }
+                Joined::Waiting(_) => {}
+                Joined::Known(verdict) => {
+                    assert!(version_of(&verdict) >= since);
+                    self.told.fetch_add(1, Ordering::SeqCst);
+                }
+                Joined::Full | Joined::Closed => panic!("neither full nor closed"),
+            }
+        }
+
+        fn fly(&self, subject: Subject) {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            let lifetime = std::time::Duration::from_secs(60).into();
+            let verdict = verdict_of(subject.version);
+            self.cache
+                .put(subject.key, &verdict, lifetime, NOW, subject.version);
+            self.flights.complete(&subject, &Ok(verdict).into(), |_| ());
+        }
+    }
+
+    /// How many orders are tried out.
+    const ORDERS: usize = 3_000;
+
+    #[test]
+    fn in_no_order_of_threads_is_a_token_asked_about_twice_or_somebody_left_waiting() {
+        let run = || {
+            let node = Node::new();
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let node = Arc::clone(&node);
+                    thread::spawn(move || node.ask(0))
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(node.calls.load(Ordering::SeqCst), 1);
+            assert_eq!(node.told.load(Ordering::SeqCst), 4);
+            assert_eq!(node.flights.counts(), (0, 0));
+        };
+        shuttle::check_random(run, ORDERS);
+        shuttle::check_pct(run, ORDERS, 3);
+    }
+
+    #[test]
+    fn in_no_order_of_threads_does_one_who_asks_after_a_purge_share_a_flight_from_before_it() {
+        let run = || {
+            let node = Node::new();
+            let early: Vec<_> = (0..2)
+                .map(|_| {
+                    let node = Arc::clone(&node);
+                    thread::spawn(move || node.ask(0))
+                })
+                .collect();
+            node.version.fetch_add(1, Ordering::SeqCst);
+            node.ask(1);
+            for thread in early {
+                thread.join().unwrap();
+            }
+            // One for each version, and one more if what came late took the place of what is new.
+            assert!(node.calls.load(Ordering::SeqCst) <= 3);
+            assert_eq!(node.told.load(Ordering::SeqCst), 3);
+            assert_eq!(node.flights.counts(), (0, 0));
+        };
+        shuttle::check_random(run, ORDERS);
+    }
+
+    #[test]
+    fn in_no_order_of_threads_is_one_who_leaves_told_or_one_who_stays_forgotten() {
+        let run = || {
+            let flights = Arc::new(Flights::<AnyOrder>::new(10));
+            let told = Arc::new(AtomicUsize::new(0));
+            let count = |told: &Arc<AtomicUsize>| {
+                let told = Arc::clone(told);
+                Notify::Call(Box::new(move |_| {
+                    told.fetch_add(1, Ordering::SeqCst);
+                }))
+            };
+            let Joined::Started(first) = flights.join(subject(0), count(&told), || None) else {
+                panic!("there is no other");
+            };
+            let Joined::Waiting(_) = flights.join(subject(0), count(&told), || None) else {
+                panic!("it has started");
+            };
+            let leaver = {
+                let flights = Arc::clone(&flights);
+                thread::spawn(move || flights.leave(first))
+            };
+            let landing = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
+            flights.complete(&subject(0), &landing, |_| ());
+            let left = leaver.join().unwrap();
+            let expected = if left { 1 } else { 2 };
+            assert_eq!(told.load(Ordering::SeqCst), expected);
+            assert_eq!(flights.counts(), (0, 0));
+        };
+        shuttle::check_random(run, ORDERS);
+    }
+
+    #[test]
+    fn a_flight_that_nobody_waits_for_is_joined_by_the_first_who_does() {
+        let flights = Flights::<RawMutex>::new(10);
+        assert!(flights.begin_unasked(subject(0)));
+        assert!(!flights.begin_unasked(subject(0)));
+        let joined = flights.join(subject(0), Notify::Call(Box::new(|_| ())), || None);
+        assert!(matches!(joined, Joined::Waiting(_)));
+        let mut waited = 0;
+        flights.complete(&subject(0), &Ok(Verdict::Inactive).into(), |count| {
+            waited = count;
+        });
+        assert_eq!(waited, 1);
+        assert_eq!(flights.counts(), (0, 0));
+    }
+
+    #[test]
+    fn what_a_flight_from_before_a_purge_found_out_is_not_remembered() {
+        let mut config = Config::new("main");
+        config
+            .set("introspection_endpoint", "http://127.0.0.1:1/introspect")
+            .unwrap();
+        let levels = Levels::new(&config.build().unwrap(), None);
+        let token = Token::parse(b"opaque").unwrap();
+        let before = levels.subject(key());
+        levels.purge(&key());
+        let minute = std::time::Duration::from_secs(60);
+        levels.put(&before, token, &Verdict::Inactive, minute, NOW);
+        let after = levels.subject(key());
+        assert!(before != after);
+        assert!(levels.own(&before, NOW).is_none());
+        levels.put(&after, token, &Verdict::Inactive, minute, NOW);
+        assert!(levels.own(&after, NOW).is_some());
     }
 }

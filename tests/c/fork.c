@@ -42,6 +42,8 @@ static int child(void) {
   wrong |= forked(phantom_client_cancel(client, 1)) ? 0 : 32;
   wrong |= forked(phantom_client_stats(client, &stats)) ? 0 : 64;
   wrong |= forked(phantom_client_stop(client)) ? 0 : 128;
+  if (!forked(phantom_client_purge(client, text, strlen(text))) || !forked(phantom_client_purge_all(client)))
+    wrong = 253;
   phantom_client_free(client);
   if (wrong == 0 && (none != NULL || stats != NULL || fd != -1 || id != 0 || calls != 0))
     wrong = 255;

@@ -21,7 +21,25 @@ static bool refused(phantom_status status, const char *argument) {
 
 static bool freed(void) { return true; }
 
+static int get(void *context, const uint8_t *key, uint8_t *value, size_t capacity, size_t *length, uint64_t *remaining_ms) {
+  (void)context, (void)key, (void)value, (void)capacity, (void)length, (void)remaining_ms;
+  return 0;
+}
+
+static void put(void *context, const uint8_t *key, const uint8_t *value, size_t length, phantom_store_class store_class,
+                uint64_t keep_ms, uint32_t version) {
+  (void)context, (void)key, (void)value, (void)length, (void)store_class, (void)keep_ms, (void)version;
+}
+
+static void remove_one(void *context, const uint8_t *key) { (void)context, (void)key; }
+
+static void clear(void *context) { (void)context; }
+
 int main(void) {
+  static char memory[2 * 4096];
+  char *const page = memory + 4096 - (uintptr_t)memory % 4096;
+  phantom_store store = {.size = sizeof store, .get = get, .put = put, .remove = remove_one, .clear = clear};
+  phantom_zone *zone = NULL;
   phantom_config *config = configure("");
   phantom_client *client = NULL;
   phantom_result *result = UNTOUCHED;
@@ -49,6 +67,22 @@ int main(void) {
   NULL_IN(phantom_config_set_log, callback, phantom_config_set_log(config, NULL, &id) == PHANTOM_OK);
   NULL_IN(phantom_config_set_log, user_data, phantom_config_set_log(config, NULL, NULL) == PHANTOM_OK);
 
+  NULL_IN(phantom_config_set_store, config, refused(phantom_config_set_store(NULL, &store), "config"));
+  NULL_IN(phantom_config_set_store, store, phantom_config_set_store(config, NULL) == PHANTOM_OK);
+  PROMISE("a store of which all that is not required is NULL is taken", phantom_config_set_store(config, &store) == PHANTOM_OK);
+  store.get = NULL;
+  PROMISE("a store without a required callback is refused, and what is missing is named",
+          phantom_config_set_store(config, &store) == PHANTOM_INVALID_ARGUMENT &&
+              strstr(phantom_last_error(), "store.get") != NULL);
+  NULL_IN(phantom_zone_attach, memory, refused(phantom_zone_attach(NULL, phantom_zone_min_size(), &zone), "memory") && zone == NULL);
+  NULL_IN(phantom_zone_attach, zone, refused(phantom_zone_attach(page, phantom_zone_min_size(), NULL), "zone"));
+  PROMISE("a zone in too little memory is refused, or in memory that is not aligned to a page",
+          phantom_zone_attach(page, 4096, &zone) == PHANTOM_INVALID_ARGUMENT && zone == NULL &&
+              phantom_zone_attach(page + 8, phantom_zone_min_size(), &zone) == PHANTOM_INVALID_ARGUMENT && zone == NULL);
+  NULL_IN(phantom_zone_free, zone, (phantom_zone_free(NULL), freed()));
+  NULL_IN(phantom_config_set_zone, config, refused(phantom_config_set_zone(NULL, zone), "config"));
+  NULL_IN(phantom_config_set_zone, zone, phantom_config_set_zone(config, NULL) == PHANTOM_OK);
+
   NULL_IN(phantom_client_start, config, refused(phantom_client_start(NULL, &client), "config") && client == NULL);
   NULL_IN(phantom_client_start, client, refused(phantom_client_start(config, NULL), "client"));
   client = start(config);
@@ -61,6 +95,9 @@ int main(void) {
   NULL_IN(phantom_client_lookup, client, refused(phantom_client_lookup(NULL, known, known_length, &result), "client"));
   NULL_IN(phantom_client_lookup, token, refused(phantom_client_lookup(client, NULL, 0, &result), "token"));
   NULL_IN(phantom_client_lookup, result, refused(phantom_client_lookup(client, known, known_length, NULL), "result"));
+  NULL_IN(phantom_client_purge, client, refused(phantom_client_purge(NULL, known, known_length), "client"));
+  NULL_IN(phantom_client_purge, token, refused(phantom_client_purge(client, NULL, 0), "token"));
+  NULL_IN(phantom_client_purge_all, client, refused(phantom_client_purge_all(NULL), "client"));
   NULL_IN(phantom_client_submit, client,
           refused(phantom_client_submit(NULL, known, known_length, callback, NULL, &id, &result), "client"));
   NULL_IN(phantom_client_submit, token, refused(phantom_client_submit(client, NULL, 1, callback, NULL, &id, &result), "token"));

@@ -111,6 +111,9 @@ printf '%s\n' "$CLIENT_SECRET" >"$CLIENT_SECRET_FILE"
 curl -sS -d "grant_type=client_credentials&scope=read+write&client_id=$CLIENT_ID" \
     --data-urlencode "client_secret=$CLIENT_SECRET" "$origin/token?[1-1600]" |
     grep -o '"access_token":"[^"]*"' | cut -d '"' -f 4 >"$TOKENS"
+LARGE_TOKEN=$(curl -sS -d "grant_type=client_credentials&scope=read&padding=9000&client_id=$CLIENT_ID" \
+    --data-urlencode "client_secret=$CLIENT_SECRET" "$origin/token" | grep -o '"access_token":"[^"]*"' | cut -d '"' -f 4)
+export LARGE_TOKEN
 [ "$(wc -l <"$TOKENS")" -eq 1600 ] || { echo "no tokens:" >&2; cat "$work/server.log" >&2; exit 1; }
 
 # --- Programs.
@@ -134,7 +137,7 @@ compile_cxx() {
 }
 
 printf -- '--- compilers\n'
-programs=(basics nulls blocking events threads fork stop)
+programs=(basics nulls blocking events threads fork stop store zone)
 for program in "${programs[@]}"; do
     promise "tests/c/$program.c compiles as C11 without a warning" compile_c "tests/c/$program.c" "$program"
 done

@@ -21,6 +21,7 @@ from ._client import Client
 from ._errors import (
     BadAnswerError,
     BusyError,
+    CircuitOpenError,
     ClientRefusedError,
     ConfigError,
     DeadlineExceeded,
@@ -53,6 +54,7 @@ __all__ = [
     "BadAnswerError",
     "BusyError",
     "CacheStatus",
+    "CircuitOpenError",
     "Client",
     "ClientRefusedError",
     "ConfigError",

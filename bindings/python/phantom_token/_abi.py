@@ -40,12 +40,13 @@ class Status(enum.IntEnum):
     TIMEOUT = 25
     STOPPED = 26
     FORKED = 27
+    CIRCUIT_OPEN = 28
     INTERNAL = 30
     PANIC = 31
 
 
 class CacheStatus(enum.Enum):
-    """Where a verdict came from. `str()` of it is the word for a log: `HIT`, `MISS`, `COALESCED`."""
+    """Where a verdict came from. `str()` of it is the word for a log: `HIT`, `MISS`, `COALESCED`, …"""
 
     #: It was remembered.
     HIT = 1
@@ -53,6 +54,10 @@ class CacheStatus(enum.Enum):
     MISS = 2
     #: Another request had already asked; this one shared its answer.
     COALESCED = 3
+    #: It was remembered in the store that is shared with others.
+    SHARED = 4
+    #: It was remembered and is past its time: the authorization server can't be asked, and `stale_if_error` allows it.
+    STALE = 5
     #: A later version of the library has a word for it that this package does not know.
     UNKNOWN = -1
 
@@ -142,6 +147,8 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
         _status,
         [client_p, _text_in, ctypes.c_size_t, ctypes.POINTER(result_p)],
     ),
+    "phantom_client_purge": (_status, [client_p, _text_in, ctypes.c_size_t]),
+    "phantom_client_purge_all": (_status, [client_p]),
     "phantom_client_stop": (_status, [client_p]),
     "phantom_client_free": (None, [client_p]),
     "phantom_client_submit": (

@@ -7,7 +7,7 @@ import asyncio
 import ctypes
 import itertools
 from types import TracebackType
-from typing import Any, Dict, Optional, Type, TypeVar, Union
+from typing import Any, Dict, Optional, Sequence, Type, TypeVar, Union
 
 from . import _abi
 from ._abi import Owned, Status, library
@@ -31,7 +31,7 @@ class AsyncClient(BaseClient):
     def __init__(
         self,
         *,
-        introspection_endpoint: Optional[str] = None,
+        introspection_endpoint: Union[str, Sequence[str], None] = None,
         client_id: Optional[str] = None,
         client_secret: Optional[str] = None,
         **settings: Any,

@@ -12,7 +12,7 @@ import warnings
 import weakref
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Callable, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Optional, Sequence, Type, TypeVar, Union
 
 from . import _abi
 from ._abi import LogLevel, Owned, Status, library
@@ -79,7 +79,7 @@ class BaseClient:
     def __init__(
         self,
         *,
-        introspection_endpoint: Optional[str] = None,
+        introspection_endpoint: Union[str, Sequence[str], None] = None,
         client_id: Optional[str] = None,
         client_secret: Optional[str] = None,
         name: str = "main",
@@ -124,6 +124,17 @@ class BaseClient:
             return None
         check(status)
         return take_result(pointer)
+
+    def purge(self, token: Union[str, bytes]) -> None:
+        """Forgets what is known of `token`, which was revoked or whose rights have changed. Whoever asks after this has
+        returned gets an answer that the authorization server gave after this was called. It never waits for the
+        authorization server, and does not tell whether anything was known."""
+        text = token_bytes(token)
+        check(library.phantom_client_purge(self._use(), text, len(text)))
+
+    def purge_all(self) -> None:
+        """Forgets all that is known of the authorization server's tokens, as `purge` does of one."""
+        check(library.phantom_client_purge_all(self._use()))
 
     def stats(self) -> Stats:
         """What it has done since it was started, and what it holds now."""

@@ -18,7 +18,8 @@ class PhantomTokenError(Exception):
     status: int
     #: The HTTP status that a gateway answers with for this: 400, 500, 502, 503 or 504.
     http_status: int
-    #: After how many seconds trying again may help, if the authorization server said so (`Retry-After`).
+    #: After how many seconds trying again may help, if that is known: the authorization server said so (`Retry-After`),
+    #: or is asked again then (`CircuitOpenError`).
     retry_after: Optional[int]
 
     def __init__(
@@ -82,6 +83,11 @@ class ForkedError(UnavailableError):
     """The client was started in another process, of which this one is a fork: start one here."""
 
 
+class CircuitOpenError(UnavailableError):
+    """The authorization server has failed so often (`max_fails`) that it is not asked for a while: see
+    `retry_after`."""
+
+
 class InternalError(UnavailableError):
     """A defect of libphantom_token, found in time."""
 
@@ -103,6 +109,7 @@ _CLASSES: Dict[int, Type[PhantomTokenError]] = {
     Status.TIMEOUT: DeadlineExceeded,
     Status.STOPPED: StoppedError,
     Status.FORKED: ForkedError,
+    Status.CIRCUIT_OPEN: CircuitOpenError,
     Status.INTERNAL: InternalError,
     Status.PANIC: PanicError,
 }

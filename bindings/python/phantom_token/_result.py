@@ -127,6 +127,16 @@ class Stats:
     evictions: int
     #: The sum of all latencies of the authorization server, in microseconds.
     latency_sum_us: int
+    #: Verdicts served from the store that is shared.
+    shared_hits: int
+    #: Requests answered with what is past its time (`stale_if_error`).
+    stale: int
+    #: Calls that began in the background (`refresh_ahead`).
+    refreshes: int
+    #: How often this client stopped calls after too many failures (`max_fails`).
+    breaker_openings: int
+    #: 1 if they are stopped now, else 0.
+    breaker_open: int
     #: How many calls took how long.
     latency: Tuple[LatencyBar, ...]
 

@@ -93,7 +93,8 @@ def test_the_header_was_read() -> None:
 
 
 def test_statuses_are_those_of_the_library() -> None:
-    others = ("PHANTOM_CACHE_", "PHANTOM_STAT_", "PHANTOM_LOG_", "PHANTOM_VERSION_")
+    kinds = ("CACHE", "STAT", "LOG", "VERSION", "STORE", "CLAIM")
+    others = tuple(f"PHANTOM_{kind}_" for kind in kinds)
     theirs = {name: value for name, value in constants().items() if not name.startswith(others)}
     assert theirs == {f"PHANTOM_{status.name}": status.value for status in _abi.Status}
 

@@ -49,6 +49,36 @@ def test_a_miss_a_hit_and_an_inactive_token(server: AuthorizationServer) -> None
     run(main())
 
 
+def test_what_is_purged_is_asked_for_anew(server: AuthorizationServer) -> None:
+    async def main() -> None:
+        async with AsyncClient(**settings(server)) as client:
+            one, two = server.issue(), server.issue()
+            await asyncio.gather(client.resolve(one), client.resolve(two))
+            client.purge(one)
+            assert client.lookup(one) is None and client.lookup(two) is not None
+            assert (await client.resolve(one)).cache is CacheStatus.MISS
+            client.purge_all()
+            assert client.lookup(one) is None and client.lookup(two) is None
+
+    run(main())
+
+
+def test_a_purge_while_a_task_waits_is_not_undone_by_its_answer(server: AuthorizationServer) -> None:
+    async def main() -> None:
+        async with AsyncClient(**settings(server)) as client:
+            token = server.issue()
+            server.set_knobs(latency=300)
+            waiting = asyncio.ensure_future(client.resolve(token))
+            await until(lambda: server.introspections(token) == 1)
+            client.purge(token)
+            later = asyncio.ensure_future(client.resolve(token))
+            assert (await waiting).active
+            assert (await later).active
+            assert server.introspections(token) == 2
+
+    run(main())
+
+
 def test_1000_tokens_at_once_on_one_thread(server: AuthorizationServer) -> None:
     async def main() -> None:
         tokens = [server.issue() for _ in range(50)] + [f"unknown-{number}" for number in range(950)]

@@ -212,6 +212,67 @@ def test_64_threads_on_one_token_cost_one_introspection(server: AuthorizationSer
         assert stats.hits + stats.coalesced == 63
 
 
+def test_what_is_purged_is_asked_for_anew(client: Client, server: AuthorizationServer) -> None:
+    purged, kept = server.issue(), server.issue()
+    for token in (purged, kept):
+        assert client.resolve(token).active
+    server.revoke(purged)
+    assert client.resolve(purged).active
+    assert client.purge(purged) is None
+    assert client.lookup(purged) is None
+    assert not client.resolve(purged).active
+    client.purge(purged.encode())
+    assert client.resolve(purged).cache is CacheStatus.MISS
+    assert client.resolve(kept).cache is CacheStatus.HIT
+    client.purge_all()
+    assert client.lookup(kept) is None and client.lookup(purged) is None
+    assert server.introspections(kept) == 1
+    client.purge("never-seen")
+    with pytest.raises(phantom_token.InvalidTokenError):
+        client.purge("a b")
+    with pytest.raises(TypeError):
+        client.purge(None)  # type: ignore[arg-type]
+
+
+def test_a_verdict_past_its_time_stands_in_while_the_server_fails(server: AuthorizationServer) -> None:
+    with Client(**settings(server, cache_ttl=0.05, stale_if_error="1m", retries=0)) as client:
+        token = server.issue()
+        jwt = client.resolve(token).jwt
+        server.set_knobs(status=503)
+        until(lambda: client.lookup(token) is None)
+        stale = client.resolve(token)
+        assert stale.active and stale.jwt == jwt
+        assert stale.cache is CacheStatus.STALE and str(stale.cache) == "STALE"
+        assert client.stats().stale == 1
+        # Of others nothing is known.
+        with pytest.raises(phantom_token.BusyError):
+            client.resolve("another")
+
+
+def test_a_server_that_fails_again_and_again_is_not_asked_for_a_while(server: AuthorizationServer) -> None:
+    server.set_knobs(status=503)
+    with Client(**settings(server, max_fails=2, fail_timeout=30, retries=0)) as client:
+        for token in ("one", "two"):
+            with pytest.raises(phantom_token.BusyError):
+                client.resolve(token)
+        with pytest.raises(phantom_token.CircuitOpenError) as caught:
+            client.resolve("three")
+        assert caught.value.http_status == 503
+        assert caught.value.retry_after is not None and 0 < caught.value.retry_after <= 60
+        assert server.stats()["introspections"] == 2
+        stats = client.stats()
+        assert (stats.breaker_openings, stats.breaker_open, stats.errors["circuit_open"]) == (1, 1, 1)
+
+
+def test_a_verdict_is_refreshed_before_it_ends(server: AuthorizationServer) -> None:
+    with Client(**settings(server, cache_ttl=1, refresh_ahead=90)) as client:
+        token = server.issue()
+        client.resolve(token)
+        until(lambda: client.resolve(token).cache is CacheStatus.HIT and client.stats().refreshes >= 1)
+        until(lambda: server.introspections(token) >= 2)
+        assert client.stats().misses == 1
+
+
 def test_statistics_count_what_was_done(client: Client, server: AuthorizationServer) -> None:
     assert client.stats().misses == 0
     token = server.issue()
@@ -249,6 +310,7 @@ def test_a_closed_client_says_so_and_its_results_stay(server: AuthorizationServe
     client.close()
     assert client.closed
     calls: List[Any] = [lambda: client.resolve("token"), lambda: client.lookup("token"), client.stats, client.__enter__]
+    calls += [lambda: client.purge("token"), client.purge_all]
     for call in calls:
         with pytest.raises(phantom_token.StoppedError, match='"main"'):
             call()

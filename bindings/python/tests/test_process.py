@@ -23,7 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def _child(client: Client, arguments: Any, token: str, seen: Any) -> None:
-    for call in (lambda: client.resolve(token), lambda: client.lookup(token), client.stats):
+    calls: List[Any] = [lambda: client.resolve(token), lambda: client.lookup(token), client.stats]
+    for call in (*calls, lambda: client.purge(token), client.purge_all):
         try:
             call()
             seen.put("no error")
@@ -43,10 +44,10 @@ def test_a_forked_child_is_told_at_once_and_can_start_its_own(server: Authorizat
         seen = context.Queue()
         child = context.Process(target=_child, args=(client, arguments, token, seen))
         child.start()
-        outcomes: List[Any] = [seen.get(timeout=LONG) for _ in range(4)]
+        outcomes: List[Any] = [seen.get(timeout=LONG) for _ in range(6)]
         child.join(LONG)
         assert child.exitcode == 0
-        assert outcomes == [(phantom_token.Status.FORKED, 503)] * 3 + [True]
+        assert outcomes == [(phantom_token.Status.FORKED, 503)] * 5 + [True]
         # The parent's is none the worse.
         assert client.resolve(token).cache is phantom_token.CacheStatus.HIT
 

@@ -56,6 +56,7 @@ def test_a_time_that_is_none_is_refused(value: Any) -> None:
         ({"timeout": "soon"}, ["timeout", '"soon"', "is not a time"]),
         ({"retries": 99}, ["retries", '"99"', "out of range"]),
         ({"retries": 0.5}, ["retries", "is not a number"]),
+        ({"refresh_ahead": 100}, ["refresh_ahead", '"100"', "out of range"]),
         ({"ssl_verify": "maybe"}, ["ssl_verify", "on or off"]),
         ({"introspection_endpoint": None}, ["introspection_endpoint", "is missing"]),
         ({"client_secret": None, "client_secret_file": "/nonexistent/file"}, ["/nonexistent/file"]),
@@ -82,6 +83,14 @@ def test_text_that_is_no_unicode_is_refused_without_quoting_it(server: Authoriza
     assert CLIENT_SECRET not in str(caught.value)
 
 
+def test_several_endpoints_are_a_list_and_stand_in_for_each_other(server: AuthorizationServer) -> None:
+    broken = server.endpoint(status=503)
+    token = server.issue()
+    for endpoints in ([broken, server.endpoint()], f"{broken} {server.endpoint()}"):
+        with Client(**settings(server, introspection_endpoint=endpoints, retries=0)) as client:
+            assert client.resolve(token).active
+
+
 def test_every_kind_of_value_reaches_the_client(server: AuthorizationServer, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text(f"{CLIENT_SECRET}\n")
@@ -97,6 +106,10 @@ def test_every_kind_of_value_reaches_the_client(server: AuthorizationServer, tmp
         retries=0,
         ssl_verify=True,
         cache_ttl=0,
+        refresh_ahead=20,
+        stale_if_error=timedelta(minutes=5),
+        max_fails=3,
+        fail_timeout=0.5,
         client_secret=None,
     ) as client:
         token = server.issue()

@@ -1,13 +1,52 @@
 //! A memory that processes share.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `layout.rs` | what is where |
+//! | `words.rs` | the atomics that all of it is made of |
+//! | `lock.rs` | locks that survive their holder |
+//! | `providers.rs` | which provider has which part |
+//! | `table.rs` | a shard: entries and claims under one lock |
+//!
+//! The memory is divided into up to 64 shards, each with a lock of its own, which is held for the time of one probe and
+//! one copy. When a process dies while it holds one, the next one who asks for it is told by the kernel and empties that
+//! shard: what it held is forgotten, and nothing else. So no point at which a process may die leaves a wrong entry, and
+//! none needs thinking about.
+//!
+//! A zone reads nothing of what it stores: see `sealed.rs` for what that is.
 
+mod layout;
+mod lock;
+mod providers;
+mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
+use aws_lc_rs::rand;
+
+use self::layout::{BLOCK, COUNTERS, Kind, LAYOUT, MAGIC, Map, PROVIDERS};
+use self::lock::Lock;
+use self::providers::Holding;
+use self::table::{Asked, At, Corrupt, Got, MAX_FAILURE, Table, after, bump};
 use super::store::{Claim, Claimed, Class, SharedWords, Store};
+use crate::clock;
 use crate::token::{Fingerprint, Key};
 
+/// How often a lookup makes room for a value that has grown meanwhile.
+const GET_ATTEMPTS: usize = 4;
+/// How often a claim is taken from processes that have died.
+const CLAIM_ATTEMPTS: usize = 4;
+
 /// Sealed entries in memory that processes share.
-pub struct Zone(());
+pub struct Zone {
+    map: Map,
+}
 
 /// What became of the memory that [`Zone::attach`] was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +62,8 @@ pub enum Attached {
 /// What a zone holds and has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ZoneCounts {
-    /// Verdicts held, active and inactive.
+    /// Verdicts held, active and inactive. Those that ended, or were cleared, are among them until their room is
+    /// needed.
     pub entries: u64,
     /// Inactive verdicts among them.
     pub inactive_entries: u64,
@@ -35,7 +75,7 @@ pub struct ZoneCounts {
     pub capacity: u64,
     /// Verdicts pushed out before their time.
     pub evictions: u64,
-    /// How often a part was emptied because a process died while it changed it.
+    /// How often a part was emptied, because a process died while it changed it or somebody overwrote it.
     pub recoveries: u64,
 }
 
@@ -43,55 +83,336 @@ impl Zone {
     /// The smallest that is of use, in bytes.
     pub const MIN_SIZE: usize = 256 << 10;
 
+    /// How many providers a zone serves. With more, those that were opened longest ago remember nothing together.
+    pub const MAX_PROVIDERS: usize = PROVIDERS;
+
     /// Takes memory for a zone: goes on with what is in it, or makes a new one.
     ///
     /// # Safety
     /// - `base` is aligned to a page and `size` bytes at it can be read and written for as long as the zone or a store
     ///   made of it is used; they are zero, or were last used by a zone.
     /// - Nobody else attaches at the same time; whoever uses it later does so through zones of the same version.
+    /// - The memory does not outlive the system's run: after a reboot, its locks and its times mean nothing.
     ///
     /// # Errors
     /// The reason, when the memory is too small or the system has no locks that processes share.
-    pub unsafe fn attach(_base: *mut u8, _size: usize) -> Result<(Arc<Zone>, Attached), String> {
-        Ok((Arc::new(Zone(())), Attached::New))
+    pub unsafe fn attach(base: *mut u8, size: usize) -> Result<(Arc<Zone>, Attached), String> {
+        if !Lock::SUPPORTED {
+            return Err(
+                "this system has no locks that survive the process that holds them".to_owned(),
+            );
+        }
+        if size < Self::MIN_SIZE {
+            return Err(format!(
+                "a zone of {size} bytes is too small: it needs {} at least",
+                Self::MIN_SIZE
+            ));
+        }
+        let base = NonNull::new(base)
+            .filter(|base| base.addr().get() % BLOCK == 0)
+            .ok_or("the memory of a zone must be aligned to a page")?;
+        // SAFETY: `base` is aligned to a block, and the memory large enough, as was just checked. The rest is our
+        // caller's promise.
+        let map = unsafe { Map::new(base, size) };
+        let mut zone = Zone { map };
+        let header = &zone.map.front().header;
+        let attached = if header.magic.get() == 0 {
+            Attached::New
+        } else if zone.is_whole() {
+            Attached::Kept
+        } else {
+            Attached::Replaced
+        };
+        if attached != Attached::Kept {
+            // SAFETY: nobody else attaches, and nobody uses a zone in this memory: there is none that is whole, or it
+            // is of another version.
+            unsafe { zone.format()? };
+        }
+        // What was written to the memory before its magic is seen from here on.
+        fence(Ordering::Acquire);
+        let secret = zone.map.front().header.secret.get();
+        zone.map.set_secret(secret);
+        Ok((Arc::new(zone), attached))
     }
 
-    /// The part of a provider.
-    pub fn store(self: &Arc<Self>, _provider: &Fingerprint) -> ZoneStore {
-        ZoneStore(Arc::clone(self))
+    /// The part of a provider. What it has stored before is there, unless [`Zone::MAX_PROVIDERS`] others were opened
+    /// since. When that happens while the store is held, it forgets everything and remembers nothing any more; to open
+    /// it again helps.
+    pub fn store(self: &Arc<Self>, provider: &Fingerprint) -> ZoneStore {
+        let providers = &self.map.front().providers;
+        let holding = providers.open(provider, |slot| {
+            // What the slot's last provider has stored can't be found by another, whose keys are others. But it might
+            // come back to this slot after it was cleared in another.
+            for shard in 0..self.map.geometry().shards {
+                self.locked(shard, |table| table.hide(slot));
+            }
+        });
+        ZoneStore {
+            zone: Arc::clone(self),
+            provider: *provider,
+            holding,
+        }
     }
 
     /// What it holds and has done.
     pub fn counts(&self) -> ZoneCounts {
-        ZoneCounts::default()
+        let geometry = self.map.geometry();
+        let mut all = ZoneCounts::default();
+        for shard in 0..geometry.shards {
+            let Some(counts) = self.locked(shard, |table| Ok(table.counts())) else {
+                continue;
+            };
+            let [active, inactive, claims] = counts.entries;
+            all.entries += active + inactive;
+            all.inactive_entries += inactive;
+            all.claims += claims;
+            all.bytes += counts.blocks * BLOCK as u64;
+            all.evictions += counts.evictions;
+            all.recoveries += counts.recoveries;
+            all.capacity += (geometry.blocks as u64 - 1) * BLOCK as u64;
+        }
+        all
+    }
+
+    /// Whether there is a zone of this layout and size in the memory.
+    fn is_whole(&self) -> bool {
+        let header = &self.map.front().header;
+        header.magic.get() == MAGIC
+            && header.layout.get() == LAYOUT
+            && header.lock.get() == size_of::<Lock>() as u32
+            && header.size.get() == self.map.geometry().size as u64
+    }
+
+    /// Makes an empty zone. If it is cut short, the memory holds none.
+    ///
+    /// # Safety
+    /// Nobody uses the memory.
+    unsafe fn format(&self) -> Result<(), String> {
+        let mut secret = [0; 8];
+        rand::fill(&mut secret).map_err(|_| "no random numbers can be had".to_owned())?;
+        let front = self.map.front();
+        let header = &front.header;
+        header.magic.set(0);
+        // No write below comes before that.
+        fence(Ordering::SeqCst);
+        header.layout.set(LAYOUT);
+        header.lock.set(size_of::<Lock>() as u32);
+        header.size.set(self.map.geometry().size as u64);
+        header.secret.set(u64::from_le_bytes(secret));
+        // Not zero: whoever remembers something of a zone that was here before believes it no more.
+        front.versions.iter().for_each(bump);
+        // SAFETY: nobody uses the memory.
+        unsafe { front.providers.lock.init()? };
+        front.providers.format();
+        for number in 0..self.map.geometry().shards {
+            let shard = self.map.shard(number);
+            // SAFETY: as above.
+            unsafe { shard.head.lock.init()? };
+            for epoch in &shard.head.epochs {
+                epoch.set(0);
+            }
+            shard.head.evictions.set(0);
+            shard.head.recoveries.set(0);
+            // Nobody else has the lock's memory yet, which is as good as to hold the lock.
+            Table {
+                map: &self.map,
+                shard,
+            }
+            .clean();
+        }
+        // No write above comes after this.
+        fence(Ordering::SeqCst);
+        header.magic.set(MAGIC);
+        Ok(())
+    }
+
+    /// Does something under the lock of a shard. `None` when the shard can't be had, or contradicted itself and is
+    /// empty now.
+    fn locked<T>(
+        &self,
+        number: usize,
+        work: impl FnOnce(&Table<'_>) -> Result<T, Corrupt>,
+    ) -> Option<T> {
+        /// Empties the shard when a panic comes by. None should; but what it leaves behind must not be believed.
+        struct OnPanic<'a>(&'a Table<'a>);
+
+        impl Drop for OnPanic<'_> {
+            fn drop(&mut self) {
+                self.0.empty();
+            }
+        }
+
+        let shard = self.map.shard(number);
+        let table = Table {
+            map: &self.map,
+            shard,
+        };
+        let _guard = shard.head.lock.lock(|| table.empty())?;
+        let on_panic = OnPanic(&table);
+        let done = work(&table);
+        std::mem::forget(on_panic);
+        match done {
+            Ok(value) => Some(value),
+            Err(Corrupt) => {
+                table.empty();
+                None
+            }
+        }
     }
 }
 
 /// A [`Zone`] for one provider.
-pub struct ZoneStore(#[allow(dead_code)] Arc<Zone>);
+pub struct ZoneStore {
+    zone: Arc<Zone>,
+    provider: Fingerprint,
+    holding: Option<Holding>,
+}
 
-impl Store for ZoneStore {
-    fn version(&self, _key: &Key) -> Option<u32> {
+impl ZoneStore {
+    /// The provider's slot, as long as it is this one's.
+    #[inline]
+    fn holding(&self) -> Option<Holding> {
+        let providers = &self.zone.map.front().providers;
+        self.holding
+            .filter(|&holding| providers.is_current(holding))
+    }
+
+    #[inline]
+    fn at<'a>(&self, key: &'a Key, now: u64) -> Option<At<'a>> {
+        Some(At {
+            key,
+            place: self.zone.map.place(key),
+            slot: self.holding()?.slot(),
+            now,
+        })
+    }
+
+    /// What [`Store::get`] does, at a time.
+    fn get_at(&self, key: &Key, value: &mut Vec<u8>, now: u64) -> Option<Duration> {
+        let at = self.at(key, now)?;
+        for _ in 0..GET_ATTEMPTS {
+            match self
+                .zone
+                .locked(at.place.shard, |table| table.get(at, value))?
+            {
+                Got::Nothing => return None,
+                Got::Until(until) => return Some(Duration::from_millis(until.saturating_sub(now))),
+                // Not under the lock, which must never wait for the allocator.
+                Got::Longer(length) => value.reserve(length),
+            }
+        }
         None
     }
 
-    fn get(&self, _key: &Key, _value: &mut Vec<u8>) -> Option<Duration> {
-        None
+    fn put_at(&self, key: &Key, value: &[u8], kind: Kind, keep: Duration, version: u32, now: u64) {
+        let Some(at) = self.at(key, now) else { return };
+        self.zone.locked(at.place.shard, |table| {
+            table.put(at, value, kind, after(now, keep), version)
+        });
     }
 
-    fn put(&self, _key: &Key, _value: &[u8], _class: Class, _keep: Duration, _version: u32) {}
-
-    fn remove(&self, _key: &Key) {}
-
-    fn clear(&self) {}
-
-    fn claim(&self, _key: &Key, _claim: &Claim) -> Claimed {
+    fn claim_at(&self, key: &Key, claim: &Claim, now: u64) -> Claimed {
+        let Some(at) = self.at(key, now) else {
+            return Claimed::Granted;
+        };
+        // Asked for every time: a store may have come here through a fork.
+        let pid = std::process::id();
+        let mut failure = [0; MAX_FAILURE];
+        let mut dead = None;
+        for _ in 0..CLAIM_ATTEMPTS {
+            let asked = self.zone.locked(at.place.shard, |table| {
+                table.claim(at, claim, pid, dead, &mut failure)
+            });
+            match asked {
+                None | Some(Asked::Granted) => break,
+                Some(Asked::Failed(length)) => return Claimed::Failed(failure[..length].to_vec()),
+                Some(Asked::Held { flight, pid: other }) => {
+                    if other == pid || is_alive(other) {
+                        return Claimed::Held(flight);
+                    }
+                    dead = Some(flight);
+                }
+            }
+        }
         Claimed::Granted
     }
 
-    fn settle(&self, _key: &Key, _flight: u64, _failure: Option<&[u8]>) {}
+    fn settle_at(&self, key: &Key, flight: u64, failure: Option<&[u8]>, now: u64) {
+        let Some(at) = self.at(key, now) else { return };
+        self.zone
+            .locked(at.place.shard, |table| table.settle(at, flight, failure));
+    }
+}
+
+impl Store for ZoneStore {
+    fn version(&self, key: &Key) -> Option<u32> {
+        let counter = self.zone.map.place(key).counter;
+        let version = &self.zone.map.front().versions[counter % COUNTERS];
+        // What is looked up after this is looked up after the change that made it this version.
+        Some(version.load(Ordering::Acquire))
+    }
+
+    fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
+        self.get_at(key, value, clock::now().monotonic)
+    }
+
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: u32) {
+        let kind = match class {
+            Class::Active => Kind::Active,
+            Class::Inactive => Kind::Inactive,
+        };
+        self.put_at(key, value, kind, keep, version, clock::now().monotonic);
+    }
+
+    fn remove(&self, key: &Key) {
+        let place = self.zone.map.place(key);
+        let removed = self.zone.locked(place.shard, |table| {
+            // Whatever slot it was stored under: if this one has lost its own, others may hold the provider's new one.
+            table.remove(key, place)
+        });
+        if removed.is_none() {
+            // A shard that can't be had holds nothing, but what others remember of its keys must end all the same.
+            bump(&self.zone.map.front().versions[place.counter % COUNTERS]);
+        }
+    }
+
+    fn clear(&self) {
+        // Not the slot that this one has held: if it was lost, others may hold the provider's new one.
+        let slot = self.zone.map.front().providers.find(&self.provider);
+        for number in 0..self.zone.map.geometry().shards {
+            let cleared = self.zone.locked(number, |table| {
+                table.bump_all();
+                slot.map_or(Ok(()), |slot| table.hide(slot))
+            });
+            if cleared.is_none() {
+                self.zone.map.shard(number).versions.iter().for_each(bump);
+            }
+        }
+    }
+
+    fn claim(&self, key: &Key, claim: &Claim) -> Claimed {
+        self.claim_at(key, claim, clock::now().monotonic)
+    }
+
+    fn settle(&self, key: &Key, flight: u64, failure: Option<&[u8]>) {
+        self.settle_at(key, flight, failure, clock::now().monotonic);
+    }
 
     fn words(&self) -> Option<&SharedWords> {
-        None
+        let holding = self.holding()?;
+        Some(self.zone.map.front().providers.words(holding))
     }
+}
+
+/// Whether there is such a process. One of another user is one, and so is one that nobody has waited for yet.
+fn is_alive(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else {
+        return false;
+    };
+    if pid <= 0 {
+        return false;
+    }
+    // SAFETY: signal 0 is sent to nobody; it only asks.
+    let status = unsafe { libc::kill(pid, 0) };
+    status == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }

@@ -1,0 +1,426 @@
+//! What is where in a zone.
+//!
+//! ```text
+//! zone:   Front (header, versions, providers) | shard | shard | …
+//! shard:  ShardHead | heads of the buckets | blocks
+//! entry:  a chain of blocks: Head and the first bytes of the value, then more bytes of it
+//! ```
+//!
+//! Processes may see the memory at different addresses, so nothing in it is a pointer: blocks are named by their
+//! number in their shard, and 0, whose block is never used, names none. All sizes follow from the size of the memory:
+//! each process computes them for itself and believes no number that it finds.
+
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
+
+use super::lock::Lock;
+use super::providers::Providers;
+use super::words::{Byte, Half, Long, Word, crash};
+use crate::token::Key;
+
+/// Changes with whatever this file says of the memory, and with what is done in it.
+pub(super) const LAYOUT: u32 = 1;
+/// Says that the memory is a zone. It is written after all else, so that a zone whose making was cut short is none.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"phantomZ");
+/// No block.
+pub(super) const NONE: u32 = 0;
+/// How many versions there are: few enough to stay in the processor's caches, and enough that a purge costs hardly any
+/// other key a look into the zone.
+pub(super) const COUNTERS: usize = 4096;
+/// How many providers can have a part.
+pub(super) const PROVIDERS: usize = 64;
+/// A shard is worth having when it is this large.
+const SHARD_SIZE: usize = 256 << 10;
+const MAX_SHARDS: usize = 64;
+/// So many blocks share a bucket. An active entry of a usual size takes ten of them.
+const BLOCKS_PER_BUCKET: usize = 4;
+/// Inactive verdicts may take one part in so many.
+const INACTIVE_SHARE: u32 = 8;
+/// Claims may take one part in so many.
+const CLAIM_SHARE: u32 = 16;
+/// Bytes of a block: near the square root of twice four bytes for the link times a value of a kilobyte, where what the
+/// links cost and what the last block leaves unused are least together; and two cache lines.
+pub(super) const BLOCK: usize = 128;
+/// Bytes of a value in the first block of an entry.
+pub(super) const FIRST: usize = BLOCK - size_of::<Head>();
+/// Bytes of a value in every other one.
+pub(super) const MORE: usize = BLOCK - size_of::<Word>();
+
+/// Everything before the shards.
+#[repr(C)]
+pub(super) struct Front {
+    pub(super) header: Header,
+    pub(super) versions: [AtomicU32; COUNTERS],
+    pub(super) providers: Providers,
+}
+
+#[repr(C, align(128))]
+pub(super) struct Header {
+    pub(super) magic: Long,
+    pub(super) layout: Word,
+    /// The size of a lock, which another C library may see differently.
+    pub(super) lock: Word,
+    pub(super) size: Long,
+    /// See [`Map::place`].
+    pub(super) secret: Long,
+}
+
+#[repr(C, align(128))]
+pub(super) struct ShardHead {
+    pub(super) lock: Lock,
+    /// The first of the blocks that were used and are free.
+    pub(super) free: Word,
+    /// The first of the blocks that were never used: those from here on are free as well. So a zone that is new, or
+    /// that was emptied, touches none of its pages.
+    pub(super) fresh: Word,
+    /// What is held, by [`Kind`].
+    pub(super) lists: [List; 3],
+    pub(super) evictions: Long,
+    pub(super) recoveries: Long,
+    /// By provider: entries of another epoch are none.
+    pub(super) epochs: [Word; PROVIDERS],
+}
+
+/// Entries of a kind in the order of their last use.
+#[repr(C)]
+pub(super) struct List {
+    pub(super) newest: Word,
+    pub(super) oldest: Word,
+    pub(super) entries: Word,
+    pub(super) blocks: Word,
+}
+
+/// What an entry is. Each kind has a list of its own and a share of the blocks, so that none can push out another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Active,
+    Inactive,
+    Claim,
+}
+
+/// The start of an entry's first block. What a lookup reads comes first, within one cache line.
+#[repr(C)]
+pub(super) struct Head {
+    /// The next block of this entry, or of the free ones.
+    pub(super) next: Word,
+    /// The next entry of the bucket.
+    pub(super) chain: Word,
+    pub(super) key: [Long; 4],
+    /// When it ends, in milliseconds on the monotonic clock, which all processes of a machine share.
+    pub(super) until: Long,
+    /// Of the value, in bytes.
+    pub(super) length: Word,
+    /// The provider's epoch when it was stored.
+    pub(super) epoch: Word,
+    /// When it last moved to the front of its list; see `table.rs`.
+    pub(super) moved: Half,
+    /// A [`Kind`].
+    pub(super) kind: Byte,
+    pub(super) provider: Byte,
+    pub(super) newer: Word,
+    pub(super) older: Word,
+    /// The last block, so that all of them can be freed at once.
+    pub(super) last: Word,
+}
+
+/// A block: a [`Head`] and [`FIRST`] bytes, or a link and [`MORE`] bytes.
+#[repr(C, align(128))]
+pub(super) struct Block(UnsafeCell<[u8; BLOCK]>);
+
+// SAFETY: a block's links are atomics, and its bytes are touched only under its shard's lock (see `bytes`).
+unsafe impl Sync for Block {}
+
+const _: () = {
+    assert!(size_of::<Head>() == 72 && align_of::<Head>() <= align_of::<Block>());
+    assert!(size_of::<Block>() == BLOCK && align_of::<Front>() == BLOCK);
+    assert!(size_of::<Front>() < 32 << 10);
+    assert!(size_of::<ShardHead>() <= 512 && align_of::<ShardHead>() == BLOCK);
+};
+
+impl Kind {
+    pub(super) const ALL: [Kind; 3] = [Kind::Active, Kind::Inactive, Kind::Claim];
+
+    pub(super) fn of(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+impl Block {
+    /// The block as the first of an entry. That it is one is nothing that can be known from the block; if it is not,
+    /// what is read is nonsense, as it is when the memory was overwritten, and every number is checked before use.
+    pub(super) fn head(&self) -> &Head {
+        // SAFETY: a `Head` is smaller than a block and no more aligned, as asserted above. All of it is atomics,
+        // without padding, so that any bytes are a valid one, it may change while it is borrowed, and no reference but
+        // such ones is ever made to these bytes.
+        unsafe { &*self.0.get().cast::<Head>() }
+    }
+
+    /// The link to the next block, which every block has.
+    pub(super) fn next(&self) -> &Word {
+        &self.head().next
+    }
+
+    /// Copies to `to` what part of a value the block holds, behind its first `skip` bytes.
+    ///
+    /// # Safety
+    /// - The lock of the block's shard is held.
+    /// - `count` bytes can be written to `to`, none of them in a zone.
+    #[inline]
+    pub(super) unsafe fn read(&self, skip: usize, to: *mut u8, count: usize) {
+        debug_assert!(skip + count <= BLOCK);
+        let count = count.min(BLOCK.saturating_sub(skip));
+        // SAFETY: `skip + count` is within the block. Whoever writes to these bytes holds the lock, which we do, so
+        // that they don't change meanwhile. The rest is our caller's promise.
+        unsafe {
+            self.0
+                .get()
+                .cast::<u8>()
+                .add(skip.min(BLOCK))
+                .copy_to(to, count)
+        };
+    }
+
+    /// Copies a part of a value into the block, behind its first `skip` bytes.
+    ///
+    /// # Safety
+    /// The lock of the block's shard is held.
+    #[inline]
+    pub(super) unsafe fn write(&self, skip: usize, part: &[u8]) {
+        debug_assert!(skip + part.len() <= BLOCK);
+        crash::point();
+        let count = part.len().min(BLOCK.saturating_sub(skip));
+        // SAFETY: `skip + count` is within the block. Whoever reads or writes these bytes holds the lock, which we do.
+        // `part` is in no zone: no reference to bytes of a value is ever made.
+        unsafe {
+            self.0
+                .get()
+                .cast::<u8>()
+                .add(skip.min(BLOCK))
+                .copy_from(part.as_ptr(), count);
+        }
+    }
+}
+
+/// How memory of a size is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) size: usize,
+    /// A power of two.
+    pub(super) shards: usize,
+    pub(super) shard_size: usize,
+    /// Of a shard.
+    pub(super) buckets: usize,
+    /// Of a shard, with number 0, which is never used.
+    pub(super) blocks: usize,
+    /// How many blocks of a shard each [`Kind`] may take; together all that there are.
+    pub(super) quotas: [u32; 3],
+}
+
+impl Geometry {
+    pub(super) fn of(size: usize) -> Self {
+        let room = size.saturating_sub(size_of::<Front>());
+        let shards = (room / SHARD_SIZE).clamp(1, MAX_SHARDS);
+        // Rounded down.
+        let shards = 1 << shards.ilog2();
+        let shard_size = room / shards / BLOCK * BLOCK;
+        let room = shard_size.saturating_sub(size_of::<ShardHead>());
+        // A bucket's head is a word, and all heads together end where a block may begin.
+        let per_block = BLOCK + size_of::<Word>() / BLOCKS_PER_BUCKET;
+        let buckets = (room / per_block / BLOCKS_PER_BUCKET)
+            .next_multiple_of(BLOCK / size_of::<Word>())
+            .min(1 << 30);
+        let blocks = (room.saturating_sub(buckets * size_of::<Word>()) / BLOCK).min(1 << 31);
+        let usable = u32::try_from(blocks.saturating_sub(1)).unwrap_or(u32::MAX);
+        let inactive = usable / INACTIVE_SHARE;
+        let claims = usable / CLAIM_SHARE;
+        Geometry {
+            size,
+            shards,
+            shard_size,
+            buckets,
+            blocks,
+            quotas: [usable - inactive - claims, inactive, claims],
+        }
+    }
+}
+
+/// Where a key belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Follows from the counter: all keys of a version are in one shard.
+    pub(super) shard: usize,
+    pub(super) counter: usize,
+    pub(super) bucket: usize,
+}
+
+/// A zone's memory as this process sees it.
+pub(super) struct Map {
+    base: NonNull<u8>,
+    geometry: Geometry,
+    secret: u64,
+}
+
+// SAFETY: the memory stays where it is for as long as there is a `Map` of it, as whoever made it has promised, and all
+// that is handed out is shared references to what is `Sync`.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+/// The parts of a shard.
+#[derive(Clone, Copy)]
+pub(super) struct Shard<'a> {
+    pub(super) head: &'a ShardHead,
+    pub(super) buckets: &'a [Word],
+    pub(super) blocks: &'a [Block],
+    /// The versions of its keys.
+    pub(super) versions: &'a [AtomicU32],
+}
+
+impl Map {
+    /// # Safety
+    /// - `base` is aligned to a block, and `size` bytes at it, at least `Zone::MIN_SIZE`, can be read and written for
+    ///   as long as the map is used.
+    /// - Whoever else uses these bytes meanwhile does so through a `Map` of the same size.
+    pub(super) unsafe fn new(base: NonNull<u8>, size: usize) -> Self {
+        Map {
+            base,
+            geometry: Geometry::of(size),
+            secret: 1,
+        }
+    }
+
+    /// Takes the zone's secret for its own.
+    pub(super) fn set_secret(&mut self, secret: u64) {
+        // Odd, so that the multiplication loses nothing.
+        self.secret = secret | 1;
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(super) fn front(&self) -> &Front {
+        // SAFETY: the memory is aligned to a block, as a `Front` is, and larger than one. All of it is atomics and
+        // locks, which may change while they are borrowed and are valid whatever the bytes.
+        unsafe { self.base.cast::<Front>().as_ref() }
+    }
+
+    pub(super) fn shard(&self, number: usize) -> Shard<'_> {
+        let Geometry {
+            shards,
+            shard_size,
+            buckets,
+            blocks,
+            ..
+        } = self.geometry;
+        let number = number & (shards - 1);
+        let counters = COUNTERS / shards;
+        // SAFETY: `number` is less than `shards`, of which each has `shard_size` bytes after the front; in those there
+        // is room for a head, the buckets and the blocks, as `Geometry::of` has computed it and its test shows. All
+        // start at a multiple of a block and are no more aligned. What they are made of is valid whatever the bytes and
+        // may change while it is borrowed.
+        let (head, heads, all) = unsafe {
+            let start = self.base.add(size_of::<Front>()).add(number * shard_size);
+            let heads = start.add(size_of::<ShardHead>());
+            let all = heads.add(buckets * size_of::<Word>());
+            (
+                start.cast::<ShardHead>().as_ref(),
+                NonNull::slice_from_raw_parts(heads.cast::<Word>(), buckets).as_ref(),
+                NonNull::slice_from_raw_parts(all.cast::<Block>(), blocks).as_ref(),
+            )
+        };
+        Shard {
+            head,
+            buckets: heads,
+            blocks: all,
+            versions: &self.front().versions[number * counters..][..counters],
+        }
+    }
+
+    /// Where a key belongs. Its own bits say it, folded with the zone's secret: a digest is spread well enough, but a
+    /// client who knows the configuration could search for tokens whose digests share a bucket.
+    #[inline]
+    pub(super) fn place(&self, key: &Key) -> Place {
+        let mut first = [0; 8];
+        first.copy_from_slice(&key.as_bytes()[..8]);
+        self.place_of(u64::from_le_bytes(first))
+    }
+
+    /// Where a key belongs whose first eight bytes are `word`.
+    pub(super) fn place_of(&self, word: u64) -> Place {
+        let product = u128::from(word) * u128::from(self.secret);
+        let hash = (product as u64) ^ ((product >> 64) as u64);
+        // The upper bits choose the counter, and the uppermost of those the shard; the lower half of the word is
+        // scaled to the number of buckets.
+        let counter = (hash >> (64 - COUNTERS.ilog2())) as usize;
+        Place {
+            shard: counter / (COUNTERS / self.geometry.shards),
+            counter,
+            bucket: (((hash & 0xffff_ffff) * self.geometry.buckets as u64) >> 32) as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Zone;
+    use super::*;
+
+    #[test]
+    fn a_zone_of_any_size_is_divided_within_its_bounds_and_hardly_a_byte_is_lost() {
+        let mut sizes = vec![Zone::MIN_SIZE, Zone::MIN_SIZE + 1, 300_001, 1 << 20];
+        sizes.extend([(1 << 26) - 1, 1 << 26, 1 << 30, 1 << 36, 1 << 45]);
+        for size in sizes {
+            let geometry = Geometry::of(size);
+            let Geometry {
+                shards,
+                shard_size,
+                buckets,
+                blocks,
+                quotas,
+                ..
+            } = geometry;
+            assert!(shards.is_power_of_two() && shards <= MAX_SHARDS);
+            assert!(shards == 1 || shard_size >= SHARD_SIZE, "{geometry:?}");
+            assert_eq!(shard_size % BLOCK, 0);
+            assert_eq!(buckets * size_of::<Word>() % BLOCK, 0);
+            assert!(size_of::<Front>() + shards * shard_size <= size);
+            let used = size_of::<ShardHead>() + buckets * size_of::<Word>() + blocks * BLOCK;
+            assert!(used <= shard_size, "{geometry:?}");
+            if size < 1 << 40 {
+                assert!(shard_size - used < BLOCK, "{geometry:?}");
+            }
+            let quotas: u64 = quotas.iter().copied().map(u64::from).sum();
+            assert_eq!(quotas, blocks as u64 - 1);
+        }
+    }
+
+    #[test]
+    fn keys_are_spread_over_shards_counters_and_buckets() {
+        let mut words = [0u64; 8];
+        // SAFETY: nothing of the memory is looked at.
+        let mut map = unsafe { Map::new(NonNull::from(&mut words).cast(), 16 << 20) };
+        map.set_secret(0x9e37_79b9_7f4a_7c15);
+        let geometry = *map.geometry();
+        let mut shards = vec![0u32; geometry.shards];
+        let mut counters = vec![0u32; COUNTERS];
+        let mut buckets = vec![0u32; geometry.buckets];
+        let rounds = 1 << 18;
+        for number in 0..rounds {
+            let key = Key::new(
+                &crate::token::Fingerprint([1; 32]),
+                crate::Token::parse(format!("{number}").as_bytes()).unwrap(),
+            );
+            let place = map.place(&key);
+            shards[place.shard] += 1;
+            counters[place.counter] += 1;
+            buckets[place.bucket] += 1;
+        }
+        for counts in [shards, counters, buckets] {
+            let mean = rounds / counts.len() as u32;
+            assert!(counts.iter().all(|&count| count < mean * 3));
+            assert!(counts.iter().all(|&count| count > mean / 3));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A lock in shared memory that outlives its holder.
+//!
+//! A mutex of the system, shared between processes and *robust*: when the process that holds it dies, by whatever
+//! signal, the kernel hands it on, and the next one is told. That one mends what the lock guards before anything else.
+//! If it dies as well, the one after it is told again.
+
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+
+/// Guards a part of a zone. Lives in the shared memory and never moves.
+#[repr(C)]
+pub(super) struct Lock(UnsafeCell<system::Mutex>);
+
+// SAFETY: the system's mutex is made to be used by any thread of any process at the same time, through shared
+// references as here.
+unsafe impl Sync for Lock {}
+
+/// Holds a [`Lock`], on the thread that took it.
+pub(super) struct Guard<'a> {
+    lock: &'a Lock,
+    /// The system wants a mutex unlocked by the thread that locked it: this makes the guard stay there.
+    _stays: PhantomData<*const ()>,
+}
+
+impl Lock {
+    /// Whether this system has such locks.
+    pub(super) const SUPPORTED: bool = system::SUPPORTED;
+
+    /// Makes a lock of the memory, whatever was in it.
+    ///
+    /// # Safety
+    /// Nobody uses the lock, in any process, until this returns.
+    pub(super) unsafe fn init(&self) -> Result<(), String> {
+        // SAFETY: the pointer is valid, aligned and writable for as long as `self` is; the rest is our caller's
+        // promise.
+        unsafe { system::init(self.0.get()) }
+    }
+
+    /// Waits for the lock. `mend` is called before anything else if the last one who held it died. `None` when the
+    /// lock can't be had for good: what it guards is out of use then.
+    pub(super) fn lock(&self, mend: impl FnOnce()) -> Option<Guard<'_>> {
+        let mutex = self.0.get();
+        // SAFETY: the mutex was initialized when the zone was formatted, which is over before anybody has a `Zone`.
+        let status = unsafe { system::lock(mutex) };
+        let guard = match status {
+            system::Status::Locked | system::Status::OwnerDied => Guard {
+                lock: self,
+                _stays: PhantomData,
+            },
+            system::Status::Unusable => return None,
+        };
+        if status == system::Status::OwnerDied {
+            // If this process dies here, or panics, the lock has not been declared consistent: the next one is told
+            // again, or has it no more.
+            mend();
+            // SAFETY: as above, and this thread holds the mutex in the state that the call is for.
+            if !unsafe { system::consistent(mutex) } {
+                return None;
+            }
+        }
+        Some(guard)
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the mutex is initialized and held by this thread: a guard is made on locking, and is not `Send`.
+        unsafe { system::unlock(self.lock.0.get()) };
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+mod system {
+    use std::io;
+    use std::mem::MaybeUninit;
+
+    pub(super) type Mutex = libc::pthread_mutex_t;
+    pub(super) const SUPPORTED: bool = true;
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(super) enum Status {
+        Locked,
+        OwnerDied,
+        Unusable,
+    }
+
+    /// # Safety
+    /// `mutex` is valid for writes and nobody uses it.
+    pub(super) unsafe fn init(mutex: *mut Mutex) -> Result<(), String> {
+        let check = |what: &str, status: libc::c_int| match status {
+            0 => Ok(()),
+            code => Err(format!("{what}: {}", io::Error::from_raw_os_error(code))),
+        };
+        let mut attributes = MaybeUninit::uninit();
+        let attributes = attributes.as_mut_ptr();
+        // SAFETY: `attributes` is valid for writes; it is initialized by the first call, before the others use it, and
+        // destroyed by the last, after which nothing uses it. `mutex` is our caller's promise.
+        unsafe {
+            check(
+                "pthread_mutexattr_init",
+                libc::pthread_mutexattr_init(attributes),
+            )?;
+            let made = check(
+                "pthread_mutexattr_setpshared",
+                libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED),
+            )
+            .and_then(|()| {
+                check(
+                    "pthread_mutexattr_setrobust",
+                    libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST),
+                )
+            })
+            .and_then(|()| {
+                check(
+                    "pthread_mutex_init",
+                    libc::pthread_mutex_init(mutex, attributes),
+                )
+            });
+            libc::pthread_mutexattr_destroy(attributes);
+            made
+        }
+    }
+
+    /// # Safety
+    /// `mutex` is initialized.
+    pub(super) unsafe fn lock(mutex: *mut Mutex) -> Status {
+        // SAFETY: our caller's promise.
+        match unsafe { libc::pthread_mutex_lock(mutex) } {
+            0 => Status::Locked,
+            libc::EOWNERDEAD => Status::OwnerDied,
+            _ => Status::Unusable,
+        }
+    }
+
+    /// # Safety
+    /// `mutex` is initialized, and this thread has locked it from an owner that died.
+    pub(super) unsafe fn consistent(mutex: *mut Mutex) -> bool {
+        // SAFETY: our caller's promise.
+        unsafe { libc::pthread_mutex_consistent(mutex) == 0 }
+    }
+
+    /// # Safety
+    /// `mutex` is initialized, and this thread has locked it.
+    pub(super) unsafe fn unlock(mutex: *mut Mutex) {
+        // SAFETY: our caller's promise.
+        let status = unsafe { libc::pthread_mutex_unlock(mutex) };
+        debug_assert_eq!(status, 0, "pthread_mutex_unlock");
+    }
+}
+
+/// A mutex without robustness would be one that a killed worker takes with it, and all workers after it: better none.
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+mod system {
+    pub(super) type Mutex = u64;
+    pub(super) const SUPPORTED: bool = false;
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[allow(dead_code)]
+    pub(super) enum Status {
+        Locked,
+        OwnerDied,
+        Unusable,
+    }
+
+    pub(super) unsafe fn init(_mutex: *mut Mutex) -> Result<(), String> {
+        Err("this system has no locks that survive the process that holds them".to_owned())
+    }
+
+    pub(super) unsafe fn lock(_mutex: *mut Mutex) -> Status {
+        Status::Unusable
+    }
+
+    pub(super) unsafe fn consistent(_mutex: *mut Mutex) -> bool {
+        false
+    }
+
+    pub(super) unsafe fn unlock(_mutex: *mut Mutex) {}
+}

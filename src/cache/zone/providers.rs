@@ -1,0 +1,141 @@
+//! Which provider has which part of a zone.
+//!
+//! A provider is known by its fingerprint. It has a slot: a number that its entries carry, an epoch in every shard, and
+//! words of its own. When all slots are taken, the provider that was opened longest ago loses its; whoever still holds
+//! it is told by the slot's generation and has forgotten everything, for good.
+//!
+//! A process may die at any point here: a slot that is being changed is vacant meanwhile, and everything else is done
+//! with the write of one word. So there is nothing to mend, and nobody loses a slot by another's death.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::layout::PROVIDERS;
+use super::lock::Lock;
+use super::words::{Long, Word, crash};
+use crate::cache::SharedWords;
+use crate::token::Fingerprint;
+
+const VACANT: u32 = 0;
+const TAKEN: u32 = 1;
+
+#[repr(C, align(128))]
+pub(super) struct Providers {
+    pub(super) lock: Lock,
+    /// How often any was opened.
+    opened: Long,
+    slots: [Slot; PROVIDERS],
+}
+
+/// A provider's. The words are changed by whoever likes; what every call looks at stands in another cache line.
+#[repr(C, align(64))]
+struct Slot {
+    fingerprint: [Long; 4],
+    /// What [`Providers::opened`] was when it was opened last.
+    opened: Long,
+    state: Word,
+    /// Changes whenever the slot is given to another.
+    generation: Word,
+    words: Words,
+}
+
+#[repr(C, align(64))]
+struct Words(SharedWords);
+
+/// A slot as long as it is its holder's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holding {
+    slot: usize,
+    generation: u32,
+}
+
+impl Slot {
+    fn is_taken(&self) -> bool {
+        self.state.get() == TAKEN
+    }
+}
+
+impl Holding {
+    /// Less than [`PROVIDERS`].
+    pub(super) fn slot(self) -> usize {
+        self.slot
+    }
+}
+
+impl Providers {
+    /// Makes all slots vacant.
+    pub(super) fn format(&self) {
+        self.opened.set(0);
+        for slot in &self.slots {
+            slot.state.set(VACANT);
+            slot.opened.set(0);
+            slot.generation.set(0);
+        }
+    }
+
+    /// The provider's slot: its own, or a vacant one, or that of the provider opened longest ago. `hide` must make
+    /// invisible all that was stored under a slot.
+    pub(super) fn open(&self, provider: &Fingerprint, hide: impl FnOnce(usize)) -> Option<Holding> {
+        let _guard = self.lock.lock(|| {})?;
+        let known = self.known(provider);
+        let number = known
+            .or_else(|| self.slots.iter().position(|slot| !slot.is_taken()))
+            .or_else(|| (0..PROVIDERS).min_by_key(|&number| self.slots[number].opened.get()))?;
+        let slot = &self.slots[number];
+        if known.is_none() {
+            // The fences keep the writes between them: whoever comes after a process that died here finds the slot
+            // vacant, or whole.
+            slot.state.set(VACANT);
+            fence(Ordering::SeqCst);
+            slot.generation.set(slot.generation.get().wrapping_add(1));
+            hide(number);
+            for word in &slot.words.0 {
+                crash::point();
+                word.store(0, Ordering::Relaxed);
+            }
+            for (word, value) in slot.fingerprint.iter().zip(words_of(&provider.0)) {
+                word.set(value);
+            }
+            fence(Ordering::SeqCst);
+            slot.state.set(TAKEN);
+        }
+        let opened = self.opened.get().wrapping_add(1);
+        self.opened.set(opened);
+        slot.opened.set(opened);
+        Some(Holding {
+            slot: number,
+            generation: slot.generation.get(),
+        })
+    }
+
+    /// The number of the provider's slot, if it has one.
+    pub(super) fn find(&self, provider: &Fingerprint) -> Option<usize> {
+        let _guard = self.lock.lock(|| {})?;
+        self.known(provider)
+    }
+
+    fn known(&self, provider: &Fingerprint) -> Option<usize> {
+        let name = words_of(&provider.0);
+        self.slots
+            .iter()
+            .position(|slot| slot.is_taken() && slot.fingerprint.each_ref().map(Long::get) == name)
+    }
+
+    /// Whether the slot is still the one of whoever was given it.
+    #[inline]
+    pub(super) fn is_current(&self, holding: Holding) -> bool {
+        self.slots[holding.slot].generation.get() == holding.generation
+    }
+
+    pub(super) fn words(&self, holding: Holding) -> &[AtomicU64; 4] {
+        &self.slots[holding.slot].words.0
+    }
+}
+
+/// Bytes as the words in which they are kept.
+pub(super) fn words_of(bytes: &[u8; 32]) -> [u64; 4] {
+    let mut words = [0; 4];
+    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    words
+}

@@ -1,0 +1,610 @@
+//! One shard of a zone: a hash table of entries, under a lock.
+//!
+//! Every call does work that is bounded by the length of the value it was given, or of the one it found: entries are
+//! chains of blocks of one size, so that taking and freeing them needs no search, and an entry is pushed out for
+//! another only until there are blocks enough. Nothing here allocates, panics, makes a system call or reads a clock.
+//!
+//! # Trust
+//!
+//! Whoever died while holding the lock leaves the shard in any state, so it is emptied before the next one looks at
+//! it: [`Table::empty`] reads nothing of what it overwrites. Beyond that, no number in the memory is believed. A block's
+//! number is looked up within bounds, a chain is followed for as many steps as it can have, and what contradicts itself
+//! is [`Corrupt`]; the caller then empties the shard. So memory that somebody overwrote costs what was in it, and can
+//! make a wrong value of a right one, which its seal shows; it can do no more.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::layout::{
+    Block, COUNTERS, FIRST, Head, Kind, List, MORE, Map, NONE, PROVIDERS, Place, Shard,
+};
+use super::providers::words_of;
+use super::words::{Word, crash};
+use crate::cache::Claim;
+use crate::token::Key;
+
+/// How exactly "least recently used" is kept, in units of [`stamp`]: an entry that moved to the front this recently
+/// stays where it is. Moving it touches the heads of its neighbours, and takes the cache lines from the other
+/// processors.
+const RECENCY: u16 = 10;
+/// For how long it is told to those who waited that a flight has failed, in milliseconds.
+const FAILURE_KEPT: u64 = 2_000;
+/// As much of a failure is kept, in bytes.
+pub(super) const MAX_FAILURE: usize = 512;
+/// A claim's value begins with its [`Record`].
+const RECORD: usize = 16;
+/// The `pid` of a claim that has failed: no process has it.
+const SETTLED: u32 = 0;
+
+/// The memory contradicts itself.
+#[derive(Debug)]
+pub(super) struct Corrupt;
+
+/// A shard whose lock is held.
+pub(super) struct Table<'a> {
+    pub(super) map: &'a Map,
+    pub(super) shard: Shard<'a>,
+}
+
+/// Which entry is meant, by whom and when.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) key: &'a Key,
+    pub(super) place: Place,
+    /// The provider's slot.
+    pub(super) slot: usize,
+    /// In milliseconds on the monotonic clock.
+    pub(super) now: u64,
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    Nothing,
+    /// A value that ends at this time, and has been appended.
+    Until(u64),
+    /// A value of this many bytes, for which there was no room.
+    Longer(usize),
+}
+
+/// What became of a claim.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Granted,
+    /// A flight of the process `pid` holds it.
+    Held {
+        flight: u64,
+        pid: u32,
+    },
+    /// Failed, as so many bytes say that were copied.
+    Failed(usize),
+}
+
+/// What a shard holds and has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct TableCounts {
+    /// By [`Kind`].
+    pub(super) entries: [u64; 3],
+    pub(super) blocks: u64,
+    pub(super) evictions: u64,
+    pub(super) recoveries: u64,
+}
+
+/// Who holds a claim.
+#[derive(Clone, Copy)]
+struct Record {
+    flight: u64,
+    version: u32,
+    /// The flight's process, or [`SETTLED`].
+    pid: u32,
+}
+
+impl Record {
+    fn bytes(self) -> [u8; RECORD] {
+        let mut bytes = [0; RECORD];
+        bytes[..8].copy_from_slice(&self.flight.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.pid.to_le_bytes());
+        bytes
+    }
+
+    fn of(bytes: &[u8; RECORD]) -> Self {
+        let bits = u128::from_le_bytes(*bytes);
+        Record {
+            flight: bits as u64,
+            version: (bits >> 64) as u32,
+            pid: (bits >> 96) as u32,
+        }
+    }
+}
+
+/// Now, as it is kept in an entry to know how recently it moved: in seconds of 1,024 ms. It comes round after 18 hours;
+/// an entry that was not used for exactly so long is moved to the front at its next use but one.
+fn stamp(now: u64) -> u16 {
+    (now >> 10) as u16
+}
+
+/// How many blocks a value of this length takes.
+pub(super) fn blocks_for(length: usize) -> usize {
+    1 + length.saturating_sub(FIRST).div_ceil(MORE)
+}
+
+/// How many bytes of a value are in the block `number` of its chain, and behind how many others in that block.
+#[inline]
+fn part(number: usize, left: usize) -> (usize, usize) {
+    if number == 0 {
+        (size_of::<Head>(), left.min(FIRST))
+    } else {
+        (size_of::<Word>(), left.min(MORE))
+    }
+}
+
+impl<'a> Table<'a> {
+    /// Forgets all that the shard holds, without reading it, and changes the versions of its keys.
+    pub(super) fn empty(&self) {
+        let head = self.shard.head;
+        self.bump_all();
+        self.clean();
+        head.recoveries.set(head.recoveries.get().wrapping_add(1));
+    }
+
+    /// Makes the shard empty.
+    pub(super) fn clean(&self) {
+        let head = self.shard.head;
+        for bucket in self.shard.buckets {
+            bucket.set(NONE);
+        }
+        for list in &head.lists {
+            list.newest.set(NONE);
+            list.oldest.set(NONE);
+            list.entries.set(0);
+            list.blocks.set(0);
+        }
+        head.free.set(NONE);
+        head.fresh.set(1);
+    }
+
+    /// Appends to `value` what is stored, if there is room for it.
+    pub(super) fn get(&self, at: At<'_>, value: &mut Vec<u8>) -> Result<Got, Corrupt> {
+        let Some(index) = self.find(at.key, at.place, false)? else {
+            return Ok(Got::Nothing);
+        };
+        let entry = self.entry(index)?;
+        if !self.is_live(entry, &at) {
+            self.discard(index)?;
+            return Ok(Got::Nothing);
+        }
+        let length = self.length(entry)?;
+        let room = value.spare_capacity_mut();
+        if room.len() < length {
+            return Ok(Got::Longer(length));
+        }
+        // SAFETY: there is room for `length` bytes, in memory of this process alone.
+        unsafe { self.copy_out(index, length, room.as_mut_ptr().cast())? };
+        // SAFETY: there was room for `length` bytes more, all of which have been written.
+        unsafe { value.set_len(value.len() + length) };
+        if stamp(at.now).wrapping_sub(entry.moved.get()) >= RECENCY {
+            let list = self.list(self.kind(entry)?);
+            self.unlist(list, index)?;
+            self.enlist(list, index)?;
+            entry.moved.set(stamp(at.now));
+        }
+        Ok(Got::Until(entry.until.get()))
+    }
+
+    /// Stores a value that ends at `until`, unless the version of its key is another.
+    pub(super) fn put(
+        &self,
+        at: At<'_>,
+        value: &[u8],
+        kind: Kind,
+        until: u64,
+        version: u32,
+    ) -> Result<(), Corrupt> {
+        if self.version(at.place).load(Ordering::Relaxed) != version {
+            return Ok(());
+        }
+        if let Some(index) = self.find(at.key, at.place, false)? {
+            self.discard(index)?;
+        }
+        self.insert(at, value, kind, until)
+    }
+
+    /// Forgets what is stored, and changes the key's version.
+    pub(super) fn remove(&self, key: &Key, place: Place) -> Result<(), Corrupt> {
+        bump(self.version(place));
+        if let Some(index) = self.find(key, place, false)? {
+            self.discard(index)?;
+        }
+        Ok(())
+    }
+
+    /// Makes invisible all that is stored under a slot. It goes when its time is over, when somebody asks for it, or
+    /// when its room is needed.
+    pub(super) fn hide(&self, slot: usize) -> Result<(), Corrupt> {
+        let epoch = self.shard.head.epochs.get(slot).ok_or(Corrupt)?;
+        epoch.set(epoch.get().wrapping_add(1));
+        Ok(())
+    }
+
+    /// Asks for the claim of a key, for the process `pid`. The flight `dead` holds up nobody. What a failure says is
+    /// copied to `failure`.
+    pub(super) fn claim(
+        &self,
+        at: At<'_>,
+        claim: &Claim,
+        pid: u32,
+        dead: Option<u64>,
+        failure: &mut [u8; MAX_FAILURE],
+    ) -> Result<Asked, Corrupt> {
+        // Whoever began before the key was purged may ask, but what it finds out will not be stored: nobody has to wait
+        // for it, and it takes the place of nobody.
+        let outdated = self.version(at.place).load(Ordering::Relaxed) != claim.version;
+        if let Some(index) = self.find(at.key, at.place, true)? {
+            let entry = self.entry(index)?;
+            let (record, said) = self.record(index, entry, failure)?;
+            if self.is_live(entry, &at) {
+                if record.pid == SETTLED && Some(record.flight) == claim.waited_for {
+                    return Ok(Asked::Failed(said));
+                }
+                if outdated {
+                    return Ok(Asked::Granted);
+                }
+                if record.pid != SETTLED
+                    && record.version == claim.version
+                    && record.flight != claim.flight
+                    && Some(record.flight) != dead
+                {
+                    return Ok(Asked::Held {
+                        flight: record.flight,
+                        pid: record.pid,
+                    });
+                }
+            }
+            self.discard(index)?;
+        }
+        if !outdated {
+            let record = Record {
+                flight: claim.flight,
+                version: claim.version,
+                pid,
+            };
+            self.insert(
+                at,
+                &record.bytes(),
+                Kind::Claim,
+                after(at.now, claim.within),
+            )?;
+        }
+        Ok(Asked::Granted)
+    }
+
+    /// Ends the claim of a flight, if it holds it still.
+    pub(super) fn settle(
+        &self,
+        at: At<'_>,
+        flight: u64,
+        failure: Option<&[u8]>,
+    ) -> Result<(), Corrupt> {
+        let Some(index) = self.find(at.key, at.place, true)? else {
+            return Ok(());
+        };
+        let entry = self.entry(index)?;
+        let (record, _) = self.record(index, entry, &mut [0; MAX_FAILURE])?;
+        if record.pid == SETTLED || record.flight != flight {
+            return Ok(());
+        }
+        let hidden = !self.is_visible(entry, at.slot);
+        self.discard(index)?;
+        let Some(failure) = failure.filter(|_| !hidden) else {
+            return Ok(());
+        };
+        let record = Record {
+            pid: SETTLED,
+            ..record
+        };
+        let said = &failure[..failure.len().min(MAX_FAILURE)];
+        let mut value = [0; RECORD + MAX_FAILURE];
+        value[..RECORD].copy_from_slice(&record.bytes());
+        value[RECORD..RECORD + said.len()].copy_from_slice(said);
+        let value = &value[..RECORD + said.len()];
+        self.insert(at, value, Kind::Claim, at.now.saturating_add(FAILURE_KEPT))
+    }
+
+    pub(super) fn counts(&self) -> TableCounts {
+        let head = self.shard.head;
+        TableCounts {
+            entries: head.lists.each_ref().map(|list| list.entries.get().into()),
+            blocks: head
+                .lists
+                .iter()
+                .map(|list| u64::from(list.blocks.get()))
+                .sum(),
+            evictions: head.evictions.get(),
+            recoveries: head.recoveries.get(),
+        }
+    }
+
+    fn version(&self, place: Place) -> &'a AtomicU32 {
+        let versions = self.shard.versions;
+        // Their number is a power of two, and those of a shard begin at a multiple of it.
+        &versions[place.counter & (versions.len() - 1)]
+    }
+
+    /// Changes the versions of all keys.
+    pub(super) fn bump_all(&self) {
+        self.shard.versions.iter().for_each(bump);
+    }
+
+    fn bucket(&self, number: usize) -> Result<&'a Word, Corrupt> {
+        self.shard.buckets.get(number).ok_or(Corrupt)
+    }
+
+    fn block(&self, index: u32) -> Result<&'a Block, Corrupt> {
+        if index == NONE {
+            return Err(Corrupt);
+        }
+        self.shard.blocks.get(index as usize).ok_or(Corrupt)
+    }
+
+    fn entry(&self, index: u32) -> Result<&'a Head, Corrupt> {
+        self.block(index).map(Block::head)
+    }
+
+    fn kind(&self, entry: &Head) -> Result<Kind, Corrupt> {
+        Kind::of(entry.kind.get()).ok_or(Corrupt)
+    }
+
+    fn list(&self, kind: Kind) -> &'a List {
+        &self.shard.head.lists[kind as usize]
+    }
+
+    /// The length of an entry's value: no more than all blocks hold.
+    fn length(&self, entry: &Head) -> Result<usize, Corrupt> {
+        let length = entry.length.get() as usize;
+        if blocks_for(length) < self.shard.blocks.len() {
+            Ok(length)
+        } else {
+            Err(Corrupt)
+        }
+    }
+
+    /// Whether an entry belongs to the provider and was stored since its last [`Table::hide`].
+    fn is_visible(&self, entry: &Head, slot: usize) -> bool {
+        let epoch = self.shard.head.epochs.get(slot).map(Word::get);
+        usize::from(entry.provider.get()) == slot && Some(entry.epoch.get()) == epoch
+    }
+
+    fn is_live(&self, entry: &Head, at: &At<'_>) -> bool {
+        at.now < entry.until.get() && self.is_visible(entry, at.slot)
+    }
+
+    /// The key's claim, or what is stored.
+    fn find(&self, key: &Key, place: Place, claim: bool) -> Result<Option<u32>, Corrupt> {
+        let name = words_of(key.as_bytes());
+        let mut index = self.bucket(place.bucket)?.get();
+        for _ in 0..self.shard.blocks.len() {
+            if index == NONE {
+                return Ok(None);
+            }
+            let entry = self.entry(index)?;
+            let same = entry
+                .key
+                .iter()
+                .zip(name)
+                .all(|(word, other)| word.get() == other);
+            if same && (self.kind(entry)? == Kind::Claim) == claim {
+                return Ok(Some(index));
+            }
+            index = entry.chain.get();
+        }
+        Err(Corrupt)
+    }
+
+    /// Stores a new entry at the front, in the place of as many of its kind as need be. One that is too large, or that
+    /// ends already, is not stored.
+    fn insert(&self, at: At<'_>, value: &[u8], kind: Kind, until: u64) -> Result<(), Corrupt> {
+        let list = self.list(kind);
+        let quota = self.map.geometry().quotas[kind as usize] as usize;
+        let needed = blocks_for(value.len());
+        let Ok(length) = u32::try_from(value.len()) else {
+            return Ok(());
+        };
+        if until <= at.now || needed > quota {
+            return Ok(());
+        }
+        // No more than there are to take: each round takes one from the list, or finds a contradiction.
+        while list.blocks.get() as usize + needed > quota {
+            self.evict(list, at.now)?;
+        }
+        let first = self.take()?;
+        let mut last = first;
+        let mut left = value;
+        for number in 0..needed {
+            if number > 0 {
+                let next = self.take()?;
+                self.block(last)?.next().set(next);
+                last = next;
+            }
+            let (skip, count) = part(number, left.len());
+            let (now, later) = left.split_at(count);
+            // SAFETY: a table is only made while the lock of its shard is held.
+            unsafe { self.block(last)?.write(skip, now) };
+            left = later;
+        }
+        self.block(last)?.next().set(NONE);
+
+        let entry = self.entry(first)?;
+        for (word, value) in entry.key.iter().zip(words_of(at.key.as_bytes())) {
+            word.set(value);
+        }
+        entry.until.set(until);
+        entry.length.set(length);
+        entry
+            .epoch
+            .set(self.shard.head.epochs.get(at.slot).ok_or(Corrupt)?.get());
+        entry.moved.set(stamp(at.now));
+        entry.kind.set(kind as u8);
+        // Less than 64.
+        entry.provider.set(at.slot as u8);
+        entry.last.set(last);
+        let bucket = self.bucket(at.place.bucket)?;
+        entry.chain.set(bucket.get());
+        bucket.set(first);
+        self.enlist(list, first)?;
+        list.entries.set(list.entries.get().wrapping_add(1));
+        list.blocks
+            .set(list.blocks.get().wrapping_add(needed as u32));
+        Ok(())
+    }
+
+    /// Pushes out the entry of a list that was used least recently.
+    fn evict(&self, list: &List, now: u64) -> Result<(), Corrupt> {
+        let oldest = list.oldest.get();
+        let entry = self.entry(oldest)?;
+        let slot = usize::from(entry.provider.get());
+        let live = now < entry.until.get() && self.is_visible(entry, slot);
+        if live && self.kind(entry)? != Kind::Claim {
+            let evictions = &self.shard.head.evictions;
+            evictions.set(evictions.get().wrapping_add(1));
+        }
+        self.discard(oldest)
+    }
+
+    /// Takes an entry out of its bucket and its list, and frees its blocks.
+    fn discard(&self, index: u32) -> Result<(), Corrupt> {
+        let entry = self.entry(index)?;
+        let list = self.list(self.kind(entry)?);
+
+        let place = self.map.place_of(entry.key[0].get());
+        let mut link = self.bucket(place.bucket)?;
+        let mut steps = 0;
+        while link.get() != index {
+            // The end of a bucket that does not have the entry is no entry either.
+            link = &self.entry(link.get())?.chain;
+            steps += 1;
+            if steps > self.shard.blocks.len() {
+                return Err(Corrupt);
+            }
+        }
+        link.set(entry.chain.get());
+
+        self.unlist(list, index)?;
+        let fewer = |word: &Word, by: usize| {
+            let by = u32::try_from(by).map_err(|_| Corrupt)?;
+            word.set(word.get().checked_sub(by).ok_or(Corrupt)?);
+            Ok(())
+        };
+        fewer(&list.entries, 1)?;
+        fewer(&list.blocks, blocks_for(self.length(entry)?))?;
+
+        let free = &self.shard.head.free;
+        self.block(entry.last.get())?.next().set(free.get());
+        free.set(index);
+        Ok(())
+    }
+
+    /// Takes a free block.
+    fn take(&self) -> Result<u32, Corrupt> {
+        let head = self.shard.head;
+        let index = head.free.get();
+        if index != NONE {
+            head.free.set(self.block(index)?.next().get());
+            return Ok(index);
+        }
+        let index = head.fresh.get();
+        self.block(index)?;
+        head.fresh.set(index + 1);
+        Ok(index)
+    }
+
+    /// Puts an entry that is in no list at the front of one.
+    fn enlist(&self, list: &List, index: u32) -> Result<(), Corrupt> {
+        let entry = self.entry(index)?;
+        let second = list.newest.get();
+        entry.newer.set(NONE);
+        entry.older.set(second);
+        if second == NONE {
+            list.oldest.set(index);
+        } else {
+            self.entry(second)?.newer.set(index);
+        }
+        list.newest.set(index);
+        Ok(())
+    }
+
+    /// Takes an entry out of its list.
+    fn unlist(&self, list: &List, index: u32) -> Result<(), Corrupt> {
+        let entry = self.entry(index)?;
+        let [newer, older] = [entry.newer.get(), entry.older.get()];
+        let from_newer = match newer {
+            NONE => &list.newest,
+            _ => &self.entry(newer)?.older,
+        };
+        let from_older = match older {
+            NONE => &list.oldest,
+            _ => &self.entry(older)?.newer,
+        };
+        if from_newer.get() != index || from_older.get() != index {
+            return Err(Corrupt);
+        }
+        from_newer.set(older);
+        from_older.set(newer);
+        Ok(())
+    }
+
+    /// Copies a value out.
+    ///
+    /// # Safety
+    /// `length` bytes can be written to `to`, none of them in a zone.
+    unsafe fn copy_out(&self, first: u32, length: usize, to: *mut u8) -> Result<(), Corrupt> {
+        let mut index = first;
+        let mut done = 0;
+        for number in 0..blocks_for(length) {
+            let block = self.block(index)?;
+            let (skip, count) = part(number, length - done);
+            // SAFETY: a table is only made while the lock of its shard is held. No more than `length` bytes are written
+            // from `to` on: `count` is at most what is left of them.
+            unsafe { block.read(skip, to.add(done), count) };
+            done += count;
+            if done == length && self.entry(first)?.last.get() != index {
+                return Err(Corrupt);
+            }
+            index = block.next().get();
+        }
+        Ok(())
+    }
+
+    /// What a claim says, and what its failure does: so many bytes, copied to `failure`.
+    fn record(
+        &self,
+        index: u32,
+        entry: &Head,
+        failure: &mut [u8; MAX_FAILURE],
+    ) -> Result<(Record, usize), Corrupt> {
+        let length = self.length(entry)?;
+        let mut value = [0; RECORD + MAX_FAILURE];
+        if !(RECORD..=value.len()).contains(&length) {
+            return Err(Corrupt);
+        }
+        // SAFETY: there is room for `length` bytes, on the stack of this thread.
+        unsafe { self.copy_out(index, length, value.as_mut_ptr())? };
+        let (record, said) = value[..length].split_at(RECORD);
+        failure[..said.len()].copy_from_slice(said);
+        let record = record.first_chunk().ok_or(Corrupt)?;
+        Ok((Record::of(record), said.len()))
+    }
+}
+
+/// Changes a version. Those who load it hold no lock: whoever sees the new one also finds gone, under the lock, what was
+/// removed with it.
+pub(super) fn bump(version: &AtomicU32) {
+    crash::point();
+    version.fetch_add(1, Ordering::Release);
+}
+
+/// The moment `span` after `now`.
+pub(super) fn after(now: u64, span: std::time::Duration) -> u64 {
+    now.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+const _: () = assert!(PROVIDERS <= 1 << u8::BITS && COUNTERS.is_power_of_two());

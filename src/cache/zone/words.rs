@@ -1,0 +1,85 @@
+//! The words that a zone is made of.
+//!
+//! Whatever a zone holds beside the bytes of values is an atomic: other processes change it, and a reference to it is
+//! sound all the same, whatever they write. The locks give the order, so every access to a [`Word`] or [`Long`] is
+//! relaxed and costs what a plain one does. What is read by those who hold no lock says so where it is read.
+
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident, $atomic:ty, $plain:ty) => {
+        $(#[$doc])*
+        #[repr(transparent)]
+        pub(super) struct $name($atomic);
+
+        impl $name {
+            #[inline]
+            pub(super) fn get(&self) -> $plain {
+                self.0.load(Ordering::Relaxed)
+            }
+
+            #[inline]
+            pub(super) fn set(&self, value: $plain) {
+                crash::point();
+                self.0.store(value, Ordering::Relaxed);
+            }
+        }
+    };
+}
+
+word!(
+    /// One byte.
+    Byte,
+    AtomicU8,
+    u8
+);
+word!(
+    /// Two bytes.
+    Half,
+    AtomicU16,
+    u16
+);
+word!(
+    /// Four bytes.
+    Word,
+    AtomicU32,
+    u32
+);
+word!(
+    /// Eight bytes.
+    Long,
+    AtomicU64,
+    u64
+);
+
+/// Where a test lets a process die: before each of its writes to a zone, one after the other.
+#[cfg(not(test))]
+pub(super) mod crash {
+    #[inline(always)]
+    pub(in super::super) fn point() {}
+}
+
+#[cfg(test)]
+pub(super) mod crash {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// How many writes are left. Set only in children of the tests, each of which has a copy of its own.
+    static LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+    /// Lets this process die before its write number `count`, counted from 0.
+    pub(in super::super) fn after(count: u64) {
+        LEFT.store(count, Ordering::Relaxed);
+    }
+
+    pub(in super::super) fn point() {
+        let left = LEFT.load(Ordering::Relaxed);
+        if left == u64::MAX {
+            return;
+        }
+        if left == 0 {
+            // SAFETY: the signal goes to this process alone, and nothing of it runs after that.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
+        LEFT.store(left - 1, Ordering::Relaxed);
+    }
+}

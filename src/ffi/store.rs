@@ -1,0 +1,884 @@
+//! Shared stores.
+//!
+//! A client remembers alone. Give it a store, and it remembers together with whoever else uses that store: other
+//! clients, other processes, other machines. What one has found out, the others need not ask for, and what one purges,
+//! all forget. The zone (above) is a store in memory that processes share; this section is for hosts that have a shared
+//! memory of their own.
+//!
+//! A store is a table of functions. It keeps bytes under a key, for a time, and need not understand them:
+//!
+//! - A key is `PHANTOM_STORE_KEY_LENGTH` bytes, of which every bit is as good as random. The token cannot be had from
+//!   it. Keys of different configurations are different.
+//! - A value is at most `PHANTOM_STORE_VALUE_MAX` bytes, sealed with the token that it is about: whoever reads the store
+//!   learns neither tokens nor JWTs, and whoever writes to it can make no verdict. What was tampered with is as good as
+//!   not there.
+//! - Forgetting is always allowed, and there are no errors: a store that cannot do what it is asked to has forgotten.
+//!
+//! ```c
+//! phantom_store store = {
+//!     .size = sizeof store, .context = mine, .get = get, .put = put, .remove = remove_one, .clear = clear};
+//!
+//! if (phantom_config_set_store(config, &store) != PHANTOM_OK)
+//!   fprintf(stderr, "%s\n", phantom_last_error());
+//! ```
+//!
+//! What holds for every callback:
+//!
+//! - Any thread may call it, and several at once: threads that call the client, and the client's own.
+//! - Whoever called the client waits for it, and an event loop with it: it must be short. A store that is a network
+//!   away needs a copy nearby.
+//! - It must not call this library with the client that it serves, and it must not throw or unwind.
+//! - What it is given by address is gone, or no longer its own, when it returns.
+//!
+//! Optional callbacks may be NULL, and make the store a better one:
+//!
+//! - **Versions.** A client keeps verdicts in its own memory too. So that these end when somebody else purges them,
+//!   every key has a version, a number that `remove` and `clear` change. Whoever remembers something notes the version
+//!   from before it began to ask, and believes itself only while the version is the same. Keys may share a version: a
+//!   counter for each of a few thousand groups of keys will do, or one for all.
+//! - **Claims.** Only one of all who share the store asks about a token at a time. It claims the key first; the others
+//!   wait until the value is there, or the claim has ended: settled, or its time is over.
+//! - **Words.** A few numbers that all who share the store see, so that they know as one of an authorization server
+//!   that fails.
+
+use std::ffi::{c_int, c_void};
+use std::fmt;
+use std::mem::{MaybeUninit, align_of, offset_of};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::boundary::{Failure, boundary, exclusive};
+use super::config::phantom_config;
+use super::status::phantom_status;
+use crate::cache::{Claim, Claimed, Class, SharedWords, Store, Zone};
+use crate::token::{Fingerprint, Key};
+
+/// The length of a key, in bytes.
+pub const PHANTOM_STORE_KEY_LENGTH: u32 = 32;
+/// The longest value that is stored, in bytes: 1 MiB. Most take less than 4 KiB.
+pub const PHANTOM_STORE_VALUE_MAX: u32 = 1048576;
+/// The longest failure that is handed to `settle`, in bytes.
+pub const PHANTOM_STORE_FAILURE_MAX: u32 = 512;
+/// How many words `words` has: numbers of 64 bits.
+pub const PHANTOM_STORE_WORDS: u32 = 4;
+
+const _: () = assert!(
+    size_of::<Key>() == PHANTOM_STORE_KEY_LENGTH as usize
+        && size_of::<SharedWords>() == PHANTOM_STORE_WORDS as usize * size_of::<u64>()
+);
+
+/// What is stored. Give each class a share of the memory of its own: whoever sends a million random tokens must fill the
+/// share of the inactive ones and no other.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum phantom_store_class {
+    /// An active verdict.
+    PHANTOM_STORE_ACTIVE = 1,
+    /// An inactive one.
+    PHANTOM_STORE_INACTIVE = 2,
+}
+
+use phantom_store_class::*;
+
+impl phantom_store_class {
+    /// All of them.
+    pub(super) const ALL: [phantom_store_class; 2] = [PHANTOM_STORE_ACTIVE, PHANTOM_STORE_INACTIVE];
+}
+
+impl From<Class> for phantom_store_class {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Active => PHANTOM_STORE_ACTIVE,
+            Class::Inactive => PHANTOM_STORE_INACTIVE,
+        }
+    }
+}
+
+/// What became of a claim.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum phantom_claimed {
+    /// The key is claimed: ask.
+    PHANTOM_CLAIM_GRANTED = 0,
+    /// The flight in `held_by` is asking already: wait for it.
+    PHANTOM_CLAIM_HELD = 1,
+    /// The flight in `waited_for` has failed, and why is in `failure`.
+    PHANTOM_CLAIM_FAILED = 2,
+}
+
+use phantom_claimed::*;
+
+impl phantom_claimed {
+    /// All of them.
+    pub(super) const ALL: [phantom_claimed; 3] = [
+        PHANTOM_CLAIM_GRANTED,
+        PHANTOM_CLAIM_HELD,
+        PHANTOM_CLAIM_FAILED,
+    ];
+}
+
+/// The wish to be the one who asks about a token, and what becomes of it. Later versions may add to its end.
+#[repr(C)]
+#[derive(Debug)]
+pub struct phantom_claim {
+    /// Names the flight that would ask: no two have the same.
+    pub flight: u64,
+    /// The flight that was waited for until now, if `has_waited`: if it failed, so has this one.
+    pub waited_for: u64,
+    /// In how many milliseconds from now the flight will have ended: the claim with it, if nobody settles it.
+    pub within_ms: u64,
+    /// The key's version when the flight began; 0 in a store without versions. A claim of another version holds up
+    /// nobody.
+    pub version: u32,
+    /// Whether there is a flight in `waited_for`: 0 or 1.
+    pub has_waited: u32,
+    /// Write the flight that is asking here, with `PHANTOM_CLAIM_HELD`.
+    pub held_by: u64,
+    /// Write what `settle` was given here, with `PHANTOM_CLAIM_FAILED`: there is room for
+    /// `PHANTOM_STORE_FAILURE_MAX` bytes.
+    pub failure: *mut u8,
+    /// And its length here.
+    pub failure_length: usize,
+}
+
+/// A table of functions that a client remembers with. Set those that there are, and all else to zero.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct phantom_store {
+    /// `sizeof(phantom_store)`: says which version of this table the program was compiled with.
+    pub size: usize,
+    /// Handed to each callback, and never looked at. May be NULL.
+    pub context: *mut c_void,
+
+    /// Finds the value of a key: returns 0 when there is none. Otherwise it writes the value's length to `length`, and
+    /// to `remaining_ms` for how many milliseconds more it is kept, which is more than 0; if the length is not more than
+    /// `capacity`, it copies the value to `value`; and returns 1. With a value that is too long for the room it is
+    /// called again, with more. Required.
+    pub get: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            key: *const u8,
+            value: *mut u8,
+            capacity: usize,
+            length: *mut usize,
+            remaining_ms: *mut u64,
+        ) -> c_int,
+    >,
+    /// Stores a value in the place of what was there, for `keep_ms` milliseconds; unless the key's version is another
+    /// than `version`, which is 0 in a store without versions. Required.
+    pub put: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            key: *const u8,
+            value: *const u8,
+            length: usize,
+            store_class: phantom_store_class,
+            keep_ms: u64,
+            version: u32,
+        ),
+    >,
+    /// Forgets a key, and changes its version. Claims of the key end. Required.
+    pub remove: Option<unsafe extern "C" fn(context: *mut c_void, key: *const u8)>,
+    /// Forgets all keys, and changes their versions. Claims end. Required.
+    pub clear: Option<unsafe extern "C" fn(context: *mut c_void)>,
+
+    /// Returns the version of a key. It is called for every request, and should cost no more than reading a number from
+    /// memory. With NULL there are no versions, and what somebody else purges may live on until its time is over: in a
+    /// client's own memory, or in the store, when a client was just being told of it by the authorization server.
+    pub version: Option<unsafe extern "C" fn(context: *mut c_void, key: *const u8) -> u32>,
+    /// Claims a key, and returns what became of it, a number of `phantom_claimed`. Set both this and `settle`, or
+    /// neither: then several who share the store may ask about one token at once.
+    pub claim: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            key: *const u8,
+            claim: *mut phantom_claim,
+        ) -> c_int,
+    >,
+    /// Ends the claim that was granted to `flight`: the value is stored by now; or, with `failure_length` more than 0,
+    /// it failed, and why is in `failure`, to be kept for those who waited for this flight until the claim's time would
+    /// have been over. Does nothing when another flight holds the claim by now.
+    pub settle: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            key: *const u8,
+            flight: u64,
+            failure: *const u8,
+            failure_length: usize,
+        ),
+    >,
+    /// Returns the address of `PHANTOM_STORE_WORDS` numbers of 64 bits, aligned to 8 bytes, that all who share the store
+    /// see, zero at first, and that stay there until `free`. Clients change them with atomic operations; nobody else
+    /// may change them. May return NULL. It is called once, by `phantom_config_set_store`.
+    pub words: Option<unsafe extern "C" fn(context: *mut c_void) -> *mut u64>,
+    /// Called once, when nobody uses this table any more: the configuration, and every client that was started with it,
+    /// has been freed, or has got another store.
+    pub free: Option<unsafe extern "C" fn(context: *mut c_void)>,
+}
+
+/// What clients of one configuration remember with, besides their own memory.
+#[derive(Clone)]
+pub(super) enum StoreSource {
+    Host(Arc<HostStore>),
+    Zone(Arc<Zone>),
+}
+
+impl StoreSource {
+    pub(super) fn store(&self, provider: &Fingerprint) -> Arc<dyn Store> {
+        match self {
+            // The keys differ from provider to provider; whether what is cleared does, is for the host to say.
+            StoreSource::Host(store) => Arc::clone(store) as Arc<dyn Store>,
+            StoreSource::Zone(zone) => Arc::new(zone.store(provider)),
+        }
+    }
+}
+
+/// Lets clients that are started with this configuration from now on remember with `store`, which is copied: only what
+/// `context` points to must stay, until `free` is called. With NULL, which is the default, they remember alone. Takes the
+/// place of a store or zone that was set before.
+///
+/// `clear` forgets what is in the store, so let the clients of one store all be of the same configuration; give clients
+/// of another authorization server a `context` of their own.
+///
+/// `PHANTOM_INVALID_ARGUMENT` when a required callback is NULL, or `size` is not that of a `phantom_store`; `free` is
+/// not called then.
+///
+/// # Safety
+/// - `config` is NULL, or alive and used by no other thread.
+/// - `store` is NULL, or the `size` bytes that it begins with a `size` of can be read. Its callbacks are NULL, or do what
+///   is said at each, with its `context`, on any thread and several at once, until `free` has been called or, without
+///   it, until the configuration and every client that is started with it have been freed; none of them unwinds.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_config_set_store(
+    config: *mut phantom_config,
+    store: *const phantom_store,
+) -> phantom_status {
+    boundary(|| {
+        // SAFETY: the caller's promise for `config`.
+        let config = unsafe { exclusive(config, "config")? };
+        config.store = if store.is_null() {
+            None
+        } else {
+            // SAFETY: not NULL; otherwise the caller's promise for `store`.
+            let store = unsafe { HostStore::new(store)? };
+            Some(StoreSource::Host(Arc::new(store)))
+        };
+        Ok(phantom_status::PHANTOM_OK)
+    })
+}
+
+/// A store of the host's. Its callbacks may do what they like with the buffers that they are given, within their
+/// capacity; what they say of them is not believed.
+pub(super) struct HostStore {
+    context: *mut c_void,
+    get:
+        unsafe extern "C" fn(*mut c_void, *const u8, *mut u8, usize, *mut usize, *mut u64) -> c_int,
+    put: unsafe extern "C" fn(
+        *mut c_void,
+        *const u8,
+        *const u8,
+        usize,
+        phantom_store_class,
+        u64,
+        u32,
+    ),
+    remove: unsafe extern "C" fn(*mut c_void, *const u8),
+    clear: unsafe extern "C" fn(*mut c_void),
+    version: Option<unsafe extern "C" fn(*mut c_void, *const u8) -> u32>,
+    claims: Option<Claims>,
+    words: Option<NonNull<SharedWords>>,
+    free: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+/// The two that go together.
+struct Claims {
+    claim: unsafe extern "C" fn(*mut c_void, *const u8, *mut phantom_claim) -> c_int,
+    settle: unsafe extern "C" fn(*mut c_void, *const u8, u64, *const u8, usize),
+}
+
+// SAFETY: the callbacks are code, `context` is never looked at here, only handed back, and the words are atomics;
+// whoever set them has promised that any thread may call the callbacks (`phantom_config_set_store`, # Safety).
+unsafe impl Send for HostStore {}
+// SAFETY: as above; several threads at once are part of the promise.
+unsafe impl Sync for HostStore {}
+
+impl HostStore {
+    /// The room that a value gets at first: enough for nearly all.
+    const ROOM: usize = 4096;
+    /// How often a value that has grown meanwhile is read anew.
+    const READS: usize = 4;
+    /// What every table must have: `version` is the first that may be missing.
+    const REQUIRED: usize = offset_of!(phantom_store, version);
+
+    /// # Safety
+    /// As for `store` of [`phantom_config_set_store`], and not NULL.
+    unsafe fn new(store: *const phantom_store) -> Result<Self, Failure> {
+        let invalid = |message| Failure::new(phantom_status::PHANTOM_INVALID_ARGUMENT, message);
+        // SAFETY: the caller's promise: a size stands at its beginning. A C program's pointer to a table is aligned,
+        // but nothing here depends on it.
+        let size = unsafe { store.cast::<usize>().read_unaligned() };
+        if size < Self::REQUIRED || !size.is_multiple_of(align_of::<phantom_store>()) {
+            return Err(invalid(
+                "store.size is not sizeof(phantom_store): set it to that, and what is not used to zero",
+            ));
+        }
+        let mut table = MaybeUninit::<phantom_store>::zeroed();
+        // SAFETY: `size` bytes at `store` can be read (the caller's promise), and not more are copied than `table` has.
+        // The two don't overlap: one is a local.
+        unsafe {
+            store.cast::<u8>().copy_to_nonoverlapping(
+                table.as_mut_ptr().cast(),
+                size.min(size_of::<phantom_store>()),
+            );
+        }
+        // SAFETY: each field is a number, a pointer, or an optional function, of which zero is none; what was copied
+        // ends between two of them (a multiple of the alignment, which is a pointer's), so that none is half of one.
+        let table = unsafe { table.assume_init() };
+        let (Some(get), Some(put), Some(remove), Some(clear)) =
+            (table.get, table.put, table.remove, table.clear)
+        else {
+            return Err(invalid(
+                "store.get, store.put, store.remove and store.clear are required, and one is NULL",
+            ));
+        };
+        let claims = match (table.claim, table.settle) {
+            (Some(claim), Some(settle)) => Some(Claims { claim, settle }),
+            (None, None) => None,
+            _ => {
+                return Err(invalid(
+                    "store.claim and store.settle go together, and one is NULL",
+                ));
+            }
+        };
+        let words = match table.words {
+            // SAFETY: the caller's promise for the callbacks.
+            Some(words) => NonNull::new(unsafe { words(table.context) }.cast::<SharedWords>()),
+            None => None,
+        };
+        if words.is_some_and(|words| !words.is_aligned()) {
+            return Err(invalid(
+                "store.words has returned an address that is not aligned to 8 bytes",
+            ));
+        }
+        Ok(HostStore {
+            context: table.context,
+            get,
+            put,
+            remove,
+            clear,
+            version: table.version,
+            claims,
+            words,
+            free: table.free,
+        })
+    }
+
+    /// A version as the host knows it. The client counts for itself where the host doesn't; that is its own business.
+    fn known(&self, version: u32) -> u32 {
+        if self.version.is_some() { version } else { 0 }
+    }
+}
+
+impl Store for HostStore {
+    fn version(&self, key: &Key) -> Option<u32> {
+        // SAFETY: the promise of whoever set it; the key is alive during the call.
+        self.version
+            .map(|version| unsafe { version(self.context, key.as_bytes().as_ptr()) })
+    }
+
+    fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
+        let start = value.len();
+        let mut capacity = Self::ROOM;
+        for _ in 0..Self::READS {
+            // Zeroes and not spare capacity: a callback may claim to have written more than it has.
+            value.resize(start + capacity, 0);
+            let room = &mut value[start..];
+            let mut length = usize::MAX;
+            let mut remaining = 0;
+            // SAFETY: the promise of whoever set it; the key, the room of `capacity` bytes and the two outputs are alive
+            // during the call, and nobody else uses them.
+            let found = unsafe {
+                (self.get)(
+                    self.context,
+                    key.as_bytes().as_ptr(),
+                    room.as_mut_ptr(),
+                    room.len(),
+                    &raw mut length,
+                    &raw mut remaining,
+                )
+            };
+            if found == 0 || remaining == 0 || length > PHANTOM_STORE_VALUE_MAX as usize {
+                break;
+            }
+            if length <= capacity {
+                value.truncate(start + length);
+                return Some(Duration::from_millis(remaining));
+            }
+            value.truncate(start);
+            capacity = length;
+        }
+        value.truncate(start);
+        None
+    }
+
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: u32) {
+        if value.len() > PHANTOM_STORE_VALUE_MAX as usize {
+            return;
+        }
+        // SAFETY: the promise of whoever set it; key and value are alive during the call.
+        unsafe {
+            (self.put)(
+                self.context,
+                key.as_bytes().as_ptr(),
+                value.as_ptr(),
+                value.len(),
+                class.into(),
+                milliseconds(keep),
+                self.known(version),
+            );
+        }
+    }
+
+    fn remove(&self, key: &Key) {
+        // SAFETY: the promise of whoever set it; the key is alive during the call.
+        unsafe { (self.remove)(self.context, key.as_bytes().as_ptr()) }
+    }
+
+    fn clear(&self) {
+        // SAFETY: the promise of whoever set it.
+        unsafe { (self.clear)(self.context) }
+    }
+
+    fn claim(&self, key: &Key, claim: &Claim) -> Claimed {
+        let Some(claims) = &self.claims else {
+            return Claimed::Granted;
+        };
+        let mut failure = [0; PHANTOM_STORE_FAILURE_MAX as usize];
+        let mut table = phantom_claim {
+            flight: claim.flight,
+            waited_for: claim.waited_for.unwrap_or(0),
+            within_ms: milliseconds(claim.within),
+            version: self.known(claim.version),
+            has_waited: claim.waited_for.is_some().into(),
+            held_by: claim.flight,
+            failure: failure.as_mut_ptr(),
+            failure_length: 0,
+        };
+        // SAFETY: the promise of whoever set it; the key, the claim and its room for a failure are alive during the
+        // call, and nobody else uses them.
+        let claimed =
+            unsafe { (claims.claim)(self.context, key.as_bytes().as_ptr(), &raw mut table) };
+        if claimed == PHANTOM_CLAIM_HELD as c_int && table.held_by != claim.flight {
+            return Claimed::Held(table.held_by);
+        }
+        if claimed == PHANTOM_CLAIM_FAILED as c_int && claim.waited_for.is_some() {
+            // The room is this function's own, whatever the callback has made of the pointer to it. A length that is
+            // beyond it is no failure that anybody could read: then it is for this flight to ask.
+            match failure.get(..table.failure_length) {
+                None | Some([]) => {}
+                Some(failure) => return Claimed::Failed(failure.to_vec()),
+            }
+        }
+        // Whatever else it says, nobody is known to ask: to ask once too often is the lesser evil.
+        Claimed::Granted
+    }
+
+    fn settle(&self, key: &Key, flight: u64, failure: Option<&[u8]>) {
+        let Some(claims) = &self.claims else {
+            return;
+        };
+        // One that is too long to be read again is none: who waits will ask.
+        let failure = failure.filter(|failure| failure.len() <= PHANTOM_STORE_FAILURE_MAX as usize);
+        // SAFETY: the promise of whoever set it; key and failure are alive during the call.
+        unsafe {
+            (claims.settle)(
+                self.context,
+                key.as_bytes().as_ptr(),
+                flight,
+                failure.map_or(std::ptr::null(), <[u8]>::as_ptr),
+                failure.map_or(0, <[u8]>::len),
+            );
+        }
+    }
+
+    fn words(&self) -> Option<&SharedWords> {
+        // SAFETY: not NULL and aligned (checked where it was set); it stays there until `free`, which is called when
+        // `self` goes, and is changed by atomic operations alone (the promise of whoever set it).
+        self.words.map(|words| unsafe { words.as_ref() })
+    }
+}
+
+impl Drop for HostStore {
+    fn drop(&mut self) {
+        if let Some(free) = self.free {
+            // SAFETY: the promise of whoever set it; nobody else has this store any more, so that this is the last
+            // callback and the only `free`.
+            unsafe { free(self.context) }
+        }
+    }
+}
+
+impl fmt::Debug for HostStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostStore").finish_non_exhaustive()
+    }
+}
+
+/// Rounded down: nothing is kept for longer than it may be.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::UnsafeCell;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::Token;
+
+    /// What a store that lies says, and what it was told.
+    struct Liar {
+        found: c_int,
+        lengths: Vec<usize>,
+        remaining: u64,
+        claimed: c_int,
+        held_by: u64,
+        failure_length: usize,
+        words: UnsafeCell<[u64; 5]>,
+        /// In bytes, how far from where they should be.
+        words_off: usize,
+        calls: usize,
+        settled: Vec<usize>,
+        freed: usize,
+    }
+
+    impl Default for Liar {
+        fn default() -> Self {
+            Liar {
+                found: 1,
+                lengths: Vec::new(),
+                remaining: 5000,
+                claimed: 0,
+                held_by: 0,
+                failure_length: 0,
+                words: UnsafeCell::default(),
+                words_off: 0,
+                calls: 0,
+                settled: Vec::new(),
+                freed: 0,
+            }
+        }
+    }
+
+    impl Liar {
+        /// # Safety
+        /// `context` is a `Liar` that nobody else uses now.
+        unsafe fn at<'a>(context: *mut c_void) -> &'a mut Liar {
+            // SAFETY: the contract; no test calls from two threads.
+            unsafe { &mut *context.cast::<Liar>() }
+        }
+
+        unsafe extern "C" fn get(
+            context: *mut c_void,
+            _key: *const u8,
+            value: *mut u8,
+            capacity: usize,
+            length: *mut usize,
+            remaining: *mut u64,
+        ) -> c_int {
+            // SAFETY: the context of `table`; the outputs and the room are the store's own.
+            unsafe {
+                let liar = Liar::at(context);
+                *length = liar.lengths[liar.calls.min(liar.lengths.len() - 1)];
+                *remaining = liar.remaining;
+                value.write_bytes(b'x', capacity);
+                liar.calls += 1;
+                liar.found
+            }
+        }
+
+        unsafe extern "C" fn put(
+            context: *mut c_void,
+            _key: *const u8,
+            _value: *const u8,
+            _length: usize,
+            _class: phantom_store_class,
+            _keep_ms: u64,
+            _version: u32,
+        ) {
+            // SAFETY: the context of `table`.
+            unsafe { Liar::at(context) }.calls += 1;
+        }
+
+        unsafe extern "C" fn remove(_context: *mut c_void, _key: *const u8) {}
+
+        unsafe extern "C" fn clear(_context: *mut c_void) {}
+
+        unsafe extern "C" fn claim(
+            context: *mut c_void,
+            _key: *const u8,
+            claim: *mut phantom_claim,
+        ) -> c_int {
+            // SAFETY: the context of `table`, and the store's own claim with its room.
+            unsafe {
+                let liar = Liar::at(context);
+                (*claim)
+                    .failure
+                    .write_bytes(b'x', PHANTOM_STORE_FAILURE_MAX as usize);
+                (*claim).failure = std::ptr::null_mut();
+                (*claim).failure_length = liar.failure_length;
+                (*claim).held_by = liar.held_by;
+                liar.claimed
+            }
+        }
+
+        unsafe extern "C" fn settle(
+            context: *mut c_void,
+            _key: *const u8,
+            _flight: u64,
+            failure: *const u8,
+            length: usize,
+        ) {
+            assert_eq!(failure.is_null(), length == 0);
+            // SAFETY: the context of `table`.
+            unsafe { Liar::at(context) }.settled.push(length);
+        }
+
+        unsafe extern "C" fn words(context: *mut c_void) -> *mut u64 {
+            // SAFETY: the context of `table`.
+            let liar = unsafe { Liar::at(context) };
+            liar.words
+                .get()
+                .cast::<u64>()
+                .wrapping_byte_add(liar.words_off)
+        }
+
+        unsafe extern "C" fn free(context: *mut c_void) {
+            // SAFETY: the context of `table`.
+            unsafe { Liar::at(context) }.freed += 1;
+        }
+
+        fn table(&mut self) -> phantom_store {
+            phantom_store {
+                size: size_of::<phantom_store>(),
+                context: (&raw mut *self).cast(),
+                get: Some(Liar::get),
+                put: Some(Liar::put),
+                remove: Some(Liar::remove),
+                clear: Some(Liar::clear),
+                version: None,
+                claim: Some(Liar::claim),
+                settle: Some(Liar::settle),
+                words: Some(Liar::words),
+                free: Some(Liar::free),
+            }
+        }
+    }
+
+    fn store(table: &phantom_store) -> Result<HostStore, Failure> {
+        // SAFETY: it can be read, and its callbacks do what is said of them, but for what they say themselves.
+        unsafe { HostStore::new(table) }
+    }
+
+    fn key() -> Key {
+        Key::new(&Fingerprint::of(b"a"), Token::parse(b"token").unwrap())
+    }
+
+    /// What is read of a store that says these lengths, one after the other.
+    fn read(lengths: &[usize]) -> (Option<usize>, usize) {
+        let mut liar = Liar {
+            lengths: lengths.to_vec(),
+            ..Liar::default()
+        };
+        let table = liar.table();
+        let mut value = b"before".to_vec();
+        let found = store(&table).ok().unwrap().get(&key(), &mut value);
+        assert!(value.starts_with(b"before"));
+        if found.is_none() {
+            assert_eq!(value, b"before");
+        }
+        (found.map(|_| value.len() - 6), liar.calls)
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_for_the_room_is_read_again_with_more_up_to_a_mebibyte() {
+        assert_eq!(read(&[0]), (Some(0), 1));
+        assert_eq!(read(&[4096]), (Some(4096), 1));
+        assert_eq!(read(&[4097]), (Some(4097), 2));
+        assert_eq!(read(&[1 << 20]), (Some(1 << 20), 2));
+        assert_eq!(read(&[(1 << 20) + 1]), (None, 1));
+        assert_eq!(read(&[usize::MAX]), (None, 1));
+    }
+
+    #[test]
+    fn a_value_that_changes_while_it_is_read_is_read_to_its_end_or_not_at_all() {
+        assert_eq!(read(&[5000, 10]), (Some(10), 2));
+        assert_eq!(read(&[5000, 5001]), (Some(5001), 3));
+        assert_eq!(read(&[5000, 5001, 5002, 5003, 5004]), (None, 4));
+    }
+
+    #[test]
+    fn what_is_not_found_or_is_kept_no_longer_is_not_there() {
+        for (found, remaining) in [(0, 5000), (1, 0)] {
+            let mut liar = Liar {
+                found,
+                remaining,
+                lengths: vec![3],
+                ..Liar::default()
+            };
+            let table = liar.table();
+            let mut value = Vec::new();
+            assert_eq!(store(&table).ok().unwrap().get(&key(), &mut value), None);
+            assert!(value.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_value_of_more_than_a_mebibyte_is_not_stored() {
+        let mut liar = Liar::default();
+        let table = liar.table();
+        let stores = store(&table).ok().unwrap();
+        for length in [0, 1 << 20, (1 << 20) + 1] {
+            let value = vec![0; length];
+            stores.put(&key(), &value, Class::Active, Duration::MAX, 0);
+        }
+        drop(stores);
+        assert_eq!(liar.calls, 2);
+    }
+
+    #[test]
+    fn a_claim_that_is_answered_with_nonsense_is_granted() {
+        let ask = |claimed, held_by, failure_length, waited_for| {
+            let mut liar = Liar {
+                claimed,
+                held_by,
+                failure_length,
+                ..Liar::default()
+            };
+            let table = liar.table();
+            store(&table).ok().unwrap().claim(
+                &key(),
+                &Claim {
+                    flight: 7,
+                    version: 0,
+                    within: Duration::from_secs(1),
+                    waited_for,
+                },
+            )
+        };
+        assert_eq!(ask(0, 0, 0, None), Claimed::Granted);
+        assert_eq!(ask(1, 8, 0, None), Claimed::Held(8));
+        assert_eq!(ask(2, 0, 3, Some(8)), Claimed::Failed(b"xxx".to_vec()));
+        let longest = PHANTOM_STORE_FAILURE_MAX as usize;
+        assert_eq!(
+            ask(2, 0, longest, Some(8)),
+            Claimed::Failed(vec![b'x'; longest])
+        );
+        // Held by itself, no such number, failed without having waited, without a failure, with one beyond its room.
+        assert_eq!(ask(1, 7, 0, None), Claimed::Granted);
+        assert_eq!(ask(-1, 8, 3, Some(8)), Claimed::Granted);
+        assert_eq!(ask(3, 8, 3, Some(8)), Claimed::Granted);
+        assert_eq!(ask(2, 8, 3, None), Claimed::Granted);
+        assert_eq!(ask(2, 8, 0, Some(8)), Claimed::Granted);
+        assert_eq!(ask(2, 8, longest + 1, Some(8)), Claimed::Granted);
+        assert_eq!(ask(2, 8, usize::MAX, Some(8)), Claimed::Granted);
+    }
+
+    #[test]
+    fn a_failure_that_could_not_be_read_again_is_settled_as_none() {
+        let mut liar = Liar::default();
+        let table = liar.table();
+        let stores = store(&table).ok().unwrap();
+        let longest = vec![0; PHANTOM_STORE_FAILURE_MAX as usize];
+        stores.settle(&key(), 7, None);
+        stores.settle(&key(), 7, Some(&longest));
+        stores.settle(&key(), 7, Some(&[longest.as_slice(), b"x"].concat()));
+        drop(stores);
+        assert_eq!(liar.settled, [0, longest.len(), 0]);
+    }
+
+    #[test]
+    fn a_table_without_what_is_required_is_refused_and_not_freed() {
+        let mut liar = Liar::default();
+        let good = liar.table();
+        let sizes = [0, 1, 40, 41, size_of::<phantom_store>() - 1, usize::MAX];
+        let tables = sizes
+            .map(|size| phantom_store { size, ..good })
+            .into_iter()
+            .chain([
+                phantom_store { get: None, ..good },
+                phantom_store { put: None, ..good },
+                phantom_store {
+                    remove: None,
+                    ..good
+                },
+                phantom_store {
+                    clear: None,
+                    ..good
+                },
+                phantom_store {
+                    claim: None,
+                    ..good
+                },
+                phantom_store {
+                    settle: None,
+                    ..good
+                },
+            ]);
+        for table in tables {
+            assert!(store(&table).is_err(), "{}", table.size);
+        }
+        let mut misaligned = Liar {
+            words_off: 4,
+            ..Liar::default()
+        };
+        let table = misaligned.table();
+        assert!(store(&table).is_err());
+        assert_eq!((liar.freed, misaligned.freed), (0, 0));
+    }
+
+    #[test]
+    fn a_table_of_an_earlier_or_later_version_has_what_both_know() {
+        let mut liar = Liar::default();
+        let full = liar.table();
+        let early = phantom_store {
+            size: offset_of!(phantom_store, version),
+            ..full
+        };
+        let store = store(&early).ok().unwrap();
+        assert!(store.words().is_none() && store.claims.is_none());
+        drop(store);
+        #[repr(C)]
+        struct Later {
+            table: phantom_store,
+            more: [usize; 3],
+        }
+        let mut later = Later {
+            table: full,
+            more: [usize::MAX; 3],
+        };
+        later.table.size = size_of::<Later>();
+        // SAFETY: as many bytes as it says can be read.
+        let store = unsafe { HostStore::new((&raw const later).cast()) }
+            .ok()
+            .unwrap();
+        assert!(store.words().is_some());
+        drop(store);
+        assert_eq!(later.more[0], usize::MAX);
+        // Of the early one `free` was not known; of the later one it was called.
+        assert_eq!(liar.freed, 1);
+    }
+
+    #[test]
+    fn words_are_the_hosts_own() {
+        let mut liar = Liar::default();
+        let table = liar.table();
+        let store = store(&table).ok().unwrap();
+        store.words().unwrap()[3].store(7, Ordering::Relaxed);
+        drop(store);
+        assert_eq!(liar.words.get_mut()[3], 7);
+    }
+}

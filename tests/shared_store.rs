@@ -1,0 +1,515 @@
+//! What clients that share a store see: here the zone, between clients of one process; tests/zone_processes.rs and the
+//! end-to-end suite have processes.
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use phantom_token::cache::{Attached, Claim, Claimed, Class, SharedWords, Store, Zone};
+use phantom_token::token::Key;
+use phantom_token::{
+    CacheStatus, Client, Error, ErrorKind, Provider, Resolution, Surroundings, Token, Verdict,
+};
+use support::{Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, response};
+
+fn token(text: &str) -> Token<'_> {
+    Token::parse(text.as_bytes()).unwrap()
+}
+
+fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
+    client.resolve(token(text), None)
+}
+
+fn subject(resolution: &Resolution) -> String {
+    match &resolution.verdict {
+        Verdict::Active(active) => active
+            .claims()
+            .sub
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
+        Verdict::Inactive => "inactive".to_owned(),
+    }
+}
+
+/// Memory as processes share it, for as long as the test runs.
+fn memory(size: usize) -> *mut u8 {
+    // SAFETY: asks for new memory, and touches none of ours.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(memory, libc::MAP_FAILED);
+    memory.cast()
+}
+
+const SIZE: usize = 4 << 20;
+
+fn zone() -> Arc<Zone> {
+    // SAFETY: the memory is new, aligned to a page, and never unmapped.
+    let (zone, attached) = unsafe { Zone::attach(memory(SIZE), SIZE) }.unwrap();
+    assert_eq!(attached, Attached::New);
+    zone
+}
+
+fn sharing(provider: &Arc<Provider>, store: Arc<dyn Store>) -> Client {
+    let surroundings = Surroundings {
+        store: Some(store),
+        ..Surroundings::default()
+    };
+    Client::start_with(Arc::clone(provider), surroundings).unwrap()
+}
+
+/// As many clients of one provider, as if each were a worker.
+fn workers<const N: usize>(
+    server: &Server,
+    zone: &Arc<Zone>,
+    settings: &[(&str, &str)],
+) -> [Client; N] {
+    let provider = server.provider(settings);
+    std::array::from_fn(|_| sharing(&provider, Arc::new(zone.store(provider.fingerprint()))))
+}
+
+#[test]
+fn what_one_found_out_the_others_know() {
+    let server = Server::start(|call| match call.token().as_str() {
+        "no" => inactive(),
+        name => bare_jwt(&jwt_of(name)),
+    });
+    let [one, two] = workers(&server, &zone(), &[]);
+    for (name, expected) in [("yes", "yes"), ("no", "inactive")] {
+        let first = resolve(&one, name).unwrap();
+        assert_eq!(
+            (subject(&first).as_str(), first.cache),
+            (expected, CacheStatus::Miss)
+        );
+        let second = resolve(&two, name).unwrap();
+        assert_eq!(
+            (subject(&second).as_str(), second.cache),
+            (expected, CacheStatus::Shared)
+        );
+        // From its own memory now.
+        assert_eq!(resolve(&two, name).unwrap().cache, CacheStatus::Hit);
+    }
+    assert_eq!(server.calls().len(), 2);
+    assert_eq!(two.stats().shared_hits, 2);
+}
+
+#[test]
+fn without_a_memory_of_its_own_a_client_has_the_zones() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let [one, two] = workers(&server, &zone(), &[("cache_size", "0")]);
+    assert_eq!(resolve(&one, "t").unwrap().cache, CacheStatus::Miss);
+    for client in [&one, &two, &one] {
+        assert_eq!(resolve(client, "t").unwrap().cache, CacheStatus::Shared);
+    }
+    assert_eq!(server.calls().len(), 1);
+}
+
+#[test]
+fn with_cache_ttl_0_nothing_is_shared() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let zone = zone();
+    let [one, two] = workers(&server, &zone, &[("cache_ttl", "0")]);
+    resolve(&one, "t").unwrap();
+    resolve(&two, "t").unwrap();
+    assert_eq!(server.calls().len(), 2);
+    assert_eq!(zone.counts().entries, 0);
+}
+
+#[test]
+fn another_provider_sees_nothing_of_it() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let zone = zone();
+    let [one] = workers(&server, &zone, &[]);
+    let [other] = workers(&server, &zone, &[("client_id", "another")]);
+    resolve(&one, "t").unwrap();
+    assert_eq!(resolve(&other, "t").unwrap().cache, CacheStatus::Miss);
+    assert_eq!(server.calls().len(), 2);
+}
+
+#[test]
+fn many_who_ask_for_one_cold_token_cause_one_call_whatever_client_they_ask() {
+    let server = Server::start(active_after(Duration::from_millis(200)));
+    let clients: [Client; 8] = workers(&server, &zone(), &[]);
+    let barrier = Barrier::new(64);
+    thread::scope(|scope| {
+        for number in 0..64 {
+            let (client, barrier) = (&clients[number % 8], &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                assert_eq!(subject(&resolve(client, "cold").unwrap()), "cold");
+            });
+        }
+    });
+    assert_eq!(server.calls().len(), 1);
+    assert_eq!(
+        clients
+            .iter()
+            .map(|client| client.stats().calls)
+            .sum::<u64>(),
+        1
+    );
+}
+
+#[test]
+fn no_interleaving_of_clients_and_tokens_asks_twice() {
+    let server = Server::start(active_after(Duration::from_millis(1)));
+    let clients: [Client; 4] = workers(&server, &zone(), &[]);
+    thread::scope(|scope| {
+        for client in &clients {
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    for number in 0..200 {
+                        let name = format!("token-{number}");
+                        assert_eq!(subject(&resolve(client, &name).unwrap()), name);
+                    }
+                });
+            }
+        }
+    });
+    assert_eq!(server.calls().len(), 200);
+}
+
+#[test]
+fn a_failure_is_shared_by_all_who_wait_and_the_next_asks_anew() {
+    let server = Server::start(|_| {
+        thread::sleep(Duration::from_millis(200));
+        Reply::Bytes(response(429, &[("Retry-After", "7")], ""))
+    });
+    let clients: [Client; 4] = workers(&server, &zone(), &[]);
+    let barrier = Barrier::new(8);
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let (client, barrier) = (&clients[number % 4], &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                let error = resolve(client, "t").unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Busy);
+                assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+            });
+        }
+    });
+    assert_eq!(server.calls().len(), 1);
+    assert!(resolve(&clients[0], "t").is_err());
+    assert_eq!(server.calls().len(), 2);
+}
+
+#[test]
+fn when_the_one_that_asks_stops_another_takes_over() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let server = Server::start(move |call| {
+        if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Reply::Silence;
+        }
+        bare_jwt(&jwt_of(&call.token()))
+    });
+    let [one, two] = workers(&server, &zone(), &[]);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| resolve(&one, "t"));
+        while count.load(Ordering::SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let second = scope.spawn(|| resolve(&two, "t"));
+        thread::sleep(Duration::from_millis(50));
+        let started = Instant::now();
+        one.stop();
+        assert_eq!(
+            first.join().unwrap().unwrap_err().kind(),
+            ErrorKind::Stopped
+        );
+        assert_eq!(subject(&second.join().unwrap().unwrap()), "t");
+        assert!(started.elapsed() < Duration::from_secs(1));
+    });
+    assert_eq!(server.calls().len(), 2);
+}
+
+#[test]
+fn what_is_purged_in_one_is_gone_in_all_at_their_next_look() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let server = Server::start(move |_| {
+        let count = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        bare_jwt(&jwt(&format!(r#"{{"sub":"call-{count}"}}"#)))
+    });
+    let [one, two] = workers(&server, &zone(), &[]);
+    let both = |expected: &str| {
+        for client in [&one, &two] {
+            assert_eq!(subject(&resolve(client, "t").unwrap()), expected);
+        }
+    };
+    both("call-1");
+    for round in 2..50 {
+        let client = if round % 2 == 0 { &one } else { &two };
+        client.purge(token("t")).unwrap();
+        both(&format!("call-{round}"));
+    }
+    one.purge_all().unwrap();
+    both("call-50");
+    assert_eq!(count.load(Ordering::SeqCst), 50);
+}
+
+#[test]
+fn no_answer_from_before_a_purge_is_served_after_it_while_all_ask() {
+    // The server says how often the token has been purged.
+    let purges = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&purges);
+    let server = Server::start(move |_| {
+        let count = now.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(1));
+        bare_jwt(&jwt(&format!(r#"{{"sub":"{count}"}}"#)))
+    });
+    let clients: [Client; 4] = workers(&server, &zone(), &[]);
+    let done = AtomicUsize::new(0);
+    // What has been purged, as far as whoever purged has been told.
+    let told = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for client in &clients {
+            let (done, told) = (&done, &told);
+            scope.spawn(move || {
+                while done.load(Ordering::SeqCst) == 0 {
+                    let at_least = told.load(Ordering::SeqCst);
+                    let got: usize = subject(&resolve(client, "t").unwrap()).parse().unwrap();
+                    assert!(got >= at_least, "{got} after {at_least}");
+                }
+            });
+        }
+        for round in 1..=500 {
+            purges.store(round, Ordering::SeqCst);
+            clients[round % 4].purge(token("t")).unwrap();
+            told.store(round, Ordering::SeqCst);
+            if round % 7 == 0 {
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        done.store(1, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn a_refresh_in_one_is_nobody_elses_business() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let settings = [("cache_ttl", "2s"), ("refresh_ahead", "75%")];
+    let clients: [Client; 4] = workers(&server, &zone(), &settings);
+    for client in &clients {
+        resolve(client, "t").unwrap();
+    }
+    thread::sleep(Duration::from_millis(700));
+    for _ in 0..3 {
+        for client in &clients {
+            assert!(matches!(
+                resolve(client, "t").unwrap().cache,
+                CacheStatus::Hit | CacheStatus::Shared
+            ));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(server.calls().len(), 2);
+}
+
+#[test]
+fn what_is_past_its_time_is_served_from_the_zone_too() {
+    let status = Arc::new(AtomicUsize::new(200));
+    let knob = Arc::clone(&status);
+    let server = Server::start(move |call| match knob.load(Ordering::SeqCst) {
+        200 => bare_jwt(&jwt_of(&call.token())),
+        _ => Reply::Bytes(response(500, &[], "")),
+    });
+    let settings = [("cache_ttl", "300ms"), ("stale_if_error", "1m")];
+    let [one, two] = workers(&server, &zone(), &settings);
+    resolve(&one, "t").unwrap();
+    status.store(500, Ordering::SeqCst);
+    thread::sleep(Duration::from_millis(400));
+    let stale = resolve(&two, "t").unwrap();
+    assert_eq!(
+        (subject(&stale).as_str(), stale.cache),
+        ("t", CacheStatus::Stale)
+    );
+}
+
+#[test]
+fn calls_that_one_stopped_are_stopped_for_all() {
+    let server = Server::start(|_| Reply::Bytes(response(500, &[], "")));
+    let settings = [("max_fails", "2"), ("fail_timeout", "1m")];
+    let [one, two] = workers(&server, &zone(), &settings);
+    resolve(&one, "a").unwrap_err();
+    resolve(&two, "b").unwrap_err();
+    for client in [&one, &two] {
+        let error = resolve(client, "c").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CircuitOpen);
+    }
+    assert_eq!(server.calls().len(), 2);
+    assert_eq!(
+        one.stats().breaker_openings + two.stats().breaker_openings,
+        1
+    );
+}
+
+/// A store of the plainest kind, which keeps no versions and knows no claims, and shows all that it is given.
+#[derive(Default)]
+struct Shelf(Mutex<Vec<(Key, Vec<u8>)>>);
+
+impl Shelf {
+    fn tamper(&self, how: impl Fn(&mut Vec<u8>)) {
+        self.0
+            .lock()
+            .unwrap()
+            .iter_mut()
+            .for_each(|(_, value)| how(value));
+    }
+}
+
+impl Store for Shelf {
+    fn version(&self, _: &Key) -> Option<u32> {
+        None
+    }
+
+    fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
+        let entries = self.0.lock().unwrap();
+        let (_, found) = entries.iter().find(|(known, _)| known == key)?;
+        value.extend_from_slice(found);
+        Some(Duration::MAX)
+    }
+
+    fn put(&self, key: &Key, value: &[u8], _: Class, _: Duration, _: u32) {
+        self.remove(key);
+        self.0.lock().unwrap().push((*key, value.to_owned()));
+    }
+
+    fn remove(&self, key: &Key) {
+        self.0.lock().unwrap().retain(|(known, _)| known != key);
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
+#[test]
+fn the_plainest_store_is_enough_and_what_it_says_of_time_is_not_believed() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let provider = server.provider(&[("cache_ttl", "1s")]);
+    let shelf = Arc::new(Shelf::default());
+    let [one, two] = [(); 2].map(|()| sharing(&provider, shelf.clone()));
+    assert_eq!(resolve(&one, "t").unwrap().cache, CacheStatus::Miss);
+    assert_eq!(resolve(&two, "t").unwrap().cache, CacheStatus::Shared);
+    two.purge(token("t")).unwrap();
+    assert_eq!(resolve(&two, "t").unwrap().cache, CacheStatus::Miss);
+    // It says that it keeps everything for ever.
+    thread::sleep(Duration::from_millis(3100));
+    assert_eq!(resolve(&one, "t").unwrap().cache, CacheStatus::Miss);
+}
+
+#[test]
+fn a_store_is_shown_nothing_and_what_it_made_up_or_changed_is_a_miss() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let provider = server.provider(&[("cache_size", "0")]);
+    let shelf = Arc::new(Shelf::default());
+    let client = sharing(&provider, shelf.clone());
+    resolve(&client, "secret-token").unwrap();
+    let jwt = jwt_of("secret-token");
+    shelf.tamper(|value| {
+        for secret in [
+            b"secret-token".as_slice(),
+            jwt.as_bytes(),
+            &jwt.as_bytes()[..30],
+        ] {
+            assert!(!value.windows(secret.len()).any(|window| window == secret));
+        }
+    });
+    assert_eq!(
+        resolve(&client, "secret-token").unwrap().cache,
+        CacheStatus::Shared
+    );
+
+    let changes: [fn(&mut Vec<u8>); 6] = [
+        |value| value[40] ^= 1,
+        |value| value[1] ^= 3,
+        |value| value.truncate(20),
+        |value| value.clear(),
+        |value| value.push(0),
+        |value| *value = vec![1; 3 << 20],
+    ];
+    for change in changes {
+        shelf.tamper(change);
+        let again = resolve(&client, "secret-token").unwrap();
+        assert_eq!(
+            (subject(&again).as_str(), again.cache),
+            ("secret-token", CacheStatus::Miss)
+        );
+    }
+    // What was sealed for one token is nothing for another.
+    resolve(&client, "other").unwrap();
+    let values: Vec<_> = shelf
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, value)| value.clone())
+        .collect();
+    shelf
+        .0
+        .lock()
+        .unwrap()
+        .iter_mut()
+        .zip(values.iter().rev())
+        .for_each(|((_, value), other)| {
+            value.clone_from(other);
+        });
+    assert_eq!(subject(&resolve(&client, "other").unwrap()), "other");
+    assert_eq!(
+        subject(&resolve(&client, "secret-token").unwrap()),
+        "secret-token"
+    );
+}
+
+/// A store that claims that somebody else is always asking.
+struct Busy;
+
+impl Store for Busy {
+    fn version(&self, _: &Key) -> Option<u32> {
+        Some(0)
+    }
+
+    fn get(&self, _: &Key, _: &mut Vec<u8>) -> Option<Duration> {
+        None
+    }
+
+    fn put(&self, _: &Key, _: &[u8], _: Class, _: Duration, _: u32) {}
+
+    fn remove(&self, _: &Key) {}
+
+    fn clear(&self) {}
+
+    fn claim(&self, _: &Key, _: &Claim) -> Claimed {
+        Claimed::Held(1)
+    }
+
+    fn words(&self) -> Option<&SharedWords> {
+        None
+    }
+}
+
+#[test]
+fn a_store_in_which_another_never_ends_holds_nobody_up_past_the_deadline() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let client = sharing(&server.provider(&[("timeout", "300ms")]), Arc::new(Busy));
+    let started = Instant::now();
+    let error = resolve(&client, "t").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(
+        error.message().contains("another process was asking"),
+        "{error}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
