@@ -75,6 +75,11 @@ WRONG = {
         zones("phantom_token_zone tokens:1m;", "cache_zone others; #<"),
         ["phantom_token_zone", "others"],
     ),
+    "more providers than a zone has room for": (
+        "phantom_token_zone tokens:1m; #<\n"
+        + "".join(f"phantom_token_provider p{n} {{ {ENDPOINT} {CREDENTIALS} }}\n" for n in range(65)),
+        ["tokens", "64", "65", "cache_zone"],
+    ),
     "cache_zone without a word": (zones("", "cache_zone; #<"), ["cache_zone"]),
     "cache_zone with an empty word": (zones("", 'cache_zone ""; #<'), ["cache_zone"]),
     "cache_zone with two words": (zones("", "cache_zone one two; #<"), ["cache_zone", "one"]),

@@ -5,8 +5,8 @@ import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,8 +15,7 @@ import pytest
 
 from harness import config
 from harness.client import Http1, get
-from harness.load import Caller, Crowd, Load, claims_of
-from harness.nginx import processes
+from harness.load import Caller, Crowd, Load
 from harness.wait import until
 
 # How many workers are killed under load, and for how many seconds there is a reload every second.
@@ -322,7 +321,7 @@ def test_workers_that_are_killed_again_and_again_disturb_nobody_else(together, u
     """Small zone, short lives, no memory of their own worth mentioning: every request works on the zone."""
     workers = 4
     nginx = together(
-        workers=workers, zone="tokens:256k", cache_ttl="1s", cache_size="64k", alarms_allowed=f"{KILLED}|emptied"
+        workers=workers, zone="tokens:256k", cache_ttl="1s", cache_size="64k", alarms_allowed=KILLED
     )
     tokens = [secrets.token() for _ in range(300)]
     expected = {token: f"Bearer {ugly.jwt_for(token)}" for token in tokens}
@@ -462,7 +461,7 @@ def full_zone(together, ugly, secrets):
 def assert_that_nothing_is_shown(dump, secrets):
     text = dump.decode("latin-1")
     assert secrets.found_in(text) == []
-    for piece in (CLAIM, "eyJ", "Bearer", '"iss"', "http://", "acme"):
+    for piece in (CLAIM, "eyJ", "Bearer", '"iss"'):
         assert piece not in text, piece
     # JWT's parts one by one, and a token's second half, as they would be seen where something is cut or overwritten.
     with secrets._lock:
@@ -493,6 +492,21 @@ def test_a_dump_of_the_zone_s_memory_shows_neither_token_nor_jwt_nor_claim(full_
     assert seen(nginx, again) == ["SHARED"]
 
 
+def loaded(core):
+    """The memory in a core file (ELF of 64 bits), without its notes: they hold registers, in which a worker may have a
+    piece of the last JWT that it copied.
+    """
+    assert core[:5] == b"\x7fELF\x02"
+    (start,) = struct.unpack_from("<Q", core, 32)
+    size, count = struct.unpack_from("<HH", core, 54)
+    pieces = []
+    for number in range(count):
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", core, start + number * size)
+        if kind == 1:  # PT_LOAD
+            pieces.append(core[offset : offset + length])
+    return b"".join(pieces)
+
+
 def test_a_core_file_of_the_zones_shows_neither_token_nor_jwt_nor_claim(full_zone, secrets, tmp_path):
     nginx, marker = full_zone
     gcore = shutil.which("gcore")
@@ -509,11 +523,10 @@ def test_a_core_file_of_the_zones_shows_neither_token_nor_jwt_nor_claim(full_zon
     core = tmp_path / f"core.{pid}"
     if not core.exists() and "ptrace" in done.stderr:
         pytest.skip("may not attach to a worker")
-    dump = core.read_bytes()
+    dump = loaded(core.read_bytes())
     assert marker.encode() in dump, "the search is blind"
-    # The control zone has the marker, and nothing else of a request.
-    assert len(dump) > 9 << 20
-    found = secrets.found_in(dump.decode("latin-1"))
-    assert found == []
+    # Both zones, and little else: the page on which the kernel shows the time, and such.
+    assert 9 << 20 <= len(dump) <= 10 << 20
+    assert secrets.found_in(dump.decode("latin-1")) == []
     assert CLAIM.encode() not in dump
     assert get(nginx.port, "/ok", token=secrets.token("active")).status == 200

@@ -40,6 +40,9 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// How many providers it has room for.
+    pub const MAX_PROVIDERS: usize = Memory::MAX_PROVIDERS;
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -197,11 +200,11 @@ unsafe extern "C" fn init(shared: *mut ngx_shm_zone_t, former: *mut c_void) -> n
             );
             return NGX_ERROR as ngx_int_t;
         };
-        // SAFETY: `take_all` gives pages that are ours alone, zeroes or what an earlier call has made of them. They
-        // are mapped in this process, the master, until it has dropped the configuration that holds the zone's last
-        // handle or until a later one has no use for them; and for ever in its workers, which are the ones that use
-        // what is in them (`Worker::start`). nginx calls this from one thread of the master alone, and only builds of
-        // this module that are this one are given the same memory: see above.
+        // SAFETY: `take_all` gives pages that are ours alone: zeroes, or what an earlier call has made of them. Only
+        // workers use what is in them (`Worker::start`), where they stay mapped as long as the process lives; the
+        // master unmaps what a later configuration has no use for, and looks into it no more after this call: to drop
+        // a handle touches nothing of it. nginx calls this on the one thread of the master, and gives the same memory
+        // to this build of the module alone: see above. Anonymous memory ends with its processes.
         match unsafe { Memory::attach(base.as_ptr(), size) } {
             Ok((memory, attached)) => {
                 if attached == Attached::Replaced {
