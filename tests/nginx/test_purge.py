@@ -2,7 +2,7 @@
 
 import os
 import random
-import threading
+import time
 import urllib.parse
 
 import pytest
@@ -11,6 +11,7 @@ from harness import config
 from harness.api import Connection
 from harness.client import Http1, Http2, get
 from harness.load import Caller, Crowd, Load, claims_of
+from harness.wait import until
 
 # How many tokens are purged under load.
 PURGES = int(os.environ.get("PHANTOM_PURGES", "2000"))
@@ -337,12 +338,16 @@ def test_after_the_answer_to_a_purge_no_worker_serves_what_was_known(purging, ug
     tokens = [secrets.token() for _ in range(8)]
     # What the authorization server says of a token at a time.
     current = dict.fromkeys(tokens, 0)
+    slow = set()
+    overtaken = []
 
     def answer(exchange):
         state = current[exchange.token]
-        # Some answers are under way for long enough to arrive after a purge that came after them.
-        if random.random() < 0.3:
-            threading.Event().wait(random.random() / 100)
+        if exchange.token in slow:
+            slow.discard(exchange.token)
+            until(lambda: current[exchange.token] != state, "there is a purge meanwhile")
+            time.sleep(random.random() / 50)
+            overtaken.append(state)
         exchange.active(state=state)
 
     ugly.answer = answer
@@ -357,18 +362,41 @@ def test_after_the_answer_to_a_purge_no_worker_serves_what_was_known(purging, ug
         assert len(crowd.find_workers()) == workers
         asked = crowd.one_per_worker()
         assert len(asked) == workers
-        for number in range(1, PURGES + 1):
-            token = tokens[number % len(tokens)]
-            current[token] = number
-            (done,) = crowd.ask("/purge", method="POST", body=form(token=token), members=[asked[number % workers]])
+        other = next(member for member in crowd.members if member not in asked)
+
+        def purge_by(member, token):
+            (done,) = crowd.ask("/purge", method="POST", body=form(token=token), members=[member])
             assert done.status == 200
+
+        def change(token, number):
+            current[token] = number
+            purge_by(asked[number % workers], token)
             # In any order, and at once: those that come second share what the first finds out.
             random.shuffle(asked)
             for seen in crowd.ask("/ok", token=token, members=asked):
                 state = claims_of(seen.value("X-Sent"))["state"]
                 if state != number:
                     stale.append((number, state))
-    print(f"{PURGES} purges, {load.asked} other requests, {len(stale)} stale answers, {len(ugly.calls)} introspections")
+
+        for number in range(1, PURGES + 1):
+            token = tokens[number % len(tokens)]
+            if number % 5:
+                change(token, number)
+                continue
+            # While somebody waits for an answer that is on its way and is older than the purge.
+            slow.add(token)
+            purge_by(other, token)
+
+            def overtake(token=token, number=number):
+                until(lambda: token not in slow, "the authorization server has been asked")
+                change(token, number)
+
+            crowd.ask("/ok", token=token, members=[other], meanwhile=overtake)
+    print(
+        f"{PURGES} purges, {load.asked} other requests, {len(ugly.calls)} introspections, of which {len(overtaken)} were "
+        f"overtaken by a purge; {len(stale)} stale answers"
+    )
     assert stale == []
+    assert len(overtaken) == PURGES // 5
     assert load.asked > PURGES / 10
     assert load.lost == 0
