@@ -16,11 +16,12 @@ import pytest
 from harness import config
 from harness.client import Http1, get
 from harness.load import Caller, Crowd, Load
+from harness.nginx import MODULE
 from harness.wait import until
 
 # How many workers are killed under load, and for how many seconds there is a reload every second.
 KILLS = int(os.environ.get("PHANTOM_KILLS", "60"))
-RELOADS = int(os.environ.get("PHANTOM_RELOADS", "15"))
+RELOADS = int(os.environ.get("PHANTOM_RELOADS", "20"))
 
 KILLED = r"exited on signal 9"
 
@@ -262,6 +263,32 @@ def test_a_zone_may_be_taken_away_and_come_back_empty(together, ugly, secrets):
     assert seen(nginx, token) == ["MISS"]
     nginx.reload()
     assert seen(nginx, token) == ["SHARED"]
+
+
+def test_another_file_of_the_module_does_no_harm_at_a_reload(together, ugly, secrets):
+    """The dynamic linker binds its names to the module that is there, so that the former build goes on."""
+    nginx = together(listen="reuseport")
+    waiting, known, other = secrets.token(), secrets.token(), secrets.token()
+    assert seen(nginx, known) == ["MISS"]
+    ugly.answer = ugly.holding()
+    with Http1(nginx.port) as client:
+        client.send(target="/ok", token=waiting)
+        ugly.wait_calls(2)
+        shutil.copy(MODULE, nginx.dir / "another.so")
+        nginx.path.write_text(nginx.path.read_text().replace(str(MODULE), str(nginx.dir / "another.so")))
+        before = set(nginx.workers())
+        nginx.signal(signal.SIGHUP)
+        until(lambda: set(nginx.workers()) - before, "there are new workers")
+        ugly.answer = lambda exchange: exchange.active()
+        until(lambda: get(nginx.port, "/ok", token=other).value("X-Cache") in ("HIT", "SHARED"), "it is remembered")
+        ugly.release()
+        assert client.read().status == 200
+    until(lambda: not before & set(nginx.children()), "the former workers have ended")
+    for token in (waiting, known, other):
+        assert get(nginx.port, "/ok", token=token).value("X-Sent") == f"Bearer {ugly.jwt_for(token)}"
+        assert "MISS" not in seen(nginx, token, 10)
+    nginx.reload()
+    assert seen(nginx, known) == ["SHARED"]
 
 
 def test_a_reload_that_fails_leaves_the_zone_as_it_is(together, ugly, secrets):

@@ -6,9 +6,11 @@
 //! piece (`ngx_slab_alloc`), and `data` of the pool remembers where they are. They begin at a page, nobody can take a
 //! page of them, and the pool is one that is full. It costs 24 bytes a page.
 //!
-//! The tag is the address of the module. Two builds of it, of which a reload exchanges one for the other, have
-//! different ones, because the former is unloaded only after the new configuration is at work: the memory of one is
-//! never handed to the other while workers of the former still use it.
+//! The tag is the address of the module, as all of its code and nginx see it, so that the memory is never handed from one
+//! build of it to another while workers of the former still use it. A reload that finds another file of the module goes
+//! on with the former build: nginx loads modules with RTLD_GLOBAL, and the linker binds the second's names, the table of
+//! modules among them, to those of the first. A linker that kept the two apart would give them two addresses. An upgrade
+//! of the binary maps memory anew.
 
 use std::cell::OnceCell;
 use std::ffi::{c_char, c_void};
@@ -268,7 +270,7 @@ fn begins_anew(shared: &ngx_shm_zone_t) -> Option<&'static str> {
                     .find(|zone| bytes(&zone.shm.name) == bytes(&shared.shm.name));
                 if let Some(former) = former {
                     return Some(if former.tag != shared.tag {
-                        "it was of another module, or of another build of this one"
+                        "it was of another module"
                     } else {
                         "its size has changed"
                     });
