@@ -735,7 +735,7 @@ enum phantom_claimed
   PHANTOM_CLAIM_GRANTED = 0,
   // The flight in `held_by` is asking already: wait for it.
   PHANTOM_CLAIM_HELD = 1,
-  // The flight in `waited_for` has failed, and why is in `failure`.
+  // The flight in `waited_for`, or one since this flight began, has failed, and why is in `failure`.
   PHANTOM_CLAIM_FAILED = 2,
 };
 #ifndef __cplusplus
@@ -752,6 +752,8 @@ typedef struct {
   uint64_t flight;
   // The flight that was waited for until now, if `has_waited`: if it failed, so has this one.
   uint64_t waited_for;
+  // How many milliseconds ago the flight began. One that failed since then is as good as the one in `waited_for`.
+  uint64_t waited_ms;
   // In how many milliseconds from now the flight will have ended: the claim with it, if nobody settles it.
   uint64_t within_ms;
   // The key's version when the flight began; 0 in a store without versions. A claim of another version holds up

@@ -35,6 +35,7 @@ pub mod jwt;
 pub mod policy;
 pub mod purge;
 pub mod resolver;
+pub mod server;
 pub mod token;
 pub mod verdict;
 

@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -137,19 +137,58 @@ fn another_provider_sees_nothing_of_it() {
     assert_eq!(server.calls().len(), 2);
 }
 
+/// Lets `count` threads ask the clients in turn, and the server answer when all of them wait.
+fn all_wait_for_one(
+    count: usize,
+    clients: &[Client],
+    gate: &AtomicUsize,
+    ask: impl Fn(&Client) + Sync,
+) {
+    thread::scope(|scope| {
+        for number in 0..count {
+            let (client, ask) = (&clients[number % clients.len()], &ask);
+            scope.spawn(move || ask(client));
+        }
+        let waiting = || {
+            clients
+                .iter()
+                .map(|client| client.stats().waiting)
+                .sum::<u64>()
+        };
+        let start = Instant::now();
+        while waiting() < count as u64 {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{} wait",
+                waiting()
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        gate.store(1, Ordering::SeqCst);
+    });
+}
+
+/// A server that answers when its gate is open.
+fn gated(
+    answer: impl Fn(&support::Call) -> Reply + Send + Sync + 'static,
+) -> (Server, Arc<AtomicUsize>) {
+    let gate = Arc::new(AtomicUsize::new(0));
+    let closed = Arc::clone(&gate);
+    let server = Server::start(move |call| {
+        while closed.load(Ordering::SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        answer(call)
+    });
+    (server, gate)
+}
+
 #[test]
 fn many_who_ask_for_one_cold_token_cause_one_call_whatever_client_they_ask() {
-    let server = Server::start(active_after(Duration::from_millis(200)));
-    let clients: [Client; 8] = workers(&server, &zone(), &[]);
-    let barrier = Barrier::new(64);
-    thread::scope(|scope| {
-        for number in 0..64 {
-            let (client, barrier) = (&clients[number % 8], &barrier);
-            scope.spawn(move || {
-                barrier.wait();
-                assert_eq!(subject(&resolve(client, "cold").unwrap()), "cold");
-            });
-        }
+    let (server, gate) = gated(|call| bare_jwt(&jwt_of(&call.token())));
+    let clients: [Client; 8] = workers(&server, &zone(), &[("timeout", "30s")]);
+    all_wait_for_one(64, &clients, &gate, |client| {
+        assert_eq!(subject(&resolve(client, "cold").unwrap()), "cold");
     });
     assert_eq!(server.calls().len(), 1);
     assert_eq!(
@@ -182,22 +221,12 @@ fn no_interleaving_of_clients_and_tokens_asks_twice() {
 
 #[test]
 fn a_failure_is_shared_by_all_who_wait_and_the_next_asks_anew() {
-    let server = Server::start(|_| {
-        thread::sleep(Duration::from_millis(200));
-        Reply::Bytes(response(429, &[("Retry-After", "7")], ""))
-    });
-    let clients: [Client; 4] = workers(&server, &zone(), &[]);
-    let barrier = Barrier::new(8);
-    thread::scope(|scope| {
-        for number in 0..8 {
-            let (client, barrier) = (&clients[number % 4], &barrier);
-            scope.spawn(move || {
-                barrier.wait();
-                let error = resolve(client, "t").unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Busy);
-                assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
-            });
-        }
+    let (server, gate) = gated(|_| Reply::Bytes(response(429, &[("Retry-After", "7")], "")));
+    let clients: [Client; 4] = workers(&server, &zone(), &[("timeout", "30s")]);
+    all_wait_for_one(8, &clients, &gate, |client| {
+        let error = resolve(client, "t").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
     });
     assert_eq!(server.calls().len(), 1);
     assert!(resolve(&clients[0], "t").is_err());

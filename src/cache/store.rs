@@ -43,6 +43,9 @@ pub struct Claim {
     pub within: Duration,
     /// The flight that was waited for until now: if it failed, so has this one.
     pub waited_for: Option<u64>,
+    /// How long ago this flight began. One that failed since then is as good as one that was waited for: this one would
+    /// have waited, had it come to ask in time.
+    pub waited: Duration,
 }
 
 /// What became of a claim.
@@ -52,7 +55,7 @@ pub enum Claimed {
     Granted,
     /// This flight is asking already: wait for it.
     Held(u64),
-    /// The flight that was waited for has failed, as these bytes say.
+    /// The flight that was waited for, or would have been, has failed, as these bytes say.
     Failed(Vec<u8>),
 }
 

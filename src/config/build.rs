@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::keys::{self, Refusal};
 use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, Secret};
 use crate::Token;
+use crate::server::Endpoint;
 use crate::token::Fingerprint;
 
 /// The largest secret file that is read.
@@ -53,7 +54,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
     if endpoints
         .iter()
-        .any(|endpoint| endpoint.scheme() == "http" && !is_loopback(endpoint))
+        .any(|endpoint| endpoint.url.scheme() == "http" && !is_loopback(&endpoint.url))
     {
         warn(
             "introspection_endpoint is http on another host: access tokens, JWTs and our credentials travel in \
@@ -62,7 +63,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     }
     if endpoints
         .iter()
-        .any(|endpoint| endpoint.scheme() == "https")
+        .any(|endpoint| endpoint.url.scheme() == "https")
         && !config.ssl_verify
     {
         warn(
@@ -111,10 +112,10 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
 }
 
 /// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
-pub(super) fn endpoints(value: &str) -> Result<Vec<Url>, Refusal> {
+pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
     let values: Vec<_> = value.split(' ').collect();
     if values.len() < 2 || values.contains(&"") {
-        return endpoint(value).map(|url| vec![url]);
+        return endpoint(value).map(|url| vec![url.into()]);
     }
     let mut urls = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
@@ -124,6 +125,7 @@ pub(super) fn endpoints(value: &str) -> Result<Vec<Url>, Refusal> {
                 index + 1
             )
         })?;
+        let url = Endpoint::from(url);
         if urls.contains(&url) {
             return Err(format!(
                 "is a list whose URL number {} stands in it already: remove it",
@@ -477,7 +479,7 @@ fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), St
 
 fn trusted_certificates(
     config: &Config,
-    endpoints: &[Url],
+    endpoints: &[Endpoint],
 ) -> Result<Option<Vec<u8>>, ConfigError> {
     let Some(path) = config.ssl_trusted_certificate.as_deref() else {
         return Ok(None);
@@ -486,7 +488,7 @@ fn trusted_certificates(
         |refusal: &str| config.refuse("ssl_trusted_certificate", &format!("{path:?}"), refusal);
     if endpoints
         .iter()
-        .all(|endpoint| endpoint.scheme() != "https")
+        .all(|endpoint| endpoint.url.scheme() != "https")
     {
         return Err(refuse(
             "is set while introspection_endpoint is http, where nothing is verified: make that https, or remove this",
@@ -516,7 +518,7 @@ fn trusted_certificates(
 /// server says the same of a token, and what is remembered stays good.
 fn fingerprint(
     config: &Config,
-    endpoints: &[Url],
+    endpoints: &[Endpoint],
     method: ClientAuth,
     jwt_claims: &[String],
 ) -> Fingerprint {
@@ -529,10 +531,10 @@ fn fingerprint(
     add("phantom-token provider 2");
     // Their order is no matter: it is one authorization server wherever it is asked. Length first, so that one more
     // can't be taken for what follows.
-    let mut endpoints: Vec<_> = endpoints.iter().map(Url::as_str).collect();
+    let mut endpoints: Vec<_> = endpoints.iter().map(Endpoint::identity).collect();
     endpoints.sort_unstable();
     add(&endpoints.len().to_string());
-    for endpoint in endpoints {
+    for endpoint in &endpoints {
         add(endpoint);
     }
     add(if config.client_id.is_some() { "1" } else { "0" });

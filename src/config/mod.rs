@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::server::Endpoint;
 use crate::token::Fingerprint;
 
 /// A secret: wiped when dropped, and never printed.
@@ -196,7 +197,7 @@ impl std::error::Error for ConfigError {}
 pub struct Provider {
     pub(crate) name: String,
     /// One authorization server, at one address or more.
-    pub(crate) endpoints: Vec<url::Url>,
+    pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) client_auth: ClientAuth,
     /// The value of the `Authorization` header of our calls, marked sensitive.
     pub(crate) authorization: Option<http::HeaderValue>,
@@ -337,18 +338,9 @@ impl fmt::Debug for Config {
     }
 }
 
-/// A URL for messages: its query may hold what does not belong in a log.
-fn without_query(mut url: url::Url) -> url::Url {
-    url.set_query(None);
-    url
-}
-
-fn shown(urls: &[url::Url]) -> String {
-    let urls: Vec<String> = urls
-        .iter()
-        .map(|url| without_query(url.clone()).into())
-        .collect();
-    urls.join(" ")
+fn shown(endpoints: &[Endpoint]) -> String {
+    let endpoints: Vec<_> = endpoints.iter().map(Endpoint::to_string).collect();
+    endpoints.join(" ")
 }
 
 impl Provider {
@@ -375,12 +367,8 @@ impl Provider {
 
     /// The provider and where it is, to begin a message with; without the query, which may hold what does not
     /// belong in a log.
-    pub(crate) fn place(&self, endpoint: &url::Url) -> String {
-        format!(
-            "provider {:?}: introspection at {}",
-            self.name,
-            without_query(endpoint.clone())
-        )
+    pub(crate) fn place(&self, endpoint: &Endpoint) -> String {
+        format!("provider {:?}: introspection at {endpoint}", self.name)
     }
 }
 

@@ -67,7 +67,7 @@ impl Files {
 fn the_defaults_are_those_of_the_documentation() {
     let provider = built(&[ENDPOINT]);
     assert_eq!(provider.name(), "main");
-    assert_eq!(provider.endpoints[0].as_str(), ENDPOINT.1);
+    assert_eq!(provider.endpoints[0].url.as_str(), ENDPOINT.1);
     assert_eq!(provider.client_auth, ClientAuth::None);
     assert_eq!(provider.dialect, Dialect::Auto);
     assert_eq!(provider.jwt_claims, ["jwt", "phantom_token"]);
@@ -127,7 +127,7 @@ fn every_key_can_be_set_and_arrives() {
     assert_eq!(provider.max_fails, 0);
     assert_eq!(provider.fail_timeout, Duration::from_millis(250));
     assert_eq!(
-        provider.endpoints[0].as_str(),
+        provider.endpoints[0].url.as_str(),
         "http://127.0.0.1:8443/a/b?tenant=x"
     );
     assert_eq!(provider.client_auth, ClientAuth::ClientSecretPost);
@@ -841,7 +841,7 @@ fn an_authorization_server_may_have_several_addresses() {
     let hosts: Vec<_> = provider
         .endpoints
         .iter()
-        .map(|url| url.host_str())
+        .map(|endpoint| endpoint.url.host_str())
         .collect();
     assert_eq!(hosts, [Some("a.example.com"), Some("b.example.com")]);
     let turned = built(&[(

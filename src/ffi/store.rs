@@ -103,7 +103,7 @@ pub enum phantom_claimed {
     PHANTOM_CLAIM_GRANTED = 0,
     /// The flight in `held_by` is asking already: wait for it.
     PHANTOM_CLAIM_HELD = 1,
-    /// The flight in `waited_for` has failed, and why is in `failure`.
+    /// The flight in `waited_for`, or one since this flight began, has failed, and why is in `failure`.
     PHANTOM_CLAIM_FAILED = 2,
 }
 
@@ -126,6 +126,8 @@ pub struct phantom_claim {
     pub flight: u64,
     /// The flight that was waited for until now, if `has_waited`: if it failed, so has this one.
     pub waited_for: u64,
+    /// How many milliseconds ago the flight began. One that failed since then is as good as the one in `waited_for`.
+    pub waited_ms: u64,
     /// In how many milliseconds from now the flight will have ended: the claim with it, if nobody settles it.
     pub within_ms: u64,
     /// The key's version when the flight began; 0 in a store without versions. A claim of another version holds up
@@ -459,6 +461,7 @@ impl Store for HostStore {
         let mut table = phantom_claim {
             flight: claim.flight,
             waited_for: claim.waited_for.unwrap_or(0),
+            waited_ms: milliseconds(claim.waited),
             within_ms: milliseconds(claim.within),
             version: self.known(claim.version),
             has_waited: claim.waited_for.is_some().into(),
@@ -473,7 +476,8 @@ impl Store for HostStore {
         if claimed == PHANTOM_CLAIM_HELD as c_int && table.held_by != claim.flight {
             return Claimed::Held(table.held_by);
         }
-        if claimed == PHANTOM_CLAIM_FAILED as c_int && claim.waited_for.is_some() {
+        let waited = claim.waited_for.is_some() || !claim.waited.is_zero();
+        if claimed == PHANTOM_CLAIM_FAILED as c_int && waited {
             // The room is this function's own, whatever the callback has made of the pointer to it. A length that is
             // beyond it is no failure that anybody could read: then it is for this flight to ask.
             match failure.get(..table.failure_length) {
@@ -766,6 +770,7 @@ mod tests {
                     version: 0,
                     within: Duration::from_secs(1),
                     waited_for,
+                    waited: Duration::ZERO,
                 },
             )
         };

@@ -7,6 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Map, Value};
 
 use crate::jwt::{self, Claims, JwtError, ObjectError};
+use crate::server::Endpoint;
 use crate::{Active, Error, ErrorKind, Provider, Verdict};
 
 /// How far ahead of our clock `nbf` may lie, in seconds. A server whose clock is a little ahead of ours issues
@@ -17,7 +18,7 @@ const NOT_BEFORE_LEEWAY: i64 = 60;
 /// One answer, being read.
 pub(super) struct Reader<'a> {
     pub provider: &'a Provider,
-    pub endpoint: &'a url::Url,
+    pub endpoint: &'a Endpoint,
     pub now: i64,
 }
 

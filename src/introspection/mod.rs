@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::config::Dialect;
+use crate::server::Endpoint;
 use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
@@ -76,7 +77,7 @@ pub fn request(provider: &Provider, token: Token<'_>) -> Request {
 /// it; it holds nothing of the body but an error code of RFC 6749 §5.2.
 pub fn read(
     provider: &Provider,
-    endpoint: &url::Url,
+    endpoint: &Endpoint,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],

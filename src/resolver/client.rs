@@ -423,10 +423,12 @@ impl Handle {
     /// Hands a flight that has been started over to the thread.
     fn depart(&self, subject: Subject, token: Token<'_>, refresh: bool) {
         let shared = &self.shared;
+        let now = tokio::time::Instant::now();
         let departure = Departure {
             subject,
             token: Zeroizing::new(token.expose().to_owned()),
-            deadline: tokio::time::Instant::now() + shared.provider.timeout,
+            departed: now,
+            deadline: now + shared.provider.timeout,
             refresh,
         };
         if Runtime::depart(&self.departures, departure).is_err() {

@@ -34,6 +34,7 @@ const STOP: Duration = Duration::from_secs(2);
 pub(super) struct Departure {
     pub subject: Subject,
     pub token: Zeroizing<String>,
+    pub departed: Instant,
     pub deadline: Instant,
     /// What is remembered is good still: it is to be found out anew.
     pub refresh: bool,
@@ -208,6 +209,7 @@ impl Desk {
                 version: subject.version,
                 within: departure.deadline.saturating_duration_since(Instant::now()),
                 waited_for,
+                waited: departure.departed.elapsed(),
             };
             match store.claim(&subject.key, &claim) {
                 Claimed::Granted => {

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use zeroize::Zeroizing;
 
 use crate::introspection::Request;
+use crate::server::Endpoint;
 use crate::{Error, ErrorKind, Provider};
 
 /// An idle connection is closed after this: below the 60 s and more after which servers and middleboxes do it, so
@@ -51,7 +52,7 @@ impl Transport {
     pub(super) async fn call(
         &self,
         provider: &Provider,
-        endpoint: &url::Url,
+        endpoint: &Endpoint,
         request: &Request,
         fresh: bool,
     ) -> Result<Response, Failure> {
@@ -64,7 +65,9 @@ impl Transport {
             error: error.clone(),
             again: false,
         })?;
-        let mut call = client.post(endpoint.clone()).body(request.body.to_vec());
+        let mut call = client
+            .post(endpoint.url.clone())
+            .body(request.body.to_vec());
         for (name, value) in &request.headers {
             call = call.header(name, value);
         }
@@ -114,7 +117,7 @@ fn unusable(provider: &Provider, error: &reqwest::Error) -> Error {
 
 async fn read(
     provider: &Provider,
-    endpoint: &url::Url,
+    endpoint: &Endpoint,
     mut response: reqwest::Response,
 ) -> Result<Response, Failure> {
     let status = response.status().as_u16();
@@ -159,7 +162,7 @@ async fn read(
 }
 
 /// No answer within the provider's `timeout`.
-pub(super) fn timed_out(provider: &Provider, endpoint: &url::Url, after: Duration) -> Error {
+pub(super) fn timed_out(provider: &Provider, endpoint: &Endpoint, after: Duration) -> Error {
     Error::new(
         ErrorKind::Timeout,
         format!(
@@ -170,7 +173,7 @@ pub(super) fn timed_out(provider: &Provider, endpoint: &url::Url, after: Duratio
     )
 }
 
-fn failure(provider: &Provider, endpoint: &url::Url, error: &reqwest::Error) -> Failure {
+fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> Failure {
     let cause = root_cause(error);
     let place = provider.place(endpoint);
     if let Some(tls) = find::<rustls::Error>(error) {

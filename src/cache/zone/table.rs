@@ -243,7 +243,13 @@ impl<'a> Table<'a> {
             let entry = self.entry(index)?;
             let (record, said) = self.record(index, entry, failure)?;
             if self.is_live(entry, &at) {
-                if record.pid == SETTLED && Some(record.flight) == claim.waited_for {
+                // A failure is kept for so long from when it was settled.
+                let failed_at = entry.until.get().saturating_sub(FAILURE_KEPT);
+                let waited = u64::try_from(claim.waited.as_millis()).unwrap_or(u64::MAX);
+                if record.pid == SETTLED
+                    && (Some(record.flight) == claim.waited_for
+                        || failed_at > at.now.saturating_sub(waited))
+                {
                     return Ok(Asked::Failed(said));
                 }
                 if outdated {

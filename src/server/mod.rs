@@ -1,0 +1,102 @@
+//! What is known of an authorization server: where its endpoints are, and what it can do.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `mod.rs` | an endpoint, and a server as it is asked |
+//! | `metadata.rs` | what it says of itself (RFC 8414) |
+//!
+//! All of it is pure: who fetches what is said, and when, is the resolver's business.
+
+mod metadata;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use url::Url;
+
+pub use metadata::{Metadata, MetadataError, well_known};
+
+/// Where a call goes to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its URL. For one at a Unix socket, what is said over it.
+    pub url: Url,
+    /// The Unix socket at which it is, if it is at one.
+    pub socket: Option<PathBuf>,
+}
+
+impl Endpoint {
+    /// Text that tells one endpoint from all others.
+    pub(crate) fn identity(&self) -> String {
+        match &self.socket {
+            Some(path) => format!("unix:{}:{}", path.display(), self.url),
+            None => self.url.to_string(),
+        }
+    }
+}
+
+impl From<Url> for Endpoint {
+    fn from(url: Url) -> Self {
+        Endpoint { url, socket: None }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// For messages: without the query, which may hold what does not belong in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        match &self.socket {
+            Some(path) => write!(f, "unix:{}:{}", path.display(), url.path()),
+            None => f.write_str(url.as_str()),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An authorization server as it is asked: what is configured, and where that says nothing, what its metadata says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Its issuer identifier (RFC 8414 §2).
+    pub issuer: Option<String>,
+    /// Where tokens are introspected (RFC 7662 §2), at one address or more.
+    pub introspection: Vec<Endpoint>,
+    /// Where tokens are exchanged and obtained (RFC 6749 §3.2).
+    pub token: Option<Endpoint>,
+    /// Where its keys are (RFC 7517 §5).
+    pub jwks: Option<Endpoint>,
+    /// How a client may authenticate where tokens are introspected; `None` when it does not say.
+    pub introspection_auth_methods: Option<Vec<String>>,
+    /// How a client may authenticate at the token endpoint; `None` when it does not say.
+    pub token_auth_methods: Option<Vec<String>>,
+    /// How it signs introspection responses (RFC 9701 §7); `None` when it does not say.
+    pub introspection_signing_algorithms: Option<Vec<String>>,
+    /// The grants that it knows; `None` when it does not say.
+    pub grant_types: Option<Vec<String>>,
+}
+
+impl Server {
+    /// What is configured goes before what the metadata says.
+    pub fn with_metadata(mut self, metadata: &Metadata) -> Self {
+        let from = |url: &Option<Url>| url.clone().map(Endpoint::from);
+        if self.introspection.is_empty() {
+            self.introspection
+                .extend(from(&metadata.introspection_endpoint));
+        }
+        self.token = self.token.or_else(|| from(&metadata.token_endpoint));
+        self.jwks = self.jwks.or_else(|| from(&metadata.jwks_uri));
+        self.introspection_auth_methods
+            .clone_from(&metadata.introspection_endpoint_auth_methods_supported);
+        self.token_auth_methods
+            .clone_from(&metadata.token_endpoint_auth_methods_supported);
+        self.introspection_signing_algorithms
+            .clone_from(&metadata.introspection_signing_alg_values_supported);
+        self.grant_types.clone_from(&metadata.grant_types_supported);
+        self
+    }
+}
