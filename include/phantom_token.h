@@ -36,7 +36,7 @@
 // - Text comes out with a NUL behind it, and with its length where it can be long.
 // - What a `_new`, `_start`, `_retain` or an output parameter gives you is yours: hand it to its `_free`, once.
 //   Every `_free` takes NULL.
-// - Clients and results may be used by any number of threads at once; a configuration or a stats snapshot by one
+// - Clients, results and zones may be used by any number of threads at once; a configuration or a stats snapshot by one
 //   at a time. Nothing may be used while, or after, it is freed.
 // - Nothing here throws, unwinds or exits; a defect of this library is `PHANTOM_PANIC`.
 // - Tokens, JWTs and secrets appear in no message, no log line and no statistics.
@@ -257,7 +257,7 @@ PHANTOM_MUST_USE
 phantom_status phantom_client_start(const phantom_config *config,
                                     phantom_client **client);
 
-// Asks what `token` stands for, and waits: in memory if it is known there, otherwise the authorization server. On
+// Asks what `token` stands for, and waits: memory, then the store that is shared, then the authorization server. On
 // `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Ask it with
 // `phantom_result_is_active` first. Any other status says nothing about the token: let no request through.
 //
@@ -273,7 +273,8 @@ phantom_status phantom_client_resolve(const phantom_client *client,
                                       uint64_t timeout_ms,
                                       phantom_result **result);
 
-// Asks what memory knows of `token`. It never waits, and when it finds something, never allocates. On `PHANTOM_OK`,
+// Asks what the client's own memory knows of `token`, and no store. It never waits, and when it finds something, never
+// allocates. On `PHANTOM_OK`,
 // `result` is yours; `PHANTOM_NOT_FOUND` when memory knows nothing, which is not remembered as an error.
 PHANTOM_MUST_USE
 phantom_status phantom_client_lookup(const phantom_client *client,
@@ -613,8 +614,8 @@ const char *phantom_log_level_string(int32_t level);
 //       fprintf(stderr, "%s\n", phantom_last_error());
 //     // fork(), and in each child phantom_client_start(config, &client)
 //
-// Any number of configurations may share a zone: each authorization server has a part of its own. What is in it is
-// sealed as in every store. When it is full, it forgets what was not used for the longest time; and a process that is
+// Up to 64 configurations may share a zone: each authorization server has a part of its own. What is in it is sealed,
+// as it is in every store. When it is full, it forgets what was not used for the longest time; and a process that is
 // killed while it uses the zone holds up nobody.
 // ---------------------------------------------------------------------------------------------------------
 
@@ -631,7 +632,8 @@ size_t phantom_zone_min_size(void);
 // with one of them have been freed, in each process.
 //
 // Attach once, before the fork: children inherit the zone. Other processes may attach to the same memory, not at the
-// same moment, and with the same version of this library.
+// same moment, and with the same version of this library. The memory must not outlive the system's run: after a reboot,
+// its locks and its times mean nothing.
 //
 // `PHANTOM_INVALID_ARGUMENT` when the memory is not aligned or smaller than `phantom_zone_min_size`; `PHANTOM_SYSTEM`
 // when the system has no locks that processes share.
@@ -663,8 +665,8 @@ phantom_status phantom_config_set_zone(phantom_config *config,
 // - A key is `PHANTOM_STORE_KEY_LENGTH` bytes, of which every bit is as good as random. The token cannot be had from
 //   it. Keys of different configurations are different.
 // - A value is at most `PHANTOM_STORE_VALUE_MAX` bytes, sealed with the token that it is about: whoever reads the store
-//   learns neither tokens nor JWTs, and whoever writes to it can make no verdict. What was tampered with is as good as
-//   not there.
+//   learns neither tokens nor JWTs, and whoever writes to it can make clients forget, wait and fail, but no verdict. What
+//   was tampered with is as good as not there.
 // - Forgetting is always allowed, and there are no errors: a store that cannot do what it is asked to has forgotten.
 //
 //     phantom_store store = {

@@ -550,14 +550,28 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
             return NGX_CONF_ERROR;
         }
         for zone in &main.zones {
-            // Held by the list alone.
-            if Rc::strong_count(zone) == 1 {
-                complain(
-                    log,
-                    NGX_LOG_WARN,
-                    &format!("zone \"{}\" is used by no provider", zone.name()),
-                    zone.place(),
-                );
+            // One is the list's.
+            let providers = Rc::strong_count(zone) - 1;
+            let (level, message) = match providers {
+                0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
+                1..=Zone::MAX_PROVIDERS => continue,
+                _ => (
+                    NGX_LOG_EMERG,
+                    format!(
+                        "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
+                        Zone::MAX_PROVIDERS
+                    ),
+                ),
+            };
+            let name = zone.name();
+            complain(
+                log,
+                level,
+                &format!("zone \"{name}\" {message}"),
+                zone.place(),
+            );
+            if level == NGX_LOG_EMERG {
+                return NGX_CONF_ERROR;
             }
         }
         NGX_CONF_OK

@@ -66,10 +66,15 @@ pub fn lifetime(
         Verdict::Inactive => (provider.cache_inactive_ttl, Duration::MAX),
     };
     ours.min(until_exp)
-        .min(server_says(provider.cache_control, headers))
+        .min(most(provider.cache_control, headers))
 }
 
-fn server_says(mode: CacheControl, headers: &HeaderMap) -> Duration {
+/// How long an answer is good that is no verdict, by its own word: metadata, or keys.
+pub(crate) fn server_says(headers: &HeaderMap) -> Option<Duration> {
+    Some(most(CacheControl::Strict, headers)).filter(|&most| most != Duration::MAX)
+}
+
+fn most(mode: CacheControl, headers: &HeaderMap) -> Duration {
     if mode == CacheControl::Ignore {
         return Duration::MAX;
     }

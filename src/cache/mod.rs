@@ -19,6 +19,7 @@ mod versions;
 mod zone;
 
 pub(crate) use levels::{Levels, Subject};
+pub(crate) use lifetime::server_says;
 pub use lifetime::{Lifetime, lifetime};
 pub use memory::{CacheCounts, Hit, MemoryCache};
 pub use store::{Claim, Claimed, Class, SharedWords, Store};

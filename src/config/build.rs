@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::keys::{self, Refusal};
 use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, Secret};
 use crate::Token;
-use crate::server::Endpoint;
+use crate::server::{Endpoint, Purpose, Server};
 use crate::token::Fingerprint;
 
 /// The largest secret file that is read.
@@ -30,18 +30,8 @@ const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
 /// `config` has passed [`keys::check`].
 pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warnings = Vec::new();
-    let endpoints = match config.introspection_endpoint.as_deref() {
-        Some(value) => endpoints(value)
-            .map_err(|refusal| config.refuse("introspection_endpoint", "", &refusal))?,
-        None => {
-            return Err(config.refuse(
-                "introspection_endpoint",
-                "",
-                "is missing: set it to the URL of the authorization server's introspection endpoint, such as \
-                 https://as.example.com/introspect",
-            ));
-        }
-    };
+    let server = server(config)?;
+    let endpoints = server.all();
     let credentials = Credentials::read(config, &mut warnings)?;
     let trusted_certificates = trusted_certificates(config, &endpoints)?;
     let connect_timeout = connect_timeout(config)?;
@@ -52,14 +42,14 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     };
 
     let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
-    if endpoints
+    let in_clear = endpoints
         .iter()
-        .any(|endpoint| endpoint.url.scheme() == "http" && !is_loopback(&endpoint.url))
-    {
-        warn(
-            "introspection_endpoint is http on another host: access tokens, JWTs and our credentials travel in \
-             clear; use https",
-        );
+        .find(|endpoint| endpoint.url.scheme() == "http" && !is_loopback(&endpoint.url));
+    if let Some(endpoint) = in_clear {
+        warn(&format!(
+            "{} is http on another host: access tokens, JWTs and our credentials travel in clear; use https",
+            endpoint.purpose.key()
+        ));
     }
     if endpoints
         .iter()
@@ -82,12 +72,12 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     }
 
     Ok(Provider {
-        fingerprint: fingerprint(config, &endpoints, credentials.method, &jwt_claims),
+        fingerprint: fingerprint(config, &server, credentials.method, &jwt_claims),
         name: config.name.clone(),
         authorization: credentials.authorization(config)?,
         form_credentials: credentials.form(),
         client_auth: credentials.method,
-        endpoints,
+        server,
         dialect: config.dialect,
         jwt_claims,
         timeout: config.timeout,
@@ -111,11 +101,58 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     })
 }
 
+/// Reads the URL of an endpoint that has one.
+pub(super) fn endpoint_for(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
+    endpoint(value).map(|url| Endpoint::new(purpose, url))
+}
+
+/// Reads an issuer identifier (RFC 8414 §2), which is a URL without a query.
+pub(super) fn issuer(value: &str) -> Result<Endpoint, Refusal> {
+    let issuer = endpoint_for(Purpose::Metadata, value)?;
+    if issuer.url.query().is_some() {
+        return Err("has a query (?…), which no issuer identifier has: remove it".to_owned());
+    }
+    Ok(issuer)
+}
+
+/// What is configured of the authorization server.
+fn server(config: &Config) -> Result<Server, ConfigError> {
+    let refuse = |key: &str, refusal: &str| config.refuse(key, "", refusal);
+    let one = |purpose: Purpose, value: Option<&str>| {
+        value
+            .map(|value| {
+                endpoint_for(purpose, value).map_err(|refusal| refuse(purpose.key(), &refusal))
+            })
+            .transpose()
+    };
+    let introspection = match config.introspection_endpoint.as_deref() {
+        Some(value) => {
+            endpoints(value).map_err(|refusal| refuse("introspection_endpoint", &refusal))?
+        }
+        None if config.issuer.is_some() => Vec::new(),
+        None => {
+            return Err(refuse(
+                "introspection_endpoint",
+                "is missing: set it to the URL of the authorization server's introspection endpoint, such as \
+                 https://as.example.com/introspect, or set issuer, if the server publishes its metadata",
+            ));
+        }
+    };
+    Ok(Server {
+        issuer: config.issuer.clone(),
+        introspection,
+        token: one(Purpose::Token, config.token_endpoint.as_deref())?,
+        jwks: one(Purpose::Keys, config.jwks_uri.as_deref())?,
+        ..Server::default()
+    })
+}
+
 /// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
 pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
+    let at = |url| Endpoint::new(Purpose::Introspection, url);
     let values: Vec<_> = value.split(' ').collect();
     if values.len() < 2 || values.contains(&"") {
-        return endpoint(value).map(|url| vec![url.into()]);
+        return endpoint(value).map(|url| vec![at(url)]);
     }
     let mut urls = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
@@ -125,7 +162,7 @@ pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
                 index + 1
             )
         })?;
-        let url = Endpoint::from(url);
+        let url = at(url);
         if urls.contains(&url) {
             return Err(format!(
                 "is a list whose URL number {} stands in it already: remove it",
@@ -518,7 +555,7 @@ fn trusted_certificates(
 /// server says the same of a token, and what is remembered stays good.
 fn fingerprint(
     config: &Config,
-    endpoints: &[Endpoint],
+    server: &Server,
     method: ClientAuth,
     jwt_claims: &[String],
 ) -> Fingerprint {
@@ -531,12 +568,18 @@ fn fingerprint(
     add("phantom-token provider 2");
     // Their order is no matter: it is one authorization server wherever it is asked. Length first, so that one more
     // can't be taken for what follows.
-    let mut endpoints: Vec<_> = endpoints.iter().map(Endpoint::identity).collect();
+    let mut endpoints: Vec<_> = server
+        .introspection
+        .iter()
+        .map(Endpoint::identity)
+        .collect();
     endpoints.sort_unstable();
     add(&endpoints.len().to_string());
     for endpoint in &endpoints {
         add(endpoint);
     }
+    // Where the endpoint is that metadata names is the issuer's business.
+    add(config.issuer.as_deref().unwrap_or_default());
     add(if config.client_id.is_some() { "1" } else { "0" });
     add(config.client_id.as_deref().unwrap_or_default());
     add(method.as_str());

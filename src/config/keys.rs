@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::server::Purpose;
+
 use super::{CacheControl, ClientAuth, Config, ConfigError, Dialect, Secret, build, units};
 
 /// Why a value is refused, and the mend: what follows the key and the value in a message.
@@ -37,6 +39,39 @@ const FAILS: Range<u64> = Range(0..=1 << 16);
 const FAIL_TIMEOUT: Range<Duration> = Range(Duration::from_millis(1)..=Duration::from_secs(DAYS));
 
 pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "issuer",
+        show: false,
+        set: |config, value| {
+            build::issuer(value)?;
+            config.issuer = Some(value.to_owned());
+            Ok(())
+        },
+        check: |config| match &config.issuer {
+            Some(issuer) => build::issuer(issuer).map(drop).map_err(unshown),
+            None => Ok(()),
+        },
+    },
+    Key {
+        name: "token_endpoint",
+        show: false,
+        set: |config, value| {
+            build::endpoint_for(Purpose::Token, value)?;
+            config.token_endpoint = Some(value.to_owned());
+            Ok(())
+        },
+        check: |config| one_endpoint(Purpose::Token, config.token_endpoint.as_deref()),
+    },
+    Key {
+        name: "jwks_uri",
+        show: false,
+        set: |config, value| {
+            build::endpoint_for(Purpose::Keys, value)?;
+            config.jwks_uri = Some(value.to_owned());
+            Ok(())
+        },
+        check: |config| one_endpoint(Purpose::Keys, config.jwks_uri.as_deref()),
+    },
     Key {
         name: "introspection_endpoint",
         // It may hold credentials where none belong.
@@ -369,6 +404,15 @@ fn shown(value: &str) -> String {
     match value.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}…", &value[..end]),
         None => format!("{value:?}"),
+    }
+}
+
+fn one_endpoint(purpose: Purpose, value: Option<&str>) -> Result<(), (String, Refusal)> {
+    match value {
+        Some(value) => build::endpoint_for(purpose, value)
+            .map(drop)
+            .map_err(unshown),
+        None => Ok(()),
     }
 }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::server::Endpoint;
+use crate::server::{Endpoint, Server};
 use crate::token::Fingerprint;
 
 /// A secret: wiped when dropped, and never printed.
@@ -123,6 +123,13 @@ pub enum CacheControl {
 pub struct Config {
     /// The provider's name, for messages.
     pub name: String,
+    /// The server's issuer identifier (RFC 8414 §2): a URL from which its metadata is found, which says what is not set
+    /// here.
+    pub issuer: Option<String>,
+    /// Where tokens are obtained and exchanged (RFC 6749 §3.2).
+    pub token_endpoint: Option<String>,
+    /// Where the server publishes its keys (RFC 7517 §5).
+    pub jwks_uri: Option<String>,
     /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL. Several, separated by spaces, are one
     /// authorization server at several addresses, asked in order of health.
     pub introspection_endpoint: Option<String>,
@@ -196,8 +203,8 @@ impl std::error::Error for ConfigError {}
 /// data that may be shared and forked; every file that it needs has been read.
 pub struct Provider {
     pub(crate) name: String,
-    /// One authorization server, at one address or more.
-    pub(crate) endpoints: Vec<Endpoint>,
+    /// What is configured of the authorization server.
+    pub(crate) server: Server,
     pub(crate) client_auth: ClientAuth,
     /// The value of the `Authorization` header of our calls, marked sensitive.
     pub(crate) authorization: Option<http::HeaderValue>,
@@ -235,6 +242,9 @@ impl Config {
     pub fn new(name: impl Into<String>) -> Self {
         Config {
             name: name.into(),
+            issuer: None,
+            token_endpoint: None,
+            jwks_uri: None,
             introspection_endpoint: None,
             client_id: None,
             client_secret: None,
@@ -300,15 +310,20 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The endpoint has not been checked: it may hold a password, or a key in its query.
-        let endpoints = self
-            .introspection_endpoint
-            .as_deref()
-            .and_then(|endpoints| build::endpoints(endpoints).ok())
-            .map(|endpoints| shown(&endpoints));
+        // No endpoint has been checked: it may hold a password, or a key in its query.
+        let endpoints = |value: &Option<String>| {
+            let read = build::endpoints(value.as_deref()?).ok()?;
+            Some(shown(&read))
+        };
         f.debug_struct("Config")
             .field("name", &self.name)
-            .field("introspection_endpoint", &endpoints)
+            .field("issuer", &endpoints(&self.issuer))
+            .field("token_endpoint", &endpoints(&self.token_endpoint))
+            .field("jwks_uri", &endpoints(&self.jwks_uri))
+            .field(
+                "introspection_endpoint",
+                &endpoints(&self.introspection_endpoint),
+            )
             .field("client_id", &self.client_id)
             .field("client_secret", &self.client_secret)
             .field("client_secret_file", &self.client_secret_file)
@@ -365,10 +380,19 @@ impl Provider {
         &self.warnings
     }
 
+    /// Where tokens are asked about.
+    pub(crate) fn endpoints<'a>(&self, server: &'a Server) -> &'a [Endpoint] {
+        &server.introspection
+    }
+
     /// The provider and where it is, to begin a message with; without the query, which may hold what does not
     /// belong in a log.
     pub(crate) fn place(&self, endpoint: &Endpoint) -> String {
-        format!("provider {:?}: introspection at {endpoint}", self.name)
+        format!(
+            "provider {:?}: {} at {endpoint}",
+            self.name,
+            endpoint.purpose.as_str()
+        )
     }
 }
 
@@ -376,7 +400,7 @@ impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider")
             .field("name", &self.name)
-            .field("introspection_endpoint", &shown(&self.endpoints))
+            .field("server", &self.server)
             .field("client_auth", &self.client_auth)
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()

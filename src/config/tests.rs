@@ -67,7 +67,7 @@ impl Files {
 fn the_defaults_are_those_of_the_documentation() {
     let provider = built(&[ENDPOINT]);
     assert_eq!(provider.name(), "main");
-    assert_eq!(provider.endpoints[0].url.as_str(), ENDPOINT.1);
+    assert_eq!(provider.server.introspection[0].url.as_str(), ENDPOINT.1);
     assert_eq!(provider.client_auth, ClientAuth::None);
     assert_eq!(provider.dialect, Dialect::Auto);
     assert_eq!(provider.jwt_claims, ["jwt", "phantom_token"]);
@@ -127,7 +127,7 @@ fn every_key_can_be_set_and_arrives() {
     assert_eq!(provider.max_fails, 0);
     assert_eq!(provider.fail_timeout, Duration::from_millis(250));
     assert_eq!(
-        provider.endpoints[0].url.as_str(),
+        provider.server.introspection[0].url.as_str(),
         "http://127.0.0.1:8443/a/b?tenant=x"
     );
     assert_eq!(provider.client_auth, ClientAuth::ClientSecretPost);
@@ -149,7 +149,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 26);
+    assert_eq!(keys.len(), 29);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -309,10 +309,10 @@ fn an_unknown_key_names_the_nearest() {
             format!("provider \"main\": there is no key \"{key}\"; did you mean \"{nearest}\"?")
         );
     }
-    for key in ["redis", "issuer", "", "x\ny"] {
+    for key in ["redis", "realm", "", "x\ny"] {
         let message = set(key, "x");
         assert!(
-            message.contains("the keys are: introspection_endpoint, client_id, "),
+            message.contains("the keys are: issuer, token_endpoint, jwks_uri, introspection_endpoint, client_id, "),
             "{message}"
         );
         assert!(!message.contains('\n'));
@@ -816,7 +816,7 @@ fn secrets_appear_in_no_debug_output_and_no_refusal() {
         let encoded = STANDARD.encode("gateway:hunter2-SECRET");
         let text = format!(
             "{config:?} {config:#?} {provider:?} {}",
-            provider.place(&provider.endpoints[0])
+            provider.place(&provider.server.introspection[0])
         );
         assert!(
             !text.contains("SECRET") && !text.contains(&encoded),
@@ -839,7 +839,8 @@ fn an_authorization_server_may_have_several_addresses() {
         "https://a.example.com/x https://b.example.com/x",
     )]);
     let hosts: Vec<_> = provider
-        .endpoints
+        .server
+        .introspection
         .iter()
         .map(|endpoint| endpoint.url.host_str())
         .collect();

@@ -94,7 +94,7 @@ pub unsafe extern "C" fn phantom_client_start(
     })
 }
 
-/// Asks what `token` stands for, and waits: in memory if it is known there, otherwise the authorization server. On
+/// Asks what `token` stands for, and waits: memory, then the store that is shared, then the authorization server. On
 /// `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Ask it with
 /// `phantom_result_is_active` first. Any other status says nothing about the token: let no request through.
 ///
@@ -133,7 +133,8 @@ pub unsafe extern "C" fn phantom_client_resolve(
     })
 }
 
-/// Asks what memory knows of `token`. It never waits, and when it finds something, never allocates. On `PHANTOM_OK`,
+/// Asks what the client's own memory knows of `token`, and no store. It never waits, and when it finds something, never
+/// allocates. On `PHANTOM_OK`,
 /// `result` is yours; `PHANTOM_NOT_FOUND` when memory knows nothing, which is not remembered as an error.
 ///
 /// # Safety

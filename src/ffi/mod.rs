@@ -34,7 +34,7 @@
 //! - Text comes out with a NUL behind it, and with its length where it can be long.
 //! - What a `_new`, `_start`, `_retain` or an output parameter gives you is yours: hand it to its `_free`, once.
 //!   Every `_free` takes NULL.
-//! - Clients and results may be used by any number of threads at once; a configuration or a stats snapshot by one
+//! - Clients, results and zones may be used by any number of threads at once; a configuration or a stats snapshot by one
 //!   at a time. Nothing may be used while, or after, it is freed.
 //! - Nothing here throws, unwinds or exits; a defect of this library is `PHANTOM_PANIC`.
 //! - Tokens, JWTs and secrets appear in no message, no log line and no statistics.

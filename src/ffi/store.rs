@@ -10,8 +10,8 @@
 //! - A key is `PHANTOM_STORE_KEY_LENGTH` bytes, of which every bit is as good as random. The token cannot be had from
 //!   it. Keys of different configurations are different.
 //! - A value is at most `PHANTOM_STORE_VALUE_MAX` bytes, sealed with the token that it is about: whoever reads the store
-//!   learns neither tokens nor JWTs, and whoever writes to it can make no verdict. What was tampered with is as good as
-//!   not there.
+//!   learns neither tokens nor JWTs, and whoever writes to it can make clients forget, wait and fail, but no verdict. What
+//!   was tampered with is as good as not there.
 //! - Forgetting is always allowed, and there are no errors: a store that cannot do what it is asked to has forgotten.
 //!
 //! ```c

@@ -13,8 +13,8 @@
 //! // fork(), and in each child phantom_client_start(config, &client)
 //! ```
 //!
-//! Any number of configurations may share a zone: each authorization server has a part of its own. What is in it is
-//! sealed as in every store. When it is full, it forgets what was not used for the longest time; and a process that is
+//! Up to 64 configurations may share a zone: each authorization server has a part of its own. What is in it is sealed,
+//! as it is in every store. When it is full, it forgets what was not used for the longest time; and a process that is
 //! killed while it uses the zone holds up nobody.
 
 use std::ffi::c_void;
@@ -25,6 +25,9 @@ use super::config::phantom_config;
 use super::status::phantom_status;
 use super::store::StoreSource;
 use crate::cache::Zone;
+
+/// The smallest page that there is.
+const PAGE: usize = 4096;
 
 /// A store in memory that processes share. Made by `phantom_zone_attach`.
 pub struct phantom_zone {
@@ -47,14 +50,16 @@ pub extern "C" fn phantom_zone_min_size() -> usize {
 /// with one of them have been freed, in each process.
 ///
 /// Attach once, before the fork: children inherit the zone. Other processes may attach to the same memory, not at the
-/// same moment, and with the same version of this library.
+/// same moment, and with the same version of this library. The memory must not outlive the system's run: after a reboot,
+/// its locks and its times mean nothing.
 ///
 /// `PHANTOM_INVALID_ARGUMENT` when the memory is not aligned or smaller than `phantom_zone_min_size`; `PHANTOM_SYSTEM`
 /// when the system has no locks that processes share.
 ///
 /// # Safety
 /// - `memory` is NULL, or `size` bytes at it can be read and written for as long as is said above. They are zero, or were
-///   last used by a zone, and nothing but zones uses them. Nobody else attaches to them at the same time.
+///   last used by a zone since the system was started, and nothing but zones uses them. Nobody else attaches to them at
+///   the same time; who does later has the same version of this library.
 /// - `zone` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -81,18 +86,16 @@ pub unsafe extern "C" fn phantom_zone_attach(
                 Zone::MIN_SIZE
             )));
         }
-        // SAFETY: aligned (checked above; whatever a page is here, what `mmap` gives is aligned to it, and 4096 is all
-        // that a zone needs); readable, writable, and zero or last used by a zone, for as long as the zone or a store
-        // made of it is used, and nobody else attaches now (the caller's promises).
+        // SAFETY: aligned (checked above: 4096 is the smallest page that there is, and all that a zone needs); readable
+        // and writable for as long as the zone or a store made of it is used, as configurations and clients do; zero or
+        // last used by a zone, not from before a reboot; nobody else attaches now, nor ever with another version (the
+        // caller's promises).
         let (zone, _) = unsafe { Zone::attach(memory.cast(), size) }
             .map_err(|message| Failure::new(phantom_status::PHANTOM_SYSTEM, message))?;
         output.write(Box::into_raw(Box::new(phantom_zone { zone })));
         Ok(phantom_status::PHANTOM_OK)
     })
 }
-
-/// The smallest page that there is.
-const PAGE: usize = 4096;
 
 /// Gives a zone up. Configurations that it is set in, and clients that were started with them, keep using it; what it
 /// remembers stays in the memory. NULL is fine.

@@ -19,7 +19,7 @@ mod jwt;
 mod status;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::config::Dialect;
@@ -28,12 +28,25 @@ use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
 
-/// A call to make: `POST`, always, to one of the provider's endpoints.
+/// A call to make to one of the authorization server's endpoints.
 pub struct Request {
+    /// How.
+    pub method: Method,
     /// Headers, credentials among them marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The form, percent-encoded.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Request {
+    /// A call that gets a JSON document.
+    pub(crate) fn get_json() -> Self {
+        Request {
+            method: Method::GET,
+            headers: vec![(ACCEPT, HeaderValue::from_static("application/json"))],
+            body: Zeroizing::default(),
+        }
+    }
 }
 
 /// The call that asks `provider` about `token` (RFC 7662 §2.1).
@@ -67,7 +80,11 @@ pub fn request(provider: &Provider, token: Token<'_>) -> Request {
     if let Some(authorization) = &provider.authorization {
         headers.push((AUTHORIZATION, authorization.clone()));
     }
-    Request { headers, body }
+    Request {
+        method: Method::POST,
+        headers,
+        body,
+    }
 }
 
 /// Reads the answer that came from `endpoint` by the provider's dialect. `now` is in seconds since the epoch.

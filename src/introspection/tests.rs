@@ -34,7 +34,14 @@ fn read(
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    super::read(provider, &provider.endpoints[0], status, headers, body, now)
+    super::read(
+        provider,
+        &provider.server.introspection[0],
+        status,
+        headers,
+        body,
+        now,
+    )
 }
 
 /// An answer of status 200 without headers.

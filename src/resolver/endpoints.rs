@@ -30,9 +30,9 @@ impl Endpoints {
         }
     }
 
-    /// All of them, the one to ask first before the others. `now` is in milliseconds on the monotonic clock.
-    pub(super) fn order(&self, now: u64) -> Vec<usize> {
-        let mut order: Vec<_> = (0..self.states.len()).collect();
+    /// The first `count` of them, the one to ask first before the others. `now` is in milliseconds on the monotonic clock.
+    pub(super) fn order(&self, now: u64, count: usize) -> Vec<usize> {
+        let mut order: Vec<_> = (0..count.min(self.states.len())).collect();
         order.sort_by_key(|&index| {
             let until = self.states[index].down_until.load(Ordering::Relaxed);
             // The one that may be well again soonest first; they are sorted stably.
@@ -69,16 +69,20 @@ impl Endpoints {
 mod tests {
     use super::*;
 
+    fn order(endpoints: &Endpoints, now: u64) -> Vec<usize> {
+        endpoints.order(now, usize::MAX)
+    }
+
     #[test]
     fn those_that_failed_go_last_until_their_time_is_over() {
         let endpoints = Endpoints::new(3, 1000);
-        assert_eq!(endpoints.order(0), [0, 1, 2]);
+        assert_eq!(order(&endpoints, 0), [0, 1, 2]);
         assert!(endpoints.failed(0, 0, 0));
-        assert_eq!(endpoints.order(1), [1, 2, 0]);
+        assert_eq!(order(&endpoints, 1), [1, 2, 0]);
         assert!(endpoints.failed(1, 100, 0));
-        assert_eq!(endpoints.order(101), [2, 0, 1]);
-        assert_eq!(endpoints.order(1000), [0, 2, 1]);
-        assert_eq!(endpoints.order(1100), [0, 1, 2]);
+        assert_eq!(order(&endpoints, 101), [2, 0, 1]);
+        assert_eq!(order(&endpoints, 1000), [0, 2, 1]);
+        assert_eq!(order(&endpoints, 1100), [0, 1, 2]);
     }
 
     #[test]
@@ -87,12 +91,12 @@ mod tests {
         assert!(endpoints.failed(0, 0, 0));
         assert!(!endpoints.failed(0, 10, 0), "a call that was under way");
         assert!(!endpoints.failed(0, 1000, 0));
-        assert_eq!(endpoints.order(2999), [1, 0]);
-        assert_eq!(endpoints.order(3000), [0, 1]);
+        assert_eq!(order(&endpoints, 2999), [1, 0]);
+        assert_eq!(order(&endpoints, 3000), [0, 1]);
         assert!(endpoints.answered(0));
         assert!(!endpoints.answered(0));
         assert!(endpoints.failed(0, 3000, 0), "news again");
-        assert_eq!(endpoints.order(3999), [1, 0]);
-        assert_eq!(endpoints.order(4000), [0, 1]);
+        assert_eq!(order(&endpoints, 3999), [1, 0]);
+        assert_eq!(order(&endpoints, 4000), [0, 1]);
     }
 }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `client.rs` | the path itself, and the ways to call it |
 //! | `breaker.rs` | when the authorization server is not asked at all |
+//! | `discovery.rs` | what the authorization server says of itself |
 //! | `endpoints.rs` | which of its addresses is asked first |
 //! | `flights.rs` | who waits for what: one call per token at a time |
 //! | `runtime.rs` | the thread, and a call's life on it |
@@ -16,6 +17,7 @@
 
 mod breaker;
 mod client;
+mod discovery;
 mod endpoints;
 mod flights;
 mod fork;

@@ -18,11 +18,13 @@ use zeroize::Zeroizing;
 
 use super::breaker::{Admission, Policy};
 use super::client::Shared;
+use super::discovery::Discovery;
 use super::endpoints::Endpoints;
 use super::flights::Landing;
 use super::transport::{self, Transport};
 use crate::cache::{Claim, Claimed, Subject};
 use crate::introspection::Request;
+use crate::server::Endpoint;
 use crate::token::Token;
 use crate::verdict::{CacheStatus, Verdict};
 use crate::{Error, ErrorKind, LogLevel, cache, clock, introspection};
@@ -124,14 +126,19 @@ fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
 async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departure>) {
     let desk = Arc::new(Desk {
         transport: Transport::new(&shared.provider),
+        discovery: Discovery::new(&shared.provider),
         endpoints: Endpoints::new(
-            shared.provider.endpoints.len(),
+            shared.provider.server.introspection.len().max(1),
             Policy::of(&shared.provider).first,
         ),
         entropy: Entropy::new(),
         slots: Semaphore::new(shared.provider.max_concurrent.min(Semaphore::MAX_PERMITS)),
         shared,
     });
+    if desk.shared.provider.server.issuer.is_some() {
+        let desk = Arc::clone(&desk);
+        drop(tokio::spawn(async move { desk.keep_up().await }));
+    }
     loop {
         tokio::select! {
             // Stopping goes before starting.
@@ -149,12 +156,23 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
 struct Desk {
     shared: Arc<Shared>,
     transport: Transport,
+    discovery: Discovery,
     endpoints: Endpoints,
     entropy: Entropy,
     slots: Semaphore,
 }
 
 impl Desk {
+    async fn keep_up(&self) {
+        let Shared {
+            provider, reporter, ..
+        } = &*self.shared;
+        let jitter = || self.entropy.next();
+        self.discovery
+            .keep_up(provider, &self.transport, reporter, jitter)
+            .await;
+    }
+
     async fn fly(self: Arc<Self>, departure: Departure) {
         let shared = &*self.shared;
         let mut flight = Flight::new(shared, departure.subject, self.entropy.next());
@@ -172,8 +190,8 @@ impl Desk {
             Ok(outcome) => outcome,
             Err(_) => {
                 let error = self.too_late(&flight);
-                if flight.asked {
-                    self.failed_at(flight.endpoint, &error);
+                if let Some((index, _)) = flight.asked {
+                    self.failed_at(index, &error);
                 }
                 Err(error)
             }
@@ -247,14 +265,27 @@ impl Desk {
     ) -> Result<Verdict, Error> {
         let shared = &*self.shared;
         let provider = &*shared.provider;
+        let server = self.discovery.server().await;
+        let endpoints = provider.endpoints(&server);
+        if endpoints.is_empty() {
+            return Err(Error::new(
+                ErrorKind::BadAnswer,
+                format!(
+                    "provider {:?}: the metadata of {} names no introspection endpoint; set introspection_endpoint",
+                    provider.name,
+                    server.issuer.as_deref().unwrap_or_default()
+                ),
+            ));
+        }
         // The semaphore is never closed.
         let _slot = self.slots.acquire().await;
         if let Admission::Wait(after) = shared.breaker().admit(clock::now().monotonic) {
             return Err(shared.not_asked(after));
         }
-        flight.asked = true;
         let request = introspection::request(provider, token);
-        let order = self.endpoints.order(clock::now().monotonic);
+        let order = self
+            .endpoints
+            .order(clock::now().monotonic, endpoints.len());
         let last = order.len() - 1 + provider.retries as usize;
         let mut attempt = 0;
         loop {
@@ -263,11 +294,15 @@ impl Desk {
             let untried = order.len().saturating_sub(attempt + 1);
             let left = departure.deadline.saturating_duration_since(Instant::now());
             let budget = left / u32::try_from(untried + 1).unwrap_or(u32::MAX);
-            flight.endpoint = index;
-            let call = self.call(index, &request, attempt, untried > 0, budget);
+            let endpoint = &endpoints[index];
+            flight.asked = Some((index, endpoint.clone()));
+            // A second try at the same address goes out on a connection of its own.
+            let fresh = attempt >= order.len();
+            let budget = (untried > 0).then_some(budget);
+            let call = self.call(endpoint, &request, attempt > 0, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
-                    self.answered(index);
+                    self.answered(index, endpoint);
                     shared.levels.put(
                         &departure.subject,
                         token,
@@ -292,33 +327,28 @@ impl Desk {
         }
     }
 
-    /// One call to one address.
+    /// One call to one address. The flight's own deadline bounds it, if `budget` does not.
     async fn call(
         &self,
-        index: usize,
+        endpoint: &Endpoint,
         request: &Request,
-        attempt: usize,
-        bounded: bool,
-        budget: Duration,
+        again: bool,
+        fresh: bool,
+        budget: Option<Duration>,
     ) -> Result<Answer, transport::Failure> {
         let shared = &*self.shared;
         let provider = &*shared.provider;
-        let endpoint = &provider.endpoints[index];
-        // A second try at the same address goes out on a connection of its own.
-        let fresh = attempt >= provider.endpoints.len();
-        shared.counters.called(attempt > 0);
+        shared.counters.called(again);
         let started = Instant::now();
         let call = self.transport.call(provider, endpoint, request, fresh);
-        let result = if bounded {
-            timeout(budget, call).await.unwrap_or_else(|_| {
+        let result = match budget {
+            Some(budget) => timeout(budget, call).await.unwrap_or_else(|_| {
                 Err(transport::Failure {
                     error: transport::timed_out(provider, endpoint, budget),
                     again: false,
                 })
-            })
-        } else {
-            // The flight's own deadline bounds it.
-            call.await
+            }),
+            None => call.await,
         };
         shared.counters.answered(started.elapsed());
         let response = result?;
@@ -339,10 +369,9 @@ impl Desk {
         Ok(Answer { verdict, fresh })
     }
 
-    fn answered(&self, index: usize) {
+    fn answered(&self, index: usize, endpoint: &Endpoint) {
         if self.endpoints.answered(index) {
-            let provider = &self.shared.provider;
-            let place = provider.place(&provider.endpoints[index]);
+            let place = self.shared.provider.place(endpoint);
             let reporter = &self.shared.reporter;
             reporter.say(LogLevel::Info, &format!("{place}: it answers again"));
         }
@@ -351,7 +380,7 @@ impl Desk {
     fn failed_at(&self, index: usize, error: &Error) {
         let now = clock::now().monotonic;
         // Of an only one there is nothing to choose.
-        if self.shared.provider.endpoints.len() > 1
+        if self.shared.provider.server.introspection.len() > 1
             && self.endpoints.failed(index, now, self.entropy.next())
         {
             let reporter = &self.shared.reporter;
@@ -367,9 +396,11 @@ impl Desk {
     /// The flight's time is over.
     fn too_late(&self, flight: &Flight<'_>) -> Error {
         let provider = &self.shared.provider;
-        if flight.asked {
-            let endpoint = &provider.endpoints[flight.endpoint];
+        if let Some((_, endpoint)) = &flight.asked {
             return transport::timed_out(provider, endpoint, provider.timeout);
+        }
+        if let Some(error) = self.discovery.failure() {
+            return error;
         }
         let what = if flight.holds_claim || self.shared.levels.store().is_none() {
             "as many calls as max_concurrent allows are under way, and none ended in time"
@@ -394,7 +425,7 @@ impl Desk {
         let now = clock::now();
         let error = match outcome {
             Ok(verdict) => {
-                if flight.asked {
+                if flight.asked.is_some() {
                     self.reached();
                 }
                 return Landing {
@@ -404,7 +435,7 @@ impl Desk {
             }
             Err(error) => error,
         };
-        if flight.asked {
+        if flight.asked.is_some() {
             if error.is_outage() {
                 self.not_reached(&error, now.monotonic);
             } else {
@@ -532,9 +563,8 @@ struct Flight<'a> {
     id: u64,
     /// The store holds other processes up for it.
     holds_claim: bool,
-    /// The authorization server was called for it, at the endpoint of this number last.
-    asked: bool,
-    endpoint: usize,
+    /// The endpoint at which the authorization server was called for it last, and its number.
+    asked: Option<(usize, Endpoint)>,
     /// Its failure is that of another process's flight.
     others_failure: bool,
     /// Where the verdict came from, if not from the authorization server.
@@ -551,8 +581,7 @@ impl<'a> Flight<'a> {
             subject,
             id,
             holds_claim: false,
-            asked: false,
-            endpoint: 0,
+            asked: None,
             others_failure: false,
             cache: None,
             failure: None,
@@ -583,7 +612,7 @@ impl Drop for Flight<'_> {
         }
         // The client is being stopped, or there was a panic.
         self.settle();
-        if self.asked {
+        if self.asked.is_some() {
             // It may have been the probe.
             self.shared.breaker().withdrawn();
         }

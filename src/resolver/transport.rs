@@ -65,9 +65,10 @@ impl Transport {
             error: error.clone(),
             again: false,
         })?;
-        let mut call = client
-            .post(endpoint.url.clone())
-            .body(request.body.to_vec());
+        let mut call = client.request(request.method.clone(), endpoint.url.clone());
+        if !request.body.is_empty() {
+            call = call.body(request.body.to_vec());
+        }
         for (name, value) in &request.headers {
             call = call.header(name, value);
         }
@@ -212,7 +213,10 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
         let mend = if refused {
             "is it running, and is the port right?"
         } else {
-            "check the name and the address in introspection_endpoint"
+            &format!(
+                "check the name and the address in {}",
+                endpoint.purpose.key()
+            )
         };
         return Failure {
             error: Error::new(
@@ -252,7 +256,7 @@ fn tls_mend(error: &rustls::Error) -> &'static str {
     match error {
         rustls::Error::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "; the name in introspection_endpoint must be one that the certificate is for",
+        ) => "; the name in the URL must be one that the certificate is for",
         rustls::Error::InvalidCertificate(
             Certificate::Expired | Certificate::ExpiredContext { .. },
         ) => {

@@ -16,9 +16,46 @@ use url::Url;
 
 pub use metadata::{Metadata, MetadataError, well_known};
 
+/// What an endpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Tokens are introspected there (RFC 7662).
+    Introspection,
+    /// Tokens are obtained and exchanged there (RFC 6749 §3.2).
+    Token,
+    /// Keys are published there (RFC 7517 §5).
+    Keys,
+    /// The server says there what it can do (RFC 8414).
+    Metadata,
+}
+
+impl Purpose {
+    /// The word in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Introspection => "introspection",
+            Purpose::Token => "token endpoint",
+            Purpose::Keys => "keys",
+            Purpose::Metadata => "metadata",
+        }
+    }
+
+    /// The configuration key that says where it is.
+    pub fn key(self) -> &'static str {
+        match self {
+            Purpose::Introspection => "introspection_endpoint",
+            Purpose::Token => "token_endpoint",
+            Purpose::Keys => "jwks_uri",
+            Purpose::Metadata => "issuer",
+        }
+    }
+}
+
 /// Where a call goes to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    /// What it is for.
+    pub purpose: Purpose,
     /// Its URL. For one at a Unix socket, what is said over it.
     pub url: Url,
     /// The Unix socket at which it is, if it is at one.
@@ -26,18 +63,21 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// An endpoint at a URL.
+    pub fn new(purpose: Purpose, url: Url) -> Self {
+        Endpoint {
+            purpose,
+            url,
+            socket: None,
+        }
+    }
+
     /// Text that tells one endpoint from all others.
     pub(crate) fn identity(&self) -> String {
         match &self.socket {
             Some(path) => format!("unix:{}:{}", path.display(), self.url),
             None => self.url.to_string(),
         }
-    }
-}
-
-impl From<Url> for Endpoint {
-    fn from(url: Url) -> Self {
-        Endpoint { url, socket: None }
     }
 }
 
@@ -60,7 +100,7 @@ impl fmt::Debug for Endpoint {
 }
 
 /// An authorization server as it is asked: what is configured, and where that says nothing, what its metadata says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Server {
     /// Its issuer identifier (RFC 8414 §2).
     pub issuer: Option<String>,
@@ -80,16 +120,42 @@ pub struct Server {
     pub grant_types: Option<Vec<String>>,
 }
 
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoints", &self.all())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Server {
+    /// Every endpoint that is known, and the issuer as the place of its metadata.
+    pub(crate) fn all(&self) -> Vec<Endpoint> {
+        let issuer = self
+            .issuer
+            .as_deref()
+            .and_then(|issuer| Url::parse(issuer).ok());
+        self.introspection
+            .iter()
+            .chain(&self.token)
+            .chain(&self.jwks)
+            .cloned()
+            .chain(issuer.map(|url| Endpoint::new(Purpose::Metadata, url)))
+            .collect()
+    }
+
     /// What is configured goes before what the metadata says.
     pub fn with_metadata(mut self, metadata: &Metadata) -> Self {
-        let from = |url: &Option<Url>| url.clone().map(Endpoint::from);
+        let at = |purpose, url: &Option<Url>| url.clone().map(|url| Endpoint::new(purpose, url));
         if self.introspection.is_empty() {
+            let introspection = &metadata.introspection_endpoint;
             self.introspection
-                .extend(from(&metadata.introspection_endpoint));
+                .extend(at(Purpose::Introspection, introspection));
         }
-        self.token = self.token.or_else(|| from(&metadata.token_endpoint));
-        self.jwks = self.jwks.or_else(|| from(&metadata.jwks_uri));
+        self.token = self
+            .token
+            .or_else(|| at(Purpose::Token, &metadata.token_endpoint));
+        self.jwks = self.jwks.or_else(|| at(Purpose::Keys, &metadata.jwks_uri));
         self.introspection_auth_methods
             .clone_from(&metadata.introspection_endpoint_auth_methods_supported);
         self.token_auth_methods

@@ -20,6 +20,16 @@ def location(lines):
     return f"{WHOLE}\nserver {{ listen @listen@; location / {{\n{lines}\n}} }}"
 
 
+def zones(lines, keys=""):
+    """Zones, and a provider that may name one."""
+    return f"phantom_token_provider acme {{ {ENDPOINT} {CREDENTIALS}\n{keys}\n}}\n{lines}"
+
+
+def purging(lines, before="phantom_token_zone tokens:1m;", keys=""):
+    """A location that purges, or should."""
+    return f"{zones(before, keys)}\nserver {{ listen @listen@; location = /purge {{\n{lines}\n}} }}"
+
+
 # what is wrong: the configuration, with `#<` on the lines that the message may name, and words of the message.
 WRONG = {
     "a provider that is not there": (location("phantom_token other; #<"), ["other"]),
@@ -30,6 +40,80 @@ WRONG = {
     "a provider that is not there, in http": (
         f"{WHOLE}\nphantom_token other; #<\nserver {{ listen @listen@; }}",
         ["other"],
+    ),
+    "a zone without a size": (zones("phantom_token_zone tokens; #<"), ["tokens", "size", "tokens:64m"]),
+    "a zone without a name": (zones("phantom_token_zone :1m; #<"), ["name"]),
+    "a zone called off": (zones("phantom_token_zone off:1m; #<"), ["off"]),
+    "a zone of no size": (zones("phantom_token_zone tokens:; #<"), ["tokens", "size", "64m"]),
+    "a zone of a size that is none": (zones("phantom_token_zone tokens:much; #<"), ["tokens", "much", "64m"]),
+    "a zone of an unknown unit": (zones("phantom_token_zone tokens:64t; #<"), ["tokens", "64t", "64m"]),
+    "a zone of a negative size": (zones("phantom_token_zone tokens:-64m; #<"), ["tokens", "-64m"]),
+    "a zone of nothing": (zones("phantom_token_zone tokens:0; #<"), ["tokens", "too small", "256k"]),
+    "a zone that is too small": (zones("phantom_token_zone tokens:255k; #<"), ["tokens", "too small", "255k", "256k"]),
+    "a zone that is too large": (zones("phantom_token_zone tokens:8589934591g; #<"), ["tokens", "too large"]),
+    "a zone larger than can be said": (zones("phantom_token_zone tokens:99999999999999999999g; #<"), ["tokens"]),
+    "a zone without a word": (zones("phantom_token_zone; #<"), ["phantom_token_zone"]),
+    "a zone with two words": (zones("phantom_token_zone tokens 1m; #<"), ["phantom_token_zone"]),
+    "a zone in server": (f"{WHOLE}\nserver {{ listen @listen@;\nphantom_token_zone tokens:1m; #<\n}}", ["zone"]),
+    "a zone twice": (
+        zones("phantom_token_zone tokens:1m;\nphantom_token_zone tokens:2m; #<"),
+        ["tokens", "already", "@dir@/nginx.conf:"],
+    ),
+    "a zone of the name of another module's": (
+        zones("limit_req_zone $uri zone=tokens:1m rate=1r/s;\nphantom_token_zone tokens:1m; #<"),
+        ["tokens", "already"],
+    ),
+    "a provider that may not choose between zones": (
+        f"phantom_token_zone one:1m;\nphantom_token_zone two:1m;\n{WHOLE} #<",
+        ["acme", "one, two", "cache_zone"],
+    ),
+    "a provider that may not choose between zones, which come after it": (
+        f"{WHOLE} #<\nphantom_token_zone one:1m;\nphantom_token_zone two:1m;",
+        ["acme", "one, two", "cache_zone"],
+    ),
+    "a zone that is not there": (
+        zones("phantom_token_zone tokens:1m;", "cache_zone others; #<"),
+        ["phantom_token_zone", "others"],
+    ),
+    "more providers than a zone has room for": (
+        "phantom_token_zone tokens:1m; #<\n"
+        + "".join(f"phantom_token_provider p{n} {{ {ENDPOINT} {CREDENTIALS} }}\n" for n in range(65)),
+        ["tokens", "64", "65", "cache_zone"],
+    ),
+    "cache_zone without a word": (zones("", "cache_zone; #<"), ["cache_zone"]),
+    "cache_zone with an empty word": (zones("", 'cache_zone ""; #<'), ["cache_zone"]),
+    "cache_zone with two words": (zones("", "cache_zone one two; #<"), ["cache_zone", "one"]),
+    "cache_zone twice": (
+        zones("phantom_token_zone tokens:1m;", "cache_zone tokens;\ncache_zone off; #<"),
+        ["cache_zone", "duplicate"],
+    ),
+    "a purge of a provider that is not there": (purging("phantom_token_purge other; #<"), ["other"]),
+    "a purge of nobody": (purging("phantom_token_purge; #<"), ["phantom_token_purge"]),
+    "a purge of an empty word": (purging('phantom_token_purge ""; #<'), ["phantom_token_purge"]),
+    "a purge of off": (purging("phantom_token_purge off; #<"), ["phantom_token_purge", "provider"]),
+    "a purge of two": (purging("phantom_token_purge acme acme; #<"), ["phantom_token_purge"]),
+    "a purge twice": (purging("phantom_token_purge acme;\nphantom_token_purge acme; #<"), ["duplicate"]),
+    "a purge without a zone": (
+        purging("phantom_token_purge acme; #<", before=""),
+        ["acme", "zone", "one worker", "phantom_token_zone"],
+    ),
+    "a purge of a provider that wants no zone": (
+        purging("phantom_token_purge acme; #<", keys="cache_zone off;"),
+        ["acme", "zone", "one worker", "cache_zone", "off"],
+    ),
+    "a purge in server": (
+        f"{zones('phantom_token_zone tokens:1m;')}\nserver {{ listen @listen@;\nphantom_token_purge acme; #<\n}}",
+        ["phantom_token_purge"],
+    ),
+    "a purge before another handler": (
+        purging("phantom_token_purge acme; #<\nproxy_pass http://127.0.0.1:1;"),
+        ["phantom_token_purge", "location"],
+    ),
+    "a purge after another handler that stays": (
+        purging("stub_status;\nphantom_token_purge acme;\nempty_gif; } location /x { #<\n").replace(
+            "phantom_token_purge acme;", "phantom_token_purge acme; #<"
+        ),
+        ["phantom_token_purge", "location"],
     ),
     "phantom_token without a word": (location("phantom_token; #<"), ["phantom_token"]),
     "phantom_token with two words": (location("phantom_token acme acme; #<"), ["phantom_token"]),
@@ -268,6 +352,14 @@ def test_a_wrong_configuration_is_refused_with_file_line_and_mend(check, name):
         provider(f"introspection_endpoint http://[::1]:8080/introspect; {CREDENTIALS}"),
         location("phantom_token acme; phantom_token_scope a; phantom_token_scope b:c/d; phantom_token_realm 'x y';"),
         location("phantom_token acme; phantom_token_scopes 'a b c'; phantom_token_preflight pass;"),
+        zones("phantom_token_zone tokens:256k;"),
+        zones("phantom_token_zone tokens:1g;"),
+        f"phantom_token_zone tokens:64M; {WHOLE}",
+        zones("phantom_token_zone one:1m; phantom_token_zone two:1m;", "cache_zone two;")
+        + f"phantom_token_provider other {{ {ENDPOINT} {CREDENTIALS} cache_zone one; }}",
+        purging("phantom_token_purge acme;"),
+        purging("phantom_token_purge acme; allow 127.0.0.1; deny all; limit_except POST { deny all; }"),
+        purging("phantom_token_purge acme; client_max_body_size 0; if ($arg_x) { set $y 1; }"),
     ],
     ids=lambda http: " ".join(http.split())[:60],
 )
@@ -309,6 +401,17 @@ def test_a_secret_file_of_another_user_is_refused_where_nginx_is_not_root(check)
     code, said, _ = check(provider(f"{ENDPOINT} client_id a; client_secret_file /etc/shadow;"))
     assert code != 0, said
     assert "client_secret_file" in said
+
+
+@pytest.mark.parametrize("keys", ["", "cache_zone off;"])
+def test_a_zone_that_no_provider_uses_is_warned_of(check, keys):
+    block = f"phantom_token_provider acme {{ {ENDPOINT} {CREDENTIALS} {keys} }}" if keys else ""
+    code, said, configuration = check(f"{block}\nphantom_token_zone tokens:1m; #<")
+    assert code == 0, said
+    (warning,) = [line for line in said.splitlines() if "[warn]" in line]
+    assert "tokens" in warning
+    marked = [n for n, line in enumerate(configuration.path.read_text().splitlines(), 1) if "#<" in line]
+    assert warning.endswith(f" in {configuration.path}:{marked[0]}")
 
 
 def test_a_check_contacts_nobody(check, ugly):

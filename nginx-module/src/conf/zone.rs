@@ -6,9 +6,11 @@
 //! piece (`ngx_slab_alloc`), and `data` of the pool remembers where they are. They begin at a page, nobody can take a
 //! page of them, and the pool is one that is full. It costs 24 bytes a page.
 //!
-//! The tag is the address of the module. Two builds of it, of which a reload exchanges one for the other, have
-//! different ones, because the former is unloaded only after the new configuration is at work: the memory of one is
-//! never handed to the other while workers of the former still use it.
+//! The tag is the address of the module, as all of its code and nginx see it, so that the memory is never handed from one
+//! build of it to another while workers of the former still use it. A reload that finds another file of the module goes
+//! on with the former build: nginx loads modules with RTLD_GLOBAL, and the linker binds the second's names, the table of
+//! modules among them, to those of the first. A linker that kept the two apart would give them two addresses. An upgrade
+//! of the binary maps memory anew.
 
 use std::cell::OnceCell;
 use std::ffi::{c_char, c_void};
@@ -40,6 +42,9 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// How many providers it has room for.
+    pub const MAX_PROVIDERS: usize = Memory::MAX_PROVIDERS;
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -197,11 +202,11 @@ unsafe extern "C" fn init(shared: *mut ngx_shm_zone_t, former: *mut c_void) -> n
             );
             return NGX_ERROR as ngx_int_t;
         };
-        // SAFETY: `take_all` gives pages that are ours alone, zeroes or what an earlier call has made of them. They
-        // are mapped in this process, the master, until it has dropped the configuration that holds the zone's last
-        // handle or until a later one has no use for them; and for ever in its workers, which are the ones that use
-        // what is in them (`Worker::start`). nginx calls this from one thread of the master alone, and only builds of
-        // this module that are this one are given the same memory: see above.
+        // SAFETY: `take_all` gives pages that are ours alone: zeroes, or what an earlier call has made of them. Only
+        // workers use what is in them (`Worker::start`), where they stay mapped as long as the process lives; the
+        // master unmaps what a later configuration has no use for, and looks into it no more after this call: to drop
+        // a handle touches nothing of it. nginx calls this on the one thread of the master, and gives the same memory
+        // to this build of the module alone: see above. Anonymous memory ends with its processes.
         match unsafe { Memory::attach(base.as_ptr(), size) } {
             Ok((memory, attached)) => {
                 if attached == Attached::Replaced {
@@ -265,7 +270,7 @@ fn begins_anew(shared: &ngx_shm_zone_t) -> Option<&'static str> {
                     .find(|zone| bytes(&zone.shm.name) == bytes(&shared.shm.name));
                 if let Some(former) = former {
                     return Some(if former.tag != shared.tag {
-                        "it was of another module, or of another build of this one"
+                        "it was of another module"
                     } else {
                         "its size has changed"
                     });

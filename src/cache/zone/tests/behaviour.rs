@@ -1,0 +1,418 @@
+use super::*;
+
+fn claim(flight: u64, version: u32, waited_for: Option<u64>) -> Claim {
+    Claim {
+        flight,
+        version,
+        within: Duration::from_secs(5),
+        waited_for,
+    }
+}
+
+#[test]
+fn values_of_any_length_come_out_as_they_went_in_behind_what_is_there() {
+    let memory = Memory::new(1 << 20);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let edges = [FIRST, FIRST + MORE, FIRST + 9 * MORE];
+    let mut lengths: Vec<usize> = edges
+        .into_iter()
+        .flat_map(|edge| [edge - 1, edge, edge + 1])
+        .collect();
+    lengths.extend([0, 1, 16, 1100, 8192, 65_536]);
+    for length in lengths {
+        let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        store.set(&key(1), &bytes, Kind::Active, START);
+        let mut seen = b"before".to_vec();
+        let left = store.get_at(&key(1), &mut seen, START + 1000);
+        assert_eq!(left, Some(MINUTE - Duration::from_secs(1)), "{length}");
+        assert_eq!(seen, [b"before".as_slice(), &bytes].concat());
+        let blocks = blocks_for(length) as u64;
+        assert_eq!(zone.counts().bytes, blocks * BLOCK as u64);
+        zone.check().unwrap();
+    }
+}
+
+#[test]
+fn what_is_stored_lives_for_its_time_and_not_a_moment_longer() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    store.set(&key(1), b"one", Kind::Active, START);
+    store.set(&key(2), b"two", Kind::Inactive, START);
+    assert_eq!(zone.counts().entries, 2);
+    assert_eq!(zone.counts().inactive_entries, 1);
+    assert_eq!(
+        store.seen(&key(1), START + 59_999).as_deref(),
+        Some(b"one".as_slice())
+    );
+    assert_eq!(store.seen(&key(1), START + 60_000), None);
+    assert_eq!(store.seen(&key(2), START + 60_000), None);
+    assert_eq!(zone.counts().bytes, 0, "what is met dead is gone");
+
+    let version = store.version(&key(1)).unwrap();
+    store.set(&key(1), b"one", Kind::Active, START);
+    store.put_at(
+        &key(1),
+        b"two",
+        Kind::Active,
+        Duration::ZERO,
+        version,
+        START,
+    );
+    assert_eq!(store.seen(&key(1), START), None, "kept for no time at all");
+    store.put_at(&key(1), b"two", Kind::Active, Duration::MAX, version, START);
+    assert_eq!(
+        store.seen(&key(1), u64::MAX - 1).as_deref(),
+        Some(b"two".as_slice())
+    );
+}
+
+#[test]
+fn nothing_found_out_before_a_purge_is_stored_after_it() {
+    let memory = Memory::new(1 << 20);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let other = zone.store(&provider(1));
+    let noted = store.version(&key(1)).unwrap();
+    store.put_at(&key(1), b"old", Kind::Active, MINUTE, noted, START);
+    other.remove(&key(1));
+    assert_ne!(store.version(&key(1)), Some(noted));
+    assert_eq!(store.seen(&key(1), START), None);
+    store.put_at(&key(1), b"old", Kind::Active, MINUTE, noted, START);
+    assert_eq!(store.seen(&key(1), START), None);
+
+    let noted = store.version(&key(1)).unwrap();
+    store.put_at(&key(1), b"new", Kind::Active, MINUTE, noted, START);
+    other.clear();
+    assert_ne!(store.version(&key(1)), Some(noted));
+    assert_eq!(store.seen(&key(1), START), None);
+    store.put_at(&key(1), b"new", Kind::Active, MINUTE, noted, START);
+    assert_eq!(store.seen(&key(1), START), None);
+    zone.check().unwrap();
+}
+
+#[test]
+fn clearing_one_provider_leaves_the_others_what_they_have() {
+    let memory = Memory::new(1 << 20);
+    let zone = memory.attach();
+    let [one, two] = [1, 2].map(|number| zone.store(&provider(number)));
+    for number in 0..100 {
+        one.set(&key(number), b"one", Kind::Active, START);
+        two.set(&key(100 + number), b"two", Kind::Inactive, START);
+    }
+    let versions: Vec<_> = (0..100).map(|number| one.version(&key(number))).collect();
+    one.clear();
+    for number in 0..100 {
+        assert_eq!(one.seen(&key(number), START), None);
+        assert_ne!(one.version(&key(number)), versions[number as usize]);
+        assert!(two.seen(&key(100 + number), START).is_some());
+    }
+    zone.check().unwrap();
+}
+
+#[test]
+fn what_one_provider_has_stored_no_other_sees() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let [one, two] = [1, 2].map(|number| zone.store(&provider(number)));
+    one.set(&key(1), b"one", Kind::Active, START);
+    assert_eq!(two.seen(&key(1), START), None);
+}
+
+#[test]
+fn a_flood_of_inactive_verdicts_or_of_claims_pushes_out_not_one_active_one() {
+    let memory = Memory::new(4 << 20);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    // Nearly as many as there is room for: keys are not spread evenly over the shards.
+    let room = zone.counts().capacity as usize * 13 / 16 / BLOCK / 10;
+    let held: Vec<u64> = (0..room as u64 * 8 / 10).collect();
+    for &number in &held {
+        store.set(&key(number), &value(number, 1, 1100), Kind::Active, START);
+    }
+    assert_eq!(zone.counts().evictions, 0);
+    for number in 1_000_000..2_000_000 {
+        if number % 2 == 0 {
+            store.set(&key(number), &[0; 50], Kind::Inactive, START);
+        } else {
+            let version = store.version(&key(number)).unwrap();
+            store.claim_at(&key(number), &claim(number, version, None), START);
+        }
+    }
+    for &number in &held {
+        let seen = store.seen(&key(number), START).unwrap();
+        assert!(is_value(number, &seen));
+    }
+    let counts = zone.counts();
+    let full = counts.capacity / BLOCK as u64;
+    assert!(
+        counts.inactive_entries > full / 8 * 9 / 10,
+        "the share is used: {counts:?}"
+    );
+    assert!(
+        counts.claims > full / 16 * 9 / 10,
+        "the share is used: {counts:?}"
+    );
+    zone.check().unwrap();
+}
+
+#[test]
+fn an_entry_is_pushed_out_when_its_kind_has_no_room_and_the_one_used_least_recently_goes_first() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    assert_eq!(zone.map.geometry().shards, 1);
+    let store = zone.store(&provider(1));
+    let room = u64::from(zone.map.geometry().quotas[Kind::Active as usize]) / 10;
+    for number in 0..room {
+        store.set(&key(number), &[0; 1100], Kind::Active, START);
+    }
+    assert_eq!(zone.counts().evictions, 0);
+    let later = START + 20_000;
+    assert!(store.seen(&key(0), later).is_some());
+    store.set(&key(room), &[0; 1100], Kind::Active, later);
+    assert_eq!(zone.counts().evictions, 1);
+    assert!(store.seen(&key(0), later).is_some(), "it was used since");
+    assert!(store.seen(&key(1), later).is_none(), "the oldest by now");
+    assert!(store.seen(&key(2), later).is_some());
+
+    // A large one takes the place of many, and what was dead already is not counted.
+    let dead = START + 60_000;
+    store.set(&key(9_999), &vec![0; 30_000], Kind::Active, dead);
+    assert!(zone.counts().evictions <= 3, "{:?}", zone.counts());
+    assert!(store.seen(&key(9_999), dead).is_some());
+    zone.check().unwrap();
+}
+
+#[test]
+fn a_value_larger_than_its_share_is_not_stored_and_what_was_there_is_forgotten() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    store.set(&key(1), b"small", Kind::Active, START);
+    store.set(&key(2), b"small", Kind::Active, START);
+    store.set(&key(1), &vec![0; 200 << 10], Kind::Active, START);
+    assert_eq!(store.seen(&key(1), START), None);
+    assert!(store.seen(&key(2), START).is_some());
+    zone.check().unwrap();
+}
+
+#[test]
+fn one_flight_at_a_time_holds_a_claim_and_the_next_has_it_when_it_is_settled() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let version = store.version(&key(1)).unwrap();
+    let ask =
+        |flight, waited_for, now| store.claim_at(&key(1), &claim(flight, version, waited_for), now);
+    assert_eq!(ask(1, None, START), Claimed::Granted);
+    assert_eq!(ask(1, None, START), Claimed::Granted, "it is its own");
+    assert_eq!(ask(2, None, START), Claimed::Held(1));
+    store.settle_at(&key(1), 2, None, START);
+    assert_eq!(
+        ask(2, Some(1), START),
+        Claimed::Held(1),
+        "another's to settle"
+    );
+    store.settle_at(&key(1), 1, None, START);
+    assert_eq!(zone.counts().claims, 0);
+    assert_eq!(ask(2, Some(1), START), Claimed::Granted);
+    assert_eq!(ask(3, None, START + 4_999), Claimed::Held(2));
+    assert_eq!(
+        ask(3, None, START + 5_000),
+        Claimed::Granted,
+        "its time is over"
+    );
+    zone.check().unwrap();
+}
+
+#[test]
+fn a_claim_and_what_is_stored_stand_beside_each_other() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let version = store.version(&key(1)).unwrap();
+    store.set(&key(1), b"stored", Kind::Active, START);
+    assert_eq!(
+        store.claim_at(&key(1), &claim(1, version, None), START),
+        Claimed::Granted
+    );
+    assert!(store.seen(&key(1), START).is_some());
+    store.set(&key(1), b"again", Kind::Active, START);
+    assert_eq!(
+        store.claim_at(&key(1), &claim(2, version, None), START),
+        Claimed::Held(1)
+    );
+    store.settle_at(&key(1), 1, None, START);
+    assert!(store.seen(&key(1), START).is_some());
+}
+
+#[test]
+fn a_failure_is_told_to_those_who_waited_for_it_and_to_nobody_else() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let version = store.version(&key(1)).unwrap();
+    let ask =
+        |flight, waited_for, now| store.claim_at(&key(1), &claim(flight, version, waited_for), now);
+    for failure in [
+        b"why".to_vec(),
+        Vec::new(),
+        vec![b'w'; 512],
+        vec![b'w'; 5000],
+    ] {
+        assert_eq!(ask(1, None, START), Claimed::Granted);
+        store.settle_at(&key(1), 1, Some(&failure), START);
+        let kept = failure[..failure.len().min(512)].to_vec();
+        assert_eq!(ask(2, Some(1), START), Claimed::Failed(kept.clone()));
+        assert_eq!(ask(3, Some(1), START + 1_999), Claimed::Failed(kept));
+        assert_eq!(ask(4, Some(1), START + 2_000), Claimed::Granted, "long ago");
+        store.settle_at(&key(1), 4, Some(&failure), START);
+        assert_eq!(ask(5, None, START), Claimed::Granted, "it has not waited");
+        store.settle_at(&key(1), 5, None, START);
+        zone.check().unwrap();
+    }
+}
+
+#[test]
+fn after_a_purge_nobody_waits_for_who_began_before_it() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let before = store.version(&key(1)).unwrap();
+    let ask = |flight, version| store.claim_at(&key(1), &claim(flight, version, None), START);
+    assert_eq!(ask(1, before), Claimed::Granted);
+    store.remove(&key(1));
+    let after = store.version(&key(1)).unwrap();
+    assert_eq!(ask(2, after), Claimed::Granted);
+    assert_eq!(ask(3, before), Claimed::Granted, "it may ask");
+    assert_eq!(
+        ask(4, after),
+        Claimed::Held(2),
+        "and takes the place of nobody"
+    );
+    store.settle_at(&key(1), 1, None, START);
+    assert_eq!(ask(4, after), Claimed::Held(2));
+    store.clear();
+    let cleared = store.version(&key(1)).unwrap();
+    assert_eq!(ask(5, cleared), Claimed::Granted);
+}
+
+#[test]
+fn memory_is_kept_when_it_fits_and_made_anew_when_it_does_not() {
+    let memory = Memory::new(2 << 20);
+    let (zone, attached) = memory.try_attach().unwrap();
+    assert_eq!(attached, Attached::New);
+    let store = zone.store(&provider(1));
+    store.set(&key(1), b"stored", Kind::Active, START);
+    store.words().unwrap()[2].store(7, Ordering::Relaxed);
+    let (zone, attached) = memory.try_attach().unwrap();
+    assert_eq!(attached, Attached::Kept);
+    let again = zone.store(&provider(1));
+    assert!(again.seen(&key(1), START).is_some());
+    assert_eq!(again.words().unwrap()[2].load(Ordering::Relaxed), 7);
+    assert_eq!(again.version(&key(1)), store.version(&key(1)));
+
+    let half = Memory::new(2 << 20);
+    half.write(0, 1);
+    assert_eq!(
+        half.try_attach().unwrap().1,
+        Attached::Replaced,
+        "something else"
+    );
+    // SAFETY: the first half of the memory.
+    let smaller = unsafe { Zone::attach(memory.base(), 1 << 20) }.unwrap();
+    assert_eq!(smaller.1, Attached::Replaced, "another size");
+    let store = smaller.0.store(&provider(1));
+    assert_eq!(store.seen(&key(1), START), None);
+    assert_eq!(store.words().unwrap()[2].load(Ordering::Relaxed), 0);
+    smaller.0.map.front().header.layout.set(LAYOUT + 1);
+    // SAFETY: as above.
+    let other = unsafe { Zone::attach(memory.base(), 1 << 20) }.unwrap();
+    assert_eq!(other.1, Attached::Replaced, "another layout");
+    other.0.check().unwrap();
+}
+
+#[test]
+fn memory_that_is_too_small_or_askew_is_refused() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    // SAFETY: within the memory, if at all.
+    let attach = |at: usize, size| unsafe { Zone::attach(memory.base().wrapping_add(at), size) };
+    let said = attach(0, Zone::MIN_SIZE - 1).err().unwrap();
+    assert_eq!(
+        said,
+        "a zone of 262143 bytes is too small: it needs 262144 at least"
+    );
+    assert!(attach(8, Zone::MIN_SIZE).is_err());
+    assert!(attach(0, Zone::MIN_SIZE).is_ok());
+}
+
+#[test]
+fn words_begin_as_zeroes_and_are_the_providers_own() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let [one, two] = [1, 2].map(|number| zone.store(&provider(number)));
+    one.words().unwrap()[0].store(5, Ordering::Relaxed);
+    assert_eq!(two.words().unwrap()[0].load(Ordering::Relaxed), 0);
+    let again = zone.store(&provider(1));
+    assert_eq!(again.words().unwrap()[0].load(Ordering::Relaxed), 5);
+}
+
+#[test]
+fn with_more_providers_than_slots_the_one_opened_longest_ago_starts_over() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let stores: Vec<_> = (0..64)
+        .map(|number| zone.store(&provider(number)))
+        .collect();
+    for (number, store) in (0..).zip(&stores) {
+        store.set(&key(number), b"stored", Kind::Active, START);
+        store.words().unwrap()[0].store(number + 1, Ordering::Relaxed);
+    }
+    zone.store(&provider(0));
+    let newcomer = zone.store(&provider(100));
+    assert_eq!(newcomer.words().unwrap()[0].load(Ordering::Relaxed), 0);
+    // The slot was that of 1: its holder remembers nothing any more, and disturbs nobody.
+    let lost = &stores[1];
+    assert!(lost.words().is_none());
+    assert_eq!(lost.seen(&key(1), START), None);
+    lost.set(&key(1), b"stored", Kind::Active, START);
+    lost.clear();
+    assert_eq!(zone.counts().entries, 64);
+    for number in (0..64).filter(|&number| number != 1) {
+        assert!(stores[number as usize].seen(&key(number), START).is_some());
+    }
+    // Opened again it has another slot, and a purge through the old one is one of it all.
+    let again = zone.store(&provider(1));
+    assert_eq!(again.seen(&key(1), START), None);
+    again.set(&key(1), b"stored", Kind::Active, START);
+    again.set(&key(65), b"stored", Kind::Active, START);
+    lost.remove(&key(65));
+    assert_eq!(again.seen(&key(65), START), None);
+    lost.clear();
+    assert_eq!(again.seen(&key(1), START), None);
+    zone.check().unwrap();
+}
+
+#[test]
+fn what_was_cleared_does_not_come_back_with_the_slot_it_was_in() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    zone.store(&provider(0))
+        .set(&key(1), b"stored", Kind::Active, START);
+    for number in 1..=64 {
+        zone.store(&provider(number));
+    }
+    // In another slot by now.
+    zone.store(&provider(0)).clear();
+    for number in 2..=64 {
+        zone.store(&provider(number));
+    }
+    for _ in 0..3 {
+        // Through all slots, one after the other.
+        for number in 0..=64 {
+            let store = zone.store(&provider(number));
+            assert_eq!(store.seen(&key(1), START), None);
+        }
+    }
+}

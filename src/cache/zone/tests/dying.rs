@@ -1,0 +1,379 @@
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use super::super::words::crash;
+use super::*;
+
+/// Runs `work` in a child and waits for its end: true if it lived to it.
+///
+/// The child shares nothing with the other threads of the tests but the zone: `work` takes no lock of theirs and prints
+/// nothing.
+fn in_child(work: impl FnOnce()) -> bool {
+    // SAFETY: the child does only what `work` does, with memory that the C library keeps in order over a fork, and ends
+    // without running anything else.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // SAFETY: this process is the child, which has nothing to clean up.
+        unsafe { libc::_exit(if done.is_ok() { 0 } else { 3 }) };
+    }
+    let mut status = 0;
+    // SAFETY: `child` is a child of this process, and `status` may be written to.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    if libc::WIFSIGNALED(status) {
+        assert_eq!(libc::WTERMSIG(status), libc::SIGKILL);
+        return false;
+    }
+    assert_eq!(libc::WEXITSTATUS(status), 0, "the child panicked");
+    true
+}
+
+const HELD: u64 = 30;
+
+/// A zone of one shard whose share of active entries is nearly full.
+fn filled(memory: &Memory) -> Arc<Zone> {
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    for number in 0..HELD {
+        store.set(&key(number), &value(number, 1, 5000), Kind::Active, START);
+    }
+    for number in HELD..HELD + 20 {
+        store.set(&key(number), &value(number, 1, 50), Kind::Inactive, START);
+    }
+    let version = store.version(&key(0)).unwrap();
+    assert_eq!(
+        store.claim_at(&key(0), &claim(1, version), START),
+        Claimed::Granted
+    );
+    assert_eq!(zone.counts().evictions, 0);
+    zone
+}
+
+fn claim(flight: u64, version: u32) -> Claim {
+    Claim {
+        flight,
+        version,
+        within: MINUTE,
+        waited_for: None,
+    }
+}
+
+/// What must hold whatever happened: the zone is whole, and says nothing but what was put.
+fn verify(zone: &Arc<Zone>, at: u64) {
+    zone.check()
+        .unwrap_or_else(|wrong| panic!("write {at}: {wrong}"));
+    let store = zone.store(&provider(1));
+    for number in 0..200 {
+        if let Some(seen) = store.seen(&key(number), START) {
+            assert!(is_value(number, &seen), "write {at}, key {number}");
+        }
+    }
+    // And it goes on.
+    for number in 0..200 {
+        store.set(&key(number), &value(number, 7, 300), Kind::Active, START);
+        assert!(store.seen(&key(number), START).is_some(), "write {at}");
+        store.remove(&key(number));
+        assert!(store.seen(&key(number), START).is_none(), "write {at}");
+    }
+    zone.check()
+        .unwrap_or_else(|wrong| panic!("write {at}: {wrong}"));
+}
+
+/// Lets a child die at each of its writes, or at every `stride`th when there are many. Returns how many deaths there
+/// were, and how many of them cost a shard.
+fn die_everywhere(stride: u64, work: impl Fn(&ZoneStore)) -> [u64; 2] {
+    let mut emptied = 0;
+    let mut deaths = 0;
+    for write in (0..).step_by(stride as usize) {
+        let memory = Memory::new(Zone::MIN_SIZE);
+        let zone = filled(&memory);
+        let store = zone.store(&provider(1));
+        let lived = in_child(|| {
+            crash::after(write);
+            work(&store);
+        });
+        verify(&zone, write);
+        if lived {
+            break;
+        }
+        deaths += 1;
+        emptied += u64::from(zone.counts().recoveries > 0);
+    }
+    [deaths, emptied]
+}
+
+#[test]
+fn a_process_that_dies_at_any_point_of_a_change_costs_one_shard_at_most() {
+    type Change = (&'static str, u64, fn(&ZoneStore));
+    let changes: [Change; 10] = [
+        ("put", 1, |store| {
+            store.set(&key(100), &value(100, 2, 50), Kind::Active, START);
+        }),
+        ("put what pushes out others", 1, |store| {
+            store.set(&key(100), &value(100, 2, 40_000), Kind::Active, START);
+        }),
+        ("put in the place of another", 1, |store| {
+            store.set(&key(3), &value(3, 2, 1100), Kind::Inactive, START);
+        }),
+        ("get what has not been used for long", 1, |store| {
+            store.seen(&key(3), START + 30_000);
+        }),
+        ("get what has ended", 1, |store| {
+            store.seen(&key(3), START + 60_000);
+        }),
+        ("remove", 1, |store| store.remove(&key(3))),
+        ("clear", 97, |store| store.clear()),
+        ("claim", 1, |store| {
+            let version = store.version(&key(3)).unwrap();
+            store.claim_at(&key(3), &claim(2, version), START);
+        }),
+        ("settle", 1, |store| {
+            store.settle_at(&key(0), 1, None, START)
+        }),
+        ("fail", 1, |store| {
+            store.settle_at(&key(0), 1, Some(&[1; 500]), START);
+        }),
+    ];
+    for (name, stride, change) in changes {
+        let [deaths, emptied] = die_everywhere(stride, change);
+        assert!(deaths > 3, "{name}: {deaths}");
+        assert_eq!(deaths, emptied, "{name}: each was noticed");
+    }
+}
+
+#[test]
+fn a_process_that_dies_while_it_mends_what_another_left_is_mended_after() {
+    let mut deaths = 0;
+    for write in (0..).step_by(61) {
+        let memory = Memory::new(Zone::MIN_SIZE);
+        let zone = filled(&memory);
+        let store = zone.store(&provider(1));
+        let put = |after| {
+            in_child(|| {
+                crash::after(after);
+                store.set(&key(100), &value(100, 2, 40_000), Kind::Active, START);
+            })
+        };
+        assert!(!put(40));
+        let lived = put(write);
+        verify(&zone, write);
+        if lived {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 60, "{deaths}");
+}
+
+#[test]
+fn a_process_that_dies_while_it_opens_a_provider_takes_a_slot_from_nobody_else() {
+    let mut deaths = 0;
+    for write in 0.. {
+        let memory = Memory::new(Zone::MIN_SIZE);
+        let zone = memory.attach();
+        let stores: Vec<_> = (0..64)
+            .map(|number| zone.store(&provider(number)))
+            .collect();
+        for store in &stores {
+            store
+                .words()
+                .unwrap()
+                .iter()
+                .for_each(|word| word.store(9, Ordering::Relaxed));
+        }
+        let lived = in_child(|| {
+            crash::after(write);
+            zone.store(&provider(100));
+        });
+        let newcomer = zone.store(&provider(100));
+        let words = newcomer.words().unwrap();
+        assert!(
+            words.iter().all(|word| word.load(Ordering::Relaxed) == 0),
+            "write {write}"
+        );
+        newcomer.set(&key(1), b"stored", Kind::Active, START);
+        assert!(newcomer.seen(&key(1), START).is_some());
+        let lost: Vec<_> = (0..64)
+            .filter(|&number| stores[number].words().is_none())
+            .collect();
+        assert_eq!(lost, [0], "write {write}");
+        if lived {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 10, "{deaths}");
+}
+
+#[test]
+fn a_process_that_dies_while_it_makes_a_zone_leaves_none_or_a_whole_one() {
+    for write in (0..).step_by(59) {
+        let memory = Memory::new(Zone::MIN_SIZE);
+        let lived = in_child(|| {
+            crash::after(write);
+            memory.attach();
+        });
+        let (zone, attached) = memory.try_attach().unwrap();
+        verify(&zone, write);
+        let truth = if lived { Attached::Kept } else { Attached::New };
+        assert_eq!(attached, truth, "write {write}");
+        if lived {
+            assert!(write > 4096);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_claim_ends_with_its_process() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let version = store.version(&key(1)).unwrap();
+    assert!(in_child(|| {
+        store.claim_at(&key(1), &claim(1, version), START);
+    }));
+    assert_eq!(zone.counts().claims, 1);
+    assert_eq!(
+        store.claim_at(&key(1), &claim(2, version), START),
+        Claimed::Granted
+    );
+    // And is held as long as that lives, in the eyes of any other.
+    assert!(in_child(|| {
+        let said = store.claim_at(&key(1), &claim(3, version), START);
+        assert!(said == Claimed::Held(2));
+    }));
+}
+
+/// Children that do this and that with a zone, until they are killed. They don't outlive the test.
+struct Herd<'a> {
+    children: Vec<libc::pid_t>,
+    zone: &'a Arc<Zone>,
+    /// What each child has done so far, and what all have found wrong.
+    done: &'a [AtomicU64],
+    wrong: &'a AtomicU64,
+}
+
+impl Herd<'_> {
+    fn spawn(&mut self, place: usize, seed: u64) {
+        // SAFETY: as in `in_child`.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            hammer(self.zone, seed, &self.done[place], self.wrong);
+            // SAFETY: as in `in_child`.
+            unsafe { libc::_exit(0) };
+        }
+        match self.children.get_mut(place) {
+            Some(known) => *known = child,
+            None => self.children.push(child),
+        }
+    }
+
+    fn kill(&self, place: usize) {
+        let child = self.children[place];
+        let mut status = 0;
+        // SAFETY: a child of this process that nobody has waited for yet.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, &raw mut status, 0);
+        }
+    }
+}
+
+impl Drop for Herd<'_> {
+    fn drop(&mut self) {
+        (0..self.children.len()).for_each(|place| self.kill(place));
+    }
+}
+
+fn hammer(zone: &Arc<Zone>, seed: u64, done: &AtomicU64, wrong: &AtomicU64) {
+    let started = clock::now().monotonic;
+    let mut state = seed;
+    let mut store = zone.store(&provider(1));
+    let mut bytes = Vec::with_capacity(16 << 10);
+    loop {
+        state = mixed(state);
+        let number = (state >> 8) % 600;
+        let name = key(number);
+        let now = clock::now().monotonic;
+        if now - started > 60_000 {
+            return;
+        }
+        match state % 256 {
+            0..120 => {
+                bytes.clear();
+                if store.get_at(&name, &mut bytes, now).is_some() && !is_value(number, &bytes) {
+                    wrong.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            120..200 => {
+                let length = 16 + (state >> 32) as usize % if state & 1 == 0 { 300 } else { 9000 };
+                let kind = [Kind::Active, Kind::Inactive][(state >> 24) as usize % 2];
+                store.set(&name, &value(number, state as u32, length), kind, now);
+            }
+            200..220 => store.remove(&name),
+            220..240 => {
+                let version = store.version(&name).unwrap();
+                store.claim_at(&name, &claim(state, version), now);
+                if state & 512 == 0 {
+                    store.settle_at(&name, state, Some(&[1; 100]), now);
+                }
+            }
+            240 => store = zone.store(&provider((state >> 40) as u8 % 70)),
+            241 if state & 0x700 == 0 => store.clear(),
+            _ => {
+                zone.counts();
+            }
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn processes_killed_at_any_moment_leave_no_deadlock_and_no_wrong_value() {
+    const CHILDREN: usize = 4;
+    const KILLS: u64 = 240;
+    let memory = Memory::new(1 << 20);
+    let zone = memory.attach();
+    let notes = Memory::new(PAGE);
+    // SAFETY: a page of zeroes that is aligned and lives longer than what is made of it.
+    let notes =
+        unsafe { std::slice::from_raw_parts(notes.base().cast::<AtomicU64>(), CHILDREN + 1) };
+    let (wrong, done) = notes.split_first().unwrap();
+    let mut herd = Herd {
+        children: Vec::new(),
+        zone: &zone,
+        done,
+        wrong,
+    };
+    (0..CHILDREN).for_each(|place| herd.spawn(place, place as u64));
+    for round in 0..KILLS {
+        std::thread::sleep(Duration::from_micros(1_000 + mixed(round) % 20_000));
+        let victim = mixed(round ^ 77) as usize % CHILDREN;
+        herd.kill(victim);
+        // The others go on.
+        let before: Vec<u64> = done
+            .iter()
+            .map(|done| done.load(Ordering::Relaxed))
+            .collect();
+        let patience = Instant::now();
+        for place in (0..CHILDREN).filter(|&place| place != victim) {
+            while done[place].load(Ordering::Relaxed) == before[place] {
+                assert!(patience.elapsed() < Duration::from_secs(10), "a deadlock");
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        herd.spawn(victim, 1000 + round);
+    }
+    drop(herd);
+    zone.check().unwrap();
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    let counts = zone.counts();
+    assert!(
+        counts.recoveries > 0,
+        "none was killed in the middle of something: {counts:?}"
+    );
+    verify(&zone, KILLS);
+}
