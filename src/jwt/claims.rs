@@ -215,7 +215,7 @@ pub(crate) fn beside(payload: &Map<String, Value>, response: &Map<String, Value>
     Value::Object(kept).to_string().into_boxed_str()
 }
 
-fn present<'a>(source: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub(super) fn present<'a>(source: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     source.get(name).filter(|value| !value.is_null())
 }
 
@@ -239,7 +239,7 @@ fn string(
 }
 
 /// A NumericDate (RFC 7519 §2), which some servers write as a string. A fraction is dropped.
-fn seconds(value: &Value) -> Option<i64> {
+pub(super) fn seconds(value: &Value) -> Option<i64> {
     let seconds = match value {
         Value::Number(number) => match number.as_i64() {
             Some(seconds) => seconds,
@@ -272,7 +272,7 @@ fn words(value: &Value) -> Option<Box<str>> {
 }
 
 /// A string, or a list of strings.
-fn list(value: &Value) -> Option<Box<[Box<str>]>> {
+pub(super) fn list(value: &Value) -> Option<Box<[Box<str>]>> {
     match value {
         Value::String(text) => Some([text.as_str().into()].into()),
         Value::Array(texts) => texts

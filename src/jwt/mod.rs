@@ -1,10 +1,38 @@
-//! Reading JWTs (RFC 7519) and the claims that gateways act on.
+//! Reading, verifying and signing JWTs (RFC 7519), and the claims that gateways act on.
 //!
 //! Reading is not verifying: the JWT comes from the authorization server itself over an authenticated channel,
-//! and the API behind the gateway verifies it. What is checked here is that nothing but a JWT can reach a header.
+//! and the API behind the gateway verifies it. What is checked on every JWT is that nothing else can reach a header
+//! ([`check_compact`]). Where an answer is only worth its signature, [`verify`] checks it against the server's
+//! [`KeySet`]; where the gateway speaks for itself, it signs with a [`SigningKey`].
+//!
+//! ```
+//! use phantom_token::jwt::{Algorithm, Expected, KeySet, SigningKey, jwks, verify};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = SigningKey::generate()?;
+//! let claims = serde_json::json!({"iss": "https://gateway.example.com", "sub": "alice", "exp": 2_000_000_000});
+//! let jwt = key.sign(Some("at+jwt"), claims.as_object().unwrap())?;
+//!
+//! let keys = KeySet::parse(jwks(&[key]).as_bytes())?;
+//! let expected = Expected {
+//!     algorithms: &[Algorithm::ES256],
+//!     types: Some(&["at+jwt"]),
+//!     issuer: Some("https://gateway.example.com"),
+//!     audiences: None,
+//!     now: 1_700_000_000,
+//!     leeway: 60,
+//! };
+//! assert_eq!(verify(&jwt, &keys, &expected)?["sub"], "alice");
+//! # Ok(())
+//! # }
+//! ```
 
 mod claims;
+mod keys;
+mod mint;
 mod object;
+mod sign;
+mod verify;
 
 use std::fmt;
 
@@ -14,7 +42,11 @@ use serde_json::{Map, Value};
 
 pub(crate) use claims::beside;
 pub use claims::{Claims, ClaimsError};
-pub(crate) use object::{ObjectError, object};
+pub use keys::{Algorithm, KeySet, KeySetError, MAX_JWKS_LENGTH, MAX_KEYS, Unusable};
+pub use mint::{client_assertion_claims, minted_claims};
+pub(crate) use object::{ObjectError, object, object_throughout};
+pub use sign::{SecretAlgorithm, SigningError, SigningKey, jwks, sign_with_secret};
+pub use verify::{Expected, VerifyError, verify};
 
 /// The longest JWT that is accepted, in bytes.
 pub const MAX_JWT_LENGTH: usize = 64 * 1024;
@@ -132,8 +164,15 @@ pub(crate) fn reread(jwt: &str, beside: &str) -> Result<Claims, ClaimsError> {
     Claims::from_members(payload, response)
 }
 
-/// [`check_compact`], with the payload.
-pub(crate) fn read_compact(bytes: &[u8]) -> Result<(Compact<'_>, Map<String, Value>), JwtError> {
+/// The three parts of a JWT in compact form, none of them empty, all of them of the bytes that it may have.
+struct Parts<'a> {
+    text: &'a str,
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+}
+
+fn parts(bytes: &[u8]) -> Result<Parts<'_>, JwtError> {
     if bytes.is_empty() {
         return Err(JwtError::Empty);
     }
@@ -154,11 +193,28 @@ pub(crate) fn read_compact(bytes: &[u8]) -> Result<(Compact<'_>, Map<String, Val
     if [header, payload, signature].contains(&"") {
         return Err(JwtError::EmptyPart);
     }
-    let decode = |part: &str| {
-        URL_SAFE_NO_PAD
-            .decode(part)
-            .map_err(|_| JwtError::BadBase64)
-    };
+    Ok(Parts {
+        text,
+        header,
+        payload,
+        signature,
+    })
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, JwtError> {
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| JwtError::BadBase64)
+}
+
+/// [`check_compact`], with the payload.
+pub(crate) fn read_compact(bytes: &[u8]) -> Result<(Compact<'_>, Map<String, Value>), JwtError> {
+    let Parts {
+        text,
+        header,
+        payload,
+        signature,
+    } = parts(bytes)?;
     decode(signature)?;
     let header = object(&decode(header)?).map_err(|_| JwtError::BadHeader)?;
     match header.get("alg") {

@@ -1,8 +1,9 @@
 //! JSON objects in which every name stands once.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// Why bytes are no JSON object that may be relied on. Says nothing of the bytes themselves.
@@ -22,9 +23,25 @@ pub(crate) enum ObjectError {
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ObjectError> {
     match serde_json::from_slice::<Unique>(bytes) {
         Ok(Unique(members)) => Ok(members),
-        // The message is the only thing that a custom error carries through serde_json.
-        Err(error) if error.to_string().starts_with(DUPLICATE) => Err(ObjectError::Duplicate),
-        Err(_) => Err(ObjectError::NotObject),
+        Err(error) => Err(said_by(&error)),
+    }
+}
+
+/// [`object`], where what lies deeper decides as well, as in a set of keys or in the claim of an RFC 9701 response:
+/// names stand once in every object within, too.
+pub(crate) fn object_throughout(bytes: &[u8]) -> Result<Map<String, Value>, ObjectError> {
+    match serde_json::from_slice::<UniqueThroughout>(bytes) {
+        Ok(UniqueThroughout) => object(bytes),
+        Err(error) => Err(said_by(&error)),
+    }
+}
+
+/// The message is the only thing that a custom error carries through serde_json.
+fn said_by(error: &serde_json::Error) -> ObjectError {
+    if error.to_string().starts_with(DUPLICATE) {
+        ObjectError::Duplicate
+    } else {
+        ObjectError::NotObject
     }
 }
 
@@ -58,6 +75,64 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
+/// JSON in which no object has a name twice. It is looked at and not kept: what a value becomes is left to serde_json.
+struct UniqueThroughout;
+
+impl<'de> Deserialize<'de> for UniqueThroughout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Look)
+    }
+}
+
+struct Look;
+
+impl<'de> Visitor<'de> for Look {
+    type Value = UniqueThroughout;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut names = HashSet::new();
+        while let Some((name, UniqueThroughout)) = access.next_entry::<String, _>()? {
+            if !names.insert(name) {
+                return Err(A::Error::custom(DUPLICATE));
+            }
+        }
+        Ok(UniqueThroughout)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        while let Some(UniqueThroughout) = access.next_element()? {}
+        Ok(UniqueThroughout)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(UniqueThroughout)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(UniqueThroughout)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(UniqueThroughout)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(UniqueThroughout)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(UniqueThroughout)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(UniqueThroughout)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +158,25 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_deeper_is_refused_where_that_matters() {
+        for text in [
+            r#"{"a":{"b":1,"b":2}}"#,
+            r#"{"a":[0,-1,1.5,"x",null,true,{"b":[{"c":1,"\u0063":1}]}]}"#,
+            r#"{"b":1,"b":2}"#,
+        ] {
+            assert_eq!(
+                object_throughout(text.as_bytes()),
+                Err(ObjectError::Duplicate),
+                "{text}"
+            );
+        }
+        let text =
+            br#"{"a":[0,-1,1.5,"x",null,true,18446744073709551615,{"a":{"a":1},"b":{"a":1}}]}"#;
+        assert_eq!(object_throughout(text), object(text));
+        assert!(object_throughout(text).is_ok());
     }
 
     #[test]
@@ -112,6 +206,10 @@ mod tests {
                 Err(ObjectError::NotObject),
                 "{:.40}",
                 text
+            );
+            assert_eq!(
+                object_throughout(text.as_bytes()),
+                Err(ObjectError::NotObject)
             );
         }
         assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(ObjectError::NotObject));

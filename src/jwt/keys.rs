@@ -1,0 +1,420 @@
+//! The keys that an authorization server publishes (RFC 7517), and the algorithms that they are for.
+//!
+//! A set of keys comes over the network and decides who is let in. So it is bounded, a name in it that stands twice
+//! makes it worthless, and of its keys only those are kept that can verify a signature and are meant to: a key for
+//! encryption, a shared secret, a private key that somebody published by mistake, an RSA key that is too short are as if
+//! they were not there. That a set has such keys is no error; that it has no other is.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
+use serde_json::Value;
+
+use super::object_throughout;
+
+/// The most keys that a set may have, usable or not. A set with more is refused rather than cut: nobody knows whether
+/// the key that signs would be among those that are left.
+pub const MAX_KEYS: usize = 100;
+
+/// The longest set of keys that is read, in bytes.
+pub const MAX_JWKS_LENGTH: usize = 512 * 1024;
+
+/// Lengths of RSA moduli in bits: RFC 7518 §3.3 has the smaller, AWS-LC the larger.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// How a JWT is signed (RFC 7518 §3.1, RFC 8037): with a private key, to be verified with a public one.
+///
+/// There is no `none`, and no HMAC: an allow-list of these can't be talked into taking a public key for a shared
+/// secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// ECDSA with P-256 and SHA-256.
+    ES256,
+    /// ECDSA with P-384 and SHA-384.
+    ES384,
+    /// Ed25519 (RFC 8037), under its name of RFC 9864 as well.
+    EdDSA,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RS512,
+    /// RSASSA-PSS with SHA-256.
+    PS256,
+    /// RSASSA-PSS with SHA-384.
+    PS384,
+    /// RSASSA-PSS with SHA-512.
+    PS512,
+}
+
+impl Algorithm {
+    /// All of them: the allow-list of who has no other.
+    pub const ALL: &'static [Algorithm] = &[
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+        Algorithm::PS384,
+        Algorithm::PS512,
+    ];
+
+    /// The name in a header's `alg`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::ES256 => "ES256",
+            Algorithm::ES384 => "ES384",
+            Algorithm::EdDSA => "EdDSA",
+            Algorithm::RS256 => "RS256",
+            Algorithm::RS384 => "RS384",
+            Algorithm::RS512 => "RS512",
+            Algorithm::PS256 => "PS256",
+            Algorithm::PS384 => "PS384",
+            Algorithm::PS512 => "PS512",
+        }
+    }
+
+    /// The algorithm of this name, which is case-sensitive (RFC 7515 §4.1.1).
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == "Ed25519" {
+            return Some(Algorithm::EdDSA);
+        }
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|algorithm| algorithm.as_str() == name)
+    }
+
+    /// The kind of key that it takes.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Algorithm::ES256 => Kind::P256,
+            Algorithm::ES384 => Kind::P384,
+            Algorithm::EdDSA => Kind::Ed25519,
+            Algorithm::RS256
+            | Algorithm::RS384
+            | Algorithm::RS512
+            | Algorithm::PS256
+            | Algorithm::PS384
+            | Algorithm::PS512 => Kind::Rsa,
+        }
+    }
+
+    pub(super) fn native(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
+            Algorithm::ES384 => jsonwebtoken::Algorithm::ES384,
+            Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
+            Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::RS384 => jsonwebtoken::Algorithm::RS384,
+            Algorithm::RS512 => jsonwebtoken::Algorithm::RS512,
+            Algorithm::PS256 => jsonwebtoken::Algorithm::PS256,
+            Algorithm::PS384 => jsonwebtoken::Algorithm::PS384,
+            Algorithm::PS512 => jsonwebtoken::Algorithm::PS512,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a key is, and with it which algorithms it is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    P256,
+    P384,
+    Ed25519,
+    Rsa,
+}
+
+/// Why a key of a set is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unusable {
+    /// It is not a JWK: not an object, a member missing or of another kind, not base64url, no point of its curve.
+    Malformed,
+    /// Its `kty` or `crv` is none of those that are known here.
+    UnknownKind,
+    /// Its `alg` is none of those that are known here, or one for another kind of key.
+    OtherAlgorithm,
+    /// Its `use` is not `sig`, or its `key_ops` are without `verify`.
+    NotForSignatures,
+    /// It is a shared secret (`oct`), which has no place in what a server publishes.
+    Symmetric,
+    /// It has private members: whoever reads the set can sign with it.
+    Private,
+    /// It is an RSA key of less than 2048 bits (RFC 7518 §3.3), or of more than 8192.
+    RsaLength,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unusable::Malformed => "it is not a well-formed JWK (RFC 7517, RFC 7518 §6)",
+            Unusable::UnknownKind => "its kty or crv is not RSA, P-256, P-384 or Ed25519",
+            Unusable::OtherAlgorithm => {
+                "its alg is not RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA, or does not go with \
+                 its kty"
+            }
+            Unusable::NotForSignatures => "its use or key_ops say that it is not to verify with",
+            Unusable::Symmetric => "it is a shared secret (kty oct), which must never be published",
+            Unusable::Private => {
+                "it is a private key: whoever can read the JWKS can sign with it; take it out and make a new one"
+            }
+            Unusable::RsaLength => "it is an RSA key of less than 2048 bits, or of more than 8192",
+        })
+    }
+}
+
+/// Why bytes are not a set of keys. Says nothing of the bytes themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySetError {
+    /// More than [`MAX_JWKS_LENGTH`] bytes.
+    TooLong,
+    /// Not a JSON object with an array `keys`.
+    NotKeySet,
+    /// A name stands twice in one of its objects.
+    Duplicate,
+    /// More than [`MAX_KEYS`] keys.
+    TooManyKeys(usize),
+    /// No key at all.
+    Empty,
+    /// Keys, but none that can be used.
+    NoUsableKey {
+        /// How many there are.
+        keys: usize,
+        /// Why the first of them is not used.
+        first: Unusable,
+    },
+}
+
+impl fmt::Display for KeySetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeySetError::TooLong => f.write_str("the JWKS is longer than 512 KiB"),
+            KeySetError::NotKeySet => {
+                f.write_str("the JWKS is not a JSON object with an array \"keys\" (RFC 7517 §5)")
+            }
+            KeySetError::Duplicate => f.write_str(
+                "a name stands twice in an object of the JWKS, so that it says two things at once",
+            ),
+            KeySetError::TooManyKeys(keys) => {
+                write!(
+                    f,
+                    "the JWKS has {keys} keys, and more than {MAX_KEYS} are not read"
+                )
+            }
+            KeySetError::Empty => f.write_str("the JWKS has no key"),
+            KeySetError::NoUsableKey { keys, first } => write!(
+                f,
+                "none of the keys in the JWKS ({keys}) can verify a signature; of the first: {first}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for KeySetError {}
+
+/// A set of public keys: a JWKS (RFC 7517 §5), as read from a server's `jwks_uri`.
+pub struct KeySet {
+    keys: Box<[VerifyingKey]>,
+    ignored: Option<(usize, Unusable)>,
+}
+
+impl KeySet {
+    /// Reads a JWKS.
+    ///
+    /// Keys that can't be used are left out: see [`Unusable`]. At most [`MAX_JWKS_LENGTH`] bytes and [`MAX_KEYS`] keys
+    /// are read; what is more is refused as a whole.
+    ///
+    /// # Errors
+    /// [`KeySetError`] when it is no JWKS, or none that is of use.
+    pub fn parse(json: &[u8]) -> Result<Self, KeySetError> {
+        if json.len() > MAX_JWKS_LENGTH {
+            return Err(KeySetError::TooLong);
+        }
+        let mut members = object_throughout(json).map_err(|error| match error {
+            super::ObjectError::NotObject => KeySetError::NotKeySet,
+            super::ObjectError::Duplicate => KeySetError::Duplicate,
+        })?;
+        let Some(Value::Array(jwks)) = members.remove("keys") else {
+            return Err(KeySetError::NotKeySet);
+        };
+        let count = jwks.len();
+        if count > MAX_KEYS {
+            return Err(KeySetError::TooManyKeys(count));
+        }
+        let mut keys = Vec::with_capacity(count);
+        let mut first = None;
+        for jwk in jwks {
+            match VerifyingKey::read(jwk) {
+                Ok(key) => keys.push(key),
+                Err(reason) => first = first.or(Some(reason)),
+            }
+        }
+        match (keys.len(), first) {
+            (0, None) => Err(KeySetError::Empty),
+            (0, Some(first)) => Err(KeySetError::NoUsableKey { keys: count, first }),
+            (used, first) => Ok(KeySet {
+                keys: keys.into_boxed_slice(),
+                ignored: first.map(|first| (count - used, first)),
+            }),
+        }
+    }
+
+    /// How many keys can be used: one at least.
+    #[expect(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// How many keys were left out, and why the first of them was. `None` when all are used.
+    pub fn ignored(&self) -> Option<(usize, Unusable)> {
+        self.ignored
+    }
+
+    pub(super) fn keys(&self) -> &[VerifyingKey] {
+        &self.keys
+    }
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeySet")
+            .field("keys", &self.keys.len())
+            .field("ignored", &self.ignored)
+            .finish()
+    }
+}
+
+/// A public key that may verify signatures.
+pub(super) struct VerifyingKey {
+    pub kid: Option<Box<str>>,
+    algorithm: Option<Algorithm>,
+    kind: Kind,
+    pub key: DecodingKey,
+}
+
+impl VerifyingKey {
+    /// Whether a signature of this algorithm may be verified with it.
+    pub fn takes(&self, algorithm: Algorithm) -> bool {
+        self.kind == algorithm.kind() && self.algorithm.is_none_or(|only| only == algorithm)
+    }
+
+    fn read(jwk: Value) -> Result<Self, Unusable> {
+        let member = |name| jwk.get(name).filter(|value| !value.is_null());
+        let kty = member("kty")
+            .and_then(Value::as_str)
+            .ok_or(Unusable::Malformed)?;
+        if kty == "oct" {
+            return Err(Unusable::Symmetric);
+        }
+        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"]
+            .iter()
+            .any(|name| member(name).is_some())
+        {
+            return Err(Unusable::Private);
+        }
+        let verifies = |operations: &Value| {
+            operations
+                .as_array()
+                .is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
+        };
+        if member("use").is_some_and(|purpose| purpose != "sig")
+            || member("key_ops").is_some_and(|operations| !verifies(operations))
+        {
+            return Err(Unusable::NotForSignatures);
+        }
+        let algorithm = match member("alg") {
+            None => None,
+            Some(Value::String(name)) => {
+                Some(Algorithm::from_name(name).ok_or(Unusable::OtherAlgorithm)?)
+            }
+            Some(_) => return Err(Unusable::Malformed),
+        };
+        let kid = match member("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid.as_str().into()),
+            Some(_) => return Err(Unusable::Malformed),
+        };
+        let known = matches!(kty, "EC" | "RSA" | "OKP");
+        let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::Malformed)?;
+        let kind = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => Kind::Rsa,
+            AlgorithmParameters::EllipticCurve(point) => match point.curve {
+                EllipticCurve::P256 => Kind::P256,
+                EllipticCurve::P384 => Kind::P384,
+                _ => return Err(Unusable::UnknownKind),
+            },
+            AlgorithmParameters::OctetKeyPair(point) => match point.curve {
+                EllipticCurve::Ed25519 => Kind::Ed25519,
+                _ => return Err(Unusable::UnknownKind),
+            },
+            _ if known => return Err(Unusable::Malformed),
+            _ => return Err(Unusable::UnknownKind),
+        };
+        let key = DecodingKey::from_jwk(&jwk).map_err(|_| Unusable::Malformed)?;
+        check(kind, &jwk, &key)?;
+        if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
+            return Err(Unusable::OtherAlgorithm);
+        }
+        Ok(VerifyingKey {
+            kid,
+            algorithm,
+            kind,
+            key,
+        })
+    }
+}
+
+/// Whether a key is one of its kind: a point on the curve, a modulus and an exponent. One that is not would verify
+/// nothing; that it is useless is said when it is read.
+fn check(kind: Kind, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
+    let malformed = |_| Unusable::Malformed;
+    match (kind, &jwk.algorithm, key.kind()) {
+        (Kind::Rsa, _, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            let modulus = n.iter().skip_while(|&&byte| byte == 0);
+            let leading = modulus
+                .clone()
+                .next()
+                .map_or(8, |byte| byte.leading_zeros());
+            let bits = (modulus.count() * 8).saturating_sub(leading as usize);
+            if !RSA_BITS.contains(&bits) {
+                return Err(Unusable::RsaLength);
+            }
+            RsaPublicKeyComponents { n, e }
+                .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+                .map_err(malformed)?;
+        }
+        // Each coordinate has its full length (RFC 7518 §6.2.1.2), in base64url: else two of them together could be
+        // read as two others.
+        (_, AlgorithmParameters::EllipticCurve(point), DecodingKeyKind::SecretOrDer(bytes)) => {
+            let (length, algorithm) = match kind {
+                Kind::P256 => (43, &ECDSA_P256_SHA256_FIXED),
+                _ => (64, &ECDSA_P384_SHA384_FIXED),
+            };
+            if [&point.x, &point.y].iter().any(|text| text.len() != length) {
+                return Err(Unusable::Malformed);
+            }
+            ParsedPublicKey::new(algorithm, bytes).map_err(malformed)?;
+        }
+        (Kind::Ed25519, _, DecodingKeyKind::SecretOrDer(bytes)) => {
+            ParsedPublicKey::new(&ED25519, bytes).map_err(malformed)?;
+        }
+        _ => return Err(Unusable::Malformed),
+    }
+    Ok(())
+}

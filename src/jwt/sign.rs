@@ -1,0 +1,429 @@
+//! Signing JWTs with our own key, and publishing what verifies them.
+//!
+//! A key comes from a PEM file in whichever of the usual forms; what is wrong with one is said with the command that
+//! mends it, since it is read while an operator is looking. Its private part leaves this file in no form: it is wiped
+//! with the [`SigningKey`], and neither `Debug` nor an error shows it.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, RsaKeyPair,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::EncodingKey;
+use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+use jsonwebtoken::jwk::EllipticCurve;
+use pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroize;
+
+use super::Algorithm;
+use super::keys::Kind;
+use crate::config::Secret;
+
+/// Why a key can't be used, or something can't be signed: says what to do. Shows nothing of the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningError(String);
+
+impl SigningError {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        SigningError(what.into())
+    }
+}
+
+impl fmt::Display for SigningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SigningError {}
+
+/// A private key with which JWTs are signed. Wiped when dropped.
+#[derive(Clone)]
+pub struct SigningKey {
+    key: EncodingKey,
+    algorithm: Algorithm,
+    /// The members of the public key that make it what it is: those that RFC 7638 §3.2 takes, and no other.
+    public: Map<String, Value>,
+    kid: Box<str>,
+}
+
+impl SigningKey {
+    /// Reads the one private key of a PEM file: PKCS#8 (`PRIVATE KEY`), SEC1 (`EC PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE
+    /// KEY`), not encrypted. P-256 signs with ES256, P-384 with ES384, Ed25519 with EdDSA, RSA with RS256. Its `kid`
+    /// is its thumbprint (RFC 7638).
+    ///
+    /// # Errors
+    /// [`SigningError`] when there is no key in it that can be used, or more than one.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, SigningError> {
+        let mut keys = PrivateKeyDer::pem_slice_iter(pem);
+        let (Some(key), another) = (keys.next(), keys.next()) else {
+            return Err(SigningError::new(no_key_in(pem)));
+        };
+        let mut key = key.map_err(|_| SigningError::new(no_key_in(pem)))?;
+        if let Some(another) = another {
+            if let Ok(mut another) = another {
+                another.zeroize();
+            }
+            key.zeroize();
+            return Err(SigningError::new(
+                "the file has more than one private key; put each into a file of its own",
+            ));
+        }
+        let read = Self::from_der(&key);
+        key.zeroize();
+        read
+    }
+
+    /// A new P-256 key: for tests, and for who keeps none.
+    ///
+    /// # Errors
+    /// [`SigningError`] when the system has no random bytes to give.
+    pub fn generate() -> Result<Self, SigningError> {
+        let random = |_| SigningError::new(NO_RANDOM_BYTES);
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(random)?;
+        Self::from_ec(&pair, Algorithm::ES256)
+    }
+
+    fn from_der(key: &PrivateKeyDer<'_>) -> Result<Self, SigningError> {
+        /// RFC 8017, RFC 5480, RFC 8410.
+        const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+        const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+        const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+        let damaged = |_| SigningError::new("the private key is damaged: its DER can't be read");
+        match key {
+            PrivateKeyDer::Pkcs1(der) => Self::from_rsa(der.secret_pkcs1_der()),
+            PrivateKeyDer::Sec1(der) => Self::from_any_ec(der.secret_sec1_der()),
+            PrivateKeyDer::Pkcs8(der) => {
+                let der = der.secret_pkcs8_der();
+                let info = PrivateKeyInfoRef::try_from(der).map_err(damaged)?;
+                match info.algorithm.oid {
+                    RSA => Self::from_rsa(info.private_key.as_bytes()),
+                    EC => Self::from_any_ec(der),
+                    ED25519 => Self::from_ed25519(der),
+                    _ => Err(SigningError::new(UNKNOWN_KIND)),
+                }
+            }
+            _ => Err(SigningError::new(UNKNOWN_KIND)),
+        }
+    }
+
+    /// A key from the DER of RFC 8017 §A.1.2.
+    fn from_rsa(der: &[u8]) -> Result<Self, SigningError> {
+        let pair = RsaKeyPair::from_der(der).map_err(|_| {
+            SigningError::new(
+                "the RSA key can't be used: it is damaged, or has less than 2048 bits or more than 8192; make one \
+                 with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -out key.pem",
+            )
+        })?;
+        // A modulus as long as this has 2048 bits: its highest one is set.
+        if pair.public_modulus_len() < 2048 / 8 {
+            return Err(SigningError::new(
+                "the RSA key has less than 2048 bits (RFC 7518 §3.3); make one with: openssl genpkey -algorithm RSA \
+                 -pkeyopt rsa_keygen_bits:3072 -out key.pem",
+            ));
+        }
+        let (n, e) = (DEFAULT_PROVIDER
+            .key_utils
+            .rsa_pub_components_from_private_key)(der)
+        .map_err(|_| SigningError::new("the RSA key has no public part that can be read"))?;
+        let public = json!({"kty": "RSA", "n": encode(&n), "e": encode(&e)});
+        Ok(Self::new(
+            EncodingKey::from_rsa_der(der),
+            Algorithm::RS256,
+            public,
+        ))
+    }
+
+    /// A key of either curve, from the DER of PKCS#8 or of SEC1 (RFC 5915).
+    fn from_any_ec(der: &[u8]) -> Result<Self, SigningError> {
+        const CURVES: [(&EcdsaSigningAlgorithm, Algorithm); 2] = [
+            (&ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::ES256),
+            (&ECDSA_P384_SHA384_FIXED_SIGNING, Algorithm::ES384),
+        ];
+        for (curve, algorithm) in CURVES {
+            if let Ok(pair) = EcdsaKeyPair::from_private_key_der(curve, der) {
+                return Self::from_ec(&pair, algorithm);
+            }
+        }
+        Err(SigningError::new(
+            "the EC key can't be used: it is damaged, or its curve is neither P-256 nor P-384; make one with: openssl \
+             genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
+        ))
+    }
+
+    fn from_ec(pair: &EcdsaKeyPair, algorithm: Algorithm) -> Result<Self, SigningError> {
+        let unreadable = "the EC key has no public part that can be read";
+        // The one form that the library signs with.
+        let der = pair
+            .to_pkcs8v1()
+            .map_err(|_| SigningError::new(unreadable))?;
+        let (curve, x, y) =
+            (DEFAULT_PROVIDER
+                .key_utils
+                .ec_pub_components_from_private_key)(der.as_ref(), algorithm.native())
+            .map_err(|_| SigningError::new(unreadable))?;
+        let crv = match curve {
+            EllipticCurve::P384 => "P-384",
+            _ => "P-256",
+        };
+        let public = json!({"kty": "EC", "crv": crv, "x": encode(&x), "y": encode(&y)});
+        Ok(Self::new(
+            EncodingKey::from_ec_der(der.as_ref()),
+            algorithm,
+            public,
+        ))
+    }
+
+    fn from_ed25519(der: &[u8]) -> Result<Self, SigningError> {
+        let x = (DEFAULT_PROVIDER.key_utils.ed_pub_components_from_private_key)(
+            der,
+            &EllipticCurve::Ed25519,
+        )
+        .map_err(|_| {
+            SigningError::new(
+                "the Ed25519 key is damaged; make one with: openssl genpkey -algorithm ED25519 -out key.pem",
+            )
+        })?;
+        let public = json!({"kty": "OKP", "crv": "Ed25519", "x": encode(&x)});
+        Ok(Self::new(
+            EncodingKey::from_ed_der(der),
+            Algorithm::EdDSA,
+            public,
+        ))
+    }
+
+    fn new(key: EncodingKey, algorithm: Algorithm, public: Value) -> Self {
+        let public = match public {
+            Value::Object(public) => public,
+            _ => Map::new(),
+        };
+        SigningKey {
+            key,
+            algorithm,
+            kid: thumbprint(&public).into(),
+            public,
+        }
+    }
+
+    /// The same key under another `kid`.
+    #[must_use]
+    pub fn with_kid(mut self, kid: &str) -> Self {
+        self.kid = kid.into();
+        self
+    }
+
+    /// The same key, signing with another algorithm. An RSA key has six, any other key the one that it has already.
+    ///
+    /// # Errors
+    /// [`SigningError`] when the algorithm takes another kind of key.
+    pub fn with_algorithm(mut self, algorithm: Algorithm) -> Result<Self, SigningError> {
+        if algorithm.kind() != self.algorithm.kind() {
+            let kind = match self.algorithm.kind() {
+                Kind::P256 => "a P-256 key, which signs with ES256",
+                Kind::P384 => "a P-384 key, which signs with ES384",
+                Kind::Ed25519 => "an Ed25519 key, which signs with EdDSA",
+                Kind::Rsa => {
+                    "an RSA key, which signs with RS256, RS384, RS512, PS256, PS384 or PS512"
+                }
+            };
+            return Err(SigningError::new(format!(
+                "{algorithm} can't be used with {kind}"
+            )));
+        }
+        self.algorithm = algorithm;
+        Ok(self)
+    }
+
+    /// The algorithm that it signs with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The name that its JWTs have in their header.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public key as a JWK (RFC 7517), with `kid`, `alg` and `use`.
+    pub fn public_jwk(&self) -> Value {
+        let mut jwk = self.public.clone();
+        for (name, value) in [
+            ("kid", &*self.kid),
+            ("alg", self.algorithm.as_str()),
+            ("use", "sig"),
+        ] {
+            jwk.insert(name.to_owned(), value.into());
+        }
+        Value::Object(jwk)
+    }
+
+    /// Signs claims: a JWT in compact form, with `alg`, `kid` and, where it is given, `typ` in its header.
+    ///
+    /// # Errors
+    /// [`SigningError`] when the library can't sign.
+    pub fn sign(
+        &self,
+        typ: Option<&str>,
+        claims: &Map<String, Value>,
+    ) -> Result<String, SigningError> {
+        let mut header = json!({"alg": self.algorithm.as_str(), "kid": &*self.kid});
+        if let Some(typ) = typ {
+            header["typ"] = typ.into();
+        }
+        signed(&self.key, self.algorithm.native(), &header, claims)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("kid", &self.kid)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The JWKS (RFC 7517 §5) with which others verify what these keys sign.
+pub fn jwks(keys: &[SigningKey]) -> String {
+    let keys: Vec<_> = keys.iter().map(SigningKey::public_jwk).collect();
+    json!({"keys": keys}).to_string()
+}
+
+/// How a client signs with the secret that it shares with the server (RFC 7518 §3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SecretAlgorithm {
+    /// HMAC with SHA-256.
+    HS256,
+    /// HMAC with SHA-384.
+    HS384,
+    /// HMAC with SHA-512.
+    HS512,
+}
+
+impl SecretAlgorithm {
+    /// The name in a header's `alg`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SecretAlgorithm::HS256 => "HS256",
+            SecretAlgorithm::HS384 => "HS384",
+            SecretAlgorithm::HS512 => "HS512",
+        }
+    }
+
+    /// The shortest secret that it may be used with, in bytes: the length of the hash (RFC 7518 §3.2).
+    pub fn shortest_secret(self) -> usize {
+        match self {
+            SecretAlgorithm::HS256 => 32,
+            SecretAlgorithm::HS384 => 48,
+            SecretAlgorithm::HS512 => 64,
+        }
+    }
+
+    fn native(self) -> jsonwebtoken::Algorithm {
+        match self {
+            SecretAlgorithm::HS256 => jsonwebtoken::Algorithm::HS256,
+            SecretAlgorithm::HS384 => jsonwebtoken::Algorithm::HS384,
+            SecretAlgorithm::HS512 => jsonwebtoken::Algorithm::HS512,
+        }
+    }
+}
+
+/// Signs claims with a shared secret, for `client_secret_jwt` (OpenID Connect Core §9). Nothing is ever verified with one.
+///
+/// # Errors
+/// [`SigningError`] when the secret is shorter than RFC 7518 §3.2 allows: whoever sees the JWT could guess it at leisure.
+pub fn sign_with_secret(
+    secret: &Secret,
+    algorithm: SecretAlgorithm,
+    claims: &Map<String, Value>,
+) -> Result<String, SigningError> {
+    let bytes = secret.expose().as_bytes();
+    if bytes.len() < algorithm.shortest_secret() {
+        return Err(SigningError::new(format!(
+            "{} needs a secret of at least {} bytes (RFC 7518 §3.2), and this one has {}; have the authorization server \
+             give out a longer one, or set another client_auth",
+            algorithm.as_str(),
+            algorithm.shortest_secret(),
+            bytes.len()
+        )));
+    }
+    let header = json!({"alg": algorithm.as_str(), "typ": "JWT"});
+    let key = EncodingKey::from_secret(bytes);
+    signed(&key, algorithm.native(), &header, claims)
+}
+
+pub(super) const NO_RANDOM_BYTES: &str = "the system has no random bytes to give";
+
+const UNKNOWN_KIND: &str = "the private key is of a kind that can't be used here; use EC with P-256 or P-384, Ed25519 or \
+                            RSA, for example: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem";
+
+fn signed(
+    key: &EncodingKey,
+    algorithm: jsonwebtoken::Algorithm,
+    header: &Value,
+    claims: &Map<String, Value>,
+) -> Result<String, SigningError> {
+    let failed = || SigningError::new(format!("signing with {algorithm:?} failed"));
+    let claims = serde_json::to_vec(claims).map_err(|_| failed())?;
+    let mut jwt = encode(header.to_string().as_bytes());
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
+    // Of this crate's own features, not of the process: another user of the library can't take it from us.
+    let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, key).map_err(|_| failed())?;
+    let signature = signer.try_sign(jwt.as_bytes()).map_err(|_| failed())?;
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
+    Ok(jwt)
+}
+
+fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The thumbprint of a public key (RFC 7638) of which only the required members are given: the hash of them, in the order
+/// of their names, without white space. A map of serde_json is in that order, or in that of insertion where another
+/// crate asks it to be: it is put in order here.
+fn thumbprint(required: &Map<String, Value>) -> String {
+    let mut members: Vec<_> = required.iter().collect();
+    members.sort_by_key(|(name, _)| *name);
+    let members: Vec<_> = members
+        .into_iter()
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
+    let json = format!("{{{}}}", members.join(","));
+    encode(digest::digest(&digest::SHA256, json.as_bytes()).as_ref())
+}
+
+/// Why no private key was found in a file.
+fn no_key_in(pem: &[u8]) -> &'static str {
+    let holds = |text: &str| {
+        pem.windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
+    if holds("ENCRYPTED") {
+        "the private key is encrypted, and there is nobody to ask for its passphrase; decrypt it with: openssl pkey -in \
+         key.pem -out plain.pem, and let nobody else read the file"
+    } else if holds("-----BEGIN OPENSSH PRIVATE KEY-----") {
+        "the private key is in OpenSSH's own form; convert it with: ssh-keygen -p -N \"\" -m PKCS8 -f key.pem"
+    } else if holds("PRIVATE KEY-----") {
+        "the private key's PEM is damaged, or of a kind that can't be used here; see what it is with: openssl pkey -in \
+         key.pem -noout -text"
+    } else if holds("PUBLIC KEY-----") {
+        "the file has a public key, and signing takes the private one"
+    } else if holds("-----BEGIN CERTIFICATE-----") {
+        "the file has a certificate, and signing takes the private key that belongs to it"
+    } else {
+        "the file has no private key in PEM; make one with: openssl genpkey -algorithm EC -pkeyopt \
+         ec_paramgen_curve:P-256 -out key.pem, or convert a DER file with: openssl pkey -inform DER -in key.der -out \
+         key.pem"
+    }
+}
