@@ -157,7 +157,8 @@ fn a_request_that_comes_before_the_metadata_waits_for_it_and_no_longer_than_it_m
 
 #[test]
 fn metadata_of_another_issuer_or_without_an_endpoint_is_refused_in_words() {
-    let cases: [(fn(&str) -> String, &str); 4] = [
+    type Document = fn(&str) -> String;
+    let cases: [(Document, &str); 4] = [
         (
             |host| document("https://other.example.com", host),
             "https://other.example.com",

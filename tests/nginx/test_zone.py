@@ -466,7 +466,8 @@ def full_zone(together, ugly, secrets):
         zone="tokens:4m",
         extra="limit_req_zone $http_x_marker zone=control:5m rate=1000r/s;",
         location="limit_req zone=control burst=1000 nodelay;",
-        dialect="auto",
+        # Those that fail are to be asked about, each of them.
+        max_fails="0",
     )
 
     def answer(exchange):

@@ -6,6 +6,7 @@ fn claim(flight: u64, version: u32, waited_for: Option<u64>) -> Claim {
         version,
         within: Duration::from_secs(5),
         waited_for,
+        waited: std::time::Duration::ZERO,
     }
 }
 

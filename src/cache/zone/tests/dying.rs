@@ -56,6 +56,7 @@ fn claim(flight: u64, version: u32) -> Claim {
         version,
         within: MINUTE,
         waited_for: None,
+        waited: std::time::Duration::ZERO,
     }
 }
 

@@ -216,6 +216,7 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     version: version.unwrap_or(current),
                     within: Duration::from_millis(within),
                     waited_for: model.waited.get(&who).copied().filter(|_| waited),
+                    waited: std::time::Duration::ZERO,
                 };
                 let held = model.claims.get(&who).filter(|held| now < held.until);
                 let said = store(who).claim_at(&name(who), &claim, now);

@@ -18,6 +18,7 @@ fn use_all(zone: &Arc<Zone>, now: u64) {
                 version,
                 within: MINUTE,
                 waited_for: Some(number ^ 1),
+                waited: std::time::Duration::ZERO,
             };
             store.claim_at(&key, &claim, now);
             store.settle_at(&key, number, Some(&[1; 200]), now);
@@ -47,6 +48,7 @@ fn filled(memory: &Memory) -> Arc<Zone> {
                 version,
                 within: MINUTE,
                 waited_for: None,
+                waited: std::time::Duration::ZERO,
             };
             store.claim_at(&key(number), &claim, START);
         }
