@@ -9,7 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use http::header::AUTHORIZATION;
+
 use super::*;
+use crate::introspection::Request;
 
 const ENDPOINT: (&str, &str) = (
     "introspection_endpoint",
@@ -41,10 +44,36 @@ fn set(key: &str, value: &str) -> String {
     Config::new("main").set(key, value).unwrap_err().to_string()
 }
 
+/// What a call is authenticated with: the value of `Authorization`, and the form.
+fn sent(provider: &Provider) -> (Option<String>, String) {
+    let method = provider.credentials.method(None);
+    let endpoint = &provider.server.introspection[0];
+    let mut request = Request::form(method, "x/x");
+    let applied = provider
+        .credentials
+        .apply(method, endpoint, None, 0, &mut request);
+    applied.unwrap();
+    let value = request
+        .headers
+        .iter()
+        .find(|(name, _)| name == AUTHORIZATION);
+    let value = value.map(|(_, value)| {
+        assert!(value.is_sensitive());
+        value.to_str().unwrap().to_owned()
+    });
+    (value, String::from_utf8(request.body.to_vec()).unwrap())
+}
+
 fn authorization(provider: &Provider) -> Option<String> {
-    let value = provider.authorization.as_ref()?;
-    assert!(value.is_sensitive());
-    Some(value.to_str().unwrap().to_owned())
+    sent(provider).0
+}
+
+fn form(provider: &Provider) -> String {
+    sent(provider).1
+}
+
+fn method(provider: &Provider) -> ClientAuth {
+    provider.credentials.method(None)
 }
 
 /// A file that only its owner may read.
@@ -68,7 +97,7 @@ fn the_defaults_are_those_of_the_documentation() {
     let provider = built(&[ENDPOINT]);
     assert_eq!(provider.name(), "main");
     assert_eq!(provider.server.introspection[0].url.as_str(), ENDPOINT.1);
-    assert_eq!(provider.client_auth, ClientAuth::None);
+    assert_eq!(method(&provider), ClientAuth::None);
     assert_eq!(provider.dialect, Dialect::Auto);
     assert_eq!(provider.jwt_claims, ["jwt", "phantom_token"]);
     assert_eq!(provider.timeout(), Duration::from_secs(5));
@@ -88,8 +117,8 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(provider.fail_timeout, Duration::from_secs(1));
     assert!(provider.ssl_verify);
     assert!(provider.trusted_certificates.is_none());
-    assert!(provider.authorization.is_none());
-    assert_eq!(provider.form_credentials.expose(), "");
+    assert_eq!(authorization(&provider), None);
+    assert_eq!(form(&provider), "");
     assert!(provider.warnings().is_empty());
 }
 
@@ -130,7 +159,7 @@ fn every_key_can_be_set_and_arrives() {
         provider.server.introspection[0].url.as_str(),
         "http://127.0.0.1:8443/a/b?tenant=x"
     );
-    assert_eq!(provider.client_auth, ClientAuth::ClientSecretPost);
+    assert_eq!(method(&provider), ClientAuth::ClientSecretPost);
     assert_eq!(provider.dialect, Dialect::Json);
     assert_eq!(provider.jwt_claims, ["access_jwt", "jwt"]);
     assert_eq!(provider.timeout, Duration::from_secs(60));
@@ -245,7 +274,8 @@ fn a_refusal_names_provider_key_value_and_mend() {
         (
             "client_auth",
             "basic",
-            "client_auth \"basic\" is not one of the choices: write client_secret_basic, client_secret_post, bearer \
+            "client_auth \"basic\" is not one of the choices: write client_secret_basic, client_secret_post, \
+             client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, bearer, client_credentials \
              or none",
         ),
         (
@@ -489,7 +519,7 @@ fn the_way_to_authenticate_follows_from_what_is_set() {
             ClientAuth::None,
         ),
     ] {
-        assert_eq!(built(&settings).client_auth, expected, "{settings:?}");
+        assert_eq!(method(&built(&settings)), expected, "{settings:?}");
     }
 }
 
@@ -582,8 +612,8 @@ fn id_and_secret_are_form_encoded_before_base64() {
     let provider = built(&[ENDPOINT, id, secret, ("client_auth", "client_secret_post")]);
     assert_eq!(authorization(&provider), None);
     assert_eq!(
-        provider.form_credentials.expose(),
-        "&client_id=my%3Aclient+%C3%A9&client_secret=p%26ss%3Dw%2Brd%25%3A%2F+%7E*"
+        form(&provider),
+        "client_id=my%3Aclient+%C3%A9&client_secret=p%26ss%3Dw%2Brd%25%3A%2F+%7E*"
     );
 }
 
@@ -591,18 +621,18 @@ fn id_and_secret_are_form_encoded_before_base64() {
 fn each_method_sends_its_own_credentials_and_no_others() {
     let basic = built(&[ENDPOINT, ID, ("client_secret", "s")]);
     assert_eq!(authorization(&basic).as_deref(), Some("Basic Z2F0ZXdheTpz"));
-    assert_eq!(basic.form_credentials.expose(), "");
+    assert_eq!(form(&basic), "");
 
     let bearer = built(&[ENDPOINT, ("bearer_token", "abc.DEF~/+==")]);
     assert_eq!(
         authorization(&bearer).as_deref(),
         Some("Bearer abc.DEF~/+==")
     );
-    assert_eq!(bearer.form_credentials.expose(), "");
+    assert_eq!(form(&bearer), "");
 
     let none = built(&[ENDPOINT, ID, ("client_auth", "none")]);
     assert_eq!(authorization(&none), None);
-    assert_eq!(none.form_credentials.expose(), "&client_id=gateway");
+    assert_eq!(form(&none), "client_id=gateway");
 }
 
 #[test]
@@ -616,15 +646,11 @@ fn a_secret_is_read_from_a_file_less_one_line_break() {
             ("client_secret_file", &path),
             ("client_auth", "client_secret_post"),
         ]);
-        let form: String = form_urlencoded::Serializer::new(String::new())
+        let expected: String = form_urlencoded::Serializer::new(String::new())
             .append_pair("client_id", "gateway")
             .append_pair("client_secret", expected)
             .finish();
-        assert_eq!(
-            provider.form_credentials.expose(),
-            format!("&{form}"),
-            "{content:?}"
-        );
+        assert_eq!(form(&provider), expected, "{content:?}");
         assert!(provider.warnings().is_empty());
     }
     let path = files.write("token", "abc\n");
