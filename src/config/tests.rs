@@ -178,7 +178,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 29);
+    assert_eq!(keys.len(), 34);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -578,6 +578,66 @@ fn contradictions_are_refused() {
             "client_secret_file is set but not used with client_auth bearer: remove one of the two",
         ),
         (
+            vec![ID, SECRET, ("private_key", "/x")],
+            "client_secret and private_key are both set: remove the one that is not for this authorization server",
+        ),
+        (
+            vec![("private_key", "/x")],
+            "client_id is missing: client_auth private_key_jwt needs it",
+        ),
+        (
+            vec![ID, auth("private_key_jwt")],
+            "private_key is missing: client_auth private_key_jwt needs it",
+        ),
+        (
+            vec![ID, SECRET, auth("private_key_jwt")],
+            "client_secret is set but not used with client_auth private_key_jwt: remove one of the two",
+        ),
+        (
+            vec![ID, ("private_key", "/x"), auth("client_secret_jwt")],
+            "private_key is set but not used with client_auth client_secret_jwt: remove one of the two",
+        ),
+        (
+            vec![ID, SECRET, auth("client_secret_jwt")],
+            "client_secret is shorter than the 32 bytes that client_auth client_secret_jwt needs (RFC 7518 §3.2): have the \
+             authorization server give out a longer one, or set another client_auth",
+        ),
+        (
+            vec![ID, auth("client_credentials")],
+            "client_secret, client_secret_file or private_key is missing: client_auth client_credentials needs it",
+        ),
+        (
+            vec![ID, SECRET, auth("client_credentials")],
+            "token_endpoint or issuer is missing: client_auth client_credentials needs it",
+        ),
+        (
+            vec![auth("tls_client_auth")],
+            "client_id is missing: client_auth tls_client_auth needs it",
+        ),
+        (
+            vec![ID, SECRET, ("private_key_id", "k")],
+            "private_key_id is set, but there is no private_key: set that, or remove this",
+        ),
+        (
+            vec![ID, SECRET, ("private_key_alg", "PS256")],
+            "private_key_alg is set, but there is no private_key: set that, or remove this",
+        ),
+        (
+            vec![
+                ID,
+                SECRET,
+                auth("client_secret_post"),
+                ("assertion_audience", "x"),
+            ],
+            "assertion_audience is set but not used with client_auth client_secret_post: remove it, or set client_auth \
+             private_key_jwt or client_secret_jwt",
+        ),
+        (
+            vec![ID, SECRET, ("client_credentials_scope", "x")],
+            "client_credentials_scope is set but not used with client_auth client_secret_basic: remove it, or set \
+             client_auth client_credentials",
+        ),
+        (
             vec![("connect_timeout", "10s")],
             "connect_timeout 10s is longer than timeout (5s), which covers connecting too: shorten it, or raise timeout",
         ),
@@ -693,6 +753,24 @@ fn a_file_that_holds_no_secret_is_refused_by_name_and_not_quoted() {
 }
 
 #[test]
+fn a_private_key_that_cannot_be_used_is_refused_by_name_and_not_quoted() {
+    let files = Files::new();
+    for content in [
+        "SECRET",
+        "-----BEGIN PRIVATE KEY-----\nSECRETSECRET\n-----END PRIVATE KEY-----\n",
+        CERTIFICATE,
+    ] {
+        let path = files.write("key.pem", content);
+        let message = refused(&[ENDPOINT, ID, ("private_key", &path)]);
+        let start =
+            format!("provider \"main\": private_key \"{path}\" holds no key that can be used: ");
+        assert!(message.starts_with(&start), "{message}");
+        assert!(!message.contains("SECRET"), "{message}");
+    }
+    assert!(set("private_key_alg", "HS256").contains("is not one of the choices: write ES256"));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
     let files = Files::new();
     let missing = files.0.path().join("missing").to_str().unwrap().to_owned();
@@ -700,6 +778,7 @@ fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
     for (settings, key) in [
         (vec![ENDPOINT, ID], "client_secret_file"),
         (vec![ENDPOINT], "bearer_token_file"),
+        (vec![ENDPOINT, ID], "private_key"),
         (vec![ENDPOINT], "ssl_trusted_certificate"),
     ] {
         for (path, reason) in [
@@ -921,6 +1000,7 @@ fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
         ("ssl_verify", "off"),
         ("ssl_trusted_certificate", &certificate),
         ("client_auth", "client_secret_basic"),
+        ("assertion_audience", "x"),
         ("jwt_claim", "jwt phantom_token"),
     ] {
         assert!(of(&[more]) == same, "{more:?}");
