@@ -149,7 +149,7 @@ impl Client {
     /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
     pub fn lookup(&self, token: Token<'_>) -> Result<Option<Resolution>, Error> {
         self.0.check()?;
-        let key = Key::new(&self.0.shared.provider.fingerprint, token);
+        let key = self.0.shared.provider.keys.key(token);
         Ok(self.0.remembered(&key, clock::now()).map(hit))
     }
 
@@ -303,7 +303,7 @@ impl Handle {
         }
         let shared = &self.shared;
         let now = clock::now();
-        let key = Key::new(&shared.provider.fingerprint, token);
+        let key = shared.provider.keys.key(token);
         if let Some(verdict) = self.remembered(&key, now) {
             return Submitted::Ready(Ok(hit(verdict)));
         }
