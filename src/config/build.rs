@@ -17,7 +17,7 @@ use super::keys::{self, Refusal};
 use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, Secret};
 use crate::Token;
 use crate::server::{Endpoint, Purpose, Server};
-use crate::token::Fingerprint;
+use crate::token::{Fingerprint, Keys};
 
 /// The largest secret file that is read.
 const MAX_SECRET_FILE: usize = 64 << 10;
@@ -71,8 +71,10 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         warn("jwt_claim is of no use with dialect jwt; set dialect json or auto, or leave it out");
     }
 
+    let fingerprint = fingerprint(config, &server, credentials.method, &jwt_claims);
     Ok(Provider {
-        fingerprint: fingerprint(config, &server, credentials.method, &jwt_claims),
+        fingerprint,
+        keys: Keys::of(&fingerprint),
         name: config.name.clone(),
         authorization: credentials.authorization(config)?,
         form_credentials: credentials.form(),

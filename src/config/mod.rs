@@ -30,7 +30,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::server::{Endpoint, Server};
-use crate::token::Fingerprint;
+use crate::token::{Fingerprint, Keys};
 
 /// A secret: wiped when dropped, and never printed.
 #[derive(Clone, Default)]
@@ -232,6 +232,7 @@ pub struct Provider {
     pub(crate) trusted_certificates: Option<Vec<u8>>,
     pub(crate) ssl_verify: bool,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) keys: Keys,
     pub(crate) warnings: Vec<String>,
 }
 
