@@ -228,6 +228,12 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
             );
         }
     }
+    if authority(after_scheme).contains('%') {
+        return Err(
+            "has a percent sign in its host, which would be read as another name: write the name itself"
+                .to_owned(),
+        );
+    }
     if url.fragment().is_some() {
         return Err("has a fragment (#…), which no server ever sees: remove it".to_owned());
     }
