@@ -45,10 +45,11 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         }
     };
     let credentials = Credentials::read(config, &mut warnings)?;
-    let trusted_certificates = trusted_certificates(config, &endpoints)?;
+    let proxy = transport::forward_proxy(config, &endpoints, &mut warnings)?;
+    let tls = transport::any_tls(&endpoints) || proxy.as_ref().is_some_and(|proxy| proxy.tls);
+    let trusted_certificates = trusted_certificates(config, tls)?;
     let client_certificate = transport::client_certificate(config, &endpoints, &mut warnings)?;
     let ssl_name = transport::ssl_name(config, &endpoints)?;
-    let proxy = transport::forward_proxy(config, &endpoints, &mut warnings)?;
     let connect_timeout = connect_timeout(config)?;
     let jwt_claims = match config.jwt_claim.as_deref() {
         Some(value) => keys::jwt_claims(value)
@@ -66,11 +67,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
              clear; use https",
         );
     }
-    if endpoints
-        .iter()
-        .any(|endpoint| endpoint.url.scheme() == "https")
-        && !config.ssl_verify
-    {
+    if tls && !config.ssl_verify {
         warn(
             "ssl_verify is off: whoever is between us and the authorization server can read and forge every \
              answer; set ssl_trusted_certificate instead",
@@ -501,19 +498,13 @@ pub(super) fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>
     Ok((bytes, metadata.is_file() && metadata.mode() & 0o004 != 0))
 }
 
-fn trusted_certificates(
-    config: &Config,
-    endpoints: &[Endpoint],
-) -> Result<Option<Vec<u8>>, ConfigError> {
+fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, ConfigError> {
     let Some(path) = config.ssl_trusted_certificate.as_deref() else {
         return Ok(None);
     };
     let refuse =
         |refusal: &str| config.refuse("ssl_trusted_certificate", &format!("{path:?}"), refusal);
-    if endpoints
-        .iter()
-        .all(|endpoint| endpoint.url.scheme() != "https")
-    {
+    if !tls {
         return Err(refuse(
             "is set while introspection_endpoint is http, where nothing is verified: make that https, or remove this",
         ));

@@ -25,7 +25,7 @@ pub(crate) struct Proxy {
     pub url: Secret,
     /// Its URL without them, for messages.
     pub shown: String,
-    /// It is asked over TLS.
+    /// It is spoken to over TLS.
     pub tls: bool,
     /// It is on this machine.
     loopback: bool,
@@ -308,7 +308,8 @@ pub(super) fn client_certificate(
     }
 }
 
-fn any_tls(endpoints: &[Endpoint]) -> bool {
+/// Whether TLS is spoken with any of them.
+pub(super) fn any_tls(endpoints: &[Endpoint]) -> bool {
     endpoints
         .iter()
         .any(|endpoint| endpoint.url.scheme() == "https")

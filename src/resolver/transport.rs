@@ -202,7 +202,12 @@ impl Resolve for Always {
 }
 
 fn client(provider: &Provider, route: &Route) -> Result<reqwest::Client, Error> {
-    let unusable = |error: reqwest::Error| unusable(provider, &error);
+    builder(provider, route)
+        .and_then(reqwest::ClientBuilder::build)
+        .map_err(|error| unusable(provider, &error))
+}
+
+fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::ClientBuilder> {
     let max_idle = if route.fresh {
         0
     } else {
@@ -232,7 +237,7 @@ fn client(provider: &Provider, route: &Route) -> Result<reqwest::Client, Error> 
     let mut tls = route.tls;
     if let (Some(proxy), None) = (&provider.proxy, &route.socket) {
         tls |= proxy.tls;
-        builder = builder.proxy(reqwest::Proxy::all(proxy.url.expose()).map_err(unusable)?);
+        builder = builder.proxy(reqwest::Proxy::all(proxy.url.expose())?);
     }
     if !tls {
         // Nothing is verified: a machine without any authorities can do that as well.
@@ -240,18 +245,18 @@ fn client(provider: &Provider, route: &Route) -> Result<reqwest::Client, Error> 
     } else if !provider.ssl_verify {
         builder = builder.tls_danger_accept_invalid_certs(true);
     } else if let Some(pem) = &provider.trusted_certificates {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(unusable)?;
+        let certificates = reqwest::Certificate::from_pem_bundle(pem)?;
         builder = builder.tls_certs_only(certificates);
     }
     if let Some(pem) = &provider.client_certificate {
-        builder = builder.identity(reqwest::Identity::from_pem(pem).map_err(unusable)?);
+        builder = builder.identity(reqwest::Identity::from_pem(pem)?);
     }
     match provider.ssl_protocols {
         SslProtocols::Tls12 => builder = builder.tls_version_max(reqwest::tls::Version::TLS_1_2),
         SslProtocols::Tls13 => builder = builder.tls_version_min(reqwest::tls::Version::TLS_1_3),
         SslProtocols::Both => {}
     }
-    builder.build().map_err(unusable)
+    Ok(builder)
 }
 
 fn unusable(provider: &Provider, error: &reqwest::Error) -> Error {
@@ -440,9 +445,10 @@ fn tls_mend(provider: &Provider, error: &rustls::Error) -> &'static str {
         ) => {
             "; the authorization server needs a new certificate (or this machine's clock is wrong)"
         }
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            "; set ssl_trusted_certificate to the authority that issued it"
-        }
+        // The second: one of the issuer's name is trusted, but it has another key.
+        rustls::Error::InvalidCertificate(
+            Certificate::UnknownIssuer | Certificate::BadSignature,
+        ) => "; set ssl_trusted_certificate to the authority that issued it",
         rustls::Error::AlertReceived(Alert::ProtocolVersion)
         | rustls::Error::PeerIncompatible(_) => {
             "; the authorization server must speak a version that ssl_protocols allows"
@@ -501,4 +507,131 @@ fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::Config;
+
+    fn provider(settings: &[(&str, &str)]) -> Arc<Provider> {
+        let mut config = Config::new("main");
+        for (key, value) in settings {
+            config.set(key, value).unwrap();
+        }
+        config.build().unwrap()
+    }
+
+    /// A server on 127.0.0.1 that answers all there is with nothing, and counts connections.
+    fn server() -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                count.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+                        let _ = stream.write_all(b"HTTP/1.1 204 x\r\n\r\n");
+                    }
+                });
+            }
+        });
+        (address, connections)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_but_not_forever_however_busy_it_is() {
+        let (address, connections) = server();
+        let url = format!("http://{address}/");
+        let provider = provider(&[("introspection_endpoint", &url)]);
+        let transport = Transport::new(&provider);
+        let route = Route::of(&provider, &provider.endpoints[0], false);
+        let start = clock::now().monotonic;
+        let age = u64::try_from(AGE.as_millis()).unwrap();
+        for (now, expected) in [
+            (start, 1),
+            (start + age / 2, 1),
+            (start + age + 1000, 2),
+            (start + age + 2000, 2),
+        ] {
+            let client = transport.client(&provider, route.clone(), now).unwrap();
+            client.get(&url).send().await.unwrap();
+            assert_eq!(connections.load(Ordering::SeqCst), expected, "at {now}");
+        }
+        assert_eq!(transport.clients.lock().len(), 1, "the old one has gone");
+    }
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried() {
+        let (address, _) = server();
+        let provider = provider(&[("introspection_endpoint", "http://as.test/")]);
+        let route = Route::of(&provider, &provider.endpoints[0], false);
+        // Nothing listens on the others.
+        let others: [SocketAddr; 2] = [
+            (Ipv6Addr::LOCALHOST, address.port()).into(),
+            (Ipv4Addr::new(127, 0, 0, 9), address.port()).into(),
+        ];
+        for addresses in [
+            [others[0], others[1], address],
+            [others[1], address, others[0]],
+        ] {
+            let client = builder(&provider, &route)
+                .unwrap()
+                .resolve_to_addrs("as.test", &addresses)
+                .build()
+                .unwrap();
+            let url = format!("http://as.test:{}/", address.port());
+            client.get(url).send().await.unwrap();
+        }
+    }
+
+    #[test]
+    fn with_a_name_for_tls_the_url_has_that_name_and_the_rest_stays() {
+        for (endpoint, url, host, to) in [
+            (
+                "https://as.internal/introspect?x=y",
+                "https://as.example.com/introspect?x=y",
+                Some("as.internal"),
+                Some("as.internal"),
+            ),
+            (
+                "https://as.internal:8443/",
+                "https://as.example.com:8443/",
+                Some("as.internal:8443"),
+                Some("as.internal"),
+            ),
+            (
+                "https://[::1]:8443/",
+                "https://as.example.com:8443/",
+                Some("[::1]:8443"),
+                Some("::1"),
+            ),
+            (
+                "https://192.0.2.1/",
+                "https://as.example.com/",
+                Some("192.0.2.1"),
+                Some("192.0.2.1"),
+            ),
+            ("http://127.0.0.1/", "http://127.0.0.1/", None, None),
+        ] {
+            let endpoints = format!("https://other.internal/ {endpoint}");
+            let provider = provider(&[
+                ("introspection_endpoint", &endpoints),
+                ("ssl_name", "AS.example.com"),
+            ]);
+            let endpoint = &provider.endpoints[1];
+            let route = Route::of(&provider, endpoint, false);
+            let (changed, said) = target(&provider, endpoint, &route);
+            assert_eq!(changed.as_str(), url);
+            assert_eq!(said.as_ref().map(|host| host.to_str().unwrap()), host);
+            assert_eq!(route.host.as_deref(), to);
+        }
+    }
 }
