@@ -12,15 +12,15 @@ use zeroize::Zeroizing;
 
 use super::keys::{self, Refusal};
 use super::proof_file::{self, Kind, ProofFile};
-use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider};
+use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, transport};
 use crate::Token;
 use crate::server::{Credentials, Endpoint, Proof, Purpose, SECRET_ALGORITHM, Server};
-use crate::token::Fingerprint;
+use crate::token::{Fingerprint, Keys};
 
 /// The largest secret file that is read.
 pub(super) const MAX_SECRET_FILE: usize = 64 << 10;
 /// The largest certificate file that is read: the bundle of a whole system takes 0.2 MiB.
-const MAX_CERTIFICATE_FILE: usize = 16 << 20;
+pub(super) const MAX_CERTIFICATE_FILE: usize = 16 << 20;
 
 /// Where the JWT is looked for unless `jwt_claim` says otherwise: Keycloak's name, then Curity's.
 const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
@@ -32,7 +32,11 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let endpoints = server.all();
     let credentials = credentials(config, &mut warnings)?;
     let method = credentials.method(None);
-    let trusted_certificates = trusted_certificates(config, &endpoints)?;
+    let proxy = transport::forward_proxy(config, &endpoints, &mut warnings)?;
+    let tls = transport::any_tls(&endpoints) || proxy.as_ref().is_some_and(|proxy| proxy.tls);
+    let trusted_certificates = trusted_certificates(config, tls)?;
+    let client_certificate = transport::client_certificate(config, &endpoints, &mut warnings)?;
+    let ssl_name = transport::ssl_name(config, &endpoints)?;
     let connect_timeout = connect_timeout(config)?;
     let jwt_claims = match config.jwt_claim.as_deref() {
         Some(value) => keys::jwt_claims(value)
@@ -50,11 +54,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
             endpoint.purpose.key()
         ));
     }
-    if endpoints
-        .iter()
-        .any(|endpoint| endpoint.url.scheme() == "https")
-        && !config.ssl_verify
-    {
+    if tls && !config.ssl_verify {
         warn(
             "ssl_verify is off: whoever is between us and the authorization server can read and forge every \
              answer; set ssl_trusted_certificate instead",
@@ -70,8 +70,10 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         warn("jwt_claim is of no use with dialect jwt; set dialect json or auto, or leave it out");
     }
 
+    let fingerprint = fingerprint(config, &server, method, &jwt_claims);
     Ok(Provider {
-        fingerprint: fingerprint(config, &server, method, &jwt_claims),
+        fingerprint,
+        keys: Keys::of(&fingerprint),
         name: config.name.clone(),
         credentials,
         server,
@@ -94,18 +96,22 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         fail_timeout: config.fail_timeout,
         trusted_certificates,
         ssl_verify: config.ssl_verify,
+        client_certificate,
+        ssl_name,
+        ssl_protocols: config.ssl_protocols,
+        proxy,
         warnings,
     })
 }
 
 /// Reads the URL of an endpoint that has one.
 pub(super) fn endpoint_for(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
-    endpoint(value).map(|url| Endpoint::new(purpose, url))
+    located(purpose, value)
 }
 
 /// Reads an issuer identifier (RFC 8414 §2), which is a URL without a query.
 pub(super) fn issuer(value: &str) -> Result<Endpoint, Refusal> {
-    let issuer = endpoint_for(Purpose::Metadata, value)?;
+    let issuer = Endpoint::new(Purpose::Metadata, endpoint(value)?);
     if issuer.url.query().is_some() {
         return Err("has a query (?…), which no issuer identifier has: remove it".to_owned());
     }
@@ -146,20 +152,18 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
 
 /// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
 pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
-    let at = |url| Endpoint::new(Purpose::Introspection, url);
     let values: Vec<_> = value.split(' ').collect();
     if values.len() < 2 || values.contains(&"") {
-        return endpoint(value).map(|url| vec![at(url)]);
+        return located(Purpose::Introspection, value).map(|endpoint| vec![endpoint]);
     }
     let mut urls = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
-        let url = endpoint(value).map_err(|refusal| {
+        let url = located(Purpose::Introspection, value).map_err(|refusal| {
             format!(
                 "is a list, separated by spaces, whose URL number {} {refusal}",
                 index + 1
             )
         })?;
-        let url = at(url);
         if urls.contains(&url) {
             return Err(format!(
                 "is a list whose URL number {} stands in it already: remove it",
@@ -169,6 +173,18 @@ pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
         urls.push(url);
     }
     Ok(urls)
+}
+
+/// Reads where an endpoint is: a URL, or a Unix socket and what to ask for there.
+fn located(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
+    match transport::unix(value)? {
+        Some((socket, url)) => Ok(Endpoint {
+            purpose,
+            url,
+            socket: Some(socket),
+        }),
+        None => endpoint(value).map(|url| Endpoint::new(purpose, url)),
+    }
 }
 
 /// Reads an endpoint's URL. No refusal repeats it: it may hold a password.
@@ -214,14 +230,19 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
     }
     // The parser takes more than any resolver knows: `$host` above all, which nobody fills in here.
     if let Some(Host::Domain(name)) = url.host() {
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if !name.bytes().all(is_name) {
+        if !is_host_name(name) {
             return Err(
                 "has a character in its host that no host name has (variables are not evaluated): write the name \
                  itself"
                     .to_owned(),
             );
         }
+    }
+    if authority(after_scheme).contains('%') {
+        return Err(
+            "has a percent sign in its host, which would be read as another name: write the name itself"
+                .to_owned(),
+        );
     }
     if url.fragment().is_some() {
         return Err("has a fragment (#…), which no server ever sees: remove it".to_owned());
@@ -232,6 +253,12 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
     Ok(url)
 }
 
+/// Whether a name that a parser took is one that a resolver may know.
+pub(super) fn is_host_name(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+}
+
 fn authority(after_scheme: &str) -> &str {
     let end = after_scheme
         .find(['/', '?', '#'])
@@ -239,7 +266,7 @@ fn authority(after_scheme: &str) -> &str {
     &after_scheme[..end]
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
@@ -316,7 +343,7 @@ fn credentials(config: &Config, warnings: &mut Vec<String>) -> Result<Credential
         provider: config.name.clone(),
         client_id: config.client_id.clone(),
         configured,
-        certificate: false,
+        certificate: config.ssl_certificate.is_some(),
         audience: config.assertion_audience.clone(),
         scope: config.client_credentials_scope.clone(),
         file,
@@ -363,6 +390,7 @@ fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
     )?;
     let key = present("private_key", config.private_key.is_some());
     let id = config.client_id.is_some();
+    let certificate = config.ssl_certificate.is_some();
 
     let set: Vec<_> = [secret, bearer, key].into_iter().flatten().collect();
     let not_for_this_server = "the one that is not for this authorization server";
@@ -372,6 +400,7 @@ fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
         None if secret.is_some() => ClientAuth::ClientSecretBasic,
         None if key.is_some() => ClientAuth::PrivateKeyJwt,
         None if bearer.is_some() => ClientAuth::Bearer,
+        None if id && certificate => ClientAuth::TlsClientAuth,
         // Who names a client and no secret has more likely forgotten it than means a public client.
         None if id => {
             return Err(refuse(
@@ -414,8 +443,11 @@ fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
             .is_none()
             .then_some("client_secret or client_secret_file"),
         ClientAuth::PrivateKeyJwt => key.is_none().then_some("private_key"),
-        ClientAuth::ClientCredentials if set.is_empty() => {
-            Some("client_secret, client_secret_file or private_key")
+        ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth => {
+            (!certificate).then_some("ssl_certificate")
+        }
+        ClientAuth::ClientCredentials if set.is_empty() && !certificate => {
+            Some("client_secret, client_secret_file, private_key or ssl_certificate")
         }
         ClientAuth::ClientCredentials => {
             let known = config.token_endpoint.is_some() || config.issuer.is_some();
@@ -484,19 +516,13 @@ pub(super) fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>
     Ok((bytes, metadata.is_file() && metadata.mode() & 0o004 != 0))
 }
 
-fn trusted_certificates(
-    config: &Config,
-    endpoints: &[Endpoint],
-) -> Result<Option<Vec<u8>>, ConfigError> {
+fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, ConfigError> {
     let Some(path) = config.ssl_trusted_certificate.as_deref() else {
         return Ok(None);
     };
     let refuse =
         |refusal: &str| config.refuse("ssl_trusted_certificate", &format!("{path:?}"), refusal);
-    if endpoints
-        .iter()
-        .all(|endpoint| endpoint.url.scheme() != "https")
-    {
+    if !tls {
         return Err(refuse(
             "is set while introspection_endpoint is http, where nothing is verified: make that https, or remove this",
         ));
