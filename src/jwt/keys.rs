@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
 };
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 
@@ -350,22 +350,15 @@ impl VerifyingKey {
             Some(Value::String(kid)) => Some(kid.as_str().into()),
             Some(_) => return Err(Unusable::Malformed),
         };
-        let known = matches!(kty, "EC" | "RSA" | "OKP");
-        let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::Malformed)?;
-        let kind = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => Kind::Rsa,
-            AlgorithmParameters::EllipticCurve(point) => match point.curve {
-                EllipticCurve::P256 => Kind::P256,
-                EllipticCurve::P384 => Kind::P384,
-                _ => return Err(Unusable::UnknownKind),
-            },
-            AlgorithmParameters::OctetKeyPair(point) => match point.curve {
-                EllipticCurve::Ed25519 => Kind::Ed25519,
-                _ => return Err(Unusable::UnknownKind),
-            },
-            _ if known => return Err(Unusable::Malformed),
+        let kind = match (kty, member("crv").map(Value::as_str)) {
+            ("RSA", _) => Kind::Rsa,
+            ("EC", Some(Some("P-256"))) => Kind::P256,
+            ("EC", Some(Some("P-384"))) => Kind::P384,
+            ("OKP", Some(Some("Ed25519"))) => Kind::Ed25519,
+            ("EC" | "OKP", None | Some(None)) => return Err(Unusable::Malformed),
             _ => return Err(Unusable::UnknownKind),
         };
+        let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::Malformed)?;
         let key = DecodingKey::from_jwk(&jwk).map_err(|_| Unusable::Malformed)?;
         check(kind, &jwk, &key)?;
         if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
@@ -394,6 +387,11 @@ fn check(kind: Kind, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
             let bits = (modulus.count() * 8).saturating_sub(leading as usize);
             if !RSA_BITS.contains(&bits) {
                 return Err(Unusable::RsaLength);
+            }
+            // With an exponent of 1 every message is its own signature, and the library reads such a key.
+            let exponent: Vec<_> = e.iter().skip_while(|&&byte| byte == 0).collect();
+            if exponent.last().is_none_or(|&last| last % 2 == 0) || exponent == [&1] {
+                return Err(Unusable::Malformed);
             }
             RsaPublicKeyComponents { n, e }
                 .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
@@ -552,11 +550,13 @@ mod tests {
             (with(ES256, "d", "AAAA"), Private),
             (with(RS256, "d", "AAAA"), Private),
             (with(RS256, "p", "AAAA"), Private),
+            (with(ES256, "crv", "secp256k1"), UnknownKind),
+            (with(ES256, "crv", "Ed25519"), UnknownKind),
             (with(ES256, "kty", "AKP"), UnknownKind),
             (with(ES256, "kty", "ec"), UnknownKind),
             (
                 json!({"kty": "OKP", "crv": "X25519", "x": "A".repeat(43)}),
-                Malformed,
+                UnknownKind,
             ),
             (
                 json!({"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}),
@@ -592,7 +592,7 @@ mod tests {
             with(ES256, "alg", 1),
             without(ES256, "x"),
             without(ES256, "y"),
-            with(ES256, "crv", "Ed25519"),
+            with(ES256, "crv", 1),
             with(ES256, "crv", "P-384"),
             with(ES384, "crv", "P-256"),
             with(ES256, "x", ""),
@@ -609,6 +609,8 @@ mod tests {
             with(RS256, "n", "*"),
             with(RS256, "e", ""),
             with(RS256, "e", "AQ"),
+            with(RS256, "e", "AAAB"),
+            with(RS256, "e", "AA"),
             with(RS256, "e", "AQAA"),
         ] {
             assert_eq!(unusable(jwk.clone()), Some(Unusable::Malformed), "{jwk}");
