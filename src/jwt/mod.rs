@@ -32,6 +32,8 @@ mod keys;
 mod mint;
 mod object;
 mod sign;
+#[cfg(test)]
+mod testing;
 mod verify;
 
 use std::fmt;
