@@ -80,6 +80,7 @@ class Nginx:
         self.folder = folder
         self.http = http
         self.top = top
+        self.wrapped = bool(wrapper)
         self.port = int(re.search(r"listen 127\.0\.0\.1:(\d+)", http)[1])
         self.configure(workers)
         self.process = subprocess.Popen(
@@ -152,7 +153,8 @@ class Nginx:
                 title = Path(f"/proc/{child}/cmdline").read_bytes()
             except OSError:
                 continue
-            if b"worker process" in title and b"shutting down" not in title:
+            # Under a wrapper the title is the wrapper's, and there is nobody but workers.
+            if self.wrapped or (b"worker process" in title and b"shutting down" not in title):
                 found.append(child)
         return found
 
@@ -221,15 +223,19 @@ class Site:
             )
         ]
 
-    def gateway(self, module: Path, http: str, locations: str, workers: int = 1, wrapper: Sequence[str] = ()) -> Nginx:
-        """An nginx with the module. `http` is part of its `http` block, `locations` of its one server."""
-        listen = f"listen 127.0.0.1:{self.gateway_port} reuseport;" if workers > 1 else f"listen 127.0.0.1:{self.gateway_port};"
+    def gateway(
+        self, module: Path, http: str, locations: str, listen: str = "", top: str = "", wrapper: Sequence[str] = ()
+    ) -> Nginx:
+        """An nginx with the module and one worker. `http` is part of its `http` block, `locations` of its one server."""
         gateway = Nginx(
             self.folder / "gateway",
-            f"{self.upstreams} {http} server {{ {listen} {KEPT} {self.plain} {locations} }}",
-            f"load_module {module};",
-            workers,
-            wrapper,
+            f"""
+            {self.upstreams}
+            {http}
+            server {{ listen 127.0.0.1:{self.gateway_port} {listen}; {KEPT} {self.plain} {locations} }}
+            """,
+            f"load_module {module}; {top}",
+            wrapper=wrapper,
         )
         self.running.append(gateway)
         return gateway
