@@ -14,7 +14,8 @@ VENV     := .venv
 VENV_BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build module demo test bench install uninstall fmt lint clean \
+.PHONY: help build module demo test install uninstall fmt lint clean \
+        bench bench-gateway bench-zone bench-core bench-instructions \
         test-core test-server test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
@@ -82,9 +83,20 @@ test-nginx: packages-test $(VENV)/installed module target/release/authorization_
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	$(VENV_BIN)/python -m pytest tests/nginx tests/oidc_provider
 
-bench: packages-bench module ## What a hit and a miss cost, against plain nginx in the same run
+bench: bench-gateway bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
+
+bench-gateway: packages-bench module ## What a hit and a miss cost, against nginx's own auth_request
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/gateway.py
+
+bench-zone: packages-bench module ## What the memory that workers share costs, with up to a million tokens
+	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/zone.py --chart docs/cost.svg
+
+bench-core: packages-build ## A lookup in the library, and the bytes that a token takes in a zone
+	$(CARGO) bench --bench zone_memory
 	$(CARGO) bench --bench lookup
+
+bench-instructions: packages-bench module ## How many instructions a hit takes (needs valgrind)
+	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/instructions.py
 
 fmt: ## Formats the Rust code
 	$(CARGO) fmt --all
