@@ -1042,7 +1042,8 @@ fn an_endpoint_may_be_at_a_unix_socket() {
         "unix:/run/as/as.sock:/introspect?tenant=x https://as.example.com/introspect HTTP://unix:/run/b.sock:/",
     )]);
     let endpoints: Vec<_> = provider
-        .endpoints
+        .server
+        .introspection
         .iter()
         .map(|endpoint| (endpoint.socket.clone(), endpoint.url.as_str()))
         .collect();
