@@ -1201,6 +1201,37 @@ impl Pair {
 }
 
 #[test]
+fn a_certificate_is_a_way_to_authenticate_where_there_is_no_secret() {
+    let files = Files::new();
+    let pair = Pair::new(&files, "a");
+    let certificate = [
+        ENDPOINT,
+        ID,
+        ("ssl_certificate", &*pair.certificate),
+        ("ssl_certificate_key", &*pair.key),
+    ];
+    let with = |more: &[(&str, &str)], supported: &str| {
+        let supported = [supported.to_owned()];
+        let provider = built(&[&certificate, more].concat());
+        [None, Some(&supported[..])].map(|supported| provider.credentials.method(supported))
+    };
+    assert_eq!(
+        with(&[], "self_signed_tls_client_auth"),
+        [
+            ClientAuth::TlsClientAuth,
+            ClientAuth::SelfSignedTlsClientAuth
+        ]
+    );
+    assert_eq!(
+        with(&[SECRET], "tls_client_auth"),
+        [ClientAuth::ClientSecretBasic, ClientAuth::TlsClientAuth]
+    );
+    let set = ("client_auth", "self_signed_tls_client_auth");
+    let provider = built(&[&certificate[..], &[set]].concat());
+    assert_eq!(sent(&provider), (None, "client_id=gateway".to_owned()));
+}
+
+#[test]
 fn a_client_certificate_is_read_with_its_key() {
     let files = Files::new();
     let pair = Pair::new(&files, "a");
