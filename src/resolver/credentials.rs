@@ -5,6 +5,9 @@
 //! goes on with what it has then, and says so.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::access_token::{AccessToken, Held};
 use super::client::Shared;
@@ -13,6 +16,9 @@ use crate::config::ClientAuth;
 use crate::introspection::Request;
 use crate::server::{ReadAgain, Server};
 use crate::{Error, LogLevel, clock};
+
+/// How long a call waits for a file to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What one call authenticates with.
 pub(super) struct Pass {
@@ -32,7 +38,7 @@ impl Passes {
     pub(super) fn new(shared: Arc<Shared>, transport: Arc<Transport>) -> Self {
         let files = Arc::new(Files {
             shared: Arc::clone(&shared),
-            reading: tokio::sync::Mutex::new(()),
+            reading: Arc::default(),
         });
         let token = AccessToken::new(Arc::clone(&shared), transport, Arc::clone(&files));
         Passes {
@@ -95,8 +101,8 @@ impl Passes {
 /// The file that proves who we are.
 pub(super) struct Files {
     shared: Arc<Shared>,
-    /// Held by who reads it again.
-    reading: tokio::sync::Mutex<()>,
+    /// Held by the thread that reads it again.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Files {
@@ -107,7 +113,9 @@ impl Files {
         let Some(file) = &credentials.file else {
             return false;
         };
-        let _reading = self.reading.lock().await;
+        let Ok(reading) = timeout(PATIENCE, Arc::clone(&self.reading).lock_owned()).await else {
+            return false;
+        };
         if credentials.number() != refused {
             return true;
         }
@@ -116,11 +124,19 @@ impl Files {
             return false;
         }
         let reader = Arc::clone(provider);
-        // On a thread of its own: a file system that hangs must not hold up other calls.
-        let read = tokio::task::spawn_blocking(move || reader.credentials.read_again(now));
+        // On a thread of its own, and never on two: a file system that hangs must not hold up other calls, nor use up
+        // the threads that resolve names.
+        let read = tokio::task::spawn_blocking(move || {
+            let read = reader.credentials.read_again(now);
+            drop(reading);
+            read
+        });
         let name = &provider.name;
         let reporter = &self.shared.reporter;
-        match read.await {
+        let Ok(read) = timeout(PATIENCE, read).await else {
+            return false;
+        };
+        match read {
             Ok(ReadAgain::Changed) => {
                 reporter.say(
                     LogLevel::Info,

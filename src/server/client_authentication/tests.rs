@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::jwt::{Algorithm, Expected, KeySet, jwks, verify};
 use crate::{Config, Provider};
 
 const NOW: i64 = 1_700_000_000;
@@ -204,6 +205,7 @@ fn an_assertion_says_who_we_are_for_whom_and_for_how_long_and_never_the_same_twi
         for _ in 0..10 {
             let (header, claims) = assertion_in(&applied(&provider, method, None));
             assert_eq!(header["typ"], "JWT");
+            assert!(header.as_object().unwrap().len() <= 3);
             assert_eq!(header["alg"], alg);
             assert_eq!(header["kid"], kid);
             assert_eq!(claims["iss"], "gateway");
@@ -217,6 +219,26 @@ fn an_assertion_says_who_we_are_for_whom_and_for_how_long_and_never_the_same_twi
             assert_eq!(claims.as_object().unwrap().len(), 6);
         }
     }
+}
+
+#[test]
+fn an_assertion_is_verified_by_the_public_key() {
+    let files = Files::new();
+    let path = files.write("key.pem", ec_key());
+    let provider = provider(&[ID, ("private_key", &path)]);
+    let request = applied(&provider, ClientAuth::PrivateKeyJwt, None);
+    let key = SigningKey::from_pem(&fs::read(&path).unwrap()).unwrap();
+    let keys = KeySet::parse(jwks(&[key]).as_bytes()).unwrap();
+    let expected = Expected {
+        algorithms: &[Algorithm::ES256],
+        types: Some(&["JWT"]),
+        issuer: Some("gateway"),
+        audiences: Some(&[ENDPOINT]),
+        now: NOW,
+        leeway: 0,
+    };
+    let (_, assertion) = body(&request).rsplit_once('=').unwrap();
+    assert!(verify(assertion, &keys, &expected).is_ok());
 }
 
 #[test]
