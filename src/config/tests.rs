@@ -149,7 +149,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 29);
+    assert_eq!(keys.len(), 42);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -240,7 +240,7 @@ fn a_refusal_names_provider_key_value_and_mend() {
         (
             "dialect",
             "JWT",
-            "dialect \"JWT\" is not one of the choices: write jwt, json or auto",
+            "dialect \"JWT\" is not one of the choices: write jwt, json, signed, exchange, mint or auto",
         ),
         (
             "client_auth",

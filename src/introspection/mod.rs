@@ -10,12 +10,16 @@
 //! compares it with `application/jwt` as it stands, and adds the `jwt` claim to its JSON only then. So it names
 //! one type: `application/jwt` under `jwt` and `auto`, which Curity answers with a bare JWT and Keycloak with
 //! JSON that holds one, and `application/json` under `json`, for servers that hand over a bare JWT when they can
-//! although a claim is wanted, or that know no other type.
+//! although a claim is wanted, or that know no other type. `signed` asks for what RFC 9701 §4 names, and `mint` for
+//! plain JSON. `exchange` asks another question at another endpoint (RFC 8693).
 
 mod answer;
 mod auto;
+mod exchange;
 mod json;
 mod jwt;
+mod mint;
+mod signed;
 mod status;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -23,7 +27,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::config::Dialect;
-use crate::server::Endpoint;
+use crate::jwt::KeySet;
+use crate::server::{Endpoint, Server};
 use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
@@ -49,27 +54,38 @@ impl Request {
     }
 }
 
-/// The call that asks `provider` about `token` (RFC 7662 §2.1).
+/// The call that asks `provider` about `token` (RFC 7662 §2.1, RFC 8693 §2.1).
 pub fn request(provider: &Provider, token: Token<'_>) -> Request {
-    const TOKEN: &[u8] = b"token=";
-    const HINT: &[u8] = b"&token_type_hint=access_token";
-
-    let token = token.expose().as_bytes();
+    let parameters = match provider.dialect {
+        Dialect::Exchange => exchange::parameters(provider, token),
+        _ => vec![
+            ("token", token.expose()),
+            ("token_type_hint", "access_token"),
+        ],
+    };
     let credentials = provider.form_credentials.expose().as_bytes();
     // Reserved in full (a byte takes at most three when encoded): a buffer that grows leaves a copy behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(
-        TOKEN.len() + 3 * token.len() + HINT.len() + credentials.len(),
-    ));
-    body.extend_from_slice(TOKEN);
-    for piece in form_urlencoded::byte_serialize(token) {
-        body.extend_from_slice(piece.as_bytes());
+    let most: usize = parameters
+        .iter()
+        .map(|(name, value)| "&=".len() + name.len() + 3 * value.len())
+        .sum();
+    let mut body = Zeroizing::new(Vec::with_capacity(most + credentials.len()));
+    for (name, value) in parameters {
+        if !body.is_empty() {
+            body.push(b'&');
+        }
+        body.extend_from_slice(name.as_bytes());
+        body.push(b'=');
+        for piece in form_urlencoded::byte_serialize(value.as_bytes()) {
+            body.extend_from_slice(piece.as_bytes());
+        }
     }
-    body.extend_from_slice(HINT);
     body.extend_from_slice(credentials);
 
     let accept = match provider.dialect {
         Dialect::Jwt | Dialect::Auto => "application/jwt",
-        Dialect::Json => "application/json",
+        Dialect::Signed => "application/token-introspection+jwt",
+        Dialect::Json | Dialect::Exchange | Dialect::Mint => "application/json",
     };
     let mut headers = Vec::with_capacity(3);
     headers.push((
@@ -87,35 +103,49 @@ pub fn request(provider: &Provider, token: Token<'_>) -> Request {
     }
 }
 
-/// Reads the answer that came from `endpoint` by the provider's dialect. `now` is in seconds since the epoch.
+/// Whom an answer came from, and what it is read with.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// By whose dialect.
+    pub provider: &'a Provider,
+    /// What is known of the authorization server.
+    pub server: &'a Server,
+    /// Where it was asked.
+    pub endpoint: &'a Endpoint,
+    /// The keys that it publishes, if they are known.
+    pub keys: Option<&'a KeySet>,
+}
+
+/// Reads an answer by the provider's dialect. `now` is in seconds since the epoch.
 ///
 /// # Errors
 /// Everything that is not a verdict. The message names provider and endpoint, what came, and what to do about
-/// it; it holds nothing of the body but an error code of RFC 6749 §5.2.
+/// it; it holds nothing of the body but an error code of RFC 6749 §5.2, and of a JWT that does not verify the one member
+/// that is wrong, cut and escaped. An answer that is signed with a key that is not among `keys` may be read again with
+/// newer ones.
 pub fn read(
-    provider: &Provider,
-    endpoint: &Endpoint,
+    asked: &Asked<'_>,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    let reader = Reader {
-        provider,
-        endpoint,
-        now,
-    };
-    match (status, provider.dialect) {
+    let reader = Reader { asked: *asked, now };
+    match (status, asked.provider.dialect) {
         (200, dialect) => {
             reader.refuse_encoded(headers)?;
             match dialect {
                 Dialect::Jwt => jwt::read(&reader, headers, body),
                 Dialect::Json => json::read(&reader, headers, body),
                 Dialect::Auto => auto::read(&reader, headers, body),
+                Dialect::Signed => signed::read(&reader, headers, body),
+                Dialect::Exchange => exchange::read(&reader, headers, body),
+                Dialect::Mint => mint::read(&reader, headers, body),
             }
         }
         // How servers that answer with a bare JWT say that there is none.
         (204, Dialect::Jwt | Dialect::Auto) => Ok(Verdict::Inactive),
+        (400, Dialect::Exchange) => exchange::bad_request(&reader, headers, body),
         (status, _) => Err(status::error(&reader, status, headers, body)),
     }
 }

@@ -34,14 +34,13 @@ fn read(
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    super::read(
+    let asked = Asked {
         provider,
-        &provider.server.introspection[0],
-        status,
-        headers,
-        body,
-        now,
-    )
+        server: &provider.server,
+        endpoint: &provider.server.introspection[0],
+        keys: None,
+    };
+    super::read(&asked, status, headers, body, now)
 }
 
 /// An answer of status 200 without headers.

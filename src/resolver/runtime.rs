@@ -21,10 +21,12 @@ use super::client::Shared;
 use super::discovery::Discovery;
 use super::endpoints::Endpoints;
 use super::flights::Landing;
+use super::keys::Keys;
 use super::transport::{self, Transport};
 use crate::cache::{Claim, Claimed, Subject};
-use crate::introspection::Request;
-use crate::server::Endpoint;
+use crate::introspection::{Asked, Request};
+use crate::jwt::KeySet;
+use crate::server::{Endpoint, Purpose, Server};
 use crate::token::Token;
 use crate::verdict::{CacheStatus, Verdict};
 use crate::{Error, ErrorKind, LogLevel, cache, clock, introspection};
@@ -127,8 +129,13 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
     let desk = Arc::new(Desk {
         transport: Transport::new(&shared.provider),
         discovery: Discovery::new(&shared.provider),
+        keys: Keys::new(),
         endpoints: Endpoints::new(
-            shared.provider.server.introspection.len().max(1),
+            shared
+                .provider
+                .endpoints(&shared.provider.server)
+                .len()
+                .max(1),
             Policy::of(&shared.provider).first,
         ),
         entropy: Entropy::new(),
@@ -138,6 +145,10 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
     if desk.shared.provider.server.issuer.is_some() {
         let desk = Arc::clone(&desk);
         drop(tokio::spawn(async move { desk.keep_up().await }));
+    }
+    if desk.shared.provider.needs_keys() {
+        let desk = Arc::clone(&desk);
+        drop(tokio::spawn(async move { desk.keep_up_with_keys().await }));
     }
     loop {
         tokio::select! {
@@ -157,6 +168,7 @@ struct Desk {
     shared: Arc<Shared>,
     transport: Transport,
     discovery: Discovery,
+    keys: Keys,
     endpoints: Endpoints,
     entropy: Entropy,
     slots: Semaphore,
@@ -170,6 +182,16 @@ impl Desk {
         let jitter = || self.entropy.next();
         self.discovery
             .keep_up(provider, &self.transport, reporter, jitter)
+            .await;
+    }
+
+    async fn keep_up_with_keys(&self) {
+        let Shared {
+            provider, reporter, ..
+        } = &*self.shared;
+        let jitter = || self.entropy.next();
+        self.keys
+            .keep_up(provider, &self.discovery, &self.transport, reporter, jitter)
             .await;
     }
 
@@ -271,9 +293,14 @@ impl Desk {
             return Err(Error::new(
                 ErrorKind::BadAnswer,
                 format!(
-                    "provider {:?}: the metadata of {} names no introspection endpoint; set introspection_endpoint",
+                    "provider {:?}: the metadata of {} names no {}; set {}",
                     provider.name,
-                    server.issuer.as_deref().unwrap_or_default()
+                    server.issuer.as_deref().unwrap_or_default(),
+                    match provider.purpose() {
+                        Purpose::Introspection => "introspection endpoint",
+                        other => other.as_str(),
+                    },
+                    provider.purpose().key()
                 ),
             ));
         }
@@ -299,7 +326,7 @@ impl Desk {
             // A second try at the same address goes out on a connection of its own.
             let fresh = attempt >= order.len();
             let budget = (untried > 0).then_some(budget);
-            let call = self.call(endpoint, &request, attempt > 0, fresh, budget);
+            let call = self.call(&server, endpoint, &request, attempt > 0, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
                     self.answered(index, endpoint);
@@ -330,6 +357,7 @@ impl Desk {
     /// One call to one address. The flight's own deadline bounds it, if `budget` does not.
     async fn call(
         &self,
+        server: &Server,
         endpoint: &Endpoint,
         request: &Request,
         again: bool,
@@ -352,21 +380,50 @@ impl Desk {
         };
         shared.counters.answered(started.elapsed());
         let response = result?;
+        let verdict = self
+            .read(server, endpoint, &response)
+            .await
+            .map_err(|error| transport::Failure {
+                error,
+                again: false,
+            })?;
         let now = clock::now();
-        let verdict = introspection::read(
-            provider,
-            endpoint,
-            response.status,
-            &response.headers,
-            &response.body,
-            now.unix,
-        )
-        .map_err(|error| transport::Failure {
-            error,
-            again: false,
-        })?;
         let fresh = cache::lifetime(provider, &verdict, &response.headers, now.unix);
         Ok(Answer { verdict, fresh })
+    }
+
+    /// Reads an answer; anew if newer keys of the authorization server may help, and there are any.
+    async fn read(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+        response: &transport::Response,
+    ) -> Result<Verdict, Error> {
+        let read = |keys: Option<&KeySet>| {
+            let asked = Asked {
+                provider: &self.shared.provider,
+                server,
+                endpoint,
+                keys,
+            };
+            let now = clock::now().unix;
+            introspection::read(
+                &asked,
+                response.status,
+                &response.headers,
+                &response.body,
+                now,
+            )
+        };
+        let known = self.keys.known();
+        let outcome = read(known.as_deref());
+        if !outcome.as_ref().is_err_and(Error::is_unknown_key) {
+            return outcome;
+        }
+        match self.keys.newer(known.as_ref()).await? {
+            Some(keys) => read(Some(&keys)),
+            None => outcome,
+        }
     }
 
     fn answered(&self, index: usize, endpoint: &Endpoint) {
@@ -380,7 +437,8 @@ impl Desk {
     fn failed_at(&self, index: usize, error: &Error) {
         let now = clock::now().monotonic;
         // Of an only one there is nothing to choose.
-        if self.shared.provider.server.introspection.len() > 1
+        let provider = &self.shared.provider;
+        if provider.endpoints(&provider.server).len() > 1
             && self.endpoints.failed(index, now, self.entropy.next())
         {
             let reporter = &self.shared.reporter;
