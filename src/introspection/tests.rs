@@ -9,6 +9,10 @@ use super::*;
 use crate::jwt::{test_jwt, test_jwt_with};
 use crate::{Active, Config, ErrorKind};
 
+mod exchange;
+mod mint;
+mod signed;
+
 const NOW: i64 = 1_700_000_000;
 const DIALECTS: [&str; 3] = ["jwt", "json", "auto"];
 

@@ -33,7 +33,7 @@ mod mint;
 mod object;
 mod sign;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod verify;
 
 use std::fmt;
