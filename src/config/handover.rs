@@ -30,8 +30,6 @@ pub(crate) struct Handover {
     pub minting: Option<Minting>,
     /// What a JWT must be that the server hands over; `None` when it need not verify.
     pub verification: Option<Verification>,
-    /// Whom a signed answer must be for: our client identifier.
-    pub client_id: Option<String>,
     /// What to exchange a token for.
     pub exchange: Exchange,
 }
@@ -132,7 +130,6 @@ impl Handover {
         Ok(Handover {
             minting,
             verification,
-            client_id: config.client_id.clone(),
             exchange: Exchange {
                 token_type: config.exchange_token_type.unwrap_or_default(),
                 parameters,

@@ -324,7 +324,7 @@ pub(super) fn without_line_break(body: &[u8]) -> &[u8] {
     }
 }
 
-pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().any(|value| {
         !value
             .as_bytes()

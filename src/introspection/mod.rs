@@ -22,21 +22,25 @@ mod mint;
 mod signed;
 mod status;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
-use crate::config::Dialect;
+use crate::config::{ClientAuth, Dialect};
 use crate::jwt::KeySet;
 use crate::server::{Endpoint, Server};
 use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
+pub(crate) use answer::is_encoded;
+pub(crate) use status::{error_code, retry_after, what_to_check};
 
 /// A call to make to one of the authorization server's endpoints.
 pub struct Request {
     /// How.
     pub method: Method,
+    /// How it authenticates us.
+    pub client_auth: ClientAuth,
     /// Headers, credentials among them marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The form, percent-encoded.
@@ -48,59 +52,84 @@ impl Request {
     pub(crate) fn get_json() -> Self {
         Request {
             method: Method::GET,
+            client_auth: ClientAuth::None,
             headers: vec![(ACCEPT, HeaderValue::from_static("application/json"))],
             body: Zeroizing::default(),
         }
     }
-}
 
-/// The call that asks `provider` about `token` (RFC 7662 §2.1, RFC 8693 §2.1).
-pub fn request(provider: &Provider, token: Token<'_>) -> Request {
-    let parameters = match provider.dialect {
-        Dialect::Exchange => exchange::parameters(provider, token),
-        _ => vec![
-            ("token", token.expose()),
-            ("token_type_hint", "access_token"),
-        ],
-    };
-    let credentials = provider.form_credentials.expose().as_bytes();
-    // Reserved in full (a byte takes at most three when encoded): a buffer that grows leaves a copy behind.
-    let most: usize = parameters
-        .iter()
-        .map(|(name, value)| "&=".len() + name.len() + 3 * value.len())
-        .sum();
-    let mut body = Zeroizing::new(Vec::with_capacity(most + credentials.len()));
-    for (name, value) in parameters {
-        if !body.is_empty() {
-            body.push(b'&');
-        }
-        body.extend_from_slice(name.as_bytes());
-        body.push(b'=');
-        for piece in form_urlencoded::byte_serialize(value.as_bytes()) {
-            body.extend_from_slice(piece.as_bytes());
+    /// A form that is sent, and is to be answered with `accept`.
+    pub(crate) fn form(client_auth: ClientAuth, accept: &'static str) -> Self {
+        let mut headers = Vec::with_capacity(3);
+        headers.push((
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        ));
+        headers.push((ACCEPT, HeaderValue::from_static(accept)));
+        Request {
+            method: Method::POST,
+            client_auth,
+            headers,
+            body: Zeroizing::default(),
         }
     }
-    body.extend_from_slice(credentials);
 
+    /// Adds parameters to the form.
+    pub(crate) fn add(&mut self, parameters: &[(&str, &str)]) {
+        // A byte takes at most three when encoded.
+        let most: usize = parameters
+            .iter()
+            .map(|(name, value)| "&=".len() + name.len() + 3 * value.len())
+            .sum();
+        if self.body.capacity() - self.body.len() < most {
+            // A buffer that grows by itself leaves a copy behind; this one is wiped as it is replaced.
+            let mut body = Zeroizing::new(Vec::with_capacity(self.body.len() + most));
+            body.extend_from_slice(&self.body);
+            self.body = body;
+        }
+        for (name, value) in parameters {
+            if !self.body.is_empty() {
+                self.body.push(b'&');
+            }
+            self.body.extend_from_slice(name.as_bytes());
+            self.body.push(b'=');
+            for piece in form_urlencoded::byte_serialize(value.as_bytes()) {
+                self.body.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+}
+
+/// The call that asks `server` at `endpoint` about `token` (RFC 7662 §2.1, RFC 8693 §2.1), authenticated for this one time.
+/// `now` is in seconds since the epoch.
+///
+/// # Errors
+/// [`crate::ErrorKind::Internal`] when what authenticates us can't be made.
+pub fn request(
+    provider: &Provider,
+    server: &Server,
+    endpoint: &Endpoint,
+    token: Token<'_>,
+    now: i64,
+) -> Result<Request, Error> {
+    let credentials = &provider.credentials;
+    let client_auth = provider.client_auth(server);
     let accept = match provider.dialect {
         Dialect::Jwt | Dialect::Auto => "application/jwt",
         Dialect::Signed => "application/token-introspection+jwt",
         Dialect::Json | Dialect::Exchange | Dialect::Mint => "application/json",
     };
-    let mut headers = Vec::with_capacity(3);
-    headers.push((
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-www-form-urlencoded"),
-    ));
-    headers.push((ACCEPT, HeaderValue::from_static(accept)));
-    if let Some(authorization) = &provider.authorization {
-        headers.push((AUTHORIZATION, authorization.clone()));
+    let mut request = Request::form(client_auth, accept);
+    match provider.dialect {
+        Dialect::Exchange => request.add(&exchange::parameters(provider, token)),
+        _ => request.add(&[
+            ("token", token.expose()),
+            ("token_type_hint", "access_token"),
+        ]),
     }
-    Request {
-        method: Method::POST,
-        headers,
-        body,
-    }
+    let issuer = server.issuer.as_deref();
+    credentials.apply(client_auth, endpoint, issuer, now, &mut request)?;
+    Ok(request)
 }
 
 /// Whom an answer came from, and what it is read with.
@@ -112,6 +141,8 @@ pub struct Asked<'a> {
     pub server: &'a Server,
     /// Where it was asked.
     pub endpoint: &'a Endpoint,
+    /// How that call was authenticated.
+    pub client_auth: ClientAuth,
     /// The keys that it publishes, if they are known.
     pub keys: Option<&'a KeySet>,
 }

@@ -78,7 +78,7 @@ fn verified(reader: &Reader<'_>, jwt: &str) -> Result<Map<String, Value>, Error>
     // Neither can be missing: the configuration is refused without.
     let (Some(issuer), Some(client_id)) = (
         reader.server.issuer.as_deref(),
-        reader.provider.handover.client_id.as_deref(),
+        reader.provider.credentials.client_id.as_deref(),
     ) else {
         return Err(reader.bad("dialect signed needs issuer and client_id; set them"));
     };

@@ -42,6 +42,7 @@ fn read(
         provider,
         server: &provider.server,
         endpoint: &provider.server.introspection[0],
+        client_auth: provider.credentials.method(None),
         keys: None,
     };
     super::read(&asked, status, headers, body, now)
@@ -109,6 +110,8 @@ mod request {
         String::from_utf8(request.body.to_vec()).unwrap()
     }
 
+    use http::header::AUTHORIZATION;
+
     fn header<'a>(request: &'a Request, name: &HeaderName) -> Option<&'a HeaderValue> {
         let mut values = request.headers.iter().filter(|(other, _)| other == name);
         let value = values.next().map(|(_, value)| value);
@@ -117,7 +120,10 @@ mod request {
     }
 
     fn ask(settings: &[(&str, &str)], token: &str) -> Request {
-        request(&provider(settings), Token::parse(token.as_bytes()).unwrap())
+        let provider = provider(settings);
+        let server = &provider.server;
+        let token = Token::parse(token.as_bytes()).unwrap();
+        request(&provider, server, &server.introspection[0], token, NOW).unwrap()
     }
 
     #[test]

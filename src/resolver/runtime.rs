@@ -18,12 +18,14 @@ use zeroize::Zeroizing;
 
 use super::breaker::{Admission, Policy};
 use super::client::Shared;
+use super::credentials::{Pass, Passes};
 use super::discovery::Discovery;
 use super::endpoints::Endpoints;
 use super::flights::Landing;
 use super::keys::Keys;
 use super::transport::{self, Transport};
 use crate::cache::{Claim, Claimed, Subject};
+use crate::config::ClientAuth;
 use crate::introspection::{Asked, Request};
 use crate::jwt::KeySet;
 use crate::server::{Endpoint, Purpose, Server};
@@ -126,8 +128,10 @@ fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
 }
 
 async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departure>) {
+    let transport = Arc::new(Transport::new(&shared.provider));
     let desk = Arc::new(Desk {
-        transport: Transport::new(&shared.provider),
+        passes: Passes::new(Arc::clone(&shared), Arc::clone(&transport)),
+        transport,
         discovery: Discovery::new(&shared.provider),
         keys: Keys::new(),
         endpoints: Endpoints::new(
@@ -166,7 +170,8 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
 /// What calls share on the thread.
 struct Desk {
     shared: Arc<Shared>,
-    transport: Transport,
+    passes: Passes,
+    transport: Arc<Transport>,
     discovery: Discovery,
     keys: Keys,
     endpoints: Endpoints,
@@ -212,7 +217,7 @@ impl Desk {
             Ok(outcome) => outcome,
             Err(_) => {
                 let error = self.too_late(&flight);
-                if let Some((index, _)) = flight.asked {
+                if let Some((Some(index), _)) = flight.asked {
                     self.failed_at(index, &error);
                 }
                 Err(error)
@@ -309,7 +314,10 @@ impl Desk {
         if let Admission::Wait(after) = shared.breaker().admit(clock::now().monotonic) {
             return Err(shared.not_asked(after));
         }
-        let request = introspection::request(provider, token);
+        let first = server.token.as_ref().unwrap_or(&endpoints[0]);
+        flight.asked = Some((None, first.clone()));
+        let mut pass = self.passes.issue(&server).await?;
+        let mut renewed = false;
         let order = self
             .endpoints
             .order(clock::now().monotonic, endpoints.len());
@@ -322,11 +330,13 @@ impl Desk {
             let left = departure.deadline.saturating_duration_since(Instant::now());
             let budget = left / u32::try_from(untried + 1).unwrap_or(u32::MAX);
             let endpoint = &endpoints[index];
-            flight.asked = Some((index, endpoint.clone()));
+            flight.asked = Some((Some(index), endpoint.clone()));
             // A second try at the same address goes out on a connection of its own.
             let fresh = attempt >= order.len();
             let budget = (untried > 0).then_some(budget);
-            let call = self.call(&server, endpoint, &request, attempt > 0, fresh, budget);
+            let request = self.request(&server, endpoint, token, &pass)?;
+            let again = attempt > 0 || renewed;
+            let call = self.call(&server, endpoint, &request, again, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
                     self.answered(index, endpoint);
@@ -341,6 +351,14 @@ impl Desk {
                 }
                 Err(failure) => failure,
             };
+            if failure.error.kind() == ErrorKind::ClientRefused
+                && !renewed
+                && let Some(another) = self.passes.renew(&server, &pass).await?
+            {
+                pass = another;
+                renewed = true;
+                continue;
+            }
             let elsewhere = failure.error.is_outage() && untried > 0;
             if failure.error.is_outage() {
                 self.failed_at(index, &failure.error);
@@ -352,6 +370,21 @@ impl Desk {
             }
             attempt += 1;
         }
+    }
+
+    /// The request of one call: what authenticates it is good for that one.
+    fn request(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+        token: Token<'_>,
+        pass: &Pass,
+    ) -> Result<Request, Error> {
+        let provider = &self.shared.provider;
+        let now = clock::now().unix;
+        let mut request = introspection::request(provider, server, endpoint, token, now)?;
+        self.passes.show(pass, &mut request)?;
+        Ok(request)
     }
 
     /// One call to one address. The flight's own deadline bounds it, if `budget` does not.
@@ -381,7 +414,7 @@ impl Desk {
         shared.counters.answered(started.elapsed());
         let response = result?;
         let verdict = self
-            .read(server, endpoint, &response)
+            .read(server, endpoint, request.client_auth, &response)
             .await
             .map_err(|error| transport::Failure {
                 error,
@@ -397,6 +430,7 @@ impl Desk {
         &self,
         server: &Server,
         endpoint: &Endpoint,
+        client_auth: ClientAuth,
         response: &transport::Response,
     ) -> Result<Verdict, Error> {
         let read = |keys: Option<&KeySet>| {
@@ -404,6 +438,7 @@ impl Desk {
                 provider: &self.shared.provider,
                 server,
                 endpoint,
+                client_auth,
                 keys,
             };
             let now = clock::now().unix;
@@ -621,8 +656,9 @@ struct Flight<'a> {
     id: u64,
     /// The store holds other processes up for it.
     holds_claim: bool,
-    /// The endpoint at which the authorization server was called for it last, and its number.
-    asked: Option<(usize, Endpoint)>,
+    /// The endpoint at which the authorization server was called for it last, and its number if tokens are introspected
+    /// there.
+    asked: Option<(Option<usize>, Endpoint)>,
     /// Its failure is that of another process's flight.
     others_failure: bool,
     /// Where the verdict came from, if not from the authorization server.

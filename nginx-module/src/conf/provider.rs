@@ -164,7 +164,7 @@ unsafe extern "C" fn setting(
 /// Whether the key names a file, or several.
 fn is_path(key: &str) -> bool {
     key.ends_with("_file")
-        || key == "mint_key"
+        || matches!(key, "private_key" | "mint_key")
         || (key.starts_with("ssl_") && key.contains("certificate"))
 }
 

@@ -24,6 +24,7 @@ fn at_status(status: u16, body: &str) -> Result<Verdict, Error> {
         provider: &provider,
         server: &provider.server,
         endpoint: &provider.endpoints(&provider.server)[0],
+        client_auth: crate::config::ClientAuth::None,
         keys: None,
     };
     super::super::read(&asked, status, &HeaderMap::new(), body.as_bytes(), NOW)
@@ -56,7 +57,10 @@ const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 fn the_form_says_what_is_exchanged_for_what() {
     let form = |settings: &[(&str, &str)]| {
         let provider = exchanging(settings);
-        let request = request(&provider, Token::parse(b"a+b=").unwrap());
+        let server = &provider.server;
+        let endpoint = &provider.endpoints(server)[0];
+        let token = Token::parse(b"a+b=").unwrap();
+        let request = request(&provider, server, endpoint, token, NOW).unwrap();
         assert!(
             request
                 .headers

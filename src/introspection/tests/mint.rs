@@ -227,6 +227,7 @@ fn of_a_signed_response_one_is_minted_by_default() {
             provider: &gateway.provider,
             server: &gateway.provider.server,
             endpoint: &gateway.provider.server.introspection[0],
+            client_auth: crate::config::ClientAuth::None,
             keys: Some(&keys),
         };
         let answer = super::super::read(&asked, 200, &HeaderMap::new(), body.as_bytes(), NOW);

@@ -49,6 +49,7 @@ fn with_keys(
         provider: &provider,
         server: &server,
         endpoint: &provider.server.introspection[0],
+        client_auth: crate::config::ClientAuth::None,
         keys,
     };
     super::super::read(&asked, 200, &HeaderMap::new(), body.as_bytes(), NOW)
@@ -338,6 +339,7 @@ fn an_answer_without_a_jwt_names_what_the_metadata_says_can_be_done() {
             provider: &provider,
             server,
             endpoint: &provider.server.introspection[0],
+            client_auth: crate::config::ClientAuth::None,
             keys: None,
         };
         let answer = super::super::read(&asked, 200, &HeaderMap::new(), br#"{"active":true}"#, NOW);
