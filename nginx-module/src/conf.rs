@@ -17,7 +17,8 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
-    ngx_command_t, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
+    ngx_command_t, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t, ngx_log_t,
+    ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
@@ -26,7 +27,7 @@ use phantom_token::purge::MAX_FORM_LENGTH;
 
 use crate::panic::contained;
 use crate::worker::Worker;
-use crate::{core_location, pool, purge};
+use crate::{core_location, jwks, pool, purge};
 
 pub use zone::Zone;
 
@@ -39,7 +40,7 @@ const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 9] = [
+pub static mut COMMANDS: [ngx_command_t; 10] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -104,6 +105,14 @@ pub static mut COMMANDS: [ngx_command_t; 9] = [
         offset: 0,
         post: ptr::null_mut(),
     },
+    ngx_command_t {
+        name: ngx_string!("phantom_token_jwks"),
+        type_: IN_LOCATION | ONE,
+        set: Some(set_jwks),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        offset: 0,
+        post: ptr::null_mut(),
+    },
     ngx_command_t::empty(),
 ];
 
@@ -156,7 +165,7 @@ struct Use {
 /// What a location uses a provider for.
 enum Purpose {
     Resolve,
-    Purge,
+    Serve(fn(usize) -> Content),
 }
 
 /// What a location does with tokens.
@@ -172,6 +181,33 @@ pub enum Protection {
     /// Will be `On` or an error when all providers are known.
     Named,
 }
+
+/// What the module serves itself, of the provider at this place in [`MainConf::providers`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Forgets its tokens.
+    Purge(usize),
+    /// Its keys.
+    Jwks(usize),
+}
+
+impl Content {
+    fn directive(self) -> &'static str {
+        match self {
+            Content::Purge(_) => "phantom_token_purge",
+            Content::Jwks(_) => "phantom_token_jwks",
+        }
+    }
+
+    fn handler(self) -> Handler {
+        match self {
+            Content::Purge(_) => purge::handler,
+            Content::Jwks(_) => jwks::handler,
+        }
+    }
+}
+
+type Handler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 
 /// What happens to a CORS preflight.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -192,10 +228,10 @@ pub struct LocationConf {
     pub protection: Protection,
     /// What every token needs.
     pub scopes: Option<Arc<RequiredScopes>>,
-    /// Whose tokens are purged here: the provider at this place in [`MainConf::providers`].
-    pub purges: Option<usize>,
-    /// Where `phantom_token_purge` is said.
-    purges_at: Option<Arc<str>>,
+    /// What the module serves here itself.
+    pub content: Option<Content>,
+    /// By which directive, and where that is.
+    content_at: Option<(&'static str, Arc<str>)>,
     preflight: Option<Preflight>,
     realm: Option<Arc<str>>,
     challenges: Option<Arc<Challenges>>,
@@ -372,13 +408,47 @@ unsafe extern "C" fn set_purge(
     _command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let set = |location: &mut LocationConf, _: &str, values: &[&str]| {
-        if location.purges_at.is_some() {
-            return duplicate();
+    // SAFETY: the directive is in the table with the location's configuration.
+    unsafe { set_content(cf, conf, Content::Purge) }
+}
+
+/// `phantom_token_jwks NAME`
+unsafe extern "C" fn set_jwks(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: the directive is in the table with the location's configuration.
+    unsafe { set_content(cf, conf, Content::Jwks) }
+}
+
+/// Sets what a location serves, of a provider that is named.
+///
+/// # Safety
+/// As nginx calls the handler of a directive whose `conf` is the location's.
+unsafe fn set_content(
+    cf: *mut ngx_conf_t,
+    conf: *mut c_void,
+    content: fn(usize) -> Content,
+) -> *mut c_char {
+    // Which provider it is will be known later; the rest does not depend on it.
+    let unnamed = content(0);
+    let set = |location: &mut LocationConf, directive: &str, values: &[&str]| {
+        match &location.content_at {
+            Some((other, _)) if *other == directive => return duplicate(),
+            Some((other, place)) => {
+                return refuse(
+                    cf,
+                    &format!(
+                        "\"{directive}\" is in a location that has \"{other}\" in {place}: give it one of its own"
+                    ),
+                );
+            }
+            None => {}
         }
         let name = match values {
             [""] | ["off"] | [] => {
-                return refuse(cf, "\"phantom_token_purge\" needs the name of a provider");
+                return refuse(cf, &format!("\"{directive}\" needs the name of a provider"));
             }
             [name, ..] => name,
         };
@@ -387,12 +457,12 @@ unsafe extern "C" fn set_purge(
             let Some(core) = core_location(cf).as_mut() else {
                 return NGX_CONF_ERROR;
             };
-            core.handler = Some(purge::handler);
-            location.purges_at = Some(place(cf).into());
-            remember_use(cf, location, name, Purpose::Purge)
+            core.handler = Some(unnamed.handler());
+            location.content_at = Some((unnamed.directive(), place(cf).into()));
+            remember_use(cf, location, name, Purpose::Serve(content))
         }
     };
-    // SAFETY: the directive is in the table with the location's configuration.
+    // SAFETY: the caller's promise.
     unsafe { set_in_location(cf, conf, set) }
 }
 
@@ -633,13 +703,19 @@ impl MainConf {
                 return Err((message, place));
             };
             let defined = &mut self.providers[index];
-            defined.used = true;
             // SAFETY: the location's configuration is in the pool of the configuration that is being read, and
             // nobody else looks at it meanwhile.
             let conf = unsafe { conf.as_mut() };
-            match purpose {
-                Purpose::Resolve => conf.protection = Protection::On(index),
-                Purpose::Purge if defined.zone.is_none() => {
+            let content = match purpose {
+                Purpose::Resolve => {
+                    defined.used = true;
+                    conf.protection = Protection::On(index);
+                    continue;
+                }
+                Purpose::Serve(content) => content(index),
+            };
+            match content {
+                Content::Purge(_) if defined.zone.is_none() => {
                     let mend = match defined.wanted {
                         Wanted::None => "name a zone in its cache_zone instead of off",
                         _ => "define one with phantom_token_zone",
@@ -650,8 +726,17 @@ impl MainConf {
                     );
                     return Err((message, place));
                 }
-                Purpose::Purge => conf.purges = Some(index),
+                Content::Purge(_) => defined.used = true,
+                Content::Jwks(_) if defined.provider.jwks().is_none() => {
+                    let message = format!(
+                        "provider \"{name}\" signs nothing and has no keys to publish: set dialect mint and mint_key"
+                    );
+                    return Err((message, place));
+                }
+                // Nothing has to be started for it.
+                Content::Jwks(_) => {}
             }
+            conf.content = Some(content);
         }
         Ok(())
     }
@@ -671,39 +756,48 @@ pub unsafe extern "C" fn merge_location(
         // SAFETY: nginx calls this with the contexts of the location that is being merged, when its core module has
         // merged its own part; nobody else looks at that meanwhile.
         match unsafe { core_location(cf).as_mut() } {
-            Some(core) => merge_purge(cf, above, conf, core),
+            Some(core) => merge_content(cf, above, conf, core),
             None => NGX_CONF_ERROR,
         }
     })
 }
 
-/// Makes a location that purges ready for it.
-fn merge_purge(
+/// Makes a location that serves something ready for it.
+fn merge_content(
     cf: *mut ngx_conf_t,
     above: &LocationConf,
     conf: &mut LocationConf,
     core: &mut ngx_http_core_loc_conf_t,
 ) -> *mut c_char {
     // `if` and `limit_except` are locations within one, whose handler theirs is unless they have their own.
-    if core.noname() != 0 && conf.purges.is_none() && core.handler.is_none() {
-        conf.purges = above.purges;
-        conf.purges_at.clone_from(&above.purges_at);
-        core.handler = conf.purges.and(Some(purge::handler));
+    if core.noname() != 0 && conf.content.is_none() && core.handler.is_none() {
+        conf.content = above.content;
+        conf.content_at.clone_from(&above.content_at);
+        core.handler = conf.content.map(|content| content.handler() as Handler);
     }
-    if conf.purges.is_none() {
+    let Some(content) = conf.content else {
         return NGX_CONF_OK;
-    }
-    if !purge::is_handler(core.handler) {
-        let place = conf.purges_at.as_deref().unwrap_or_default();
+    };
+    let is_ours = core
+        .handler
+        .is_some_and(|handler| std::ptr::fn_addr_eq(handler, content.handler()));
+    if !is_ours {
+        let place = conf.content_at.as_ref().map_or("", |(_, place)| place);
         // SAFETY: nginx gives a valid configuration with its log.
         let log = unsafe { (*cf).log };
         complain(
             log,
             NGX_LOG_EMERG,
-            "\"phantom_token_purge\" is in a location that something else handles: give it one of its own",
+            &format!(
+                "\"{}\" is in a location that something else handles: give it one of its own",
+                content.directive()
+            ),
             place,
         );
         return NGX_CONF_ERROR;
+    }
+    if !matches!(content, Content::Purge(_)) {
+        return NGX_CONF_OK;
     }
     // More is refused by nginx itself, in all the ways in which a body arrives.
     const MOST: i64 = MAX_FORM_LENGTH as i64;

@@ -9,6 +9,7 @@
 //! | `access.rs` | the way of a request |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
+//! | `jwks.rs` | the location that publishes keys |
 //! | `purge.rs` | the location that forgets tokens |
 //! | `respond.rs` | what a refused client is told |
 //! | `variables.rs` | `$phantom_token_…` |
@@ -18,6 +19,7 @@
 
 mod access;
 mod conf;
+mod jwks;
 mod log;
 mod panic;
 mod pool;

@@ -6,12 +6,13 @@
 use std::ops::ControlFlow;
 
 use ngx::ffi::{
-    NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_POST, ngx_http_finalize_request, ngx_http_handler_pt,
-    ngx_http_request_t, ngx_int_t,
+    NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_POST, ngx_http_finalize_request, ngx_http_request_t,
+    ngx_int_t,
 };
 use phantom_token::Token;
 use phantom_token::purge::{Form, Purge, PurgeError};
 
+use crate::conf::Content;
 use crate::panic::contained;
 use crate::request::Request;
 use crate::respond;
@@ -28,16 +29,6 @@ enum Refusal {
     Unreadable,
     /// The worker could not start the client or has stopped it, which is in the log.
     Unavailable,
-}
-
-/// Whether `other` is the handler of this module.
-pub fn is_handler(other: ngx_http_handler_pt) -> bool {
-    other.is_some_and(|other| {
-        std::ptr::fn_addr_eq(
-            other,
-            handler as unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
-        )
-    })
 }
 
 /// The content handler.
@@ -85,7 +76,10 @@ fn forget(request: Request) -> Result<(), Refusal> {
     let purge = taken.and_then(|()| form.read()).map_err(Refusal::Form)?;
     let client = request
         .location()
-        .and_then(|conf| conf.purges)
+        .and_then(|conf| match conf.content {
+            Some(Content::Purge(provider)) => Some(provider),
+            _ => None,
+        })
         .zip(request.main_conf().and_then(|main| main.worker.as_deref()))
         .and_then(|(provider, worker)| worker.client(provider))
         .ok_or(Refusal::Unavailable)?;

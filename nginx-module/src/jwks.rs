@@ -1,0 +1,48 @@
+//! The location that publishes the keys of a provider whose JWTs the gateway signs: `phantom_token_jwks`.
+
+use ngx::ffi::{
+    NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR, ngx_http_request_t, ngx_int_t,
+};
+
+use crate::conf::Content;
+use crate::panic::contained;
+use crate::request::Request;
+use crate::respond;
+
+const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+
+/// For how long the keys may be remembered by those who verify. Short enough that a key which is published before it
+/// signs is known everywhere a few minutes later, and long enough to cost nothing.
+const CACHE_CONTROL: &[u8] = b"public, max-age=300";
+
+/// The content handler.
+pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request, and the handle ends with the call.
+        let Some(request) = (unsafe { Request::new(r) }) else {
+            return FAILED;
+        };
+        if !matches!(request.method(), NGX_HTTP_GET | NGX_HTTP_HEAD) {
+            if respond::push_header(request, b"Allow", b"GET, HEAD").is_none() {
+                return FAILED;
+            }
+            return respond::tell(request, 405, "");
+        }
+        let provider = request
+            .location()
+            .and_then(|conf| match conf.content {
+                Some(Content::Jwks(provider)) => Some(provider),
+                _ => None,
+            })
+            .zip(request.main_conf())
+            .and_then(|(provider, main)| main.providers.get(provider));
+        // Without keys the configuration is refused.
+        let Some(keys) = provider.and_then(|defined| defined.provider.jwks()) else {
+            return FAILED;
+        };
+        if respond::push_header(request, b"Cache-Control", CACHE_CONTROL).is_none() {
+            return FAILED;
+        }
+        respond::tell(request, 200, keys)
+    })
+}
