@@ -2,10 +2,10 @@
 
 Usage: server.py CONFIGURATION.json
 
-CONFIGURATION.json has the `gateway`, the client that may exchange tokens, with `client_id` and `client_secret`. The port
-is chosen by the kernel and written to standard output as one line of JSON. Each line of JSON on standard input is
-answered by another: `{"issue": {"scope": […]}}` by an opaque token of a person who went to an application, and
-`{"revoke": "token"}` by nothing. The server ends when its standard input does.
+CONFIGURATION.json has the `gateway`, a client that gets JWTs, and the `app`, a client that gets opaque tokens, each with
+`client_id` and `client_secret`; both may exchange. The port is chosen by the kernel and written to standard output as one
+line of JSON. Each line of JSON on standard input is answered by another: `{"issue": {"scope": […]}}` by an opaque token of a
+person who went to the app, and `{"revoke": "token"}` by nothing. The server ends when its standard input does.
 """
 
 import json
@@ -59,7 +59,7 @@ class ByClient(Token):
 
     def __call__(self, session_id="", token_class="", usage_rules=None, **payload):
         client_id = self.upstream_get("context").session_manager.decrypt_branch_id(session_id)[1]
-        kind = self.jwt if client_id == given["client_id"] else self.opaque
+        kind = self.jwt if client_id == given["gateway"]["client_id"] else self.opaque
         return kind(session_id, token_class, usage_rules=usage_rules, **payload)
 
     def info(self, token):
@@ -113,7 +113,7 @@ def configuration(issuer):
     }
 
 
-given = json.loads(Path(sys.argv[1]).read_text())["gateway"]
+given = json.loads(Path(sys.argv[1]).read_text())
 listener = socket.create_server(("127.0.0.1", 0), backlog=128)
 port = listener.getsockname()[1]
 server = Server(ASConfiguration(conf=configuration(f"http://localhost:{port}"), base_path="/"), cwd="/")
@@ -122,10 +122,9 @@ context.map_supported_to_preferred()
 # One at a time: the library keeps its sessions in plain dictionaries.
 lock = threading.Lock()
 
-for client_id, secret in (("app", "not used by anybody"), (given["client_id"], given["client_secret"])):
-    context.cdb[client_id] = {
-        "client_id": client_id,
-        "client_secret": secret,
+for client in given.values():
+    context.cdb[client["client_id"]] = {
+        **client,
         "client_salt": "salted",
         "redirect_uris": [("https://app.example/callback", None)],
         "response_types_supported": ["code"],
@@ -135,16 +134,16 @@ for client_id, secret in (("app", "not used by anybody"), (given["client_id"], g
 
 
 def issue(scope):
-    """An opaque token of a person who signed in at the application."""
+    """An opaque token of a person who signed in at the app."""
     manager = context.session_manager
     asked = AuthorizationRequest(
-        client_id="app",
+        client_id=given["app"]["client_id"],
         redirect_uri="https://app.example/callback",
         scope=scope,
         state="state",
         response_type="code",
     )
-    session = manager.create_session(create_authn_event("alice"), asked, "alice", client_id="app")
+    session = manager.create_session(create_authn_event("alice"), asked, "alice", client_id=asked["client_id"])
     grant = context.authz(session, asked)
     token = grant.mint_token(
         session_id=session,

@@ -52,13 +52,6 @@ class Certificates:
     def client_key(self):
         return self._client.private_key_pem.bytes().decode()
 
-    def client_context(self):
-        """A TLS context with which a client shows its certificate."""
-        context = ssl.create_default_context()
-        self._authority.configure_trust(context)
-        self._client.configure_cert(context)
-        return context
-
 
 class ForeignServer:
     """A program that reads its configuration from a file of JSON, whose path is its last argument; says where it
@@ -94,18 +87,27 @@ class ForeignServer:
     def base(self):
         return f"{'https' if self.tls else 'http'}://{HOST}:{self.port}"
 
-    def call(self, path, form, basic=None, tls=None):
+    def call(self, path, form, basic=None):
         """Posts a form, as the client of `basic` (id and secret) if that is given; gives status and JSON."""
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         if basic:
             pair = ":".join(urllib.parse.quote_plus(part) for part in basic)
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return self._request("POST", path, urllib.parse.urlencode(form), headers)
+
+    def get(self, path):
+        """The JSON that is at a path."""
+        status, body = self._request("GET", path)
+        assert status == 200, body
+        return body
+
+    def _request(self, method, path, body=None, headers=None):
         if self.tls:
-            connection = http.client.HTTPSConnection(HOST, self.port, timeout=20, context=tls or self.tls)
+            connection = http.client.HTTPSConnection(HOST, self.port, timeout=20, context=self.tls)
         else:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            connection.request("POST", path, urllib.parse.urlencode(form), headers)
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             body = response.read()
             return response.status, json.loads(body) if body else None
