@@ -123,11 +123,14 @@ fn c_call(criterion: &mut Criterion) {
             }
             client.dispatch(chunk.len());
         }
-        let names = shuffled(entries);
-        let mut next = names.iter().cycle();
-        group.bench_function(BenchmarkId::from_parameter(entries), |bencher| {
-            bencher.iter(|| client.lookup(next.next().unwrap()));
-        });
+        for asked in BTreeSet::from([entries, 1_000]) {
+            let names = shuffled(asked);
+            let mut next = names.iter().cycle();
+            let name = format!("{asked} of {entries}");
+            group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+                bencher.iter(|| client.lookup(next.next().unwrap()));
+            });
+        }
     }
     group.finish();
 }

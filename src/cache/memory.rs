@@ -7,13 +7,12 @@
 //! Active and inactive verdicts are kept apart, each within bounds of its own: whoever sends a million random
 //! tokens fills the inactive share and pushes out not one live entry.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::lifetime::Lifetime;
+use super::lru::{LruTable, Secret};
 use crate::clock::Now;
 use crate::token::Key;
 use crate::{Active, Verdict};
@@ -64,8 +63,8 @@ struct Bounds {
 }
 
 struct Shard {
-    active: LruCache<Key, Entry, KeyHasher>,
-    inactive: LruCache<Key, Stamp, KeyHasher>,
+    active: LruTable<Entry>,
+    inactive: LruTable<Stamp>,
     active_bytes: usize,
     hits: u64,
     inactive_hits: u64,
@@ -136,6 +135,7 @@ impl Entry {
 impl MemoryCache {
     /// A cache of at most `max_bytes` and `max_entries`; with either zero it remembers nothing.
     pub fn new(max_bytes: usize, max_entries: usize) -> Self {
+        let max_entries = max_entries.min(LruTable::<Entry>::MOST);
         let enabled = max_bytes > 0 && max_entries > 0;
         let shards = (max_bytes / SHARD_SIZE)
             .min(max_entries / 64)
@@ -149,10 +149,10 @@ impl MemoryCache {
             active_bytes: share(max_bytes - max_bytes / INACTIVE_SHARE, shards),
             inactive_entries: share(inactive_entries, shards),
         };
-        let hasher = KeyHasher::new();
+        let secret = Secret::new();
         let shard = || Shard {
-            active: LruCache::unbounded_with_hasher(hasher.clone()),
-            inactive: LruCache::unbounded_with_hasher(hasher.clone()),
+            active: LruTable::new(secret),
+            inactive: LruTable::new(secret),
             active_bytes: 0,
             hits: 0,
             inactive_hits: 0,
@@ -212,8 +212,8 @@ impl MemoryCache {
 
     /// What is known of `key` and past its time, but not for longer than it may be served then.
     pub fn stale(&self, key: &Key, now: Now, version: u32) -> Option<Verdict> {
-        let shard = self.shard(key).lock();
-        let entry = shard.active.peek(key)?;
+        let mut shard = self.shard(key).lock();
+        let entry = shard.active.peek_mut(key)?;
         (entry.stamp.version == version && !entry.is_useless(now))
             .then(|| Verdict::Active(Arc::clone(&entry.active)))
     }
@@ -320,58 +320,6 @@ impl Shard {
             self.evictions += u64::from(now.monotonic < oldest.expires);
         }
         self.inactive.put(key, stamp);
-    }
-}
-
-/// Takes a key's own bits as its hash, folded with a secret of this process: a digest is spread well enough, but
-/// a client who knows the configuration could search for tokens whose digests share a bucket.
-#[derive(Clone)]
-struct KeyHasher {
-    secret: u64,
-}
-
-struct KeyHash {
-    secret: u64,
-    hash: u64,
-}
-
-impl KeyHasher {
-    fn new() -> Self {
-        KeyHasher {
-            // Odd, so that the multiplication loses nothing.
-            secret: RandomState::new().hash_one(0u8) | 1,
-        }
-    }
-}
-
-impl BuildHasher for KeyHasher {
-    type Hasher = KeyHash;
-
-    fn build_hasher(&self) -> KeyHash {
-        KeyHash {
-            secret: self.secret,
-            hash: 0,
-        }
-    }
-}
-
-impl Hasher for KeyHash {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.hash ^ word) * u128::from(self.secret);
-        let [low, high] = [product as u64, (product >> 64) as u64];
-        self.hash = low ^ high;
-    }
-
-    fn finish(&self) -> u64 {
-        self.hash
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `levels.rs` | all of it, as a client sees it |
 //! | `lifetime.rs` | for how long |
 //! | `memory.rs` | in the memory of one process |
+//! | `lru.rs` | … and the table that it is kept in |
 //! | `store.rs` | what stands behind it, shared with others: the trait |
 //! | `versions.rs` | what tells one process's memory that something was purged, where the store does not |
 //! | `sealed.rs` | in what form a verdict leaves the process |
@@ -12,6 +13,7 @@
 
 mod levels;
 mod lifetime;
+mod lru;
 mod memory;
 pub(crate) mod sealed;
 mod store;

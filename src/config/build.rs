@@ -14,15 +14,17 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::keys::{self, Refusal};
-use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, Secret};
+use super::{
+    CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, Secret, transport,
+};
 use crate::Token;
 use crate::server::{Endpoint, Purpose, Server};
-use crate::token::Fingerprint;
+use crate::token::{Fingerprint, Keys};
 
 /// The largest secret file that is read.
-const MAX_SECRET_FILE: usize = 64 << 10;
+pub(super) const MAX_SECRET_FILE: usize = 64 << 10;
 /// The largest certificate file that is read: the bundle of a whole system takes 0.2 MiB.
-const MAX_CERTIFICATE_FILE: usize = 16 << 20;
+pub(super) const MAX_CERTIFICATE_FILE: usize = 16 << 20;
 
 /// Where the JWT is looked for unless `jwt_claim` says otherwise: Keycloak's name, then Curity's.
 const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
@@ -33,7 +35,11 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let server = server(config)?;
     let endpoints = server.all();
     let credentials = Credentials::read(config, &mut warnings)?;
-    let trusted_certificates = trusted_certificates(config, &endpoints)?;
+    let proxy = transport::forward_proxy(config, &endpoints, &mut warnings)?;
+    let tls = transport::any_tls(&endpoints) || proxy.as_ref().is_some_and(|proxy| proxy.tls);
+    let trusted_certificates = trusted_certificates(config, tls)?;
+    let client_certificate = transport::client_certificate(config, &endpoints, &mut warnings)?;
+    let ssl_name = transport::ssl_name(config, &endpoints)?;
     let connect_timeout = connect_timeout(config)?;
     let jwt_claims = match config.jwt_claim.as_deref() {
         Some(value) => keys::jwt_claims(value)
@@ -51,11 +57,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
             endpoint.purpose.key()
         ));
     }
-    if endpoints
-        .iter()
-        .any(|endpoint| endpoint.url.scheme() == "https")
-        && !config.ssl_verify
-    {
+    if tls && !config.ssl_verify {
         warn(
             "ssl_verify is off: whoever is between us and the authorization server can read and forge every \
              answer; set ssl_trusted_certificate instead",
@@ -71,8 +73,10 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         warn("jwt_claim is of no use with dialect jwt; set dialect json or auto, or leave it out");
     }
 
+    let fingerprint = fingerprint(config, &server, credentials.method, &jwt_claims);
     Ok(Provider {
-        fingerprint: fingerprint(config, &server, credentials.method, &jwt_claims),
+        fingerprint,
+        keys: Keys::of(&fingerprint),
         name: config.name.clone(),
         authorization: credentials.authorization(config)?,
         form_credentials: credentials.form(),
@@ -97,18 +101,22 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         fail_timeout: config.fail_timeout,
         trusted_certificates,
         ssl_verify: config.ssl_verify,
+        client_certificate,
+        ssl_name,
+        ssl_protocols: config.ssl_protocols,
+        proxy,
         warnings,
     })
 }
 
 /// Reads the URL of an endpoint that has one.
 pub(super) fn endpoint_for(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
-    endpoint(value).map(|url| Endpoint::new(purpose, url))
+    located(purpose, value)
 }
 
 /// Reads an issuer identifier (RFC 8414 §2), which is a URL without a query.
 pub(super) fn issuer(value: &str) -> Result<Endpoint, Refusal> {
-    let issuer = endpoint_for(Purpose::Metadata, value)?;
+    let issuer = Endpoint::new(Purpose::Metadata, endpoint(value)?);
     if issuer.url.query().is_some() {
         return Err("has a query (?…), which no issuer identifier has: remove it".to_owned());
     }
@@ -149,20 +157,18 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
 
 /// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
 pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
-    let at = |url| Endpoint::new(Purpose::Introspection, url);
     let values: Vec<_> = value.split(' ').collect();
     if values.len() < 2 || values.contains(&"") {
-        return endpoint(value).map(|url| vec![at(url)]);
+        return located(Purpose::Introspection, value).map(|endpoint| vec![endpoint]);
     }
     let mut urls = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
-        let url = endpoint(value).map_err(|refusal| {
+        let url = located(Purpose::Introspection, value).map_err(|refusal| {
             format!(
                 "is a list, separated by spaces, whose URL number {} {refusal}",
                 index + 1
             )
         })?;
-        let url = at(url);
         if urls.contains(&url) {
             return Err(format!(
                 "is a list whose URL number {} stands in it already: remove it",
@@ -172,6 +178,18 @@ pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
         urls.push(url);
     }
     Ok(urls)
+}
+
+/// Reads where an endpoint is: a URL, or a Unix socket and what to ask for there.
+fn located(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
+    match transport::unix(value)? {
+        Some((socket, url)) => Ok(Endpoint {
+            purpose,
+            url,
+            socket: Some(socket),
+        }),
+        None => endpoint(value).map(|url| Endpoint::new(purpose, url)),
+    }
 }
 
 /// Reads an endpoint's URL. No refusal repeats it: it may hold a password.
@@ -217,14 +235,19 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
     }
     // The parser takes more than any resolver knows: `$host` above all, which nobody fills in here.
     if let Some(Host::Domain(name)) = url.host() {
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if !name.bytes().all(is_name) {
+        if !is_host_name(name) {
             return Err(
                 "has a character in its host that no host name has (variables are not evaluated): write the name \
                  itself"
                     .to_owned(),
             );
         }
+    }
+    if authority(after_scheme).contains('%') {
+        return Err(
+            "has a percent sign in its host, which would be read as another name: write the name itself"
+                .to_owned(),
+        );
     }
     if url.fragment().is_some() {
         return Err("has a fragment (#…), which no server ever sees: remove it".to_owned());
@@ -235,6 +258,12 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
     Ok(url)
 }
 
+/// Whether a name that a parser took is one that a resolver may know.
+pub(super) fn is_host_name(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+}
+
 fn authority(after_scheme: &str) -> &str {
     let end = after_scheme
         .find(['/', '?', '#'])
@@ -242,7 +271,7 @@ fn authority(after_scheme: &str) -> &str {
     &after_scheme[..end]
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
@@ -497,7 +526,7 @@ fn strip_newline(text: &str) -> &str {
 }
 
 /// A file's bytes, and whether every user may read it.
-fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
+pub(super) fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
@@ -514,19 +543,13 @@ fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), St
     Ok((bytes, metadata.is_file() && metadata.mode() & 0o004 != 0))
 }
 
-fn trusted_certificates(
-    config: &Config,
-    endpoints: &[Endpoint],
-) -> Result<Option<Vec<u8>>, ConfigError> {
+fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, ConfigError> {
     let Some(path) = config.ssl_trusted_certificate.as_deref() else {
         return Ok(None);
     };
     let refuse =
         |refusal: &str| config.refuse("ssl_trusted_certificate", &format!("{path:?}"), refusal);
-    if endpoints
-        .iter()
-        .all(|endpoint| endpoint.url.scheme() != "https")
-    {
+    if !tls {
         return Err(refuse(
             "is set while introspection_endpoint is http, where nothing is verified: make that https, or remove this",
         ));

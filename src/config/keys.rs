@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::server::Purpose;
 
-use super::{CacheControl, ClientAuth, Config, ConfigError, Dialect, Secret, build, units};
+use super::{
+    CacheControl, ClientAuth, Config, ConfigError, Dialect, Secret, build, transport, units,
+};
 
 /// Why a value is refused, and the mend: what follows the key and the value in a message.
 pub(super) type Refusal = String;
@@ -342,6 +344,54 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         check: |_| Ok(()),
+    },
+    Key {
+        name: "ssl_certificate",
+        show: true,
+        set: |config, value| {
+            config.ssl_certificate = Some(path(value)?);
+            Ok(())
+        },
+        check: |config| optional_path(config.ssl_certificate.as_deref()),
+    },
+    Key {
+        name: "ssl_certificate_key",
+        show: true,
+        set: |config, value| {
+            config.ssl_certificate_key = Some(path(value)?);
+            Ok(())
+        },
+        check: |config| optional_path(config.ssl_certificate_key.as_deref()),
+    },
+    Key {
+        name: "ssl_name",
+        show: true,
+        set: |config, value| {
+            transport::server_name(value)?;
+            config.ssl_name = Some(value.to_owned());
+            Ok(())
+        },
+        check: |config| optional(config.ssl_name.as_deref(), transport::server_name),
+    },
+    Key {
+        name: "ssl_protocols",
+        show: true,
+        set: |config, value| {
+            config.ssl_protocols = transport::ssl_protocols(value)?;
+            Ok(())
+        },
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "proxy",
+        // It may hold a password.
+        show: false,
+        set: |config, value| {
+            transport::proxy(value)?;
+            config.proxy = Some(Secret::new(value));
+            Ok(())
+        },
+        check: |config| optional(config.proxy.as_ref().map(Secret::expose), transport::proxy),
     },
 ];
 

@@ -20,6 +20,7 @@
 
 mod build;
 mod keys;
+mod transport;
 mod units;
 
 use std::fmt;
@@ -30,7 +31,9 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::server::{Endpoint, Server};
-use crate::token::Fingerprint;
+use crate::token::{Fingerprint, Keys};
+
+pub(crate) use transport::Proxy;
 
 /// A secret: wiped when dropped, and never printed.
 #[derive(Clone, Default)]
@@ -117,6 +120,19 @@ pub enum CacheControl {
     Ignore,
 }
 
+/// The versions of TLS that may be spoken with the authorization server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum SslProtocols {
+    /// `TLSv1.2` (RFC 5246) alone.
+    Tls12,
+    /// `TLSv1.3` (RFC 8446) alone.
+    Tls13,
+    /// Either: 1.3 where the server speaks it.
+    #[default]
+    Both,
+}
+
 /// What can be set of a provider: plain data, checked by [`Config::build`].
 #[derive(Clone)]
 #[non_exhaustive]
@@ -130,8 +146,8 @@ pub struct Config {
     pub token_endpoint: Option<String>,
     /// Where the server publishes its keys (RFC 7517 §5).
     pub jwks_uri: Option<String>,
-    /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL. Several, separated by spaces, are one
-    /// authorization server at several addresses, asked in order of health.
+    /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL, or `unix:/path/of.sock:/introspect`.
+    /// Several, separated by spaces, are one authorization server at several addresses, asked in order of health.
     pub introspection_endpoint: Option<String>,
     /// Our client identifier at the authorization server.
     pub client_id: Option<String>,
@@ -185,6 +201,19 @@ pub struct Config {
     pub ssl_trusted_certificate: Option<PathBuf>,
     /// Whether the server's certificate is verified (it is).
     pub ssl_verify: bool,
+    /// A PEM file of the certificate that we show who asks for one (mutual TLS, RFC 8705), then of those between it and
+    /// its authority.
+    pub ssl_certificate: Option<PathBuf>,
+    /// A PEM file of its private key.
+    pub ssl_certificate_key: Option<PathBuf>,
+    /// The name that the server's certificate must be for, and that it is told (SNI, RFC 6066 §3), instead of the one in
+    /// its URL.
+    pub ssl_name: Option<String>,
+    /// Which versions of TLS may be spoken (1.2 and 1.3).
+    pub ssl_protocols: SslProtocols,
+    /// An `http` or `https` URL of a forward proxy through which all calls go but those to Unix sockets; it may hold a
+    /// user and a password.
+    pub proxy: Option<Secret>,
 }
 
 /// A setting that cannot be used: names the key, the value, and the mend.
@@ -231,7 +260,13 @@ pub struct Provider {
     /// The trusted certificate authorities, as PEM; `None` for the system's.
     pub(crate) trusted_certificates: Option<Vec<u8>>,
     pub(crate) ssl_verify: bool,
+    /// Our certificates and their key, as PEM.
+    pub(crate) client_certificate: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) ssl_name: Option<String>,
+    pub(crate) ssl_protocols: SslProtocols,
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) keys: Keys,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -271,6 +306,11 @@ impl Config {
             fail_timeout: Duration::from_secs(1),
             ssl_trusted_certificate: None,
             ssl_verify: true,
+            ssl_certificate: None,
+            ssl_certificate_key: None,
+            ssl_name: None,
+            ssl_protocols: SslProtocols::Both,
+            proxy: None,
         }
     }
 
@@ -315,6 +355,11 @@ impl fmt::Debug for Config {
             let read = build::endpoints(value.as_deref()?).ok()?;
             Some(shown(&read))
         };
+        let proxy = self
+            .proxy
+            .as_ref()
+            .and_then(|proxy| transport::proxy(proxy.expose()).ok())
+            .map(|proxy| proxy.shown);
         f.debug_struct("Config")
             .field("name", &self.name)
             .field("issuer", &endpoints(&self.issuer))
@@ -349,6 +394,11 @@ impl fmt::Debug for Config {
             .field("fail_timeout", &self.fail_timeout)
             .field("ssl_trusted_certificate", &self.ssl_trusted_certificate)
             .field("ssl_verify", &self.ssl_verify)
+            .field("ssl_certificate", &self.ssl_certificate)
+            .field("ssl_certificate_key", &self.ssl_certificate_key)
+            .field("ssl_name", &self.ssl_name)
+            .field("ssl_protocols", &self.ssl_protocols)
+            .field("proxy", &proxy)
             .finish()
     }
 }

@@ -88,6 +88,10 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(provider.fail_timeout, Duration::from_secs(1));
     assert!(provider.ssl_verify);
     assert!(provider.trusted_certificates.is_none());
+    assert!(provider.client_certificate.is_none());
+    assert_eq!(provider.ssl_name, None);
+    assert_eq!(provider.ssl_protocols, SslProtocols::Both);
+    assert!(provider.proxy.is_none());
     assert!(provider.authorization.is_none());
     assert_eq!(provider.form_credentials.expose(), "");
     assert!(provider.warnings().is_empty());
@@ -121,7 +125,14 @@ fn every_key_can_be_set_and_arrives() {
         ("max_fails", "0"),
         ("fail_timeout", "250ms"),
         ("ssl_verify", "off"),
+        ("ssl_protocols", "TLSv1.3"),
+        ("proxy", "http://localhost:3128"),
     ]);
+    assert_eq!(provider.ssl_protocols, SslProtocols::Tls13);
+    assert_eq!(
+        provider.proxy.as_ref().unwrap().shown,
+        "http://localhost:3128"
+    );
     assert_eq!(provider.refresh_ahead, 10);
     assert_eq!(provider.stale_if_error, Duration::from_secs(3600));
     assert_eq!(provider.max_fails, 0);
@@ -149,7 +160,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 29);
+    assert_eq!(keys.len(), 34);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -279,6 +290,33 @@ fn a_refusal_names_provider_key_value_and_mend() {
             "",
             "client_secret_file \"\" is empty: name a file, or leave it out",
         ),
+        (
+            "ssl_certificate_key",
+            "",
+            "ssl_certificate_key \"\" is empty: name a file, or leave it out",
+        ),
+        (
+            "ssl_protocols",
+            "TLSv1.1 TLSv1.2",
+            "ssl_protocols \"TLSv1.1 TLSv1.2\" names a version that is broken (RFC 8996) and not spoken here: write \
+             TLSv1.2, TLSv1.3 or both",
+        ),
+        (
+            "ssl_protocols",
+            "TLSv1.2,TLSv1.3",
+            "ssl_protocols \"TLSv1.2,TLSv1.3\" is not a list of versions: write TLSv1.2, TLSv1.3 or both, with a space \
+             between",
+        ),
+        (
+            "ssl_protocols",
+            " ",
+            "ssl_protocols \" \" is empty: write TLSv1.2, TLSv1.3 or both, or leave it out",
+        ),
+        (
+            "ssl_name",
+            "192.0.2.1",
+            "ssl_name \"192.0.2.1\" is an address, which TLS does not send as a name (RFC 6066 §3): set it to a host name",
+        ),
     ] {
         assert_eq!(set(key, value), format!("provider \"main\": {message}"));
     }
@@ -393,7 +431,6 @@ fn only_plain_http_urls_are_endpoints() {
         "/introspect",
         "ftp://as.example.com/",
         "file:///etc/passwd",
-        "unix:/run/as.sock",
         "https:as.example.com",
         "https:/as.example.com",
         "https://",
@@ -675,6 +712,10 @@ fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
         (vec![ENDPOINT, ID], "client_secret_file"),
         (vec![ENDPOINT], "bearer_token_file"),
         (vec![ENDPOINT], "ssl_trusted_certificate"),
+        (
+            vec![ENDPOINT, ("ssl_certificate_key", "/x")],
+            "ssl_certificate",
+        ),
     ] {
         for (path, reason) in [
             (&missing, "No such file or directory"),
@@ -811,7 +852,16 @@ fn secrets_appear_in_no_debug_output_and_no_refusal() {
     );
     let basic = config(&[endpoint, ID, SECRET]);
     let bearer = config(&[endpoint, ("bearer_token", "SECRET")]);
-    for config in [basic, bearer] {
+    let proxied = config(&[
+        endpoint,
+        ("proxy", "https://SECRET:SECRET@proxy.example.com"),
+    ]);
+    assert!(format!("{proxied:?}").contains("proxy: Some(\"https://proxy.example.com\")"));
+    let mut wrong = config(&[endpoint]);
+    wrong.proxy = Some(Secret::new("http://proxy/SECRET"));
+    assert!(!wrong.build().unwrap_err().to_string().contains("SECRET"));
+    assert!(!format!("{wrong:?}").contains("SECRET"));
+    for config in [basic, bearer, proxied] {
         let provider = config.build().unwrap();
         let encoded = STANDARD.encode("gateway:hunter2-SECRET");
         let text = format!(
@@ -825,6 +875,9 @@ fn secrets_appear_in_no_debug_output_and_no_refusal() {
         assert!(text.contains("as.example.com"));
     }
     for (key, value) in [
+        ("proxy", "http://user:SECRET@proxy:port/"),
+        ("proxy", "http://user:SECRET@proxy/path"),
+        ("proxy", "socks5://user:SECRET@proxy"),
         ("client_secret", "SECRET\n"),
         ("bearer_token", "SECRET\u{e9}"),
     ] {
@@ -869,6 +922,361 @@ fn an_authorization_server_may_have_several_addresses() {
 }
 
 #[test]
+fn an_endpoint_may_be_at_a_unix_socket() {
+    let provider = built(&[(
+        "introspection_endpoint",
+        "unix:/run/as/as.sock:/introspect?tenant=x https://as.example.com/introspect HTTP://unix:/run/b.sock:/",
+    )]);
+    let endpoints: Vec<_> = provider
+        .endpoints
+        .iter()
+        .map(|endpoint| (endpoint.socket.clone(), endpoint.url.as_str()))
+        .collect();
+    assert_eq!(
+        endpoints,
+        [
+            (
+                Some(PathBuf::from("/run/as/as.sock")),
+                "http://localhost/introspect?tenant=x"
+            ),
+            (None, "https://as.example.com/introspect"),
+            (Some(PathBuf::from("/run/b.sock")), "http://localhost/"),
+        ]
+    );
+    assert_eq!(
+        provider.place(&provider.endpoints[0]),
+        "provider \"main\": introspection at unix:/run/as/as.sock:/introspect"
+    );
+    assert!(provider.warnings().is_empty());
+
+    let long = format!("unix:/{}:/introspect", "x".repeat(107));
+    for (value, why) in [
+        ("unix:", "has no absolute path of a socket"),
+        (
+            "unix:run/as.sock:/introspect",
+            "has no absolute path of a socket",
+        ),
+        ("unix::/introspect", "has no absolute path of a socket"),
+        (
+            "unix:@abstract:/introspect",
+            "has no absolute path of a socket",
+        ),
+        (
+            "unix:/run/as.sock",
+            "does not say what to ask for at the socket",
+        ),
+        (
+            "http://unix:/run/as.sock",
+            "does not say what to ask for at the socket",
+        ),
+        ("unix:/run/as.sock:", "has no path after the socket"),
+        (
+            "unix:/run/as.sock:introspect",
+            "has no path after the socket",
+        ),
+        (
+            "unix:/run/as.sock:@evil.example/",
+            "has no path after the socket",
+        ),
+        ("unix:/run/as.sock:/introspect#x", "has a fragment"),
+        ("unix:/run/as.sock:/intro spect", "is a list"),
+        (
+            "unix:/run/as.sock:/intro\\spect",
+            "has a space, a control character or a backslash",
+        ),
+        (
+            "unix:/run/\0as.sock:/introspect",
+            "has a path of a socket that",
+        ),
+        (
+            "https://unix:/run/as.sock:/introspect",
+            "is https over a Unix socket",
+        ),
+        (&long, "longer than the system allows"),
+        (
+            "unix:/run/as.sock:/ http://unix:/run/as.sock:/",
+            "is a list whose URL number 2 stands in it already",
+        ),
+    ] {
+        let message = set("introspection_endpoint", value);
+        assert!(message.contains(why), "{value:?}: {message}");
+    }
+}
+
+#[test]
+fn tls_keys_want_an_endpoint_with_tls() {
+    let files = Files::new();
+    let pair = Pair::new(&files, "a");
+    for endpoint in ["http://127.0.0.1/", "unix:/run/as.sock:/introspect"] {
+        let endpoint = ("introspection_endpoint", endpoint);
+        let message = refused(&[endpoint, ("ssl_name", "as.example.com")]);
+        assert!(
+            message.contains(
+                "ssl_name \"as.example.com\" is set while introspection_endpoint is http"
+            ),
+            "{message}"
+        );
+        let message = refused(&[
+            endpoint,
+            ("ssl_certificate", &pair.certificate),
+            ("ssl_certificate_key", &pair.key),
+        ]);
+        assert!(
+            message.contains("is set while introspection_endpoint is http"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn only_host_names_are_names_for_tls() {
+    for (name, sent) in [
+        ("as.example.com", "as.example.com"),
+        ("AS.Example.COM", "as.example.com"),
+        ("localhost", "localhost"),
+        ("bücher.example", "xn--bcher-kva.example"),
+    ] {
+        let provider = built(&[ENDPOINT, ("ssl_name", name)]);
+        assert_eq!(provider.ssl_name.as_deref(), Some(sent));
+    }
+    for name in [
+        "",
+        " ",
+        "$host",
+        "as.example.com.",
+        "as.example.com:443",
+        "https://as.example.com",
+        "a/b",
+        "u@h",
+        "a b",
+        "::1",
+        "[::1]",
+        "127.1",
+        "*.example.com",
+        "a..b",
+        "a\0",
+    ] {
+        let message = set("ssl_name", name);
+        assert!(
+            message.starts_with("provider \"main\": ssl_name "),
+            "{name:?}: {message}"
+        );
+    }
+}
+
+/// A certificate of its own issue and its key, in files.
+struct Pair {
+    certificate: String,
+    key: String,
+    certificate_pem: String,
+    key_pem: String,
+}
+
+impl Pair {
+    fn new(files: &Files, name: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.example.com")]).unwrap();
+        let (certificate_pem, key_pem) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Pair {
+            certificate: files.write(&format!("{name}.pem"), &certificate_pem),
+            key: files.write(&format!("{name}.key"), &key_pem),
+            certificate_pem,
+            key_pem,
+        }
+    }
+}
+
+#[test]
+fn a_client_certificate_is_read_with_its_key() {
+    let files = Files::new();
+    let pair = Pair::new(&files, "a");
+    let other = Pair::new(&files, "b");
+    // What else may stand in the two files, and both in one.
+    let chain = files.write(
+        "chain.pem",
+        format!(
+            "# ours\n{}\n{}",
+            pair.certificate_pem, other.certificate_pem
+        ),
+    );
+    let both = files.write(
+        "both.pem",
+        format!("{}{}", pair.certificate_pem, pair.key_pem),
+    );
+    for (certificate, key, certificates) in [
+        (&pair.certificate, &pair.key, 1),
+        (&chain, &pair.key, 2),
+        (&both, &both, 1),
+    ] {
+        let provider = built(&[
+            ENDPOINT,
+            ("ssl_certificate", certificate),
+            ("ssl_certificate_key", key),
+        ]);
+        assert!(provider.warnings().is_empty());
+        let text =
+            String::from_utf8(provider.client_certificate.as_ref().unwrap().to_vec()).unwrap();
+        assert_eq!(text.matches("BEGIN CERTIFICATE").count(), certificates);
+        assert_eq!(text.matches("BEGIN PRIVATE KEY").count(), 1);
+        assert!(reqwest::Identity::from_pem(text.as_bytes()).is_ok());
+        assert!(!format!("{provider:?}").contains("PRIVATE"));
+        assert!(provider.fingerprint == built(&[ENDPOINT]).fingerprint);
+    }
+    fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o644)).unwrap();
+    let provider = built(&[
+        ENDPOINT,
+        ("ssl_certificate", &pair.certificate),
+        ("ssl_certificate_key", &pair.key),
+    ]);
+    assert!(
+        provider.warnings()[0].contains("ssl_certificate_key"),
+        "{:?}",
+        provider.warnings()
+    );
+}
+
+#[test]
+fn a_client_certificate_that_cannot_be_used_is_refused() {
+    let files = Files::new();
+    let pair = Pair::new(&files, "a");
+    let other = Pair::new(&files, "b");
+    for (settings, expected) in [
+        (
+            ("ssl_certificate", &pair.certificate),
+            "ssl_certificate_key is missing: ssl_certificate needs its private key",
+        ),
+        (
+            ("ssl_certificate_key", &pair.key),
+            "ssl_certificate is missing: ssl_certificate_key needs the certificate that it is for",
+        ),
+    ] {
+        let message = refused(&[ENDPOINT, (settings.0, settings.1)]);
+        assert_eq!(message, format!("provider \"main\": {expected}"));
+    }
+    let refused = |certificate: &str, key: &str| {
+        let message = refused(&[
+            ENDPOINT,
+            ("ssl_certificate", certificate),
+            ("ssl_certificate_key", key),
+        ]);
+        assert!(!message.contains("MII"), "{message}");
+        message
+    };
+    let message = refused(&pair.certificate, &other.key);
+    assert!(
+        message.contains(&format!(
+            "ssl_certificate_key \"{}\" is not the key of the first",
+            other.key
+        )),
+        "{message}"
+    );
+
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (content, why) in [
+        ("", "holds no certificate"),
+        (&*pair.key_pem, "holds no certificate"),
+        (garbage, "holds a certificate that cannot be used"),
+        (&pair.certificate_pem[..200], "certificate"),
+    ] {
+        let message = refused(&files.write("bad.pem", content), &pair.key);
+        assert!(
+            message.starts_with("provider \"main\": ssl_certificate \""),
+            "{message}"
+        );
+        assert!(message.contains(why), "{message}");
+    }
+    let two = format!("{}{}", pair.key_pem, other.key_pem);
+    let encrypted = pair.key_pem.replace("PRIVATE", "ENCRYPTED PRIVATE");
+    let headed = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIB\n-----END RSA PRIVATE KEY-----\n";
+    let garbage = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    for (content, why) in [
+        ("", "holds no private key"),
+        (&*pair.certificate_pem, "holds no private key"),
+        (&two, "holds several private keys"),
+        (&encrypted, "is encrypted"),
+        (headed, "is encrypted"),
+        (garbage, "holds a key that cannot be used"),
+        (&pair.key_pem[..100], "private key"),
+    ] {
+        let message = refused(&pair.certificate, &files.write("bad.key", content));
+        assert!(
+            message.starts_with("provider \"main\": ssl_certificate_key \""),
+            "{message}"
+        );
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn only_plain_http_urls_are_proxies() {
+    for (url, shown) in [
+        (
+            "http://proxy.example.com:3128",
+            "http://proxy.example.com:3128",
+        ),
+        ("HTTPS://Proxy.Example.com/", "https://proxy.example.com"),
+        ("http://u:p@[::1]:8080/", "http://[::1]:8080"),
+        ("http://u@192.0.2.1", "http://192.0.2.1"),
+        ("http://dom%5Cuser:p%40ss%3Aw%2Frd@proxy", "http://proxy"),
+    ] {
+        let provider = built(&[ENDPOINT, ("proxy", url)]);
+        assert_eq!(provider.proxy.as_ref().unwrap().shown, shown, "{url}");
+    }
+    for url in [
+        "",
+        "proxy",
+        "proxy:3128",
+        "//proxy",
+        "socks5://proxy",
+        "ftp://proxy",
+        "http:proxy",
+        "http:/proxy",
+        "http://",
+        "http:///x",
+        "http://?x",
+        "http://u:p@",
+        "http://proxy/path",
+        "http://proxy/?x",
+        "http://proxy/#x",
+        "http://proxy:0",
+        "http://proxy:99999",
+        "http://$proxy",
+        " http://proxy",
+        "http://pro xy",
+        "http://a\\b@proxy",
+        "http://proxy\n",
+    ] {
+        let message = set("proxy", url);
+        assert!(
+            message.starts_with("provider \"main\": proxy "),
+            "{url:?}: {message}"
+        );
+    }
+}
+
+#[test]
+fn a_proxy_that_is_of_no_use_or_listens_in_is_warned_about() {
+    let warnings = |endpoint: &str, proxy: &str| {
+        built(&[("introspection_endpoint", endpoint), ("proxy", proxy)])
+            .warnings()
+            .join("\n")
+    };
+    let (near, far) = ("http://u:p@localhost:3128", "http://u:p@proxy.example.com");
+    assert_eq!(warnings(ENDPOINT.1, near), "");
+    assert_eq!(warnings(ENDPOINT.1, "http://proxy.example.com"), "");
+    assert_eq!(warnings(ENDPOINT.1, "https://u:p@proxy.example.com"), "");
+    assert_eq!(warnings("http://127.0.0.1/", near), "");
+    assert!(warnings(ENDPOINT.1, far).contains("the user and the password in it travel in clear"));
+    assert!(warnings("http://127.0.0.1/", far).contains("which reads access tokens"));
+    assert!(warnings("unix:/run/as.sock:/x", near).contains("proxy is of no use"));
+
+    let message = refused(&[ENDPOINT, ("proxy", near), ("ssl_name", "as.example.com")]);
+    assert!(
+        message.starts_with("provider \"main\": proxy and ssl_name are both set"),
+        "{message}"
+    );
+}
+
+#[test]
 fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
     let files = Files::new();
     let certificate = files.write("ca.pem", CERTIFICATE);
@@ -894,6 +1302,9 @@ fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
         ("fail_timeout", "3s"),
         ("ssl_verify", "off"),
         ("ssl_trusted_certificate", &certificate),
+        ("ssl_name", "other.example.com"),
+        ("ssl_protocols", "TLSv1.2"),
+        ("proxy", "http://localhost:3128"),
         ("client_auth", "client_secret_basic"),
         ("jwt_claim", "jwt phantom_token"),
     ] {
@@ -910,6 +1321,9 @@ fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
             "https://as.example.com/introspect?a",
         ),
         ("introspection_endpoint", "http://as.example.com/introspect"),
+        ("introspection_endpoint", "http://localhost/introspect"),
+        ("introspection_endpoint", "unix:/run/a.sock:/introspect"),
+        ("introspection_endpoint", "unix:/run/b.sock:/introspect"),
         ("client_id", "other"),
         ("client_auth", "client_secret_post"),
         ("dialect", "json"),

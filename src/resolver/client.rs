@@ -22,7 +22,6 @@ use super::stats::{Counters, Stats};
 use super::{CompletionQueue, LogSink, RequestId};
 use crate::cache::{Levels, Store, Subject};
 use crate::clock::{self, Now};
-use crate::token::Key;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 use crate::{Error, ErrorKind, Provider, Token};
 
@@ -279,8 +278,7 @@ impl Client {
     pub fn purge(&self, token: Token<'_>) -> Result<(), Error> {
         self.0.check()?;
         let shared = &self.0.shared;
-        let key = Key::new(&shared.provider.fingerprint, token);
-        shared.levels.purge(&key);
+        shared.levels.purge(&shared.provider.keys.key(token));
         Ok(())
     }
 
@@ -439,9 +437,7 @@ impl Handle {
 
     fn subject(&self, token: Token<'_>) -> Subject {
         let shared = &self.shared;
-        shared
-            .levels
-            .subject(Key::new(&shared.provider.fingerprint, token))
+        shared.levels.subject(shared.provider.keys.key(token))
     }
 
     /// Whether anything may be asked of this client here and now.

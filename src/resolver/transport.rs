@@ -2,21 +2,39 @@
 //!
 //! Nothing here decides about tokens: a request goes out, an answer of bounded size comes back, or a failure that
 //! says what an operator can do about it.
+//!
+//! **Addresses.** All addresses that a name has are tried when a connection is made, IPv6 and IPv4 at the same time
+//! where the first kind is slow (RFC 8305). The name is looked up for every connection anew, so what bounds the use of
+//! an address that it has no longer is how long connections live: an idle one [`IDLE`], any other [`AGE`].
+//!
+//! **`ssl_name`.** The HTTP client takes one name from the URL for all purposes. So the URL is given the name that TLS is
+//! to use, that name is looked up as the endpoint's own host, and `Host` says what it would have said. HTTP/2 knows no
+//! `Host` beside the URL's name, so these calls are HTTP/1.1. Whatever verifies certificates is told nothing special.
 
 use std::error::Error as StdError;
-use std::sync::OnceLock;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::header::{HOST, HeaderMap, HeaderValue};
+use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use crate::config::{Proxy, SslProtocols};
 use crate::introspection::Request;
 use crate::server::Endpoint;
-use crate::{Error, ErrorKind, Provider};
+use crate::{Error, ErrorKind, Provider, clock};
 
 /// An idle connection is closed after this: below the 60 s and more after which servers and middleboxes do it, so
 /// that it is mostly us who end one.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// No call is begun on a connection older than this, however busy it is.
+const AGE: Duration = Duration::from_secs(300);
 
 /// What came back.
 pub(super) struct Response {
@@ -34,18 +52,42 @@ pub(super) struct Failure {
 
 /// Connections to one provider's authorization server.
 pub(super) struct Transport {
-    pooled: Result<reqwest::Client, Error>,
-    /// Connects anew for every call.
-    fresh: OnceLock<Result<reqwest::Client, Error>>,
+    clients: Mutex<Vec<Made>>,
+}
+
+/// What calls must have in common to share connections.
+#[derive(Clone, PartialEq, Eq)]
+struct Route {
+    /// The Unix socket at which the endpoint is.
+    socket: Option<PathBuf>,
+    /// The host to connect to where the URL has the name for TLS instead.
+    host: Option<String>,
+    /// TLS is spoken, so there is something to verify.
+    tls: bool,
+    /// Every call connects anew.
+    fresh: bool,
+}
+
+/// A client, which is a pool of connections.
+struct Made {
+    route: Route,
+    client: Result<reqwest::Client, Error>,
+    /// When it was made, in milliseconds on the monotonic clock.
+    at: u64,
 }
 
 impl Transport {
     /// Takes some milliseconds: certificates are read.
     pub(super) fn new(provider: &Provider) -> Self {
-        Transport {
-            pooled: client(provider, provider.max_concurrent),
-            fresh: OnceLock::new(),
+        let transport = Transport {
+            clients: Mutex::new(Vec::new()),
+        };
+        let now = clock::now().monotonic;
+        for endpoint in provider.server.all() {
+            // What fails now is said to those who call.
+            let _ = transport.client(provider, Route::of(provider, &endpoint, false), now);
         }
+        transport
     }
 
     /// Makes a call; with `fresh` on a connection of its own.
@@ -56,21 +98,23 @@ impl Transport {
         request: &Request,
         fresh: bool,
     ) -> Result<Response, Failure> {
-        let client = if fresh {
-            self.fresh.get_or_init(|| client(provider, 0))
-        } else {
-            &self.pooled
-        };
-        let client = client.as_ref().map_err(|error| Failure {
-            error: error.clone(),
-            again: false,
-        })?;
-        let mut call = client.request(request.method.clone(), endpoint.url.clone());
+        let route = Route::of(provider, endpoint, fresh);
+        let (url, host) = target(provider, endpoint, &route);
+        let client = self
+            .client(provider, route, clock::now().monotonic)
+            .map_err(|error| Failure {
+                error,
+                again: false,
+            })?;
+        let mut call = client.request(request.method.clone(), url);
         if !request.body.is_empty() {
             call = call.body(request.body.to_vec());
         }
         for (name, value) in &request.headers {
             call = call.header(name, value);
+        }
+        if let Some(host) = host {
+            call = call.header(HOST, host);
         }
         let response = call
             .send()
@@ -78,9 +122,100 @@ impl Transport {
             .map_err(|error| failure(provider, endpoint, &error))?;
         read(provider, endpoint, response).await
     }
+
+    /// The client for a route. Whoever still uses one that has become too old keeps it until the call has ended; then
+    /// its connections are closed.
+    fn client(
+        &self,
+        provider: &Provider,
+        route: Route,
+        now: u64,
+    ) -> Result<reqwest::Client, Error> {
+        let mut clients = self.clients.lock();
+        if let Some(made) = clients.iter().find(|made| made.route == route)
+            && !made.is_old(now)
+        {
+            return made.client.clone();
+        }
+        clients.retain(|made| !made.is_old(now));
+        let client = client(provider, &route);
+        clients.push(Made {
+            route,
+            client: client.clone(),
+            at: now,
+        });
+        client
+    }
 }
 
-fn client(provider: &Provider, max_idle: usize) -> Result<reqwest::Client, Error> {
+impl Made {
+    fn is_old(&self, now: u64) -> bool {
+        u128::from(now.saturating_sub(self.at)) >= AGE.as_millis()
+    }
+}
+
+impl Route {
+    fn of(provider: &Provider, endpoint: &Endpoint, fresh: bool) -> Self {
+        let tls = endpoint.url.scheme() == "https";
+        let renamed = tls && provider.ssl_name.is_some();
+        Route {
+            socket: endpoint.socket.clone(),
+            host: renamed
+                .then(|| endpoint.url.host())
+                .flatten()
+                .map(|host| match host {
+                    Host::Domain(name) => name.to_owned(),
+                    Host::Ipv4(address) => address.to_string(),
+                    Host::Ipv6(address) => address.to_string(),
+                }),
+            tls,
+            fresh,
+        }
+    }
+}
+
+/// The URL to give to the HTTP client, and what `Host` must say if that is not the URL's host.
+fn target(provider: &Provider, endpoint: &Endpoint, route: &Route) -> (Url, Option<HeaderValue>) {
+    let mut url = endpoint.url.clone();
+    let (Some(name), Some(_)) = (&provider.ssl_name, &route.host) else {
+        return (url, None);
+    };
+    let host = match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    };
+    // Neither fails: a host of a URL has only visible ASCII, and the name was read by the same parser.
+    let host = HeaderValue::try_from(host).ok();
+    let _ = url.set_host(Some(name));
+    (url, host)
+}
+
+/// Looks up one host, whatever name it is asked for.
+struct Always(Arc<str>);
+
+impl Resolve for Always {
+    fn resolve(&self, _: Name) -> Resolving {
+        let host = Arc::clone(&self.0);
+        Box::pin(async move {
+            // The port is the URL's.
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn client(provider: &Provider, route: &Route) -> Result<reqwest::Client, Error> {
+    builder(provider, route)
+        .and_then(reqwest::ClientBuilder::build)
+        .map_err(|error| unusable(provider, &error))
+}
+
+fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::ClientBuilder> {
+    let max_idle = if route.fresh {
+        0
+    } else {
+        provider.max_concurrent
+    };
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("phantom-token/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -94,14 +229,37 @@ fn client(provider: &Provider, max_idle: usize) -> Result<reqwest::Client, Error
         .http2_keep_alive_interval(IDLE)
         .http2_keep_alive_timeout(Duration::from_secs(5))
         .http2_max_header_list_size(64 * 1024);
-    if !provider.ssl_verify {
+    if let Some(path) = &route.socket {
+        builder = builder.unix_socket(path.as_path());
+    }
+    if let Some(host) = &route.host {
+        builder = builder
+            .http1_only()
+            .dns_resolver(Always(host.as_str().into()));
+    }
+    let mut tls = route.tls;
+    if let (Some(proxy), None) = (&provider.proxy, &route.socket) {
+        tls |= proxy.tls;
+        builder = builder.proxy(reqwest::Proxy::all(proxy.url.expose())?);
+    }
+    if !tls {
+        // Nothing is verified: a machine without any authorities can do that as well.
+        builder = builder.tls_certs_only([]);
+    } else if !provider.ssl_verify {
         builder = builder.tls_danger_accept_invalid_certs(true);
     } else if let Some(pem) = &provider.trusted_certificates {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem)
-            .map_err(|error| unusable(provider, &error))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(pem)?;
         builder = builder.tls_certs_only(certificates);
     }
-    builder.build().map_err(|error| unusable(provider, &error))
+    if let Some(pem) = &provider.client_certificate {
+        builder = builder.identity(reqwest::Identity::from_pem(pem)?);
+    }
+    match provider.ssl_protocols {
+        SslProtocols::Tls12 => builder = builder.tls_version_max(reqwest::tls::Version::TLS_1_2),
+        SslProtocols::Tls13 => builder = builder.tls_version_min(reqwest::tls::Version::TLS_1_3),
+        SslProtocols::Both => {}
+    }
+    Ok(builder)
 }
 
 fn unusable(provider: &Provider, error: &reqwest::Error) -> Error {
@@ -174,14 +332,26 @@ pub(super) fn timed_out(provider: &Provider, endpoint: &Endpoint, after: Duratio
     )
 }
 
+/// The proxy through which the endpoint is asked.
+fn proxy<'a>(provider: &'a Provider, endpoint: &Endpoint) -> Option<&'a Proxy> {
+    match endpoint.socket {
+        None => provider.proxy.as_ref(),
+        Some(_) => None,
+    }
+}
+
 fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> Failure {
     let cause = root_cause(error);
-    let place = provider.place(endpoint);
+    let mut place = provider.place(endpoint);
+    let proxy = proxy(provider, endpoint);
+    if let Some(proxy) = proxy {
+        place.push_str(&format!(" through the proxy {}", proxy.shown));
+    }
     if let Some(tls) = find::<rustls::Error>(error) {
         return Failure {
             error: Error::new(
                 ErrorKind::Unreachable,
-                format!("{place}: TLS failed: {tls}{}", tls_mend(tls)),
+                format!("{place}: TLS failed: {tls}{}", tls_mend(provider, tls)),
             ),
             // Only what a peer or a lost segment did to this one connection may pass.
             again: !matches!(
@@ -208,15 +378,28 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
         };
     }
     if error.is_connect() {
-        let refused = find::<std::io::Error>(error)
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
-        let mend = if refused {
-            "is it running, and is the port right?"
-        } else {
-            &format!(
+        let kind = find::<io::Error>(error).map(io::Error::kind);
+        let mend = match (&endpoint.socket, proxy, kind) {
+            (Some(_), _, Some(io::ErrorKind::NotFound)) => {
+                "is it running, and is this the path of its socket?"
+            }
+            (Some(_), _, Some(io::ErrorKind::PermissionDenied)) => {
+                "this process's user must have the right to write to the socket and to enter its directory"
+            }
+            (Some(_), _, _) => "is it running?",
+            (None, Some(_), Some(io::ErrorKind::ConnectionRefused)) => {
+                "is the proxy running, and is its port right?"
+            }
+            (None, Some(_), _) => {
+                "check proxy, with its user and password, and that it lets us through to this host and port"
+            }
+            (None, None, Some(io::ErrorKind::ConnectionRefused)) => {
+                "is it running, and is the port right?"
+            }
+            (None, None, _) => &format!(
                 "check the name and the address in {}",
                 endpoint.purpose.key()
-            )
+            ),
         };
         return Failure {
             error: Error::new(
@@ -250,20 +433,51 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
     }
 }
 
-fn tls_mend(error: &rustls::Error) -> &'static str {
-    use rustls::CertificateError as Certificate;
+fn tls_mend(provider: &Provider, error: &rustls::Error) -> &'static str {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate};
 
+    let shown = provider.client_certificate.is_some();
     match error {
         rustls::Error::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "; the name in the URL must be one that the certificate is for",
+        ) => match provider.ssl_name {
+            Some(_) => "; ssl_name must be a name that the certificate is for",
+            None => {
+                "; the name in the URL must be one that the certificate is for, or ssl_name be set to one"
+            }
+        },
         rustls::Error::InvalidCertificate(
             Certificate::Expired | Certificate::ExpiredContext { .. },
         ) => {
             "; the authorization server needs a new certificate (or this machine's clock is wrong)"
         }
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            "; set ssl_trusted_certificate to the authority that issued it"
+        // The second: one of the issuer's name is trusted, but it has another key.
+        rustls::Error::InvalidCertificate(
+            Certificate::UnknownIssuer | Certificate::BadSignature,
+        ) => "; set ssl_trusted_certificate to the authority that issued it",
+        rustls::Error::AlertReceived(Alert::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(_) => {
+            "; the authorization server must speak a version that ssl_protocols allows"
+        }
+        rustls::Error::AlertReceived(Alert::CertificateRequired) if !shown => {
+            "; it wants to see a certificate of ours: set ssl_certificate and ssl_certificate_key"
+        }
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError,
+        ) if shown => {
+            "; it does not take our certificate: check ssl_certificate (its issuer, its dates, and that what is between \
+             it and its authority is in the file)"
+        }
+        rustls::Error::AlertReceived(Alert::UnrecognisedName) => {
+            "; it has no such name: check the host in introspection_endpoint, or set ssl_name"
         }
         _ => "",
     }
@@ -286,8 +500,8 @@ fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
             return Some(found);
         }
         let wrapped = current
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
         if let Some(inner) = wrapped
             && let Some(found) = (inner as &(dyn StdError + 'static)).downcast_ref::<T>()
         {
@@ -299,4 +513,131 @@ fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::Config;
+
+    fn provider(settings: &[(&str, &str)]) -> Arc<Provider> {
+        let mut config = Config::new("main");
+        for (key, value) in settings {
+            config.set(key, value).unwrap();
+        }
+        config.build().unwrap()
+    }
+
+    /// A server on 127.0.0.1 that answers all there is with nothing, and counts connections.
+    fn server() -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                count.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+                        let _ = stream.write_all(b"HTTP/1.1 204 x\r\n\r\n");
+                    }
+                });
+            }
+        });
+        (address, connections)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_but_not_forever_however_busy_it_is() {
+        let (address, connections) = server();
+        let url = format!("http://{address}/");
+        let provider = provider(&[("introspection_endpoint", &url)]);
+        let transport = Transport::new(&provider);
+        let route = Route::of(&provider, &provider.endpoints[0], false);
+        let start = clock::now().monotonic;
+        let age = u64::try_from(AGE.as_millis()).unwrap();
+        for (now, expected) in [
+            (start, 1),
+            (start + age / 2, 1),
+            (start + age + 1000, 2),
+            (start + age + 2000, 2),
+        ] {
+            let client = transport.client(&provider, route.clone(), now).unwrap();
+            client.get(&url).send().await.unwrap();
+            assert_eq!(connections.load(Ordering::SeqCst), expected, "at {now}");
+        }
+        assert_eq!(transport.clients.lock().len(), 1, "the old one has gone");
+    }
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried() {
+        let (address, _) = server();
+        let provider = provider(&[("introspection_endpoint", "http://as.test/")]);
+        let route = Route::of(&provider, &provider.endpoints[0], false);
+        // Nothing listens on the others.
+        let others: [SocketAddr; 2] = [
+            (Ipv6Addr::LOCALHOST, address.port()).into(),
+            (Ipv4Addr::new(127, 0, 0, 9), address.port()).into(),
+        ];
+        for addresses in [
+            [others[0], others[1], address],
+            [others[1], address, others[0]],
+        ] {
+            let client = builder(&provider, &route)
+                .unwrap()
+                .resolve_to_addrs("as.test", &addresses)
+                .build()
+                .unwrap();
+            let url = format!("http://as.test:{}/", address.port());
+            client.get(url).send().await.unwrap();
+        }
+    }
+
+    #[test]
+    fn with_a_name_for_tls_the_url_has_that_name_and_the_rest_stays() {
+        for (endpoint, url, host, to) in [
+            (
+                "https://as.internal/introspect?x=y",
+                "https://as.example.com/introspect?x=y",
+                Some("as.internal"),
+                Some("as.internal"),
+            ),
+            (
+                "https://as.internal:8443/",
+                "https://as.example.com:8443/",
+                Some("as.internal:8443"),
+                Some("as.internal"),
+            ),
+            (
+                "https://[::1]:8443/",
+                "https://as.example.com:8443/",
+                Some("[::1]:8443"),
+                Some("::1"),
+            ),
+            (
+                "https://192.0.2.1/",
+                "https://as.example.com/",
+                Some("192.0.2.1"),
+                Some("192.0.2.1"),
+            ),
+            ("http://127.0.0.1/", "http://127.0.0.1/", None, None),
+        ] {
+            let endpoints = format!("https://other.internal/ {endpoint}");
+            let provider = provider(&[
+                ("introspection_endpoint", &endpoints),
+                ("ssl_name", "AS.example.com"),
+            ]);
+            let endpoint = &provider.endpoints[1];
+            let route = Route::of(&provider, endpoint, false);
+            let (changed, said) = target(&provider, endpoint, &route);
+            assert_eq!(changed.as_str(), url);
+            assert_eq!(said.as_ref().map(|host| host.to_str().unwrap()), host);
+            assert_eq!(route.host.as_deref(), to);
+        }
+    }
 }

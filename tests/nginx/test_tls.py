@@ -50,7 +50,7 @@ class SelfSigned:
 def tls_gateway(start_nginx, ugly, api, secrets):
     """Starts nginx in front of `api`, and as the TLS end of `ugly` with a certificate."""
 
-    def start(certificate, *, http2=False, name="localhost", alarms_allowed=None, files=None, **keys):
+    def start(certificate, *, http2=False, name="localhost", server="", alarms_allowed=None, files=None, **keys):
         return start_nginx(
             f"""
 {config.provider(f"https://{name}:@port:tls@/introspect", secrets, **keys)}
@@ -61,7 +61,8 @@ server {{
     ssl_certificate_key @dir@/as.key;
     ssl_protocols TLSv1.2 TLSv1.3;
     access_log tls.log combined_phantom;
-    location / {{ proxy_pass {ugly.url}; proxy_set_header X-Version $server_protocol; proxy_set_header X-Tls $ssl_protocol; }}
+    {server}
+    location / {{ proxy_pass {ugly.url}; proxy_set_header X-Version $server_protocol; proxy_set_header X-Tls $ssl_protocol; proxy_set_header X-Sni $ssl_server_name; proxy_set_header X-Client $ssl_client_verify; }}
 }}
 """,
             files={"as.pem": pem(certificate), "as.key": certificate.private_key_pem.bytes(), **(files or {})},
@@ -92,6 +93,44 @@ def test_an_address_is_verified_like_a_name(tls_gateway, secrets, ca):
         ca.issue_cert("127.0.0.1"), name="127.0.0.1", ssl_trusted_certificate="@dir@/ca.pem", files=files
     )
     assert get(nginx.port, token=secrets.token()).status == 200
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_server_that_wants_a_certificate_is_shown_ours(tls_gateway, ugly, secrets, ca, http2):
+    ours = ca.issue_cert("gateway")
+    nginx = tls_gateway(
+        ca.issue_cert("localhost"),
+        http2=http2,
+        server="ssl_client_certificate @dir@/ca.pem; ssl_verify_client on;",
+        # Relative to nginx.conf, as all paths are.
+        ssl_trusted_certificate="ca.pem",
+        ssl_certificate="ours.pem",
+        ssl_certificate_key="ours.key",
+        files={
+            "ca.pem": ca.cert_pem.bytes(),
+            "ours.pem": pem(ours),
+            "ours.key": ours.private_key_pem.bytes(),
+        },
+    )
+    assert get(nginx.port, token=secrets.token()).status == 200
+    assert ugly.calls[0].request.value("x-client") == "SUCCESS"
+
+
+def test_the_name_for_tls_may_differ_from_the_host(tls_gateway, ugly, secrets, ca):
+    nginx = tls_gateway(
+        ca.issue_cert("as.example.com"),
+        http2=True,
+        name="127.0.0.1",
+        ssl_name="as.example.com",
+        ssl_protocols="TLSv1.2",
+        ssl_trusted_certificate="@dir@/ca.pem",
+        files={"ca.pem": ca.cert_pem.bytes()},
+    )
+    for _ in range(2):
+        assert get(nginx.port, token=secrets.token()).status == 200
+    request = ugly.calls[0].request
+    assert request.value("x-sni") == "as.example.com"
+    assert (request.value("x-version"), request.value("x-tls")) == ("HTTP/1.1", "TLSv1.2")
 
 
 def test_many_misses_share_connections_of_http2(tls_gateway, ugly, secrets, ca):

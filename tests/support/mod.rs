@@ -198,7 +198,8 @@ fn serve(
     }
 }
 
-fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, String)> {
+/// The next request on a connection: its head and its body. None when the client has gone.
+pub fn read_request(stream: &mut impl Read, buffer: &mut Vec<u8>) -> Option<(String, String)> {
     let mut chunk = [0; 16 * 1024];
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {

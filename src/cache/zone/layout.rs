@@ -142,7 +142,7 @@ impl Kind {
     pub(super) const ALL: [Kind; 3] = [Kind::Active, Kind::Inactive, Kind::Claim];
 
     pub(super) fn of(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+        Self::ALL.get(usize::from(byte)).copied()
     }
 }
 

@@ -3,6 +3,13 @@
 //! A mutex of the system, shared between processes and *robust*: when the process that holds it dies, by whatever
 //! signal, the kernel hands it on, and the next one is told. That one mends what the lock guards before anything else.
 //! If it dies as well, the one after it is told again.
+//!
+//! # Nobody sleeps for long
+//!
+//! The kernel hands on the lock of a dead holder, but not always the call that was to wake the next one: a process that
+//! was woken, and is killed before it has seen that yet another has taken the lock, takes the call with it. Those who
+//! sleep then sleep until somebody else has to wait, which may be never. (Four processes that are killed a hundred
+//! times a second come to that within seconds.) So whoever waits looks for itself every few milliseconds.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -71,11 +78,15 @@ impl Drop for Guard<'_> {
 
 #[cfg(any(target_os = "linux", target_os = "freebsd"))]
 mod system {
-    use std::io;
     use std::mem::MaybeUninit;
+    use std::{hint, io};
 
     pub(super) type Mutex = libc::pthread_mutex_t;
     pub(super) const SUPPORTED: bool = true;
+    /// How often a lock is tried before falling asleep.
+    const SPINS: usize = 50;
+    /// For how long to sleep at most before trying again, in nanoseconds.
+    const LOOK_AGAIN: libc::c_long = 5_000_000;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(super) enum Status {
@@ -124,12 +135,46 @@ mod system {
     /// # Safety
     /// `mutex` is initialized.
     pub(super) unsafe fn lock(mutex: *mut Mutex) -> Status {
-        // SAFETY: our caller's promise.
-        match unsafe { libc::pthread_mutex_lock(mutex) } {
+        // What the locks guard takes less time than to fall asleep and be woken.
+        for _ in 0..SPINS {
+            // SAFETY: our caller's promise.
+            match unsafe { libc::pthread_mutex_trylock(mutex) } {
+                libc::EBUSY => hint::spin_loop(),
+                status => return status_of(status),
+            }
+        }
+        loop {
+            let deadline = soon();
+            // SAFETY: our caller's promise; the time is valid for the call.
+            match unsafe { libc::pthread_mutex_timedlock(mutex, &raw const deadline) } {
+                libc::ETIMEDOUT => {}
+                status => return status_of(status),
+            }
+        }
+    }
+
+    fn status_of(status: libc::c_int) -> Status {
+        match status {
             0 => Status::Locked,
             libc::EOWNERDEAD => Status::OwnerDied,
             _ => Status::Unusable,
         }
+    }
+
+    /// When to look again, on the clock that the system wants it on.
+    fn soon() -> libc::timespec {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `time` may be written to, and the clock exists everywhere.
+        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time) };
+        time.tv_nsec += LOOK_AGAIN;
+        if time.tv_nsec >= 1_000_000_000 {
+            time.tv_nsec -= 1_000_000_000;
+            time.tv_sec += 1;
+        }
+        time
     }
 
     /// # Safety

@@ -419,7 +419,7 @@ impl<'a> Table<'a> {
             return Ok(());
         }
         // No more than there are to take: each round takes one from the list, or finds a contradiction.
-        while list.blocks.get() as usize + needed > quota {
+        while list.blocks.get() as usize > quota - needed {
             self.evict(list, at.now)?;
         }
         let first = self.take()?;

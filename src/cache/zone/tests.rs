@@ -110,7 +110,12 @@ fn value(key: u64, round: u32, length: usize) -> Vec<u8> {
     bytes.extend(round.to_le_bytes());
     bytes.extend((length as u32).to_le_bytes());
     let seed = mixed(key ^ (u64::from(round) << 32) ^ length as u64) as u8;
-    bytes.extend((bytes.len()..length).map(|position| seed.wrapping_add(position as u8)));
+    let start = bytes.len();
+    bytes.resize(length.max(start), 0);
+    // Two parts to a block, so that none that is missing or elsewhere goes unnoticed.
+    for (number, part) in bytes[start..].chunks_mut(60).enumerate() {
+        part.fill(seed.wrapping_add(number as u8));
+    }
     bytes
 }
 

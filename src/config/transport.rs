@@ -1,0 +1,391 @@
+//! How the authorization server is reached: over a Unix socket or through a proxy, and as whom we show ourselves to it
+//! in TLS.
+
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+use super::build::{
+    MAX_CERTIFICATE_FILE, MAX_SECRET_FILE, endpoint, is_host_name, is_loopback, read_file,
+};
+use super::keys::Refusal;
+use super::{Config, ConfigError, Secret, SslProtocols};
+use crate::server::Endpoint;
+
+/// A forward proxy.
+pub(crate) struct Proxy {
+    /// Its URL, with the user and the password in it.
+    pub url: Secret,
+    /// Its URL without them, for messages.
+    pub shown: String,
+    /// It is spoken to over TLS.
+    pub tls: bool,
+    /// It is on this machine.
+    loopback: bool,
+    credentials: bool,
+}
+
+/// Reads a Unix socket and the URL to ask for there, if the value is meant to be that; as nginx writes it, with
+/// `http://` before it or without. No refusal repeats it.
+pub(super) fn unix(value: &str) -> Result<Option<(PathBuf, Url)>, Refusal> {
+    let starts = |prefix: &str| {
+        let (start, rest) = value.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some(rest)
+    };
+    if starts("https://unix:").is_some() {
+        return Err(
+            "is https over a Unix socket, which nobody can listen in on: write it as \
+             unix:/run/as.sock:/introspect and have the server speak http there"
+                .to_owned(),
+        );
+    }
+    let Some(rest) = starts("unix:").or_else(|| starts("http://unix:")) else {
+        return Ok(None);
+    };
+    if !rest.starts_with('/') {
+        return Err(
+            "has no absolute path of a socket after unix: write it as unix:/run/as.sock:/introspect"
+                .to_owned(),
+        );
+    }
+    let Some((path, target)) = rest.split_once(':') else {
+        return Err(
+            "does not say what to ask for at the socket: add a colon and the path, as in \
+             unix:/run/as.sock:/introspect"
+                .to_owned(),
+        );
+    };
+    if !target.starts_with('/') {
+        return Err(
+            "has no path after the socket that starts with a slash: write it as unix:/run/as.sock:/introspect"
+                .to_owned(),
+        );
+    }
+    if SocketAddr::from_pathname(path).is_err() {
+        return Err(
+            "has a path of a socket that is longer than the system allows (107 bytes on Linux): put the socket \
+             elsewhere, or a symbolic link to its directory"
+                .to_owned(),
+        );
+    }
+    let url = endpoint(&format!("http://localhost{target}"))?;
+    Ok(Some((path.into(), url)))
+}
+
+/// Reads a proxy's URL. No refusal repeats it: it may hold a password.
+pub(super) fn proxy(value: &str) -> Result<Proxy, Refusal> {
+    const SUCH: &str = "write it as http://proxy.example.com:3128";
+    if value.is_empty() {
+        return Err("is empty: set it to a URL, or leave it out".to_owned());
+    }
+    // The parser below would quietly drop or rewrite these.
+    if value
+        .chars()
+        .any(|char| char.is_control() || char.is_whitespace() || char == '\\')
+    {
+        return Err(
+            "has a space, a control character or a backslash in it: remove or encode it".to_owned(),
+        );
+    }
+    let lower = value.to_ascii_lowercase();
+    let after_scheme = ["http://", "https://"]
+        .into_iter()
+        .find_map(|scheme| lower.strip_prefix(scheme));
+    match after_scheme {
+        None => return Err(format!("is not an http or https URL: {SUCH}")),
+        Some(rest) if rest.starts_with(['/', '?', '#']) => {
+            return Err(format!("has no host: {SUCH}"));
+        }
+        Some(_) => {}
+    }
+    let url = Url::parse(value).map_err(|error| format!("is not a URL ({error}): {SUCH}"))?;
+    // What is no URI is no proxy to the HTTP client, which would go without.
+    if url.as_str().parse::<http::Uri>().is_err() {
+        return Err(
+            "has a character in it that must be percent-encoded: encode it (in the password, most likely)"
+                .to_owned(),
+        );
+    }
+    let mut bare = url.clone();
+    // A URL with a host may lose these; if it kept them, the check below would refuse it.
+    let _ = (bare.set_username(""), bare.set_password(None));
+    let bare = endpoint(bare.as_str())?;
+    if bare.path() != "/" || bare.query().is_some() {
+        return Err(format!("has a path or a query, which no proxy has: {SUCH}"));
+    }
+    Ok(Proxy {
+        tls: bare.scheme() == "https",
+        loopback: is_loopback(&bare),
+        credentials: bare != url,
+        shown: bare.as_str().trim_end_matches('/').to_owned(),
+        url: Secret::new(url),
+    })
+}
+
+/// The proxy that is set.
+pub(super) fn forward_proxy(
+    config: &Config,
+    endpoints: &[Endpoint],
+    warnings: &mut Vec<String>,
+) -> Result<Option<Proxy>, ConfigError> {
+    let Some(value) = &config.proxy else {
+        return Ok(None);
+    };
+    let proxy = proxy(value.expose()).map_err(|refusal| config.refuse("proxy", "", &refusal))?;
+    if config.ssl_name.is_some() {
+        return Err(config.refuse(
+            "proxy",
+            "",
+            "and ssl_name are both set: a proxy is told the name that is verified, so that name must be the one in the \
+             URL; remove one of the two",
+        ));
+    }
+    let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
+    let mut proxied = endpoints
+        .iter()
+        .filter(|endpoint| endpoint.socket.is_none())
+        .peekable();
+    if proxied.peek().is_none() {
+        warn("proxy is of no use: what is asked over a Unix socket is asked directly");
+    }
+    if !proxy.loopback && proxied.any(|endpoint| endpoint.url.scheme() == "http") {
+        warn(
+            "introspection_endpoint is http and asked through a proxy on another host, which reads access tokens, JWTs \
+             and our credentials; use https",
+        );
+    }
+    if !proxy.loopback && !proxy.tls && proxy.credentials {
+        warn(
+            "proxy is http on another host: the user and the password in it travel in clear; make it https if it speaks \
+             that",
+        );
+    }
+    Ok(Some(proxy))
+}
+
+/// Reads a name for TLS, and writes it as it is sent.
+pub(super) fn server_name(value: &str) -> Result<String, Refusal> {
+    if value.is_empty() {
+        return Err("is empty: set it to a host name, or leave it out".to_owned());
+    }
+    let name = match Host::parse(value) {
+        Ok(Host::Domain(name)) => name,
+        Ok(Host::Ipv4(_) | Host::Ipv6(_)) => {
+            return Err(
+                "is an address, which TLS does not send as a name (RFC 6066 §3): set it to a host name".to_owned(),
+            );
+        }
+        Err(_) => {
+            return Err(
+                "is not a host name: write it as as.example.com, with nothing around it".to_owned(),
+            );
+        }
+    };
+    // Variables are not evaluated here, and a dot at the end stands in no certificate.
+    let sound =
+        is_host_name(&name) && !name.ends_with('.') && ServerName::try_from(name.as_str()).is_ok();
+    if !sound {
+        return Err(
+            "is not a host name (variables are not evaluated): write it as as.example.com, with nothing around it"
+                .to_owned(),
+        );
+    }
+    Ok(name)
+}
+
+/// The name for TLS that is set.
+pub(super) fn ssl_name(
+    config: &Config,
+    endpoints: &[Endpoint],
+) -> Result<Option<String>, ConfigError> {
+    let Some(value) = config.ssl_name.as_deref() else {
+        return Ok(None);
+    };
+    let refuse = |refusal: &str| config.refuse("ssl_name", &format!("{value:?}"), refusal);
+    let name = server_name(value).map_err(|refusal| refuse(&refusal))?;
+    if !any_tls(endpoints) {
+        return Err(refuse(
+            "is set while introspection_endpoint is http, where there is no TLS: make that https, or remove this",
+        ));
+    }
+    Ok(Some(name))
+}
+
+/// Reads the versions of TLS that may be spoken.
+pub(super) fn ssl_protocols(value: &str) -> Result<SslProtocols, Refusal> {
+    let (mut tls12, mut tls13) = (false, false);
+    for word in value.split_ascii_whitespace() {
+        match word {
+            "TLSv1.2" => tls12 = true,
+            "TLSv1.3" => tls13 = true,
+            "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => {
+                return Err(
+                    "names a version that is broken (RFC 8996) and not spoken here: write TLSv1.2, TLSv1.3 or both"
+                        .to_owned(),
+                );
+            }
+            _ => {
+                return Err(
+                    "is not a list of versions: write TLSv1.2, TLSv1.3 or both, with a space between"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    match (tls12, tls13) {
+        (true, true) => Ok(SslProtocols::Both),
+        (true, false) => Ok(SslProtocols::Tls12),
+        (false, true) => Ok(SslProtocols::Tls13),
+        (false, false) => {
+            Err("is empty: write TLSv1.2, TLSv1.3 or both, or leave it out".to_owned())
+        }
+    }
+}
+
+/// Our certificates and their key as PEM, read from their files and found to belong together.
+pub(super) fn client_certificate(
+    config: &Config,
+    endpoints: &[Endpoint],
+    warnings: &mut Vec<String>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
+    let (path, key_path) = match (&config.ssl_certificate, &config.ssl_certificate_key) {
+        (Some(path), Some(key_path)) => (path.as_path(), key_path.as_path()),
+        (None, None) => return Ok(None),
+        (Some(_), None) => {
+            return Err(config.refuse(
+                "ssl_certificate_key",
+                "",
+                "is missing: ssl_certificate needs its private key",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(config.refuse(
+                "ssl_certificate",
+                "",
+                "is missing: ssl_certificate_key needs the certificate that it is for",
+            ));
+        }
+    };
+    let refuse = |refusal: &str| config.refuse("ssl_certificate", &format!("{path:?}"), refusal);
+    let refuse_key =
+        |refusal: &str| config.refuse("ssl_certificate_key", &format!("{key_path:?}"), refusal);
+    if !any_tls(endpoints) {
+        return Err(refuse(
+            "is set while introspection_endpoint is http, where it is not shown: make that https, or remove this",
+        ));
+    }
+    let chain = certificates(path).map_err(|why| refuse(&why))?;
+    let (key, others_may_read) = private_key(key_path).map_err(|why| refuse_key(&why))?;
+    if others_may_read {
+        warnings.push(format!(
+            "provider {:?}: ssl_certificate_key {key_path:?} can be read by every user of this machine; chmod o-r it",
+            config.name
+        ));
+    }
+    let pem = pem(&chain, &key);
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    match CertifiedKey::from_der(chain, key, &provider) {
+        Ok(_) => Ok(Some(pem)),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(refuse_key(&format!(
+            "is not the key of the first certificate in ssl_certificate {path:?}: name the two that belong together, \
+             and let our own certificate be the first"
+        ))),
+        Err(rustls::Error::InvalidCertificate(error)) => Err(refuse(&format!(
+            "holds a certificate that cannot be used ({error}): it must hold ours as PEM, then those between it and \
+             its authority"
+        ))),
+        Err(error) => Err(refuse_key(&format!(
+            "holds a key that cannot be used ({error}): it must be of RSA with 2048 bits or more, of ECDSA on P-256, \
+             P-384 or P-521, or of Ed25519"
+        ))),
+    }
+}
+
+/// Whether TLS is spoken with any of them.
+pub(super) fn any_tls(endpoints: &[Endpoint]) -> bool {
+    endpoints
+        .iter()
+        .any(|endpoint| endpoint.url.scheme() == "https")
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Refusal> {
+    let (bytes, _) = read_file(path, MAX_CERTIFICATE_FILE)?;
+    let chain = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| {
+            format!("holds a certificate that cannot be used ({error}): it must hold certificates as PEM")
+        })?;
+    if chain.is_empty() {
+        return Err(
+            "holds no certificate: it must hold ours as PEM (-----BEGIN CERTIFICATE-----), then those between it and \
+             its authority"
+                .to_owned(),
+        );
+    }
+    Ok(chain)
+}
+
+/// The only private key in a file, and whether every user may read it.
+fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, bool), Refusal> {
+    let (bytes, others_may_read) = read_file(path, MAX_SECRET_FILE)?;
+    // In the label (RFC 7468 §11) or in a header (RFC 1421 §4.6.1.1).
+    if bytes.windows(9).any(|part| part == b"ENCRYPTED") {
+        return Err(
+            "is encrypted, and nobody is there to type its password: decrypt it with openssl pkey, and let nobody else \
+             read the file"
+                .to_owned(),
+        );
+    }
+    let mut keys = PrivateKeyDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        // The error may quote what it could not read.
+        .map_err(|_| "holds a private key that is not PEM: write it anew".to_owned())?;
+    match (keys.pop(), keys.is_empty()) {
+        (Some(key), true) => Ok((key, others_may_read)),
+        (Some(_), false) => {
+            Err("holds several private keys: leave the one that is for ssl_certificate".to_owned())
+        }
+        (None, _) => Err(
+            "holds no private key: it must hold one as PEM (-----BEGIN PRIVATE KEY-----)"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Certificates and their key as PEM (RFC 7468) and nothing else, whatever stood between them in their files.
+fn pem(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Zeroizing<Vec<u8>> {
+    let key_label = match key {
+        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+        _ => "PRIVATE KEY",
+    };
+    let blocks = || {
+        chain
+            .iter()
+            .map(|certificate| ("CERTIFICATE", certificate.as_ref()))
+            .chain([(key_label, key.secret_der())])
+    };
+    // Reserved in full, so that no half of a key is left behind by growing.
+    let capacity = blocks().map(|(_, der)| 128 + der.len() * 2).sum();
+    let mut text = Zeroizing::new(String::with_capacity(capacity));
+    for (label, der) in blocks() {
+        text.push_str("-----BEGIN ");
+        text.push_str(label);
+        text.push_str("-----");
+        for line in der.chunks(48) {
+            text.push('\n');
+            STANDARD.encode_string(line, &mut text);
+        }
+        text.push_str("\n-----END ");
+        text.push_str(label);
+        text.push_str("-----\n");
+    }
+    Zeroizing::new(std::mem::take(&mut *text).into_bytes())
+}
