@@ -104,9 +104,7 @@ def read(api, secrets, tmp_path):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_library_verifies_what_is_minted(minting, read, algorithm):
-    nginx = minting(
-        mint_key="mint.pem", files={"mint.pem": private_pem(algorithm, "mint")}, **ALGORITHMS[algorithm]
-    )
+    nginx = minting(mint_key="mint.pem", files={"mint.pem": private_pem(algorithm, "mint")}, **ALGORITHMS[algorithm])
     for library in LIBRARIES:
         jwt, header, claims = read(library, nginx)
         assert (header["alg"], header["typ"]) == (algorithm, "at+jwt"), library

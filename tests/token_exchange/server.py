@@ -170,7 +170,9 @@ def exchange(form, headers):
         request = endpoint.parse_request(dict(form), http_info={"headers": headers, "url": "", "method": "POST"})
     except (ClientAuthenticationError, UnknownToken) as refused:
         return 401, json.dumps({"error": "invalid_client", "error_description": str(refused)})
-    answer = request if isinstance(request, ResponseMessage) and "error" in request else endpoint.process_request(request)
+    answer = (
+        request if isinstance(request, ResponseMessage) and "error" in request else endpoint.process_request(request)
+    )
     if isinstance(answer, ResponseMessage) and "error" in answer:
         return (401 if answer["error"] == "invalid_client" else 400), answer.to_json()
     return 200, endpoint.do_response(request=request, **answer)["response"]
