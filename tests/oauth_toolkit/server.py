@@ -2,9 +2,10 @@
 
 Usage: server.py CONFIGURATION.json
 
-CONFIGURATION.json has `clients`, which may use the client credentials grant, each with `client_id` and `client_secret`,
-and `users`, names of people who all have the password `password` and to whom the client named `app` gets tokens. The port
-is chosen by the kernel and written to standard output as one line of JSON; the server ends when its standard input does.
+CONFIGURATION.json has `clients`, which may use the client credentials grant, each with `client_id` and
+`client_secret`, and `users`, names of people who all have the password `password` and to whom the client named `app`
+gets tokens. The port is chosen by the kernel and written to standard output as one line of JSON; the server ends when
+its standard input does.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The module against oidc-provider with dialects and keys of ours: what reaches the API, and by which authentication."""
+"""The module against oidc-provider with dialects and keys of ours: what reaches the API, and how we authenticate."""
 
 import time
 

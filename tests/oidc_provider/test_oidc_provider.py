@@ -1,7 +1,7 @@
 """The module against oidc-provider, a certified authorization server whose introspection gives no JWT.
 
-What needs no key of ours is here: discovery from an issuer, how client authentication by a secret looks to a strict server,
-how an inactive token and refused credentials come out, and that the log says what to set.
+What needs no key of ours is here: discovery from an issuer, how client authentication by a secret looks to a strict
+server, how an inactive token and refused credentials come out, and that the log says what to set.
 """
 
 import re

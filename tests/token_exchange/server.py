@@ -1,11 +1,12 @@
-"""idpyoidc as an authorization server that exchanges opaque access tokens for JWTs (RFC 8693), for the tests beside it.
+"""idpyoidc as an authorization server that exchanges opaque access tokens for JWTs (RFC 8693); for the tests here.
 
 Usage: server.py CONFIGURATION.json
 
-CONFIGURATION.json has the `gateway`, a client that gets JWTs, and the `app`, a client that gets opaque tokens, each with
-`client_id` and `client_secret`; both may exchange. The port is chosen by the kernel and written to standard output as one
-line of JSON. Each line of JSON on standard input is answered by another: `{"issue": {"scope": […]}}` by an opaque token of a
-person who went to the app, and `{"revoke": "token"}` by nothing. The server ends when its standard input does.
+CONFIGURATION.json has the `gateway`, a client that gets JWTs, and the `app`, a client that gets opaque tokens, each
+with `client_id` and `client_secret`; both may exchange. The port is chosen by the kernel and written to standard
+output as one line of JSON. Each line of JSON on standard input is answered by another: `{"issue": {"scope": […]}}` by
+an opaque token of a person who went to the app, and `{"revoke": "token"}` by nothing. The server ends when its
+standard input does.
 """
 
 import json
