@@ -89,8 +89,8 @@ def oidc_provider():
 
 @pytest.fixture
 def guarded(gateway, secrets, oidc_provider):
-    """Starts a gateway that knows the issuer and is one of the clients that authenticate by a secret. It has a zone, and
-    a location that purges. Keys may be changed and added.
+    """Starts a gateway that knows the issuer and is one of the clients that authenticate by a secret. It has a zone
+    and a location that purges. Keys may be changed and added.
     """
 
     def start(method="client_secret_basic", secret=None, files=None, **words):
