@@ -566,3 +566,26 @@ def test_keycloak_without_the_switch_is_502_and_the_log_names_it(gateway, ugly, 
     assert get(nginx.port, token=secrets.token("good")).status == 502
     assert "Support JWT claim in Introspection Response" in nginx.only_line(r"\[error\].*acme")
     assert api.requests == []
+
+
+def test_keycloak_asked_for_a_jwt_is_502_and_the_log_names_the_key(gateway, ugly, api, secrets):
+    """It says `invalid_request`, as it does of a token that is not valid."""
+
+    class AskedForJwt(KeycloakExchange):
+        keys = {**Played.keys, "dialect": "exchange"}
+
+        def knows(self, exchange):
+            by_secret(exchange)
+
+        def active(self, exchange):
+            assert exchange.form["requested_token_type"] == [f"{TYPE}:jwt"]
+            description = "requested_token_type unsupported"
+            json_reply(exchange, 400, error="invalid_request", error_description=description)
+
+    server = AskedForJwt(f"http://{ugly.address}")
+    ugly.answer = server.serve
+    nginx = gateway(**server.provider())
+    assert get(nginx.port, token=secrets.token("good")).status == 502
+    assert "exchange_token_type" in nginx.only_line(r"\[error\].*acme")
+    assert get(nginx.port, token=secrets.token("bad")).status == 401
+    assert api.requests == []
