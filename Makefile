@@ -45,7 +45,6 @@ lint: packages-module nginx-headers ## Format, clippy, and the C header against 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy -p authorization_server --all-targets -- -D warnings
-	$(CARGO) fmt --manifest-path tests/jose/Cargo.toml --check
 	$(WITH_NGINX) $(CARGO) clippy -p ngx_http_phantom_token_module -- -D warnings
 	git diff --exit-code -- include/phantom_token.h || \
 	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }
@@ -72,11 +71,11 @@ test-python: packages-test $(VENV)/installed build target/release/authorization_
 test-nginx: packages-test $(VENV)/installed module target/release/authorization_server ## nginx from end to end
 	cd tests/oidc_provider && npm ci --silent --no-audit --no-fund
 	cd tests/jose && npm ci --silent --no-audit --no-fund
-	$(CARGO) build --quiet --manifest-path tests/jose/Cargo.toml --target-dir target/jose
+	$(CARGO) build -p jose_interop --example verify
 	PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	$(VENV_BIN)/python -m pytest \
-	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/jose
+	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
 
 bench: packages-bench module ## What a hit and a miss cost, against plain nginx in the same run
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/gateway.py
@@ -87,4 +86,4 @@ fmt: ## Formats the Rust code
 
 clean: ## Removes everything that was built
 	$(CARGO) clean
-	rm -rf build $(VENV) tests/oidc_provider/node_modules tests/jose/node_modules
+	rm -rf build $(VENV) tests/oidc_provider/node_modules
