@@ -14,8 +14,9 @@ VENV     := .venv
 VENV_BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build module demo test bench install uninstall fmt lint clean \
-        test-core test-server test-python test-nginx packages-%
+.PHONY: help build module demo test install uninstall fmt lint clean \
+        bench bench-gateway bench-zone bench-core bench-instructions \
+        test-core test-server test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,13 +39,14 @@ demo: packages-demo module target/release/authorization_server ## Shows what hap
 target/release/authorization_server:
 	$(CARGO) build --release -p authorization_server
 
-test: packages-test lint test-core test-server test-c test-c-asan test-python test-nginx ## Runs every test
+test: packages-test lint test-core test-server test-c test-c-asan test-python test-jose test-nginx ## Runs every test
 	@echo "All tests passed."
 
 lint: packages-module nginx-headers ## Format, clippy, and the C header against the code
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy -p authorization_server --all-targets -- -D warnings
+	$(CARGO) clippy -p jose_interop --all-targets -- -D warnings
 	$(WITH_NGINX) $(CARGO) clippy -p ngx_http_phantom_token_module -- -D warnings
 	git diff --exit-code -- include/phantom_token.h || \
 	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }
@@ -68,6 +70,13 @@ test-python: packages-test $(VENV)/installed build target/release/authorization_
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	bindings/cpp/test.sh
 
+test-jose: packages-test $(VENV)/installed ## What we sign, verified by libraries of three languages that we did not write
+	$(CARGO) build -p jose_interop
+	$(CARGO) test -p jose_interop
+	cd tests/jose && npm ci --silent --no-audit --no-fund
+	cd tests/jose && MINTED=$(abspath target/debug/jose_interop) node --test
+	MINTED=$(abspath target/debug/jose_interop) $(VENV_BIN)/python -m pytest tests/jose
+
 test-nginx: packages-test $(VENV)/installed module target/release/authorization_server ## nginx from end to end
 	cd tests/oidc_provider && npm ci --silent --no-audit --no-fund
 	cd tests/jose && npm ci --silent --no-audit --no-fund
@@ -77,13 +86,24 @@ test-nginx: packages-test $(VENV)/installed module target/release/authorization_
 	$(VENV_BIN)/python -m pytest \
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
 
-bench: packages-bench module ## What a hit and a miss cost, against plain nginx in the same run
+bench: bench-gateway bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
+
+bench-gateway: packages-bench module ## What a hit and a miss cost, against nginx's own auth_request
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/gateway.py
+
+bench-zone: packages-bench module ## What the memory that workers share costs, with up to a million tokens
+	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/zone.py --chart docs/cost.svg
+
+bench-core: packages-build ## A lookup in the library, and the bytes that a token takes in a zone
+	$(CARGO) bench --bench zone_memory
 	$(CARGO) bench --bench lookup
+
+bench-instructions: packages-bench module ## How many instructions a hit takes (needs valgrind)
+	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/instructions.py
 
 fmt: ## Formats the Rust code
 	$(CARGO) fmt --all
 
 clean: ## Removes everything that was built
 	$(CARGO) clean
-	rm -rf build $(VENV) tests/oidc_provider/node_modules
+	rm -rf build $(VENV) tests/oidc_provider/node_modules tests/jose/node_modules

@@ -114,8 +114,14 @@ impl Active {
     }
 
     /// The value of the `Authorization` header to send upstream: `Bearer <jwt>`. The byte after it is NUL.
+    #[inline]
     pub fn authorization(&self) -> &str {
-        &self.authorization[..self.authorization.len() - 1]
+        // Without looking for the NUL: it is at the end of a thousand bytes that nothing has touched for a while.
+        // SAFETY: `unread` has put a NUL there, and a character that is one byte ends where it begins.
+        unsafe {
+            self.authorization
+                .get_unchecked(..self.authorization.len() - 1)
+        }
     }
 
     /// The JWT in compact form (RFC 7519 §3). The byte after it is NUL.

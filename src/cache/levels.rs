@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::lifetime::Lifetime;
 use super::sealed::{self, Entry};
 use super::{CacheCounts, Class, Hit, MemoryCache, SharedWords, Store, Versions};
@@ -12,6 +14,8 @@ use crate::{Provider, Verdict};
 
 /// What a value in a store may take at the most: a JWT of the greatest length, its claims, and what is around them.
 const LARGEST: usize = 1 << 20;
+/// The room for a sealed entry is kept for the next, unless it is larger than this.
+const KEPT: usize = 16 << 10;
 
 /// One token's name, and the version under which something is known of it or being found out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +33,8 @@ pub(crate) struct Levels {
     versions: Versions,
     /// Likewise.
     words: SharedWords,
+    /// Where a sealed entry is put to be opened, one after the other; wiped in between.
+    sealed: Mutex<Vec<u8>>,
 }
 
 impl Levels {
@@ -39,6 +45,7 @@ impl Levels {
             store: store.filter(|_| !provider.cache_ttl.is_zero()),
             versions: Versions::new(),
             words: SharedWords::default(),
+            sealed: Mutex::default(),
             provider: Arc::clone(provider),
         }
     }
@@ -170,19 +177,39 @@ impl Levels {
 
     /// What the store has under the key, and for how long it will.
     fn stored(&self, subject: &Subject, token: Token<'_>, now: Now) -> Option<(Entry, Duration)> {
-        let store = self.store.as_ref()?;
-        let mut sealed = Vec::new();
-        let left = store.get(&subject.key, &mut sealed)?;
-        if sealed.len() > LARGEST {
-            return None;
-        }
-        let entry = sealed::open(&self.provider.fingerprint, token, &mut sealed)?;
+        let (entry, left) = match self.sealed.try_lock() {
+            Some(mut sealed) => {
+                let opened = self.opened(subject, token, &mut sealed);
+                sealed.clear();
+                if sealed.capacity() > KEPT {
+                    *sealed = Vec::new();
+                }
+                opened
+            }
+            // Another thread is at it.
+            None => self.opened(subject, token, &mut Vec::new()),
+        }?;
         // A store can shorten the life of what is in it, and not prolong it: neither by what it says nor by handing out
         // what it had long ago. A second is what the coarser clock may be off.
         let most = entry.fresh.saturating_add(entry.stale);
         let age = u64::try_from(now.unix.saturating_sub(entry.stored)).unwrap_or(0);
         let left_at_most = most.checked_sub(Duration::from_secs(age.saturating_sub(1)))?;
         Some((entry, left.min(left_at_most)))
+    }
+
+    /// Takes what the store has out into `sealed`, which is empty, and opens it there.
+    fn opened(
+        &self,
+        subject: &Subject,
+        token: Token<'_>,
+        sealed: &mut Vec<u8>,
+    ) -> Option<(Entry, Duration)> {
+        let left = self.store.as_ref()?.get(&subject.key, sealed)?;
+        if sealed.len() > LARGEST {
+            return None;
+        }
+        let entry = sealed::open(&self.provider.fingerprint, token, sealed)?;
+        Some((entry, left))
     }
 }
 

@@ -234,14 +234,14 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
         );
     }
     // The parser takes more than any resolver knows: `$host` above all, which nobody fills in here.
-    if let Some(Host::Domain(name)) = url.host() {
-        if !is_host_name(name) {
-            return Err(
-                "has a character in its host that no host name has (variables are not evaluated): write the name \
-                 itself"
-                    .to_owned(),
-            );
-        }
+    if let Some(Host::Domain(name)) = url.host()
+        && !is_host_name(name)
+    {
+        return Err(
+            "has a character in its host that no host name has (variables are not evaluated): write the name \
+             itself"
+                .to_owned(),
+        );
     }
     if authority(after_scheme).contains('%') {
         return Err(

@@ -928,7 +928,8 @@ fn an_endpoint_may_be_at_a_unix_socket() {
         "unix:/run/as/as.sock:/introspect?tenant=x https://as.example.com/introspect HTTP://unix:/run/b.sock:/",
     )]);
     let endpoints: Vec<_> = provider
-        .endpoints
+        .server
+        .introspection
         .iter()
         .map(|endpoint| (endpoint.socket.clone(), endpoint.url.as_str()))
         .collect();
@@ -944,7 +945,7 @@ fn an_endpoint_may_be_at_a_unix_socket() {
         ]
     );
     assert_eq!(
-        provider.place(&provider.endpoints[0]),
+        provider.place(&provider.server.introspection[0]),
         "provider \"main\": introspection at unix:/run/as/as.sock:/introspect"
     );
     assert!(provider.warnings().is_empty());

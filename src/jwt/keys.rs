@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
 };
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 
@@ -350,22 +350,15 @@ impl VerifyingKey {
             Some(Value::String(kid)) => Some(kid.as_str().into()),
             Some(_) => return Err(Unusable::Malformed),
         };
-        let known = matches!(kty, "EC" | "RSA" | "OKP");
-        let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::Malformed)?;
-        let kind = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => Kind::Rsa,
-            AlgorithmParameters::EllipticCurve(point) => match point.curve {
-                EllipticCurve::P256 => Kind::P256,
-                EllipticCurve::P384 => Kind::P384,
-                _ => return Err(Unusable::UnknownKind),
-            },
-            AlgorithmParameters::OctetKeyPair(point) => match point.curve {
-                EllipticCurve::Ed25519 => Kind::Ed25519,
-                _ => return Err(Unusable::UnknownKind),
-            },
-            _ if known => return Err(Unusable::Malformed),
+        let kind = match (kty, member("crv").map(Value::as_str)) {
+            ("RSA", _) => Kind::Rsa,
+            ("EC", Some(Some("P-256"))) => Kind::P256,
+            ("EC", Some(Some("P-384"))) => Kind::P384,
+            ("OKP", Some(Some("Ed25519"))) => Kind::Ed25519,
+            ("EC" | "OKP", None | Some(None)) => return Err(Unusable::Malformed),
             _ => return Err(Unusable::UnknownKind),
         };
+        let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::Malformed)?;
         let key = DecodingKey::from_jwk(&jwk).map_err(|_| Unusable::Malformed)?;
         check(kind, &jwk, &key)?;
         if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
@@ -395,6 +388,11 @@ fn check(kind: Kind, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
             if !RSA_BITS.contains(&bits) {
                 return Err(Unusable::RsaLength);
             }
+            // With an exponent of 1 every message is its own signature, and the library reads such a key.
+            let exponent: Vec<_> = e.iter().skip_while(|&&byte| byte == 0).collect();
+            if exponent.last().is_none_or(|&last| last % 2 == 0) || exponent == [&1] {
+                return Err(Unusable::Malformed);
+            }
             RsaPublicKeyComponents { n, e }
                 .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
                 .map_err(malformed)?;
@@ -417,4 +415,329 @@ fn check(kind: Kind, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
         _ => return Err(Unusable::Malformed),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::testing::{key, key_set};
+    use super::*;
+
+    fn parse(jwks: &Value) -> Result<KeySet, KeySetError> {
+        KeySet::parse(jwks.to_string().as_bytes())
+    }
+
+    fn jwk(algorithm: Algorithm) -> Value {
+        key(algorithm).public_jwk()
+    }
+
+    /// A key with a member more, or another one.
+    fn with(algorithm: Algorithm, name: &str, value: impl Into<Value>) -> Value {
+        let mut jwk = jwk(algorithm);
+        jwk[name] = value.into();
+        jwk
+    }
+
+    fn without(algorithm: Algorithm, name: &str) -> Value {
+        let mut jwk = jwk(algorithm);
+        jwk.as_object_mut().unwrap().remove(name);
+        jwk
+    }
+
+    /// Why this key is not used. A good one beside it is, all the same.
+    fn unusable(jwk: Value) -> Option<Unusable> {
+        let alone = parse(&json!({"keys": [jwk]}));
+        let beside = parse(&json!({"keys": [jwk, self::jwk(Algorithm::ES384)]})).unwrap();
+        match alone {
+            Ok(set) => {
+                assert_eq!((set.len(), set.ignored()), (1, None));
+                assert_eq!((beside.len(), beside.ignored()), (2, None));
+                None
+            }
+            Err(KeySetError::NoUsableKey { keys: 1, first }) => {
+                assert_eq!((beside.len(), beside.ignored()), (1, Some((1, first))));
+                Some(first)
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_key_of_every_kind_is_used_for_what_it_is_for() {
+        for &algorithm in Algorithm::ALL {
+            let set = key_set(&[key(algorithm)]);
+            assert_eq!((set.len(), set.ignored()), (1, None));
+            let [key] = set.keys() else { unreachable!() };
+            assert_eq!(key.kid.as_deref(), Some(self::key(algorithm).kid()));
+            for &other in Algorithm::ALL {
+                assert_eq!(key.takes(other), other == algorithm, "{algorithm} {other}");
+            }
+            // Without alg it is for all of its kind.
+            let set = parse(&json!({"keys": [without(algorithm, "alg")]})).unwrap();
+            for &other in Algorithm::ALL {
+                assert_eq!(set.keys()[0].takes(other), other.kind() == algorithm.kind());
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_algorithms_are_read_as_they_are_written() {
+        for &algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_name(algorithm.as_str()), Some(algorithm));
+            assert_eq!(
+                Algorithm::from_name(&algorithm.as_str().to_lowercase()),
+                None
+            );
+        }
+        assert_eq!(Algorithm::from_name("Ed25519"), Some(Algorithm::EdDSA));
+        for name in [
+            "", "none", "HS256", "HS384", "HS512", "ES512", "ES256K", "Ed448", " RS256",
+        ] {
+            assert_eq!(Algorithm::from_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn members_that_do_not_matter_do_not_matter() {
+        use Algorithm::{ES256, EdDSA};
+        for jwk in [
+            without(ES256, "kid"),
+            without(ES256, "use"),
+            with(ES256, "kid", Value::Null),
+            with(ES256, "key_ops", json!(["sign", "verify"])),
+            with(ES256, "x5t", "AA"),
+            with(ES256, "x5c", json!(["MIIB"])),
+            with(ES256, "exp", 5),
+            with(ES256, "ext", true),
+            with(EdDSA, "alg", "Ed25519"),
+            with(EdDSA, "y", "AA"),
+        ] {
+            assert_eq!(unusable(jwk.clone()), None, "{jwk}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_not_to_verify_with_are_not_used() {
+        use Algorithm::{ES256, EdDSA, RS256};
+        use Unusable::*;
+        for (jwk, reason) in [
+            (with(RS256, "use", "enc"), NotForSignatures),
+            (with(RS256, "use", "SIG"), NotForSignatures),
+            (with(RS256, "use", 1), NotForSignatures),
+            (with(ES256, "key_ops", json!([])), NotForSignatures),
+            (
+                with(ES256, "key_ops", json!(["sign", "Verify"])),
+                NotForSignatures,
+            ),
+            (with(ES256, "key_ops", "verify"), NotForSignatures),
+            (with(RS256, "alg", "RSA-OAEP"), OtherAlgorithm),
+            (with(RS256, "alg", "HS256"), OtherAlgorithm),
+            (with(RS256, "alg", "none"), OtherAlgorithm),
+            (with(RS256, "alg", "ES256"), OtherAlgorithm),
+            (with(ES256, "alg", "ES384"), OtherAlgorithm),
+            (with(ES256, "alg", "EdDSA"), OtherAlgorithm),
+            (with(EdDSA, "alg", "RS256"), OtherAlgorithm),
+            (
+                json!({"kty": "oct", "k": "AAAA", "alg": "HS256"}),
+                Symmetric,
+            ),
+            (
+                json!({"kty": "oct", "k": "AAAA", "alg": "RS256"}),
+                Symmetric,
+            ),
+            (with(ES256, "d", "AAAA"), Private),
+            (with(RS256, "d", "AAAA"), Private),
+            (with(RS256, "p", "AAAA"), Private),
+            (with(ES256, "crv", "secp256k1"), UnknownKind),
+            (with(ES256, "crv", "Ed25519"), UnknownKind),
+            (with(ES256, "kty", "AKP"), UnknownKind),
+            (with(ES256, "kty", "ec"), UnknownKind),
+            (
+                json!({"kty": "OKP", "crv": "X25519", "x": "A".repeat(43)}),
+                UnknownKind,
+            ),
+            (
+                json!({"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}),
+                UnknownKind,
+            ),
+        ] {
+            assert_eq!(unusable(jwk.clone()), Some(reason), "{jwk}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_used() {
+        use Algorithm::{ES256, ES384, EdDSA, RS256};
+        let text = |jwk: &Value, name: &str| jwk[name].as_str().unwrap().to_owned();
+        let p256 = jwk(ES256);
+        let mut swapped = p256.clone();
+        swapped["x"] = p256["y"].clone();
+        swapped["y"] = p256["x"].clone();
+        // One byte of x moved to y: together they are the same bytes.
+        let mut moved = p256.clone();
+        moved["x"] = json!(&text(&p256, "x")[..40]);
+        for jwk in [
+            json!(null),
+            json!(1),
+            json!("x"),
+            json!([]),
+            json!({}),
+            json!({"kty": 1}),
+            json!({"kty": "EC"}),
+            json!({"kty": "RSA"}),
+            json!({"kty": "OKP"}),
+            with(ES256, "kid", 1),
+            with(ES256, "alg", 1),
+            without(ES256, "x"),
+            without(ES256, "y"),
+            with(ES256, "crv", 1),
+            with(ES256, "crv", "P-384"),
+            with(ES384, "crv", "P-256"),
+            with(ES256, "x", ""),
+            with(ES256, "x", "!"),
+            with(ES256, "x", format!("{}=", text(&p256, "x"))),
+            with(ES256, "x", "A".repeat(43)),
+            with(ES256, "y", "A".repeat(43)),
+            swapped,
+            moved,
+            with(EdDSA, "x", ""),
+            with(EdDSA, "x", "A".repeat(42)),
+            with(EdDSA, "x", "A".repeat(86)),
+            without(RS256, "e"),
+            with(RS256, "n", "*"),
+            with(RS256, "e", ""),
+            with(RS256, "e", "AQ"),
+            with(RS256, "e", "AAAB"),
+            with(RS256, "e", "AA"),
+            with(RS256, "e", "AQAA"),
+        ] {
+            assert_eq!(unusable(jwk.clone()), Some(Unusable::Malformed), "{jwk}");
+        }
+    }
+
+    #[test]
+    fn rsa_keys_of_a_length_that_is_too_short_or_too_long_are_not_used() {
+        let of = |bytes: usize, first: u8| {
+            let mut n = vec![0xff; bytes];
+            n[0] = first;
+            let n = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, n);
+            unusable(with(Algorithm::RS256, "n", n))
+        };
+        for (bytes, first) in [
+            (0x80, 0xff),
+            (0x100, 0x7f),
+            (0x101, 0),
+            (0x401, 1),
+            (0x1000, 0xff),
+        ] {
+            let short_or_long = of(bytes, first) == Some(Unusable::RsaLength);
+            // 257 bytes of which the first is zero are 2048 bits.
+            assert_eq!(
+                short_or_long,
+                (bytes, first) != (0x101, 0),
+                "{bytes} {first}"
+            );
+        }
+        assert_eq!(
+            unusable(with(Algorithm::RS256, "n", "")),
+            Some(Unusable::RsaLength)
+        );
+    }
+
+    #[test]
+    fn what_is_no_set_of_keys_is_refused() {
+        let good = jwk(Algorithm::ES256).to_string();
+        for text in [
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"keys":null}"#,
+            r#"{"keys":{}}"#,
+            &good,
+            &format!("[{good}]"),
+            &format!(r#"{{"Keys":[{good}]}}"#),
+            &format!(r#"{{"keys":[{good}]}}x"#),
+        ] {
+            let error = KeySet::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error, KeySetError::NotKeySet, "{text}");
+        }
+        assert_eq!(parse(&json!({"keys": []})).unwrap_err(), KeySetError::Empty);
+        let deep = format!(r#"{{"keys":[{good}],"x":{}"#, "[".repeat(10_000));
+        assert_eq!(
+            KeySet::parse(deep.as_bytes()).unwrap_err(),
+            KeySetError::NotKeySet
+        );
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_makes_a_set_worthless_wherever_it_is() {
+        let good = jwk(Algorithm::ES256).to_string();
+        let twice = good.replacen('{', r#"{"use":"enc","#, 1);
+        for text in [
+            format!(r#"{{"keys":[{good}],"keys":[{good}]}}"#),
+            format!(r#"{{"keys":[{good},{twice}]}}"#),
+        ] {
+            let error = KeySet::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error, KeySetError::Duplicate);
+        }
+    }
+
+    #[test]
+    fn a_set_of_more_than_a_hundred_keys_is_refused_whatever_they_are() {
+        let good = jwk(Algorithm::EdDSA);
+        let of = |key: &Value, count: usize| parse(&json!({"keys": vec![key.clone(); count]}));
+        assert_eq!(of(&good, 100).unwrap().len(), 100);
+        assert_eq!(of(&good, 101).unwrap_err(), KeySetError::TooManyKeys(101));
+        assert_eq!(
+            of(&json!({}), 10_000).unwrap_err(),
+            KeySetError::TooManyKeys(10_000)
+        );
+        assert_eq!(
+            of(&jwk(Algorithm::RS256), 10_000).unwrap_err(),
+            KeySetError::TooLong
+        );
+        assert_eq!(
+            KeySet::parse(&vec![b' '; MAX_JWKS_LENGTH + 1]).unwrap_err(),
+            KeySetError::TooLong
+        );
+    }
+
+    #[test]
+    fn an_error_says_why_the_first_key_is_not_used() {
+        let set =
+            json!({"keys": [with(Algorithm::RS256, "use", "enc"), {"kty": "oct", "k": "SECRET"}]});
+        let error = parse(&set).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "none of the keys in the JWKS (2) can verify a signature; of the first: its use or key_ops say that it is \
+             not to verify with"
+        );
+        assert_eq!(
+            format!("{:?}", key_set(&[key(Algorithm::ES256)])),
+            "KeySet { keys: 1, ignored: None }"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = KeySet::parse(&bytes);
+        }
+
+        #[test]
+        fn no_key_makes_it_panic(
+            name in "kty|crv|x|y|n|e|alg|use|kid|key_ops",
+            value in prop_oneof![
+                Just(Value::Null), any::<i64>().prop_map(Value::from), "[A-Za-z0-9_=-]{0,90}".prop_map(Value::from),
+                "EC|RSA|OKP|oct|P-256|P-384|Ed25519|sig|enc".prop_map(Value::from),
+            ],
+            which in 0..4usize,
+        ) {
+            let algorithm = [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA, Algorithm::RS256][which];
+            let _ = parse(&json!({"keys": [with(algorithm, &name, value)]}));
+        }
+    }
 }

@@ -280,6 +280,13 @@ impl SigningKey {
         }
         signed(&self.key, self.algorithm.native(), &header, claims)
     }
+
+    /// Signs two parts of whichever bytes.
+    #[cfg(test)]
+    pub(super) fn sign_parts(&self, header: &[u8], payload: &[u8]) -> String {
+        let message = format!("{}.{}", encode(header), encode(payload));
+        with_signature(&self.key, self.algorithm.native(), message).unwrap()
+    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -372,14 +379,24 @@ fn signed(
     header: &Value,
     claims: &Map<String, Value>,
 ) -> Result<String, SigningError> {
+    let claims = serde_json::to_vec(claims)
+        .map_err(|_| SigningError::new("the claims can't be written as JSON"))?;
+    let mut message = encode(header.to_string().as_bytes());
+    message.push('.');
+    URL_SAFE_NO_PAD.encode_string(claims, &mut message);
+    with_signature(key, algorithm, message)
+}
+
+fn with_signature(
+    key: &EncodingKey,
+    algorithm: jsonwebtoken::Algorithm,
+    message: String,
+) -> Result<String, SigningError> {
     let failed = || SigningError::new(format!("signing with {algorithm:?} failed"));
-    let claims = serde_json::to_vec(claims).map_err(|_| failed())?;
-    let mut jwt = encode(header.to_string().as_bytes());
-    jwt.push('.');
-    URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
     // Of this crate's own features, not of the process: another user of the library can't take it from us.
     let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, key).map_err(|_| failed())?;
-    let signature = signer.try_sign(jwt.as_bytes()).map_err(|_| failed())?;
+    let signature = signer.try_sign(message.as_bytes()).map_err(|_| failed())?;
+    let mut jwt = message;
     jwt.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
     Ok(jwt)
@@ -425,5 +442,298 @@ fn no_key_in(pem: &[u8]) -> &'static str {
         "the file has no private key in PEM; make one with: openssl genpkey -algorithm EC -pkeyopt \
          ec_paramgen_curve:P-256 -out key.pem, or convert a DER file with: openssl pkey -inform DER -in key.der -out \
          key.pem"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der};
+
+    use super::super::testing::{key, key_set, members, pem, pkcs8};
+    use super::super::{Expected, verify};
+    use super::*;
+
+    fn read(pem: &str) -> SigningKey {
+        SigningKey::from_pem(pem.as_bytes()).unwrap()
+    }
+
+    fn refused(pem: &str) -> String {
+        SigningKey::from_pem(pem.as_bytes())
+            .unwrap_err()
+            .to_string()
+    }
+
+    fn believed(key: &SigningKey, jwt: &str) -> bool {
+        let expected = Expected {
+            algorithms: &[key.algorithm()],
+            types: None,
+            issuer: None,
+            audiences: None,
+            now: 0,
+            leeway: 0,
+        };
+        verify(jwt, &key_set(std::slice::from_ref(key)), &expected).is_ok()
+    }
+
+    #[test]
+    fn a_key_is_read_in_each_form_that_openssl_writes() {
+        for algorithm in [
+            Algorithm::ES256,
+            Algorithm::ES384,
+            Algorithm::EdDSA,
+            Algorithm::RS256,
+        ] {
+            let der = pkcs8(algorithm);
+            let key = read(&pem("PRIVATE KEY", &der));
+            assert_eq!(key.algorithm(), algorithm);
+            assert!(believed(&key, &key.sign(None, &Map::new()).unwrap()));
+            let (label, older) = match algorithm {
+                Algorithm::EdDSA => continue,
+                Algorithm::RS256 => {
+                    let info = PrivateKeyInfoRef::try_from(der.as_slice()).unwrap();
+                    ("RSA PRIVATE KEY", info.private_key.as_bytes().to_vec())
+                }
+                _ => {
+                    let curve = match algorithm {
+                        Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
+                        _ => &ECDSA_P384_SHA384_FIXED_SIGNING,
+                    };
+                    let pair = EcdsaKeyPair::from_pkcs8(curve, &der).unwrap();
+                    let sec1: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().unwrap();
+                    ("EC PRIVATE KEY", sec1.as_ref().to_vec())
+                }
+            };
+            let older = read(&pem(label, &older));
+            assert_eq!(older.public_jwk(), key.public_jwk(), "{label}");
+            assert!(believed(&key, &older.sign(None, &Map::new()).unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_else_is_in_the_file_does_not_matter() {
+        let key = pem("PRIVATE KEY", &pkcs8(Algorithm::ES256));
+        let text = format!(
+            "made by hand\n{}{key}{}",
+            pem("EC PARAMETERS", b"\x06\x08"),
+            pem("CERTIFICATE", b"a certificate")
+        );
+        assert_eq!(read(&text).public_jwk(), read(&key).public_jwk());
+        assert_eq!(read(&key.replace('\n', "\r\n")).kid(), read(&key).kid());
+    }
+
+    #[test]
+    fn what_is_no_private_key_is_refused_with_the_mend() {
+        let key = pem("PRIVATE KEY", &pkcs8(Algorithm::ES256));
+        let cut = key.replacen('M', "", 1);
+        for (text, said) in [
+            (String::new(), "no private key in PEM"),
+            ("SECRET".to_owned(), "no private key in PEM"),
+            (pem("PUBLIC KEY", b"SECRET"), "has a public key"),
+            (pem("RSA PUBLIC KEY", b"SECRET"), "has a public key"),
+            (pem("CERTIFICATE", b"SECRET"), "has a certificate"),
+            (pem("ENCRYPTED PRIVATE KEY", b"SECRET"), "openssl pkey -in"),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nU0VDUkVU\n\
+                 -----END RSA PRIVATE KEY-----\n"
+                    .to_owned(),
+                "is encrypted",
+            ),
+            (pem("OPENSSH PRIVATE KEY", b"SECRET"), "ssh-keygen"),
+            (pem("DSA PRIVATE KEY", b"SECRET"), "of a kind"),
+            (pem("PRIVATE KEY", b"SECRET"), "damaged"),
+            (pem("RSA PRIVATE KEY", b"SECRET"), "damaged"),
+            (pem("EC PRIVATE KEY", b"SECRET"), "damaged"),
+            (cut, "damaged"),
+            (key.replace("-----END PRIVATE KEY-----\n", ""), "damaged"),
+            (format!("{key}{key}"), "more than one"),
+            (
+                format!("{key}{}", pem("EC PRIVATE KEY", b"SECRET")),
+                "more than one",
+            ),
+        ] {
+            let error = refused(&text);
+            assert!(error.contains(said), "{text}: {error}");
+            assert!(!error.contains("SECRET") && !error.contains("U0VDUkVU"));
+        }
+    }
+
+    #[test]
+    fn keys_of_other_kinds_and_short_ones_are_refused() {
+        // Made with OpenSSL for this test, and good for nothing else.
+        for (text, said) in [
+            (include_str!("testing/rsa-1024.pem"), "2048 bits"),
+            (include_str!("testing/p-521.pem"), "neither P-256 nor P-384"),
+            (
+                include_str!("testing/secp256k1.pem"),
+                "neither P-256 nor P-384",
+            ),
+            (include_str!("testing/ed448.pem"), "of a kind"),
+            (include_str!("testing/x25519.pem"), "of a kind"),
+            (include_str!("testing/rsa-pss.pem"), "of a kind"),
+        ] {
+            let error = refused(text);
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_signs_with_six_algorithms_and_any_other_with_one() {
+        for &one in Algorithm::ALL {
+            for &other in Algorithm::ALL {
+                let allowed = one.kind() == other.kind();
+                match key(one).with_algorithm(other) {
+                    Ok(key) => {
+                        assert!(allowed, "{one} {other}");
+                        assert_eq!(key.algorithm(), other);
+                        assert_eq!(key.public_jwk()["alg"], other.as_str());
+                    }
+                    Err(error) => {
+                        assert!(!allowed, "{one} {other}");
+                        assert!(error.to_string().contains(one.as_str()), "{error}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_thumbprint_is_that_of_rfc_7638_and_of_rfc_8037() {
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n\
+                 3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZ\
+                 Hzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEg\
+                 U8awapJzKnqDKgw";
+        assert_eq!(
+            thumbprint(&members(json!({"kty": "RSA", "n": n, "e": "AQAB"}))),
+            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+        );
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        assert_eq!(
+            thumbprint(&members(json!({"x": x, "kty": "OKP", "crv": "Ed25519"}))),
+            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+        );
+    }
+
+    #[test]
+    fn the_key_of_rfc_8037_signs_as_its_example() {
+        let secret = URL_SAFE_NO_PAD
+            .decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
+            .unwrap();
+        let der = [
+            b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20",
+            &*secret,
+        ]
+        .concat();
+        let key = read(&pem("PRIVATE KEY", &der));
+        assert_eq!(key.kid(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(
+            key.sign_parts(br#"{"alg":"EdDSA"}"#, b"Example of Ed25519 signing"),
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4k\
+             i4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        );
+    }
+
+    #[test]
+    fn what_is_published_is_public_and_complete() {
+        let keys: Vec<_> = [
+            Algorithm::ES256,
+            Algorithm::ES384,
+            Algorithm::EdDSA,
+            Algorithm::PS256,
+        ]
+        .into_iter()
+        .map(key)
+        .collect();
+        let published: Value = serde_json::from_str(&jwks(&keys)).unwrap();
+        let names = |jwk: &Value| {
+            let mut names: Vec<_> = members(jwk.clone())
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        let published = published["keys"].as_array().unwrap();
+        assert_eq!(
+            published.iter().map(names).collect::<Vec<_>>(),
+            [
+                "alg crv kid kty use x y",
+                "alg crv kid kty use x y",
+                "alg crv kid kty use x",
+                "alg e kid kty n use"
+            ]
+        );
+        for (key, jwk) in keys.iter().zip(published) {
+            assert_eq!(jwk["kid"], key.kid());
+            assert_eq!(jwk["use"], "sig");
+            assert_eq!(key.kid().len(), 43);
+        }
+        assert_eq!(jwks(&[]), r#"{"keys":[]}"#);
+    }
+
+    #[test]
+    fn a_kid_that_is_given_is_used() {
+        let key = key(Algorithm::ES256).with_kid("2026-11");
+        assert_eq!(key.public_jwk()["kid"], "2026-11");
+        let jwt = key.sign(Some("at+jwt"), &Map::new()).unwrap();
+        let header = URL_SAFE_NO_PAD
+            .decode(jwt.split('.').next().unwrap())
+            .unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&header).unwrap(),
+            json!({"alg": "ES256", "kid": "2026-11", "typ": "at+jwt"})
+        );
+        assert!(believed(&key, &jwt));
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_key() {
+        let key = key(Algorithm::EdDSA).with_kid("k");
+        assert_eq!(
+            format!("{key:?}"),
+            "SigningKey { kid: \"k\", algorithm: EdDSA, .. }"
+        );
+    }
+
+    #[test]
+    fn a_secret_signs_as_hmac_does() {
+        let secret =
+            Secret::new("a secret of 64 bytes, which is what the longest of the three wan");
+        for (algorithm, native) in [
+            (SecretAlgorithm::HS256, aws_lc_rs::hmac::HMAC_SHA256),
+            (SecretAlgorithm::HS384, aws_lc_rs::hmac::HMAC_SHA384),
+            (SecretAlgorithm::HS512, aws_lc_rs::hmac::HMAC_SHA512),
+        ] {
+            let claims = members(json!({"sub": "gateway"}));
+            let jwt = sign_with_secret(&secret, algorithm, &claims).unwrap();
+            let (message, signature) = jwt.rsplit_once('.').unwrap();
+            let hmac = aws_lc_rs::hmac::Key::new(native, secret.expose().as_bytes());
+            let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            aws_lc_rs::hmac::verify(&hmac, message.as_bytes(), &signature).unwrap();
+            let header = URL_SAFE_NO_PAD
+                .decode(message.split('.').next().unwrap())
+                .unwrap();
+            assert_eq!(
+                serde_json::from_slice::<Value>(&header).unwrap()["alg"],
+                algorithm.as_str()
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_that_could_be_guessed_signs_nothing() {
+        for algorithm in [
+            SecretAlgorithm::HS256,
+            SecretAlgorithm::HS384,
+            SecretAlgorithm::HS512,
+        ] {
+            let secret = |length| Secret::new("x".repeat(length));
+            let length = algorithm.shortest_secret();
+            assert!(sign_with_secret(&secret(length), algorithm, &Map::new()).is_ok());
+            for length in [0, length - 1] {
+                let error = sign_with_secret(&secret(length), algorithm, &Map::new()).unwrap_err();
+                let error = error.to_string();
+                assert!(error.starts_with(algorithm.as_str()) && !error.contains("xx"));
+            }
+        }
     }
 }

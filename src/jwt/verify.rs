@@ -303,3 +303,6 @@ fn shown(text: &str) -> Box<str> {
     }
     shown.into_boxed_str()
 }
+
+#[cfg(test)]
+mod tests;

@@ -558,7 +558,7 @@ mod tests {
         let url = format!("http://{address}/");
         let provider = provider(&[("introspection_endpoint", &url)]);
         let transport = Transport::new(&provider);
-        let route = Route::of(&provider, &provider.endpoints[0], false);
+        let route = Route::of(&provider, &provider.server.introspection[0], false);
         let start = clock::now().monotonic;
         let age = u64::try_from(AGE.as_millis()).unwrap();
         for (now, expected) in [
@@ -578,7 +578,7 @@ mod tests {
     async fn every_address_of_a_name_is_tried() {
         let (address, _) = server();
         let provider = provider(&[("introspection_endpoint", "http://as.test/")]);
-        let route = Route::of(&provider, &provider.endpoints[0], false);
+        let route = Route::of(&provider, &provider.server.introspection[0], false);
         // Nothing listens on the others.
         let others: [SocketAddr; 2] = [
             (Ipv6Addr::LOCALHOST, address.port()).into(),
@@ -632,7 +632,7 @@ mod tests {
                 ("introspection_endpoint", &endpoints),
                 ("ssl_name", "AS.example.com"),
             ]);
-            let endpoint = &provider.endpoints[1];
+            let endpoint = &provider.server.introspection[1];
             let route = Route::of(&provider, endpoint, false);
             let (changed, said) = target(&provider, endpoint, &route);
             assert_eq!(changed.as_str(), url);
