@@ -5,20 +5,16 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::keys::{self, Refusal};
-use super::{
-    CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, Secret, transport,
-};
+use super::proof_file::{self, Kind, ProofFile};
+use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, transport};
 use crate::Token;
-use crate::server::{Endpoint, Purpose, Server};
+use crate::server::{Credentials, Endpoint, Proof, Purpose, SECRET_ALGORITHM, Server};
 use crate::token::{Fingerprint, Keys};
 
 /// The largest secret file that is read.
@@ -34,7 +30,8 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warnings = Vec::new();
     let server = server(config)?;
     let endpoints = server.all();
-    let credentials = Credentials::read(config, &mut warnings)?;
+    let credentials = credentials(config, &mut warnings)?;
+    let method = credentials.method(None);
     let proxy = transport::forward_proxy(config, &endpoints, &mut warnings)?;
     let tls = transport::any_tls(&endpoints) || proxy.as_ref().is_some_and(|proxy| proxy.tls);
     let trusted_certificates = trusted_certificates(config, tls)?;
@@ -66,21 +63,19 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
             warn("ssl_trusted_certificate is of no use while ssl_verify is off");
         }
     }
-    if credentials.method == ClientAuth::Bearer && config.client_id.is_some() {
+    if method == ClientAuth::Bearer && config.client_id.is_some() {
         warn("client_id is not sent with client_auth bearer; leave it out");
     }
     if config.dialect == Dialect::Jwt && config.jwt_claim.is_some() {
         warn("jwt_claim is of no use with dialect jwt; set dialect json or auto, or leave it out");
     }
 
-    let fingerprint = fingerprint(config, &server, credentials.method, &jwt_claims);
+    let fingerprint = fingerprint(config, &server, method, &jwt_claims);
     Ok(Provider {
         fingerprint,
         keys: Keys::of(&fingerprint),
         name: config.name.clone(),
-        authorization: credentials.authorization(config)?,
-        form_credentials: credentials.form(),
-        client_auth: credentials.method,
+        credentials,
         server,
         dialect: config.dialect,
         jwt_claims,
@@ -307,222 +302,200 @@ fn connect_timeout(config: &Config) -> Result<std::time::Duration, ConfigError> 
     Ok(config.connect_timeout.min(config.timeout))
 }
 
-/// How we authenticate, and with what.
-struct Credentials<'a> {
-    method: ClientAuth,
-    client_id: Option<&'a str>,
-    /// The client secret, or the bearer token.
-    secret: Option<Secret>,
-}
-
-impl<'a> Credentials<'a> {
-    fn read(config: &'a Config, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
-        let method = method(config)?;
-        let secret = match method {
-            ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => secret(
-                config,
-                ("client_secret", config.client_secret.as_ref()),
-                ("client_secret_file", config.client_secret_file.as_deref()),
-                keys::text,
-                warnings,
-            )?,
-            ClientAuth::Bearer => secret(
-                config,
-                ("bearer_token", config.bearer_token.as_ref()),
-                ("bearer_token_file", config.bearer_token_file.as_deref()),
-                bearer_token,
-                warnings,
-            )?,
-            ClientAuth::None => None,
-        };
-        Ok(Credentials {
-            method,
-            client_id: config.client_id.as_deref(),
-            secret,
-        })
-    }
-
-    fn secret(&self) -> &str {
-        self.secret.as_ref().map_or("", Secret::expose)
-    }
-
-    fn authorization(&self, config: &Config) -> Result<Option<HeaderValue>, ConfigError> {
-        let text = match self.method {
-            ClientAuth::ClientSecretBasic => {
-                // Each form-encoded first, so that a colon in them is not taken for the separator (RFC 6749 §2.3.1).
-                let id = self.client_id.unwrap_or_default();
-                let mut pair = Zeroizing::new(String::with_capacity(
-                    form_capacity(id) + 1 + form_capacity(self.secret()),
-                ));
-                form_encode(id, &mut pair);
-                pair.push(':');
-                form_encode(self.secret(), &mut pair);
-                let mut text =
-                    Zeroizing::new(String::with_capacity(8 + pair.len().div_ceil(3) * 4));
-                text.push_str("Basic ");
-                STANDARD.encode_string(pair.as_bytes(), &mut text);
-                text
-            }
-            ClientAuth::Bearer => Zeroizing::new(format!("Bearer {}", self.secret())),
-            ClientAuth::ClientSecretPost | ClientAuth::None => return Ok(None),
-        };
-        // Base64 and b64token fit in a header; an error is turned into a refusal all the same.
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            config.refuse("client_auth", self.method.as_str(), "makes no valid header")
-        })?;
-        value.set_sensitive(true);
-        Ok(Some(value))
-    }
-
-    fn form(&self) -> Secret {
-        let (id, secret) = match self.method {
-            ClientAuth::ClientSecretPost => (self.client_id, Some(self.secret())),
-            ClientAuth::None => (self.client_id, None),
-            ClientAuth::ClientSecretBasic | ClientAuth::Bearer => (None, None),
-        };
-        let mut form = Zeroizing::new(String::with_capacity(
-            32 + form_capacity(id.unwrap_or_default()) + form_capacity(secret.unwrap_or_default()),
-        ));
-        for (name, value) in [("&client_id=", id), ("&client_secret=", secret)] {
-            if let Some(value) = value {
-                form.push_str(name);
-                form_encode(value, &mut form);
-            }
-        }
-        Secret(form)
-    }
-}
-
-/// What `text` may need once encoded, so that no half of a secret is left behind by a buffer that grows.
-fn form_capacity(text: &str) -> usize {
-    text.len() * 3
-}
-
-fn form_encode(text: &str, into: &mut String) {
-    into.extend(form_urlencoded::byte_serialize(text.as_bytes()));
-}
-
-/// How we authenticate: as set, or else by what is there. Whatever is there and would not be used is refused.
-fn method(config: &Config) -> Result<ClientAuth, ConfigError> {
-    let present = |key: &'static str, there: bool| there.then_some(key);
-    let id = config.client_id.is_some();
-    let secret = present("client_secret", config.client_secret.is_some()).or(present(
-        "client_secret_file",
-        config.client_secret_file.is_some(),
-    ));
-    let bearer = present("bearer_token", config.bearer_token.is_some()).or(present(
-        "bearer_token_file",
-        config.bearer_token_file.is_some(),
-    ));
-    let method = match (config.client_auth, secret, bearer) {
-        (Some(method), ..) => method,
-        (None, Some(secret), Some(bearer)) => {
-            return Err(config.refuse(
-                secret,
-                "",
-                &format!("and {bearer} are both set: remove the one that is not for this authorization server"),
-            ));
-        }
-        (None, None, Some(_)) => ClientAuth::Bearer,
-        (None, Some(_), None) => ClientAuth::ClientSecretBasic,
-        // Who names a client and no secret has more likely forgotten it than means a public client.
-        (None, None, None) if id => {
-            return Err(config.refuse(
-                "client_secret or client_secret_file",
-                "",
-                "is missing: client_id is set; if this client has no secret, set client_auth none",
-            ));
-        }
-        (None, None, None) => ClientAuth::None,
+/// How we authenticate, and with what. Whatever is there and would not be used is refused.
+fn credentials(config: &Config, warnings: &mut Vec<String>) -> Result<Credentials, ConfigError> {
+    let configured = method(config)?;
+    let shortest = match configured {
+        Some(ClientAuth::ClientSecretJwt) => SECRET_ALGORITHM.shortest_secret(),
+        _ => 0,
     };
-    let unused = |key: &str| {
-        config.refuse(
-            key,
-            "",
-            &format!(
-                "is set but not used with client_auth {}: remove one of the two",
-                method.as_str()
-            ),
-        )
+    // Of these there is one at most, by now.
+    let client_secret = config.client_secret_file.as_ref().map(|path| ProofFile {
+        key: "client_secret_file",
+        path: path.clone(),
+        kind: Kind::ClientSecret { shortest },
+    });
+    let bearer_token = config.bearer_token_file.as_ref().map(|path| ProofFile {
+        key: "bearer_token_file",
+        path: path.clone(),
+        kind: Kind::BearerToken,
+    });
+    let private_key = config.private_key.as_ref().map(|path| ProofFile {
+        key: "private_key",
+        path: path.clone(),
+        kind: Kind::PrivateKey {
+            kid: config.private_key_id.clone(),
+            algorithm: config.private_key_alg,
+        },
+    });
+    let file = client_secret.or(bearer_token).or(private_key);
+    let proof = match (&file, &config.client_secret, &config.bearer_token) {
+        (Some(file), ..) => read_proof(config, file, warnings)?,
+        (None, Some(secret), _) => {
+            proof_file::client_secret(secret.expose(), shortest)
+                .map_err(|refusal| config.refuse("client_secret", "", &refusal))?;
+            Proof::Secret(secret.clone())
+        }
+        (None, None, Some(token)) => Proof::BearerToken(token.clone()),
+        (None, None, None) => Proof::Nothing,
     };
-    let needed = |key: &str| {
-        config.refuse(
-            key,
-            "",
-            &format!("is missing: client_auth {} needs it", method.as_str()),
-        )
-    };
-    match method {
-        ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => {
-            if let Some(key) = bearer {
-                return Err(unused(key));
-            }
-            if !id {
-                return Err(needed("client_id"));
-            }
-            if secret.is_none() {
-                return Err(needed("client_secret or client_secret_file"));
-            }
-        }
-        ClientAuth::Bearer => {
-            if let Some(key) = secret {
-                return Err(unused(key));
-            }
-            if bearer.is_none() {
-                return Err(needed("bearer_token or bearer_token_file"));
-            }
-        }
-        ClientAuth::None => {
-            if let Some(key) = secret.or(bearer) {
-                return Err(unused(key));
-            }
-        }
-    }
-    Ok(method)
+    Ok(Credentials {
+        provider: config.name.clone(),
+        client_id: config.client_id.clone(),
+        configured,
+        certificate: config.ssl_certificate.is_some(),
+        audience: config.assertion_audience.clone(),
+        scope: config.client_credentials_scope.clone(),
+        file,
+        proof: proof.into(),
+    })
 }
 
-/// A secret that is set, or that a file holds.
-fn secret(
+/// Reads what a file holds.
+fn read_proof(
     config: &Config,
-    (inline_key, inline): (&str, Option<&Secret>),
-    (file_key, file): (&str, Option<&Path>),
-    check: fn(&str) -> Result<&str, Refusal>,
+    file: &ProofFile,
     warnings: &mut Vec<String>,
-) -> Result<Option<Secret>, ConfigError> {
-    let Some(path) = file else {
-        return Ok(inline.cloned());
-    };
-    if inline.is_some() {
-        return Err(config.refuse(
-            inline_key,
-            "",
-            &format!("and {file_key} are both set: remove one of the two"),
-        ));
-    }
-    let refuse = |refusal: &str| config.refuse(file_key, &format!("{path:?}"), refusal);
-    let (bytes, others_may_read) = read_file(path, MAX_SECRET_FILE).map_err(|why| refuse(&why))?;
+) -> Result<Proof, ConfigError> {
+    let (proof, others_may_read) = file
+        .read()
+        .map_err(|why| config.refuse(file.key, &format!("{:?}", file.path), &why))?;
     if others_may_read {
         warnings.push(format!(
-            "provider {:?}: {file_key} {path:?} can be read by every user of this machine; chmod o-r it",
+            "provider {:?}: {file} can be read by every user of this machine; chmod o-r it",
             config.name
         ));
     }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| refuse("is not text: it must hold the secret alone, as UTF-8"))?;
-    let text = strip_newline(text);
-    if text.is_empty() {
-        return Err(refuse("is empty: write the secret into it"));
-    }
-    let text = check(text)
-        .map_err(|refusal| refuse(&format!("does not hold a secret: what is in it {refusal}")))?;
-    Ok(Some(Secret::new(text)))
+    Ok(proof)
 }
 
-fn strip_newline(text: &str) -> &str {
-    match text.strip_suffix('\n') {
-        Some(text) => text.strip_suffix('\r').unwrap_or(text),
-        None => text,
+/// How we authenticate, unless the server's metadata may have a say in it.
+fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
+    let refuse = |key: &str, refusal: &str| config.refuse(key, "", refusal);
+    let both = |one: &str, other: &str, mend: &str| {
+        refuse(one, &format!("and {other} are both set: remove {mend}"))
+    };
+    let either = |inline: Option<&'static str>, file: Option<&'static str>| match (inline, file) {
+        (Some(inline), Some(file)) => Err(both(inline, file, "one of the two")),
+        (one, other) => Ok(one.or(other)),
+    };
+    let present = |key: &'static str, there: bool| there.then_some(key);
+    let secret = either(
+        present("client_secret", config.client_secret.is_some()),
+        present("client_secret_file", config.client_secret_file.is_some()),
+    )?;
+    let bearer = either(
+        present("bearer_token", config.bearer_token.is_some()),
+        present("bearer_token_file", config.bearer_token_file.is_some()),
+    )?;
+    let key = present("private_key", config.private_key.is_some());
+    let id = config.client_id.is_some();
+    let certificate = config.ssl_certificate.is_some();
+
+    let set: Vec<_> = [secret, bearer, key].into_iter().flatten().collect();
+    let not_for_this_server = "the one that is not for this authorization server";
+    let method = match config.client_auth {
+        Some(method) => method,
+        None if set.len() > 1 => return Err(both(set[0], set[1], not_for_this_server)),
+        None if secret.is_some() => ClientAuth::ClientSecretBasic,
+        None if key.is_some() => ClientAuth::PrivateKeyJwt,
+        None if bearer.is_some() => ClientAuth::Bearer,
+        None if id && certificate => ClientAuth::TlsClientAuth,
+        // Who names a client and no secret has more likely forgotten it than means a public client.
+        None if id => {
+            return Err(refuse(
+                "client_secret or client_secret_file",
+                "is missing: client_id is set; if this client has no secret, set client_auth none",
+            ));
+        }
+        None => ClientAuth::None,
+    };
+    let name = method.as_str();
+    let is_secret = matches!(
+        method,
+        ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost | ClientAuth::ClientSecretJwt
+    );
+    let is_grant = method == ClientAuth::ClientCredentials;
+    for (key, used) in [
+        (secret, is_secret || is_grant),
+        (bearer, method == ClientAuth::Bearer),
+        (key, method == ClientAuth::PrivateKeyJwt || is_grant),
+    ] {
+        if let Some(key) = key
+            && !used
+        {
+            return Err(refuse(
+                key,
+                &format!("is set but not used with client_auth {name}: remove one of the two"),
+            ));
+        }
     }
+    if set.len() > 1 {
+        return Err(both(set[0], set[1], not_for_this_server));
+    }
+    let needed = match method {
+        ClientAuth::Bearer => bearer
+            .is_none()
+            .then_some("bearer_token or bearer_token_file"),
+        ClientAuth::None => None,
+        _ if !id => Some("client_id"),
+        _ if is_secret => secret
+            .is_none()
+            .then_some("client_secret or client_secret_file"),
+        ClientAuth::PrivateKeyJwt => key.is_none().then_some("private_key"),
+        ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth => {
+            (!certificate).then_some("ssl_certificate")
+        }
+        ClientAuth::ClientCredentials if set.is_empty() && !certificate => {
+            Some("client_secret, client_secret_file, private_key or ssl_certificate")
+        }
+        ClientAuth::ClientCredentials => {
+            let known = config.token_endpoint.is_some() || config.issuer.is_some();
+            (!known).then_some("token_endpoint or issuer")
+        }
+        _ => None,
+    };
+    if let Some(needed) = needed {
+        return Err(refuse(
+            needed,
+            &format!("is missing: client_auth {name} needs it"),
+        ));
+    }
+    for (option, there) in [
+        ("private_key_id", config.private_key_id.is_some()),
+        ("private_key_alg", config.private_key_alg.is_some()),
+    ] {
+        if there && key.is_none() {
+            return Err(refuse(
+                option,
+                "is set, but there is no private_key: set that, or remove this",
+            ));
+        }
+    }
+    let asserts = match config.client_auth {
+        Some(ClientAuth::ClientSecretJwt | ClientAuth::PrivateKeyJwt) => true,
+        // As the server's metadata has it.
+        Some(ClientAuth::ClientCredentials) | None => secret.is_some() || key.is_some(),
+        Some(_) => false,
+    };
+    if config.assertion_audience.is_some() && !asserts {
+        return Err(refuse(
+            "assertion_audience",
+            &format!(
+                "is set but not used with client_auth {name}: remove it, or set client_auth private_key_jwt or \
+                 client_secret_jwt"
+            ),
+        ));
+    }
+    if config.client_credentials_scope.is_some() && !is_grant {
+        return Err(refuse(
+            "client_credentials_scope",
+            &format!(
+                "is set but not used with client_auth {name}: remove it, or set client_auth client_credentials"
+            ),
+        ));
+    }
+    Ok(config.client_auth)
 }
 
 /// A file's bytes, and whether every user may read it.
@@ -606,6 +579,11 @@ fn fingerprint(
     add(if config.client_id.is_some() { "1" } else { "0" });
     add(config.client_id.as_deref().unwrap_or_default());
     add(method.as_str());
+    // What a token of ours is good for may change what the server tells of others.
+    if let Some(scope) = &config.client_credentials_scope {
+        add("scope");
+        add(scope);
+    }
     add(config.dialect.as_str());
     for claim in jwt_claims {
         add(claim);

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::jwt::Algorithm;
 use crate::server::Purpose;
 
 use super::{
@@ -142,18 +143,60 @@ pub(super) const KEYS: &[Key] = &[
         name: "client_auth",
         show: true,
         set: |config, value| {
-            config.client_auth = Some(one_of(
-                value,
-                &[
-                    ("client_secret_basic", ClientAuth::ClientSecretBasic),
-                    ("client_secret_post", ClientAuth::ClientSecretPost),
-                    ("bearer", ClientAuth::Bearer),
-                    ("none", ClientAuth::None),
-                ],
-            )?);
+            let choices = ClientAuth::ALL.map(|method| (method.as_str(), method));
+            config.client_auth = Some(one_of(value, &choices)?);
             Ok(())
         },
         check: |_| Ok(()),
+    },
+    Key {
+        name: "private_key",
+        show: true,
+        set: |config, value| {
+            config.private_key = Some(path(value)?);
+            Ok(())
+        },
+        check: |config| optional_path(config.private_key.as_deref()),
+    },
+    Key {
+        name: "private_key_id",
+        show: true,
+        set: |config, value| {
+            config.private_key_id = Some(text(value)?.to_owned());
+            Ok(())
+        },
+        check: |config| optional(config.private_key_id.as_deref(), text),
+    },
+    Key {
+        name: "private_key_alg",
+        show: true,
+        set: |config, value| {
+            let choices: Vec<_> = Algorithm::ALL
+                .iter()
+                .map(|algorithm| (algorithm.as_str(), *algorithm))
+                .collect();
+            config.private_key_alg = Some(one_of(value, &choices)?);
+            Ok(())
+        },
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "assertion_audience",
+        show: true,
+        set: |config, value| {
+            config.assertion_audience = Some(text(value)?.to_owned());
+            Ok(())
+        },
+        check: |config| optional(config.assertion_audience.as_deref(), text),
+    },
+    Key {
+        name: "client_credentials_scope",
+        show: true,
+        set: |config, value| {
+            config.client_credentials_scope = Some(text(value)?.to_owned());
+            Ok(())
+        },
+        check: |config| optional(config.client_credentials_scope.as_deref(), text),
     },
     Key {
         name: "dialect",

@@ -20,6 +20,7 @@
 
 mod build;
 mod keys;
+mod proof_file;
 mod transport;
 mod units;
 
@@ -30,9 +31,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::server::{Endpoint, Server};
+use crate::jwt::Algorithm;
+use crate::server::{Credentials, Endpoint, Server};
 use crate::token::{Fingerprint, Keys};
 
+pub(crate) use proof_file::ProofFile;
 pub(crate) use transport::Proxy;
 
 /// A secret: wiped when dropped, and never printed.
@@ -65,19 +68,46 @@ pub enum ClientAuth {
     ClientSecretBasic,
     /// `client_secret_post`.
     ClientSecretPost,
+    /// `client_secret_jwt`: an assertion signed with the client secret (OpenID Connect Core 1.0 §9).
+    ClientSecretJwt,
+    /// `private_key_jwt`: an assertion signed with a private key (RFC 7523).
+    PrivateKeyJwt,
+    /// `tls_client_auth`: a certificate of an authority that the server trusts (RFC 8705 §2.1).
+    TlsClientAuth,
+    /// `self_signed_tls_client_auth`: a certificate that the server knows (RFC 8705 §2.2).
+    SelfSignedTlsClientAuth,
     /// `bearer`: a static bearer token (RFC 7662 §2.1).
     Bearer,
+    /// `client_credentials`: a bearer token that is obtained at the token endpoint (RFC 6749 §4.4).
+    ClientCredentials,
     /// `none`.
     None,
 }
 
 impl ClientAuth {
+    pub(crate) const ALL: [ClientAuth; 9] = [
+        ClientAuth::ClientSecretBasic,
+        ClientAuth::ClientSecretPost,
+        ClientAuth::ClientSecretJwt,
+        ClientAuth::PrivateKeyJwt,
+        ClientAuth::TlsClientAuth,
+        ClientAuth::SelfSignedTlsClientAuth,
+        ClientAuth::Bearer,
+        ClientAuth::ClientCredentials,
+        ClientAuth::None,
+    ];
+
     /// The word in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             ClientAuth::ClientSecretBasic => "client_secret_basic",
             ClientAuth::ClientSecretPost => "client_secret_post",
+            ClientAuth::ClientSecretJwt => "client_secret_jwt",
+            ClientAuth::PrivateKeyJwt => "private_key_jwt",
+            ClientAuth::TlsClientAuth => "tls_client_auth",
+            ClientAuth::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
             ClientAuth::Bearer => "bearer",
+            ClientAuth::ClientCredentials => "client_credentials",
             ClientAuth::None => "none",
         }
     }
@@ -159,7 +189,17 @@ pub struct Config {
     pub bearer_token: Option<Secret>,
     /// A file that holds the static bearer token; one trailing newline is stripped.
     pub bearer_token_file: Option<PathBuf>,
-    /// How we authenticate; unset: by what is set.
+    /// A PEM file that holds our private key.
+    pub private_key: Option<PathBuf>,
+    /// The `kid` by which the server knows it; unset: its thumbprint (RFC 7638).
+    pub private_key_id: Option<String>,
+    /// The algorithm that it signs with; unset: RS256 with an RSA key, and the only one with any other.
+    pub private_key_alg: Option<Algorithm>,
+    /// What our assertions are for (`aud`); unset: the server's issuer identifier if that is known, else the endpoint.
+    pub assertion_audience: Option<String>,
+    /// The scope of the access token of [`ClientAuth::ClientCredentials`].
+    pub client_credentials_scope: Option<String>,
+    /// How we authenticate; unset: by what is set, and by what the server's metadata lists.
     pub client_auth: Option<ClientAuth>,
     /// How the server answers.
     pub dialect: Dialect,
@@ -234,11 +274,8 @@ pub struct Provider {
     pub(crate) name: String,
     /// What is configured of the authorization server.
     pub(crate) server: Server,
-    pub(crate) client_auth: ClientAuth,
-    /// The value of the `Authorization` header of our calls, marked sensitive.
-    pub(crate) authorization: Option<http::HeaderValue>,
-    /// Form parameters that authenticate us, already percent-encoded (`&client_id=…`), or empty.
-    pub(crate) form_credentials: Secret,
+    /// Who we are to it, and how we prove it.
+    pub(crate) credentials: Credentials,
     pub(crate) dialect: Dialect,
     pub(crate) jwt_claims: Vec<String>,
     pub(crate) timeout: Duration,
@@ -286,6 +323,11 @@ impl Config {
             client_secret_file: None,
             bearer_token: None,
             bearer_token_file: None,
+            private_key: None,
+            private_key_id: None,
+            private_key_alg: None,
+            assertion_audience: None,
+            client_credentials_scope: None,
             client_auth: None,
             dialect: Dialect::Auto,
             jwt_claim: None,
@@ -374,6 +416,11 @@ impl fmt::Debug for Config {
             .field("client_secret_file", &self.client_secret_file)
             .field("bearer_token", &self.bearer_token)
             .field("bearer_token_file", &self.bearer_token_file)
+            .field("private_key", &self.private_key)
+            .field("private_key_id", &self.private_key_id)
+            .field("private_key_alg", &self.private_key_alg)
+            .field("assertion_audience", &self.assertion_audience)
+            .field("client_credentials_scope", &self.client_credentials_scope)
             .field("client_auth", &self.client_auth)
             .field("dialect", &self.dialect)
             .field("jwt_claim", &self.jwt_claim)
@@ -451,7 +498,7 @@ impl fmt::Debug for Provider {
         f.debug_struct("Provider")
             .field("name", &self.name)
             .field("server", &self.server)
-            .field("client_auth", &self.client_auth)
+            .field("client_auth", &self.credentials.method(None))
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()
     }

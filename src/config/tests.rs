@@ -9,7 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use http::header::AUTHORIZATION;
+
 use super::*;
+use crate::introspection::Request;
 
 const ENDPOINT: (&str, &str) = (
     "introspection_endpoint",
@@ -41,10 +44,36 @@ fn set(key: &str, value: &str) -> String {
     Config::new("main").set(key, value).unwrap_err().to_string()
 }
 
+/// What a call is authenticated with: the value of `Authorization`, and the form.
+fn sent(provider: &Provider) -> (Option<String>, String) {
+    let method = provider.credentials.method(None);
+    let endpoint = &provider.server.introspection[0];
+    let mut request = Request::form(method, "x/x");
+    let applied = provider
+        .credentials
+        .apply(method, endpoint, None, 0, &mut request);
+    applied.unwrap();
+    let value = request
+        .headers
+        .iter()
+        .find(|(name, _)| name == AUTHORIZATION);
+    let value = value.map(|(_, value)| {
+        assert!(value.is_sensitive());
+        value.to_str().unwrap().to_owned()
+    });
+    (value, String::from_utf8(request.body.to_vec()).unwrap())
+}
+
 fn authorization(provider: &Provider) -> Option<String> {
-    let value = provider.authorization.as_ref()?;
-    assert!(value.is_sensitive());
-    Some(value.to_str().unwrap().to_owned())
+    sent(provider).0
+}
+
+fn form(provider: &Provider) -> String {
+    sent(provider).1
+}
+
+fn method(provider: &Provider) -> ClientAuth {
+    provider.credentials.method(None)
 }
 
 /// A file that only its owner may read.
@@ -68,7 +97,7 @@ fn the_defaults_are_those_of_the_documentation() {
     let provider = built(&[ENDPOINT]);
     assert_eq!(provider.name(), "main");
     assert_eq!(provider.server.introspection[0].url.as_str(), ENDPOINT.1);
-    assert_eq!(provider.client_auth, ClientAuth::None);
+    assert_eq!(method(&provider), ClientAuth::None);
     assert_eq!(provider.dialect, Dialect::Auto);
     assert_eq!(provider.jwt_claims, ["jwt", "phantom_token"]);
     assert_eq!(provider.timeout(), Duration::from_secs(5));
@@ -92,8 +121,8 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(provider.ssl_name, None);
     assert_eq!(provider.ssl_protocols, SslProtocols::Both);
     assert!(provider.proxy.is_none());
-    assert!(provider.authorization.is_none());
-    assert_eq!(provider.form_credentials.expose(), "");
+    assert_eq!(authorization(&provider), None);
+    assert_eq!(form(&provider), "");
     assert!(provider.warnings().is_empty());
 }
 
@@ -141,7 +170,7 @@ fn every_key_can_be_set_and_arrives() {
         provider.server.introspection[0].url.as_str(),
         "http://127.0.0.1:8443/a/b?tenant=x"
     );
-    assert_eq!(provider.client_auth, ClientAuth::ClientSecretPost);
+    assert_eq!(method(&provider), ClientAuth::ClientSecretPost);
     assert_eq!(provider.dialect, Dialect::Json);
     assert_eq!(provider.jwt_claims, ["access_jwt", "jwt"]);
     assert_eq!(provider.timeout, Duration::from_secs(60));
@@ -160,7 +189,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 34);
+    assert_eq!(keys.len(), 39);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -256,7 +285,8 @@ fn a_refusal_names_provider_key_value_and_mend() {
         (
             "client_auth",
             "basic",
-            "client_auth \"basic\" is not one of the choices: write client_secret_basic, client_secret_post, bearer \
+            "client_auth \"basic\" is not one of the choices: write client_secret_basic, client_secret_post, \
+             client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, bearer, client_credentials \
              or none",
         ),
         (
@@ -526,7 +556,7 @@ fn the_way_to_authenticate_follows_from_what_is_set() {
             ClientAuth::None,
         ),
     ] {
-        assert_eq!(built(&settings).client_auth, expected, "{settings:?}");
+        assert_eq!(method(&built(&settings)), expected, "{settings:?}");
     }
 }
 
@@ -585,6 +615,75 @@ fn contradictions_are_refused() {
             "client_secret_file is set but not used with client_auth bearer: remove one of the two",
         ),
         (
+            vec![ID, SECRET, ("private_key", "/x")],
+            "client_secret and private_key are both set: remove the one that is not for this authorization server",
+        ),
+        (
+            vec![("private_key", "/x")],
+            "client_id is missing: client_auth private_key_jwt needs it",
+        ),
+        (
+            vec![ID, auth("private_key_jwt")],
+            "private_key is missing: client_auth private_key_jwt needs it",
+        ),
+        (
+            vec![ID, SECRET, auth("private_key_jwt")],
+            "client_secret is set but not used with client_auth private_key_jwt: remove one of the two",
+        ),
+        (
+            vec![ID, ("private_key", "/x"), auth("client_secret_jwt")],
+            "private_key is set but not used with client_auth client_secret_jwt: remove one of the two",
+        ),
+        (
+            vec![ID, SECRET, auth("client_secret_jwt")],
+            "client_secret is shorter than the 32 bytes that client_auth client_secret_jwt needs (RFC 7518 §3.2): have the \
+             authorization server give out a longer one, or set another client_auth",
+        ),
+        (
+            vec![ID, auth("client_credentials")],
+            "client_secret, client_secret_file, private_key or ssl_certificate is missing: client_auth \
+             client_credentials needs it",
+        ),
+        (
+            vec![ID, SECRET, auth("client_credentials")],
+            "token_endpoint or issuer is missing: client_auth client_credentials needs it",
+        ),
+        (
+            vec![auth("tls_client_auth")],
+            "client_id is missing: client_auth tls_client_auth needs it",
+        ),
+        (
+            vec![ID, auth("tls_client_auth")],
+            "ssl_certificate is missing: client_auth tls_client_auth needs it",
+        ),
+        (
+            vec![ID, SECRET, auth("self_signed_tls_client_auth")],
+            "client_secret is set but not used with client_auth self_signed_tls_client_auth: remove one of the two",
+        ),
+        (
+            vec![ID, SECRET, ("private_key_id", "k")],
+            "private_key_id is set, but there is no private_key: set that, or remove this",
+        ),
+        (
+            vec![ID, SECRET, ("private_key_alg", "PS256")],
+            "private_key_alg is set, but there is no private_key: set that, or remove this",
+        ),
+        (
+            vec![
+                ID,
+                SECRET,
+                auth("client_secret_post"),
+                ("assertion_audience", "x"),
+            ],
+            "assertion_audience is set but not used with client_auth client_secret_post: remove it, or set client_auth \
+             private_key_jwt or client_secret_jwt",
+        ),
+        (
+            vec![ID, SECRET, ("client_credentials_scope", "x")],
+            "client_credentials_scope is set but not used with client_auth client_secret_basic: remove it, or set \
+             client_auth client_credentials",
+        ),
+        (
             vec![("connect_timeout", "10s")],
             "connect_timeout 10s is longer than timeout (5s), which covers connecting too: shorten it, or raise timeout",
         ),
@@ -619,8 +718,8 @@ fn id_and_secret_are_form_encoded_before_base64() {
     let provider = built(&[ENDPOINT, id, secret, ("client_auth", "client_secret_post")]);
     assert_eq!(authorization(&provider), None);
     assert_eq!(
-        provider.form_credentials.expose(),
-        "&client_id=my%3Aclient+%C3%A9&client_secret=p%26ss%3Dw%2Brd%25%3A%2F+%7E*"
+        form(&provider),
+        "client_id=my%3Aclient+%C3%A9&client_secret=p%26ss%3Dw%2Brd%25%3A%2F+%7E*"
     );
 }
 
@@ -628,18 +727,18 @@ fn id_and_secret_are_form_encoded_before_base64() {
 fn each_method_sends_its_own_credentials_and_no_others() {
     let basic = built(&[ENDPOINT, ID, ("client_secret", "s")]);
     assert_eq!(authorization(&basic).as_deref(), Some("Basic Z2F0ZXdheTpz"));
-    assert_eq!(basic.form_credentials.expose(), "");
+    assert_eq!(form(&basic), "");
 
     let bearer = built(&[ENDPOINT, ("bearer_token", "abc.DEF~/+==")]);
     assert_eq!(
         authorization(&bearer).as_deref(),
         Some("Bearer abc.DEF~/+==")
     );
-    assert_eq!(bearer.form_credentials.expose(), "");
+    assert_eq!(form(&bearer), "");
 
     let none = built(&[ENDPOINT, ID, ("client_auth", "none")]);
     assert_eq!(authorization(&none), None);
-    assert_eq!(none.form_credentials.expose(), "&client_id=gateway");
+    assert_eq!(form(&none), "client_id=gateway");
 }
 
 #[test]
@@ -653,15 +752,11 @@ fn a_secret_is_read_from_a_file_less_one_line_break() {
             ("client_secret_file", &path),
             ("client_auth", "client_secret_post"),
         ]);
-        let form: String = form_urlencoded::Serializer::new(String::new())
+        let expected: String = form_urlencoded::Serializer::new(String::new())
             .append_pair("client_id", "gateway")
             .append_pair("client_secret", expected)
             .finish();
-        assert_eq!(
-            provider.form_credentials.expose(),
-            format!("&{form}"),
-            "{content:?}"
-        );
+        assert_eq!(form(&provider), expected, "{content:?}");
         assert!(provider.warnings().is_empty());
     }
     let path = files.write("token", "abc\n");
@@ -704,6 +799,24 @@ fn a_file_that_holds_no_secret_is_refused_by_name_and_not_quoted() {
 }
 
 #[test]
+fn a_private_key_that_cannot_be_used_is_refused_by_name_and_not_quoted() {
+    let files = Files::new();
+    for content in [
+        "SECRET",
+        "-----BEGIN PRIVATE KEY-----\nSECRETSECRET\n-----END PRIVATE KEY-----\n",
+        CERTIFICATE,
+    ] {
+        let path = files.write("key.pem", content);
+        let message = refused(&[ENDPOINT, ID, ("private_key", &path)]);
+        let start =
+            format!("provider \"main\": private_key \"{path}\" holds no key that can be used: ");
+        assert!(message.starts_with(&start), "{message}");
+        assert!(!message.contains("SECRET"), "{message}");
+    }
+    assert!(set("private_key_alg", "HS256").contains("is not one of the choices: write ES256"));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
     let files = Files::new();
     let missing = files.0.path().join("missing").to_str().unwrap().to_owned();
@@ -711,6 +824,7 @@ fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
     for (settings, key) in [
         (vec![ENDPOINT, ID], "client_secret_file"),
         (vec![ENDPOINT], "bearer_token_file"),
+        (vec![ENDPOINT, ID], "private_key"),
         (vec![ENDPOINT], "ssl_trusted_certificate"),
         (
             vec![ENDPOINT, ("ssl_certificate_key", "/x")],
@@ -1087,6 +1201,37 @@ impl Pair {
 }
 
 #[test]
+fn a_certificate_is_a_way_to_authenticate_where_there_is_no_secret() {
+    let files = Files::new();
+    let pair = Pair::new(&files, "a");
+    let certificate = [
+        ENDPOINT,
+        ID,
+        ("ssl_certificate", &*pair.certificate),
+        ("ssl_certificate_key", &*pair.key),
+    ];
+    let with = |more: &[(&str, &str)], supported: &str| {
+        let supported = [supported.to_owned()];
+        let provider = built(&[&certificate, more].concat());
+        [None, Some(&supported[..])].map(|supported| provider.credentials.method(supported))
+    };
+    assert_eq!(
+        with(&[], "self_signed_tls_client_auth"),
+        [
+            ClientAuth::TlsClientAuth,
+            ClientAuth::SelfSignedTlsClientAuth
+        ]
+    );
+    assert_eq!(
+        with(&[SECRET], "tls_client_auth"),
+        [ClientAuth::ClientSecretBasic, ClientAuth::TlsClientAuth]
+    );
+    let set = ("client_auth", "self_signed_tls_client_auth");
+    let provider = built(&[&certificate[..], &[set]].concat());
+    assert_eq!(sent(&provider), (None, "client_id=gateway".to_owned()));
+}
+
+#[test]
 fn a_client_certificate_is_read_with_its_key() {
     let files = Files::new();
     let pair = Pair::new(&files, "a");
@@ -1307,6 +1452,7 @@ fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
         ("ssl_protocols", "TLSv1.2"),
         ("proxy", "http://localhost:3128"),
         ("client_auth", "client_secret_basic"),
+        ("assertion_audience", "x"),
         ("jwt_claim", "jwt phantom_token"),
     ] {
         assert!(of(&[more]) == same, "{more:?}");

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Map, Value};
 
+use crate::config::ClientAuth;
 use crate::jwt::{self, Claims, JwtError, ObjectError};
 use crate::server::Endpoint;
 use crate::{Active, Error, ErrorKind, Provider, Verdict};
@@ -19,6 +20,8 @@ const NOT_BEFORE_LEEWAY: i64 = 60;
 pub(super) struct Reader<'a> {
     pub provider: &'a Provider,
     pub endpoint: &'a Endpoint,
+    /// How the call was authenticated.
+    pub client_auth: ClientAuth,
     pub now: i64,
 }
 
@@ -183,7 +186,7 @@ pub(super) fn without_line_break(body: &[u8]) -> &[u8] {
     }
 }
 
-pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().any(|value| {
         !value
             .as_bytes()

@@ -18,20 +18,24 @@ mod json;
 mod jwt;
 mod status;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
-use crate::config::Dialect;
-use crate::server::Endpoint;
+use crate::config::{ClientAuth, Dialect};
+use crate::server::{Endpoint, Server};
 use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
+pub(crate) use answer::is_encoded;
+pub(crate) use status::{error_code, retry_after, what_to_check};
 
 /// A call to make to one of the authorization server's endpoints.
 pub struct Request {
     /// How.
     pub method: Method,
+    /// How it authenticates us.
+    pub client_auth: ClientAuth,
     /// Headers, credentials among them marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The form, percent-encoded.
@@ -43,51 +47,84 @@ impl Request {
     pub(crate) fn get_json() -> Self {
         Request {
             method: Method::GET,
+            client_auth: ClientAuth::None,
             headers: vec![(ACCEPT, HeaderValue::from_static("application/json"))],
             body: Zeroizing::default(),
         }
     }
+
+    /// A form that is sent, and is to be answered with `accept`.
+    pub(crate) fn form(client_auth: ClientAuth, accept: &'static str) -> Self {
+        let mut headers = Vec::with_capacity(3);
+        headers.push((
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        ));
+        headers.push((ACCEPT, HeaderValue::from_static(accept)));
+        Request {
+            method: Method::POST,
+            client_auth,
+            headers,
+            body: Zeroizing::default(),
+        }
+    }
+
+    /// Adds parameters to the form.
+    pub(crate) fn add(&mut self, parameters: &[(&str, &str)]) {
+        // A byte takes at most three when encoded.
+        let most: usize = parameters
+            .iter()
+            .map(|(name, value)| "&=".len() + name.len() + 3 * value.len())
+            .sum();
+        if self.body.capacity() - self.body.len() < most {
+            // A buffer that grows by itself leaves a copy behind; this one is wiped as it is replaced.
+            let mut body = Zeroizing::new(Vec::with_capacity(self.body.len() + most));
+            body.extend_from_slice(&self.body);
+            self.body = body;
+        }
+        for (name, value) in parameters {
+            if !self.body.is_empty() {
+                self.body.push(b'&');
+            }
+            self.body.extend_from_slice(name.as_bytes());
+            self.body.push(b'=');
+            for piece in form_urlencoded::byte_serialize(value.as_bytes()) {
+                self.body.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
 }
 
-/// The call that asks `provider` about `token` (RFC 7662 §2.1).
-pub fn request(provider: &Provider, token: Token<'_>) -> Request {
-    const TOKEN: &[u8] = b"token=";
-    const HINT: &[u8] = b"&token_type_hint=access_token";
-
-    let token = token.expose().as_bytes();
-    let credentials = provider.form_credentials.expose().as_bytes();
-    // Reserved in full (a byte takes at most three when encoded): a buffer that grows leaves a copy behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(
-        TOKEN.len() + 3 * token.len() + HINT.len() + credentials.len(),
-    ));
-    body.extend_from_slice(TOKEN);
-    for piece in form_urlencoded::byte_serialize(token) {
-        body.extend_from_slice(piece.as_bytes());
-    }
-    body.extend_from_slice(HINT);
-    body.extend_from_slice(credentials);
-
+/// The call that asks `server` at `endpoint` about `token` (RFC 7662 §2.1), authenticated for this one time. `now` is in
+/// seconds since the epoch.
+///
+/// # Errors
+/// [`crate::ErrorKind::Internal`] when what authenticates us can't be made.
+pub fn request(
+    provider: &Provider,
+    server: &Server,
+    endpoint: &Endpoint,
+    token: Token<'_>,
+    now: i64,
+) -> Result<Request, Error> {
+    let credentials = &provider.credentials;
+    let client_auth = credentials.method_at_introspection(server);
     let accept = match provider.dialect {
         Dialect::Jwt | Dialect::Auto => "application/jwt",
         Dialect::Json => "application/json",
     };
-    let mut headers = Vec::with_capacity(3);
-    headers.push((
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-www-form-urlencoded"),
-    ));
-    headers.push((ACCEPT, HeaderValue::from_static(accept)));
-    if let Some(authorization) = &provider.authorization {
-        headers.push((AUTHORIZATION, authorization.clone()));
-    }
-    Request {
-        method: Method::POST,
-        headers,
-        body,
-    }
+    let mut request = Request::form(client_auth, accept);
+    request.add(&[
+        ("token", token.expose()),
+        ("token_type_hint", "access_token"),
+    ]);
+    let issuer = server.issuer.as_deref();
+    credentials.apply(client_auth, endpoint, issuer, now, &mut request)?;
+    Ok(request)
 }
 
-/// Reads the answer that came from `endpoint` by the provider's dialect. `now` is in seconds since the epoch.
+/// Reads the answer that came from `endpoint` to a call that was authenticated by `client_auth`, by the provider's
+/// dialect. `now` is in seconds since the epoch.
 ///
 /// # Errors
 /// Everything that is not a verdict. The message names provider and endpoint, what came, and what to do about
@@ -95,6 +132,7 @@ pub fn request(provider: &Provider, token: Token<'_>) -> Request {
 pub fn read(
     provider: &Provider,
     endpoint: &Endpoint,
+    client_auth: ClientAuth,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
@@ -103,6 +141,7 @@ pub fn read(
     let reader = Reader {
         provider,
         endpoint,
+        client_auth,
         now,
     };
     match (status, provider.dialect) {

@@ -29,8 +29,8 @@ pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body:
             &format!(
                 "the authorization server does not let us introspect (403; client_auth {}); let this client \
                  introspect tokens, and check that {}",
-                reader.provider.client_auth.as_str(),
-                what_to_check(reader.provider.client_auth)
+                reader.client_auth.as_str(),
+                what_to_check(reader.client_auth)
             ),
         ),
         404 => reader.bad(
@@ -80,7 +80,7 @@ fn bad_request(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Error {
 }
 
 fn refused(reader: &Reader<'_>, how: &str) -> Error {
-    let method = reader.provider.client_auth;
+    let method = reader.client_auth;
     reader.error(
         ErrorKind::ClientRefused,
         &format!(
@@ -91,7 +91,7 @@ fn refused(reader: &Reader<'_>, how: &str) -> Error {
     )
 }
 
-fn what_to_check(method: ClientAuth) -> &'static str {
+pub(crate) fn what_to_check(method: ClientAuth) -> &'static str {
     match method {
         ClientAuth::ClientSecretBasic => {
             "client_id and the client secret are right, and that the server takes client_secret_basic (else set \
@@ -101,7 +101,26 @@ fn what_to_check(method: ClientAuth) -> &'static str {
             "client_id and the client secret are right, and that the server takes client_secret_post (else set \
              client_auth client_secret_basic)"
         }
+        ClientAuth::ClientSecretJwt => {
+            "client_id and the client secret are right, that the server takes client_secret_jwt with HS256, that this \
+             machine's clock is right, and that assertion_audience is what the server wants"
+        }
+        ClientAuth::PrivateKeyJwt => {
+            "client_id is right, that the server knows the public key of private_key by the same kid (private_key_id) \
+             and takes its algorithm, that this machine's clock is right, and that assertion_audience is what the \
+             server wants"
+        }
+        ClientAuth::TlsClientAuth => {
+            "client_id is right, and that ssl_certificate is the one whose subject the server knows this client by"
+        }
+        ClientAuth::SelfSignedTlsClientAuth => {
+            "client_id is right, and that the server knows ssl_certificate by the keys of this client"
+        }
         ClientAuth::Bearer => "the bearer token is right and has not expired",
+        ClientAuth::ClientCredentials => {
+            "an access token that this client is granted lets it introspect: client_credentials_scope may have to name a \
+             scope for that"
+        }
         ClientAuth::None => {
             "the server lets anybody introspect; if not, set client_id and client_secret, or bearer_token"
         }
@@ -109,7 +128,7 @@ fn what_to_check(method: ClientAuth) -> &'static str {
 }
 
 /// The error code of RFC 6749 §5.2, where it is one: a short word that can do no harm in a log.
-fn error_code(body: &[u8]) -> Option<String> {
+pub(crate) fn error_code(body: &[u8]) -> Option<String> {
     let members = jwt::object(body).ok()?;
     let code = members.get("error")?.as_str()?;
     let is_word = (1..=40).contains(&code.len())
@@ -121,7 +140,7 @@ fn error_code(body: &[u8]) -> Option<String> {
 
 /// When to try again (RFC 9110 §10.2.3): seconds, or a date. Within reason: servers that say "tomorrow" are back
 /// sooner than that.
-fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         value.parse().unwrap_or(u64::MAX)

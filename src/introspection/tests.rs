@@ -37,6 +37,7 @@ fn read(
     super::read(
         provider,
         &provider.server.introspection[0],
+        provider.credentials.method(None),
         status,
         headers,
         body,
@@ -106,6 +107,8 @@ mod request {
         String::from_utf8(request.body.to_vec()).unwrap()
     }
 
+    use http::header::AUTHORIZATION;
+
     fn header<'a>(request: &'a Request, name: &HeaderName) -> Option<&'a HeaderValue> {
         let mut values = request.headers.iter().filter(|(other, _)| other == name);
         let value = values.next().map(|(_, value)| value);
@@ -114,7 +117,10 @@ mod request {
     }
 
     fn ask(settings: &[(&str, &str)], token: &str) -> Request {
-        request(&provider(settings), Token::parse(token.as_bytes()).unwrap())
+        let provider = provider(settings);
+        let server = &provider.server;
+        let token = Token::parse(token.as_bytes()).unwrap();
+        request(&provider, server, &server.introspection[0], token, NOW).unwrap()
     }
 
     #[test]

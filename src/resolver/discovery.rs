@@ -97,7 +97,11 @@ impl Discovery {
                         );
                     }
                     failures = 0;
-                    self.learn(provider, &metadata);
+                    if let Some(server) = self.learn(provider, &metadata)
+                        && let Some(warning) = provider.credentials.warn_if_unlisted(&server)
+                    {
+                        reporter.say(LogLevel::Warn, &warning);
+                    }
                     lifetime
                 }
                 Err(error) => {
@@ -117,15 +121,17 @@ impl Discovery {
         }
     }
 
-    fn learn(&self, provider: &Provider, metadata: &Metadata) {
-        let server = provider.server.clone().with_metadata(metadata);
-        self.known.send_if_modified(|known| match known {
-            Known::Server(former) if **former == server => false,
+    /// Returns the server as it is known now, where that is news.
+    fn learn(&self, provider: &Provider, metadata: &Metadata) -> Option<Arc<Server>> {
+        let server = Arc::new(provider.server.clone().with_metadata(metadata));
+        let is_news = self.known.send_if_modified(|known| match known {
+            Known::Server(former) if **former == *server => false,
             _ => {
-                *known = Known::Server(Arc::new(server));
+                *known = Known::Server(Arc::clone(&server));
                 true
             }
         });
+        is_news.then_some(server)
     }
 }
 

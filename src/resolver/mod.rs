@@ -9,14 +9,18 @@
 //! | `endpoints.rs` | which of its addresses is asked first |
 //! | `flights.rs` | who waits for what: one call per token at a time |
 //! | `runtime.rs` | the thread, and a call's life on it |
+//! | `credentials.rs` | what calls authenticate with, and secrets that rotate |
+//! | `access_token.rs` | an access token of our own: fetched, kept, refreshed |
 //! | `transport.rs` | HTTP and TLS |
 //! | `queue.rs` | how an event loop learns of a verdict |
 //! | `report.rs` | what is logged, and how often |
 //! | `stats.rs` | what is counted |
 //! | `fork.rs` | noticing that the process is not the one that started the thread |
 
+mod access_token;
 mod breaker;
 mod client;
+mod credentials;
 mod discovery;
 mod endpoints;
 mod flights;

@@ -18,13 +18,14 @@ use zeroize::Zeroizing;
 
 use super::breaker::{Admission, Policy};
 use super::client::Shared;
+use super::credentials::{Pass, Passes};
 use super::discovery::Discovery;
 use super::endpoints::Endpoints;
 use super::flights::Landing;
 use super::transport::{self, Transport};
 use crate::cache::{Claim, Claimed, Subject};
 use crate::introspection::Request;
-use crate::server::Endpoint;
+use crate::server::{Endpoint, Server};
 use crate::token::Token;
 use crate::verdict::{CacheStatus, Verdict};
 use crate::{Error, ErrorKind, LogLevel, cache, clock, introspection};
@@ -124,8 +125,10 @@ fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
 }
 
 async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departure>) {
+    let transport = Arc::new(Transport::new(&shared.provider));
     let desk = Arc::new(Desk {
-        transport: Transport::new(&shared.provider),
+        passes: Passes::new(Arc::clone(&shared), Arc::clone(&transport)),
+        transport,
         discovery: Discovery::new(&shared.provider),
         endpoints: Endpoints::new(
             shared.provider.server.introspection.len().max(1),
@@ -155,7 +158,8 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
 /// What calls share on the thread.
 struct Desk {
     shared: Arc<Shared>,
-    transport: Transport,
+    passes: Passes,
+    transport: Arc<Transport>,
     discovery: Discovery,
     endpoints: Endpoints,
     entropy: Entropy,
@@ -190,7 +194,7 @@ impl Desk {
             Ok(outcome) => outcome,
             Err(_) => {
                 let error = self.too_late(&flight);
-                if let Some((index, _)) = flight.asked {
+                if let Some((Some(index), _)) = flight.asked {
                     self.failed_at(index, &error);
                 }
                 Err(error)
@@ -282,7 +286,10 @@ impl Desk {
         if let Admission::Wait(after) = shared.breaker().admit(clock::now().monotonic) {
             return Err(shared.not_asked(after));
         }
-        let request = introspection::request(provider, token);
+        let first = server.token.as_ref().unwrap_or(&endpoints[0]);
+        flight.asked = Some((None, first.clone()));
+        let mut pass = self.passes.issue(&server).await?;
+        let mut renewed = false;
         let order = self
             .endpoints
             .order(clock::now().monotonic, endpoints.len());
@@ -295,11 +302,13 @@ impl Desk {
             let left = departure.deadline.saturating_duration_since(Instant::now());
             let budget = left / u32::try_from(untried + 1).unwrap_or(u32::MAX);
             let endpoint = &endpoints[index];
-            flight.asked = Some((index, endpoint.clone()));
+            flight.asked = Some((Some(index), endpoint.clone()));
             // A second try at the same address goes out on a connection of its own.
             let fresh = attempt >= order.len();
             let budget = (untried > 0).then_some(budget);
-            let call = self.call(endpoint, &request, attempt > 0, fresh, budget);
+            let request = self.request(&server, endpoint, token, &pass)?;
+            let again = attempt > 0 || renewed;
+            let call = self.call(endpoint, &request, again, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
                     self.answered(index, endpoint);
@@ -314,6 +323,14 @@ impl Desk {
                 }
                 Err(failure) => failure,
             };
+            if failure.error.kind() == ErrorKind::ClientRefused
+                && !renewed
+                && let Some(another) = self.passes.renew(&server, &pass).await?
+            {
+                pass = another;
+                renewed = true;
+                continue;
+            }
             let elsewhere = failure.error.is_outage() && untried > 0;
             if failure.error.is_outage() {
                 self.failed_at(index, &failure.error);
@@ -325,6 +342,21 @@ impl Desk {
             }
             attempt += 1;
         }
+    }
+
+    /// The request of one call: what authenticates it is good for that one.
+    fn request(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+        token: Token<'_>,
+        pass: &Pass,
+    ) -> Result<Request, Error> {
+        let provider = &self.shared.provider;
+        let now = clock::now().unix;
+        let mut request = introspection::request(provider, server, endpoint, token, now)?;
+        self.passes.show(pass, &mut request)?;
+        Ok(request)
     }
 
     /// One call to one address. The flight's own deadline bounds it, if `budget` does not.
@@ -356,6 +388,7 @@ impl Desk {
         let verdict = introspection::read(
             provider,
             endpoint,
+            request.client_auth,
             response.status,
             &response.headers,
             &response.body,
@@ -563,8 +596,9 @@ struct Flight<'a> {
     id: u64,
     /// The store holds other processes up for it.
     holds_claim: bool,
-    /// The endpoint at which the authorization server was called for it last, and its number.
-    asked: Option<(usize, Endpoint)>,
+    /// The endpoint at which the authorization server was called for it last, and its number if tokens are introspected
+    /// there.
+    asked: Option<(Option<usize>, Endpoint)>,
     /// Its failure is that of another process's flight.
     others_failure: bool,
     /// Where the verdict came from, if not from the authorization server.

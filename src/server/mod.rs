@@ -4,9 +4,13 @@
 //! | --- | --- |
 //! | `mod.rs` | an endpoint, and a server as it is asked |
 //! | `metadata.rs` | what it says of itself (RFC 8414) |
+//! | `client_authentication.rs` | who we are to it, and how we prove it |
+//! | `access_token.rs` | how we come by an access token of our own |
 //!
 //! All of it is pure: who fetches what is said, and when, is the resolver's business.
 
+pub(crate) mod access_token;
+mod client_authentication;
 mod metadata;
 
 use std::fmt;
@@ -14,6 +18,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
+pub(crate) use client_authentication::{Credentials, Proof, ReadAgain, SECRET_ALGORITHM};
 pub use metadata::{Metadata, MetadataError, well_known};
 
 /// What an endpoint is for.

@@ -160,7 +160,9 @@ unsafe extern "C" fn setting(
 
 /// Whether the key names a file.
 fn is_path(key: &str) -> bool {
-    key.ends_with("_file") || (key.starts_with("ssl_") && key.contains("certificate"))
+    key.ends_with("_file")
+        || key == "private_key"
+        || (key.starts_with("ssl_") && key.contains("certificate"))
 }
 
 /// A path as nginx understands it: relative to its own configuration file.

@@ -1,0 +1,102 @@
+//! The files that hold what proves who we are, read when the configuration is, and again when it is refused.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Secret;
+use super::build::{MAX_SECRET_FILE, bearer_token, read_file};
+use super::keys::{self, Refusal};
+use crate::jwt::{Algorithm, SigningKey};
+use crate::server::Proof;
+
+/// A file that holds what proves who we are.
+#[derive(Debug, Clone)]
+pub(crate) struct ProofFile {
+    /// The key that names it.
+    pub key: &'static str,
+    pub path: PathBuf,
+    pub kind: Kind,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// A client secret, of so many bytes at least.
+    ClientSecret { shortest: usize },
+    /// A static bearer token.
+    BearerToken,
+    /// A private key, as PEM.
+    PrivateKey {
+        kid: Option<String>,
+        algorithm: Option<Algorithm>,
+    },
+}
+
+impl ProofFile {
+    /// Reads it: what it holds, and whether every user may read it. Says else why that can't be used, and the mend; not
+    /// what is in it.
+    pub fn read(&self) -> Result<(Proof, bool), Refusal> {
+        let (bytes, others_may_read) = read_file(&self.path, MAX_SECRET_FILE)?;
+        let proof = match &self.kind {
+            Kind::ClientSecret { shortest } => {
+                let check = |text| client_secret(text, *shortest);
+                Proof::Secret(secret(&bytes, check)?)
+            }
+            Kind::BearerToken => Proof::BearerToken(secret(&bytes, bearer_token)?),
+            Kind::PrivateKey { kid, algorithm } => {
+                let usable = |error| format!("holds no key that can be used: {error}");
+                let mut key = SigningKey::from_pem(&bytes).map_err(usable)?;
+                if let Some(algorithm) = algorithm {
+                    key = key.with_algorithm(*algorithm).map_err(|error| {
+                        format!("does not go with private_key_alg: {error}; remove that, or set it to one of these")
+                    })?;
+                }
+                if let Some(kid) = kid {
+                    key = key.with_kid(kid);
+                }
+                Proof::Key(Box::new(key))
+            }
+        };
+        Ok((proof, others_may_read))
+    }
+}
+
+impl fmt::Display for ProofFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.key, self.path)
+    }
+}
+
+/// What may be a client secret that is used as a key where `shortest` is not 0.
+pub(super) fn client_secret(value: &str, shortest: usize) -> Result<&str, Refusal> {
+    let value = keys::text(value)?;
+    if value.len() < shortest {
+        return Err(format!(
+            "is shorter than the {shortest} bytes that client_auth client_secret_jwt needs (RFC 7518 §3.2): have the \
+             authorization server give out a longer one, or set another client_auth"
+        ));
+    }
+    Ok(value)
+}
+
+fn secret<'a>(
+    bytes: &'a [u8],
+    check: impl FnOnce(&'a str) -> Result<&'a str, Refusal>,
+) -> Result<Secret, Refusal> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| "is not text: it must hold the secret alone, as UTF-8".to_owned())?;
+    let text = strip_newline(text);
+    if text.is_empty() {
+        return Err("is empty: write the secret into it".to_owned());
+    }
+    check(text)
+        .map(Secret::new)
+        .map_err(|refusal| format!("does not hold a secret: what is in it {refusal}"))
+}
+
+fn strip_newline(text: &str) -> &str {
+    match text.strip_suffix('\n') {
+        Some(text) => text.strip_suffix('\r').unwrap_or(text),
+        None => text,
+    }
+}

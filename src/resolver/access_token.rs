@@ -1,0 +1,250 @@
+//! The access token of our own with which `client_auth client_credentials` authenticates us: fetched when it is needed
+//! first, one call at a time, and again in the background when four fifths of its life are over. It is in memory alone,
+//! and each process has its own.
+//!
+//! A fetch that fails in the background costs nobody anything as long as the token is good; it is tried again a quarter
+//! of what is left of that later. Those who wait for one that fails share its failure.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::client::Shared;
+use super::credentials::Files;
+use super::transport::{self, Transport};
+use crate::config::Secret;
+use crate::server::Server;
+use crate::server::access_token::{self, Granted};
+use crate::{Error, ErrorKind, clock};
+
+/// A token that is refused is fetched anew this often at most, in milliseconds.
+const REFUSED_AGAIN_AFTER: u64 = 10_000;
+/// A fetch in the background that failed is not tried again sooner than this, in milliseconds.
+const LEAST_PAUSE: u64 = 1_000;
+
+/// A token that has been granted, in times of the monotonic clock.
+pub(super) struct Held {
+    pub token: Secret,
+    /// When to fetch another.
+    due: AtomicU64,
+    /// When it is good no more.
+    ends: u64,
+}
+
+impl Held {
+    fn new(granted: Granted, asked: u64) -> Self {
+        // One that is good for no time at all is good for those who wait for it.
+        let life = granted.lifetime.max(1) * 1000;
+        Held {
+            token: granted.token,
+            due: AtomicU64::new(asked.saturating_add(life / 5 * 4)),
+            ends: asked.saturating_add(life),
+        }
+    }
+
+    /// Whether whoever asks is to fetch another now: one of all who ask.
+    fn is_due(&self, now: u64) -> bool {
+        let due = self.due.load(Ordering::Relaxed);
+        if now < due {
+            return false;
+        }
+        let pause = (self.ends.saturating_sub(now) / 4).max(LEAST_PAUSE);
+        let next = now.saturating_add(pause);
+        self.due
+            .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+pub(super) struct AccessToken {
+    shared: Arc<Shared>,
+    transport: Arc<Transport>,
+    files: Arc<Files>,
+    known: Mutex<Known>,
+    /// How many fetches have ended.
+    ended: AtomicU64,
+    /// Held by who fetches; how the last fetch failed, if it did.
+    fetching: tokio::sync::Mutex<Option<Error>>,
+}
+
+#[derive(Default)]
+struct Known {
+    held: Option<Arc<Held>>,
+    /// Until when a refusal changes nothing.
+    refused_until: u64,
+}
+
+impl AccessToken {
+    pub(super) fn new(shared: Arc<Shared>, transport: Arc<Transport>, files: Arc<Files>) -> Self {
+        AccessToken {
+            shared,
+            transport,
+            files,
+            known: Mutex::default(),
+            ended: AtomicU64::new(0),
+            fetching: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// The token. It waits for one that is being fetched; whoever calls bounds how long.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub(super) async fn get(self: &Arc<Self>, server: &Arc<Server>) -> Result<Arc<Held>, Error> {
+        let ended = self.ended.load(Ordering::Acquire);
+        if let Some(held) = self.held() {
+            if held.is_due(clock::now().monotonic) {
+                drop(tokio::spawn(Arc::clone(self).refresh(Arc::clone(server))));
+            }
+            return Ok(held);
+        }
+        let mut last = self.fetching.lock().await;
+        if let Some(held) = self.held() {
+            return Ok(held);
+        }
+        if let Some(error) = &*last
+            && self.ended.load(Ordering::Acquire) != ended
+        {
+            return Err(error.clone());
+        }
+        let outcome = self.fetch(server).await;
+        *last = outcome.as_ref().err().cloned();
+        self.ended.fetch_add(1, Ordering::Release);
+        outcome
+    }
+
+    /// The server has refused a token. Returns whether another may do better: it is forgotten then, if nobody has
+    /// fetched another already.
+    pub(super) fn refused(&self, refused: &Arc<Held>, now: u64) -> bool {
+        let mut known = self.known.lock();
+        let is_current = known
+            .held
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(held, refused));
+        if !is_current {
+            return true;
+        }
+        if now < known.refused_until {
+            return false;
+        }
+        known.refused_until = now.saturating_add(REFUSED_AGAIN_AFTER);
+        known.held = None;
+        true
+    }
+
+    fn held(&self) -> Option<Arc<Held>> {
+        let now = clock::now().monotonic;
+        let known = self.known.lock();
+        known.held.clone().filter(|held| now < held.ends)
+    }
+
+    /// Fetches another while there is one that is good.
+    async fn refresh(self: Arc<Self>, server: Arc<Server>) {
+        let Ok(mut last) = self.fetching.try_lock() else {
+            return;
+        };
+        let provider = &self.shared.provider;
+        let outcome = match tokio::time::timeout(provider.timeout, self.fetch(&server)).await {
+            Ok(outcome) => outcome,
+            Err(_) => match &server.token {
+                Some(endpoint) => Err(transport::timed_out(provider, endpoint, provider.timeout)),
+                None => return,
+            },
+        };
+        *last = outcome.err();
+        self.ended.fetch_add(1, Ordering::Release);
+        if let Some(error) = &*last {
+            let reporter = &self.shared.reporter;
+            reporter.failed(error, std::time::Instant::now());
+        }
+    }
+
+    /// Fetches one, and holds it. Asking for a token twice does no harm.
+    async fn fetch(&self, server: &Server) -> Result<Arc<Held>, Error> {
+        let provider = &*self.shared.provider;
+        let Some(endpoint) = &server.token else {
+            return Err(Error::new(
+                ErrorKind::BadAnswer,
+                format!(
+                    "provider {:?}: the metadata of {} names no token endpoint, which client_auth client_credentials \
+                     needs; set token_endpoint",
+                    provider.name,
+                    server.issuer.as_deref().unwrap_or_default()
+                ),
+            ));
+        };
+        let mut fresh = false;
+        let mut renewed = false;
+        loop {
+            let number = provider.credentials.number();
+            let now = clock::now();
+            let request = access_token::request(provider, server, endpoint, now.unix)?;
+            let call = self.transport.call(provider, endpoint, &request, fresh);
+            let response = match call.await {
+                Ok(response) => response,
+                Err(failure) if failure.again && !fresh && provider.retries > 0 => {
+                    fresh = true;
+                    continue;
+                }
+                Err(failure) => return Err(failure.error),
+            };
+            let granted = access_token::read(
+                provider,
+                endpoint,
+                request.client_auth,
+                (response.status, &response.headers, &response.body),
+                clock::now().unix,
+            );
+            match granted {
+                Ok(granted) => {
+                    let held = Arc::new(Held::new(granted, now.monotonic));
+                    self.known.lock().held = Some(Arc::clone(&held));
+                    return Ok(held);
+                }
+                Err(error) => {
+                    let refused = error.kind() == ErrorKind::ClientRefused;
+                    if renewed || !refused || !self.files.renewed(number).await {
+                        return Err(error);
+                    }
+                    renewed = true;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(lifetime: u64) -> Held {
+        let token = Secret::new("t");
+        Held::new(Granted { token, lifetime }, 0)
+    }
+
+    #[test]
+    fn one_of_all_who_ask_fetches_another_when_four_fifths_of_its_life_are_over() {
+        let held = held(100);
+        assert_eq!(held.ends, 100_000);
+        assert!(!held.is_due(79_999));
+        assert!(held.is_due(80_000));
+        assert!(!held.is_due(80_000), "somebody does");
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_a_quarter_of_what_is_left_later_and_not_all_the_time() {
+        let held = held(100);
+        assert!(held.is_due(80_000));
+        assert!(!held.is_due(84_999));
+        assert!(held.is_due(85_000));
+        assert!(held.is_due(99_900));
+        assert!(!held.is_due(100_899));
+        assert!(held.is_due(100_900));
+    }
+
+    #[test]
+    fn a_token_without_a_life_is_good_for_those_who_wait_for_it() {
+        assert_eq!(held(0).ends, 1000);
+    }
+}

@@ -1,0 +1,166 @@
+//! What calls authenticate with as time goes by.
+//!
+//! Secrets rotate. When the authorization server refuses us, the file that our secret came from is read again, and if
+//! there is another in it the call is repeated, once. An nginx worker often may not read what its master read as root: it
+//! goes on with what it has then, and says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::access_token::{AccessToken, Held};
+use super::client::Shared;
+use super::transport::Transport;
+use crate::config::ClientAuth;
+use crate::introspection::Request;
+use crate::server::{ReadAgain, Server};
+use crate::{Error, LogLevel, clock};
+
+/// How long a call waits for a file to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What one call authenticates with.
+pub(super) struct Pass {
+    /// The number of the credentials.
+    number: u64,
+    token: Option<Arc<Held>>,
+}
+
+/// Hands out passes.
+pub(super) struct Passes {
+    shared: Arc<Shared>,
+    files: Arc<Files>,
+    token: Arc<AccessToken>,
+}
+
+impl Passes {
+    pub(super) fn new(shared: Arc<Shared>, transport: Arc<Transport>) -> Self {
+        let files = Arc::new(Files {
+            shared: Arc::clone(&shared),
+            reading: Arc::default(),
+        });
+        let token = AccessToken::new(Arc::clone(&shared), transport, Arc::clone(&files));
+        Passes {
+            shared,
+            files,
+            token: Arc::new(token),
+        }
+    }
+
+    /// A pass for calls to `server`. It waits for an access token, where that is what authenticates us.
+    ///
+    /// # Errors
+    /// When no access token can be had.
+    pub(super) async fn issue(&self, server: &Arc<Server>) -> Result<Pass, Error> {
+        let credentials = &self.shared.provider.credentials;
+        let number = credentials.number();
+        let token = match credentials.method_at_introspection(server) {
+            ClientAuth::ClientCredentials => Some(self.token.get(server).await?),
+            _ => None,
+        };
+        Ok(Pass { number, token })
+    }
+
+    /// Another pass, after one that the server has refused; `None` when there is none that may do better.
+    ///
+    /// # Errors
+    /// When no access token can be had.
+    pub(super) async fn renew(
+        &self,
+        server: &Arc<Server>,
+        refused: &Pass,
+    ) -> Result<Option<Pass>, Error> {
+        let renewed = match &refused.token {
+            Some(token) => self.token.refused(token, clock::now().monotonic),
+            None => self.files.renewed(refused.number).await,
+        };
+        if renewed {
+            self.issue(server).await.map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Puts into a request what of a pass is not in it yet.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Internal`] when no header can hold it.
+    pub(super) fn show(&self, pass: &Pass, request: &mut Request) -> Result<(), Error> {
+        match &pass.token {
+            Some(held) => {
+                let method = request.client_auth;
+                let credentials = &self.shared.provider.credentials;
+                credentials.bear(method, &held.token, request)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The file that proves who we are.
+pub(super) struct Files {
+    shared: Arc<Shared>,
+    /// Held by the thread that reads it again.
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Files {
+    /// The server has refused the credentials of number `refused`. Returns whether there are others now.
+    pub(super) async fn renewed(&self, refused: u64) -> bool {
+        let provider = &self.shared.provider;
+        let credentials = &provider.credentials;
+        let Some(file) = &credentials.file else {
+            return false;
+        };
+        let Ok(reading) = timeout(PATIENCE, Arc::clone(&self.reading).lock_owned()).await else {
+            return false;
+        };
+        if credentials.number() != refused {
+            return true;
+        }
+        let now = clock::now().monotonic;
+        if !credentials.may_read_again(now) {
+            return false;
+        }
+        let reader = Arc::clone(provider);
+        // On a thread of its own, and never on two: a file system that hangs must not hold up other calls, nor use up
+        // the threads that resolve names.
+        let read = tokio::task::spawn_blocking(move || {
+            let read = reader.credentials.read_again(now);
+            drop(reading);
+            read
+        });
+        let name = &provider.name;
+        let reporter = &self.shared.reporter;
+        let Ok(read) = timeout(PATIENCE, read).await else {
+            return false;
+        };
+        match read {
+            Ok(ReadAgain::Changed) => {
+                reporter.say(
+                    LogLevel::Info,
+                    &format!(
+                        "provider {name:?}: the authorization server refused our client authentication; {file} has \
+                         changed, and what it holds now is used"
+                    ),
+                );
+                true
+            }
+            Ok(ReadAgain::Unchanged) => false,
+            Ok(ReadAgain::Unusable(why)) => {
+                reporter.say(
+                    LogLevel::Warn,
+                    &format!(
+                        "provider {name:?}: the authorization server refuses our client authentication, and {file} \
+                         {why}; what was read before goes on being used: if the secret has changed, reload, or let \
+                         this process read the file"
+                    ),
+                );
+                false
+            }
+            // It panicked, or the runtime is going.
+            Err(_) => false,
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Client authentication: who we are to an authorization server, and how we prove it (RFC 6749 §2.3, RFC 7523,
+//! RFC 8705, OpenID Connect Core 1.0 §9).
+//!
+//! # Which method
+//!
+//! What `client_auth` says. Where it says nothing, what is configured has methods, in this order, and the first that the
+//! server lists is taken (RFC 8414 §2); where it lists none of them, or nothing, the first:
+//!
+//! | what is set | methods |
+//! | --- | --- |
+//! | `private_key` | `private_key_jwt` |
+//! | `client_secret`, `client_secret_file` | `client_secret_basic`, `client_secret_post`, and `client_secret_jwt` if the secret is long enough for it |
+//! | `bearer_token`, `bearer_token_file` | `bearer` |
+//! | `ssl_certificate` | `tls_client_auth`, `self_signed_tls_client_auth`, after those of what else is set |
+//! | nothing | `none` |
+//!
+//! Many servers say how a client authenticates at their token endpoint and not how where tokens are introspected. It is
+//! hardly ever another way, so that list stands in for the one that is missing.
+//!
+//! # Secrets that change
+//!
+//! What proves who we are stands behind a lock that is held for as long as it takes to clone an `Arc`, once a call; so
+//! calls that are under way keep what they began with. Each has a number, so that of many calls that are refused at the
+//! same time one reads the file again, and the others see that it has been read. Who reads it and when is the resolver's
+//! business.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use parking_lot::RwLock;
+use zeroize::Zeroizing;
+
+use super::{Endpoint, Server};
+use crate::config::{ClientAuth, ProofFile, Secret};
+use crate::introspection::Request;
+use crate::jwt::{SecretAlgorithm, SigningKey, client_assertion_claims, sign_with_secret};
+use crate::{Error, ErrorKind};
+
+/// For how long an assertion is good: time for a slow call, and for clocks that differ a little.
+const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
+/// RFC 7523 §2.2.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// The algorithm of `client_secret_jwt`: the one that every server has that has any.
+pub(crate) const SECRET_ALGORITHM: SecretAlgorithm = SecretAlgorithm::HS256;
+const NOT_CONFIGURED: &str = "what it needs is not configured";
+/// A file is not read again sooner than this, in milliseconds, however often the server refuses what it holds.
+const READ_AGAIN_AFTER: u64 = 10_000;
+
+/// What proves who we are.
+pub(crate) enum Proof {
+    /// Nothing, or a certificate, which TLS presents.
+    Nothing,
+    /// A client secret.
+    Secret(Secret),
+    /// A static bearer token.
+    BearerToken(Secret),
+    /// A private key.
+    Key(Box<SigningKey>),
+}
+
+/// Who we are to one provider's authorization server, and how we prove it. No part of it is ever printed.
+pub(crate) struct Credentials {
+    /// The provider's name, for messages.
+    pub provider: String,
+    pub client_id: Option<String>,
+    /// The method that is configured, if one is.
+    pub configured: Option<ClientAuth>,
+    /// TLS presents a certificate of ours.
+    pub certificate: bool,
+    /// What an assertion is for, if that is configured.
+    pub audience: Option<String>,
+    /// What an access token of ours is to be good for.
+    pub scope: Option<String>,
+    /// The file that the proof came from.
+    pub file: Option<ProofFile>,
+    pub proof: CurrentProof,
+}
+
+/// The proof in use, and how it comes by another.
+pub(crate) struct CurrentProof {
+    proof: RwLock<(Arc<Proof>, u64)>,
+    /// When its file may be read again, on the monotonic clock.
+    read_again_at: AtomicU64,
+}
+
+impl From<Proof> for CurrentProof {
+    fn from(proof: Proof) -> Self {
+        CurrentProof {
+            proof: RwLock::new((Arc::new(proof), 0)),
+            read_again_at: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What came of reading a file again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ReadAgain {
+    /// It holds something else, which is used from now on.
+    Changed,
+    /// It holds what is known.
+    Unchanged,
+    /// It can't be read, or what it holds can't be used: why, and the mend.
+    Unusable(String),
+}
+
+impl Credentials {
+    /// How we authenticate to a server that takes the methods `supported`, or does not say which.
+    pub fn method(&self, supported: Option<&[String]>) -> ClientAuth {
+        self.configured.unwrap_or_else(|| self.pick(supported))
+    }
+
+    /// How we authenticate where tokens are introspected.
+    pub fn method_at_introspection(&self, server: &Server) -> ClientAuth {
+        let said = &server.introspection_auth_methods;
+        self.method(said.as_deref().or(server.token_auth_methods.as_deref()))
+    }
+
+    /// How we authenticate at the token endpoint. With `client_auth client_credentials` by what else is configured: the
+    /// token that is had there proves nothing there.
+    pub fn method_at_token_endpoint(&self, server: &Server) -> ClientAuth {
+        let supported = server.token_auth_methods.as_deref();
+        match self.configured {
+            Some(ClientAuth::ClientCredentials) | None => self.pick(supported),
+            Some(method) => method,
+        }
+    }
+
+    fn pick(&self, supported: Option<&[String]>) -> ClientAuth {
+        let (proof, _) = self.proof.get();
+        let mut methods = match &*proof {
+            Proof::Key(_) => vec![ClientAuth::PrivateKeyJwt],
+            Proof::Secret(secret) => {
+                let mut methods = vec![ClientAuth::ClientSecretBasic, ClientAuth::ClientSecretPost];
+                if secret.expose().len() >= SECRET_ALGORITHM.shortest_secret() {
+                    methods.push(ClientAuth::ClientSecretJwt);
+                }
+                methods
+            }
+            Proof::BearerToken(_) => vec![ClientAuth::Bearer],
+            Proof::Nothing => Vec::new(),
+        };
+        if self.certificate && self.client_id.is_some() {
+            methods.extend([
+                ClientAuth::TlsClientAuth,
+                ClientAuth::SelfSignedTlsClientAuth,
+            ]);
+        }
+        let listed = |method: &ClientAuth| {
+            supported.is_some_and(|names| names.iter().any(|name| name == method.as_str()))
+        };
+        let found = methods.iter().copied().find(listed);
+        found
+            .or(methods.first().copied())
+            .unwrap_or(ClientAuth::None)
+    }
+
+    /// What to tell an operator when the server's metadata does not list what we do.
+    pub fn warn_if_unlisted(&self, server: &Server) -> Option<String> {
+        let unlisted = |method: ClientAuth, names: &Option<Vec<String>>, member: &str| {
+            let names = names.as_deref()?;
+            if names.iter().any(|name| name == method.as_str()) {
+                return None;
+            }
+            Some(format!(
+                "provider {:?}: client_auth {} is none of those that the authorization server lists ({member}: {}); if \
+                 it refuses us, set up one of them",
+                self.provider,
+                method.as_str(),
+                shown(names)
+            ))
+        };
+        let token = |method| {
+            unlisted(
+                method,
+                &server.token_auth_methods,
+                "token_endpoint_auth_methods_supported",
+            )
+        };
+        match self.method_at_introspection(server) {
+            // Bearer tokens are listed by nobody: they are access tokens to one more resource.
+            ClientAuth::Bearer => None,
+            ClientAuth::ClientCredentials => {
+                let grants = server.grant_types.as_deref();
+                if grants
+                    .is_some_and(|names| !names.iter().any(|name| name == "client_credentials"))
+                {
+                    return Some(format!(
+                        "provider {:?}: client_auth client_credentials needs the grant client_credentials, which the \
+                         authorization server does not list (grant_types_supported); if it refuses us, let this \
+                         client have that grant, or set another client_auth",
+                        self.provider
+                    ));
+                }
+                token(self.method_at_token_endpoint(server))
+            }
+            method => unlisted(
+                method,
+                &server.introspection_auth_methods,
+                "introspection_endpoint_auth_methods_supported",
+            ),
+        }
+    }
+
+    /// Adds to a call to `endpoint` what authenticates us there by `method`: a header, or parameters of the form. An
+    /// assertion is made for this one call: it is good once, for a minute, and for the server that is named `issuer`, or
+    /// else for the endpoint. `now` is in seconds since the epoch.
+    ///
+    /// `client_credentials` adds nothing: the access token is [`Credentials::bear`]'s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when what is configured does not go with the method, or can't be signed with.
+    pub fn apply(
+        &self,
+        method: ClientAuth,
+        endpoint: &Endpoint,
+        issuer: Option<&str>,
+        now: i64,
+        request: &mut Request,
+    ) -> Result<(), Error> {
+        let (proof, _) = self.proof.get();
+        let client_id = self.client_id.as_deref();
+        match (method, &*proof, client_id) {
+            (ClientAuth::ClientSecretBasic, Proof::Secret(secret), Some(id)) => {
+                let value = basic(id, secret);
+                self.authorize(request, method, &value)
+            }
+            (ClientAuth::ClientSecretPost, Proof::Secret(secret), Some(id)) => {
+                request.add(&[("client_id", id), ("client_secret", secret.expose())]);
+                Ok(())
+            }
+            (ClientAuth::ClientSecretJwt | ClientAuth::PrivateKeyJwt, proof, Some(id)) => {
+                let audience = self
+                    .audience
+                    .as_deref()
+                    .or(issuer)
+                    .unwrap_or(endpoint.url.as_str());
+                let assertion = assertion(method, proof, id, audience, now)
+                    .map_err(|why| self.unusable(method, &why))?;
+                request.add(&[
+                    // Most servers read it from the assertion; some look for it before they look at that.
+                    ("client_id", id),
+                    ("client_assertion_type", ASSERTION_TYPE),
+                    ("client_assertion", &assertion),
+                ]);
+                Ok(())
+            }
+            (ClientAuth::Bearer, Proof::BearerToken(token), _) => self.bear(method, token, request),
+            (
+                ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth | ClientAuth::None,
+                _,
+                id,
+            ) => {
+                if let Some(id) = id {
+                    request.add(&[("client_id", id)]);
+                }
+                Ok(())
+            }
+            (ClientAuth::ClientCredentials, ..) => Ok(()),
+            _ => Err(self.unusable(method, NOT_CONFIGURED)),
+        }
+    }
+
+    /// Adds an access token of ours to a call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when no header can hold it.
+    pub fn bear(
+        &self,
+        method: ClientAuth,
+        token: &Secret,
+        request: &mut Request,
+    ) -> Result<(), Error> {
+        const SCHEME: &str = "Bearer ";
+        let token = token.expose();
+        let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + token.len()));
+        value.push_str(SCHEME);
+        value.push_str(token);
+        self.authorize(request, method, &value)
+    }
+
+    fn authorize(
+        &self,
+        request: &mut Request,
+        method: ClientAuth,
+        value: &str,
+    ) -> Result<(), Error> {
+        // Base64 and b64token fit in a header.
+        let mut value = HeaderValue::from_str(value)
+            .map_err(|_| self.unusable(method, "it makes no valid header"))?;
+        value.set_sensitive(true);
+        request.headers.push((AUTHORIZATION, value));
+        Ok(())
+    }
+
+    fn unusable(&self, method: ClientAuth, why: &str) -> Error {
+        Error::new(
+            ErrorKind::Internal,
+            format!(
+                "provider {:?}: client_auth {}: {why}",
+                self.provider,
+                method.as_str()
+            ),
+        )
+    }
+
+    /// The number of what is in use: another one after each [`ReadAgain::Changed`].
+    pub fn number(&self) -> u64 {
+        self.proof.get().1
+    }
+
+    /// Whether there is a file to read again, and it is time for it. `now` is in milliseconds on the monotonic clock.
+    pub fn may_read_again(&self, now: u64) -> bool {
+        self.file.is_some() && self.proof.read_again_at.load(Ordering::Relaxed) <= now
+    }
+
+    /// Reads the file again from which the proof came. It may take its time: files do.
+    pub fn read_again(&self, now: u64) -> ReadAgain {
+        let Some(file) = &self.file else {
+            return ReadAgain::Unchanged;
+        };
+        self.proof
+            .read_again_at
+            .store(now.saturating_add(READ_AGAIN_AFTER), Ordering::Relaxed);
+        match file.read() {
+            Ok((proof, _)) if proof.is(&self.proof.get().0) => ReadAgain::Unchanged,
+            Ok((proof, _)) => {
+                self.proof.replace(proof);
+                ReadAgain::Changed
+            }
+            Err(why) => ReadAgain::Unusable(why),
+        }
+    }
+}
+
+impl CurrentProof {
+    fn get(&self) -> (Arc<Proof>, u64) {
+        let (proof, number) = &*self.proof.read();
+        (Arc::clone(proof), *number)
+    }
+
+    fn replace(&self, proof: Proof) {
+        let proof = Arc::new(proof);
+        let before = {
+            let mut current = self.proof.write();
+            current.1 += 1;
+            std::mem::replace(&mut current.0, proof)
+        };
+        // Wiped here, and not under the lock, unless a call has it still.
+        drop(before);
+    }
+}
+
+impl Proof {
+    /// Whether it is the same as `other`. Both are ours: how long this takes tells nobody anything.
+    fn is(&self, other: &Proof) -> bool {
+        match (self, other) {
+            (Proof::Nothing, Proof::Nothing) => true,
+            (Proof::Secret(one), Proof::Secret(other))
+            | (Proof::BearerToken(one), Proof::BearerToken(other)) => {
+                one.expose() == other.expose()
+            }
+            (Proof::Key(one), Proof::Key(other)) => one.public_jwk() == other.public_jwk(),
+            _ => false,
+        }
+    }
+}
+
+/// The value of `Authorization` (RFC 6749 §2.3.1).
+fn basic(id: &str, secret: &Secret) -> Zeroizing<String> {
+    const SCHEME: &str = "Basic ";
+    let secret = secret.expose();
+    // Reserved in full, a byte takes at most three when encoded: a buffer that grows leaves a copy behind.
+    let mut pair = Zeroizing::new(String::with_capacity(3 * id.len() + 1 + 3 * secret.len()));
+    // Each form-encoded first, so that a colon in them is not taken for the separator.
+    pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
+    pair.push(':');
+    pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
+    let mut value = Zeroizing::new(String::with_capacity(
+        SCHEME.len() + pair.len().div_ceil(3) * 4,
+    ));
+    value.push_str(SCHEME);
+    STANDARD.encode_string(pair.as_bytes(), &mut value);
+    value
+}
+
+fn assertion(
+    method: ClientAuth,
+    proof: &Proof,
+    client_id: &str,
+    audience: &str,
+    now: i64,
+) -> Result<Zeroizing<String>, String> {
+    let claims = || client_assertion_claims(client_id, audience, now, ASSERTION_LIFETIME);
+    let signed = match (method, proof) {
+        (ClientAuth::PrivateKeyJwt, Proof::Key(key)) => {
+            claims().and_then(|claims| key.sign(Some("JWT"), &claims))
+        }
+        (ClientAuth::ClientSecretJwt, Proof::Secret(secret)) => {
+            claims().and_then(|claims| sign_with_secret(secret, SECRET_ALGORITHM, &claims))
+        }
+        _ => return Err(NOT_CONFIGURED.to_owned()),
+    };
+    signed
+        .map(Zeroizing::new)
+        .map_err(|error| error.to_string())
+}
+
+/// Names that a server has said, for a line of a log: no more of them than are of use, and nothing that could forge one.
+fn shown(names: &[String]) -> String {
+    const MOST: usize = 12;
+    let is_name = |name: &&String| {
+        (1..=64).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte))
+    };
+    let names: Vec<_> = names.iter().filter(is_name).take(MOST).cloned().collect();
+    match names.as_slice() {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests;
