@@ -123,17 +123,17 @@ def test_every_library_verifies_what_is_minted(minting, read, algorithm):
 def test_every_library_verifies_across_a_change_of_keys(minting, read):
     """As operators do it: the new key is published first, then it signs, then the former one goes."""
     files = {"former.pem": private_pem("RS256", "former"), "new.pem": private_pem("ES256", "new")}
-    nginx = minting(mint_key="former.pem new.pem", files=files)
+    nginx = minting(mint_key=["former.pem", "new.pem"], files=files)
     configuration = nginx.path.read_text()
     before = {library: read(library, nginx)[0] for library in LIBRARIES}
 
-    nginx.path.write_text(configuration.replace("former.pem new.pem", "new.pem former.pem"))
+    nginx.path.write_text(configuration.replace('"former.pem" "new.pem"', '"new.pem" "former.pem"'))
     nginx.reload()
     for library in LIBRARIES:
         assert header_of(read(library, nginx, jwt=before[library])[0])["alg"] == "RS256"
         assert header_of(read(library, nginx)[0])["alg"] == "ES256"
 
-    nginx.path.write_text(configuration.replace("former.pem new.pem", "new.pem"))
+    nginx.path.write_text(configuration.replace('"former.pem" "new.pem"', '"new.pem"'))
     nginx.reload()
     for library in LIBRARIES:
         read(library, nginx)
@@ -143,7 +143,7 @@ def test_every_library_verifies_across_a_change_of_keys(minting, read):
 
 def test_the_keys_are_public_and_may_be_kept_for_a_while(minting):
     files = {"a.pem": private_pem("ES256", "a"), "b.pem": private_pem("RS256", "b"), "c.pem": private_pem("EdDSA", "c")}
-    nginx = minting(mint_key="a.pem b.pem c.pem", files=files)
+    nginx = minting(mint_key=["a.pem", "b.pem", "c.pem"], files=files)
     answer = get(nginx.port, "/jwks")
     assert answer.status == 200
     assert answer.value("content-type").split(";")[0] in ("application/json", "application/jwk-set+json")

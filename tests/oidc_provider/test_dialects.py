@@ -178,13 +178,6 @@ def test_answers_signed_with_new_keys_are_taken_at_once(signed, oidc_provider, s
     assert nginx.log_lines(r"\[error\]") == []
 
 
-def test_an_answer_that_is_not_signed_is_502_where_it_has_to_be(signed, oidc_provider, api, secrets):
-    client_id, secret = oidc_provider.secrets["client_secret_basic"]
-    nginx = signed("ES256", client_id=client_id, client_secret=secrets.add_client(client_id, secret))
-    assert get(nginx.port, token=secrets.add(oidc_provider.issue())).status == 502
-    assert api.requests == []
-
-
 @pytest.mark.parametrize("dialect", ["mint", "signed"])
 def test_a_revocation_is_seen_when_the_token_has_to_be_asked_about_again(
     minting, signed, oidc_provider, secrets, dialect

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from functools import cache
 
 import jwt as pyjwt
@@ -10,9 +11,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 
-@cache
+_lock = threading.Lock()
+
+
 def private_key(algorithm, name=""):
     """A private key for an algorithm; another one for each name."""
+    # Servers ask on threads of their own, and two keys of one name would be one too many.
+    with _lock:
+        return _private_key(algorithm, name)
+
+
+@cache
+def _private_key(algorithm, name):
     if algorithm == "ES256":
         return ec.generate_private_key(ec.SECP256R1())
     if algorithm == "EdDSA":
@@ -39,7 +49,8 @@ def verified(jwt, jwks, **wanted):
     algorithms = [pyjwt.get_unverified_header(jwt)["alg"]]
     assert algorithms[0] in ("ES256", "EdDSA", "PS256", "RS256")
     options = {"verify_aud": "audience" in wanted}
-    return pyjwt.decode(jwt, key, algorithms=algorithms, options=options, **wanted)
+    # The bare key: PyJWT would take an RSA key of no named algorithm for one of RS256 alone.
+    return pyjwt.decode(jwt, key.key, algorithms=algorithms, options=options, **wanted)
 
 
 def header_of(jwt):
