@@ -12,7 +12,11 @@ what they send to the API is the same to the byte.
 
 The JWT of `plain` is one string, hot in every cache of the processor; `hit` sends one of as many as there are tokens.
 
-    MODULE=path/to/module.so benches/gateway.py [--rounds N] [--seconds S] [--tokens N] [--json FILE]
+The system decides what runs where, as it does in use. With --pinned the worker has a processor for itself, which makes
+the difference between `plain` and `hit` clearer; but then the client's thread never runs on it, and each of the two wakes
+the other across processors, which costs `miss` several microseconds more.
+
+    MODULE=path/to/module.so benches/gateway.py [--rounds N] [--seconds S] [--tokens N] [--pinned] [--json FILE]
 """
 
 import argparse
@@ -32,6 +36,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=1, help="how long each variant is loaded in a round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=1000, help="how many tokens the clients hold")
+    parser.add_argument("--pinned", action="store_true", help="give the worker a processor for itself")
     parser.add_argument("--json", type=Path, help="write every slice there too")
     options = parser.parse_args()
     module = harness.require("wrk")
@@ -39,7 +44,7 @@ def main() -> None:
         gateway = site.gateway(module, *configuration(site))
         gateway.expect(*(f"/{variant}" for variant in VARIANTS))
         client = harness.Client(gateway, options.connections)
-        client.pin()
+        client.pin(options.pinned)
         asked = 0
 
         def measure(variant: str) -> harness.Slice:

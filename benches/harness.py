@@ -5,9 +5,9 @@ All of them are loaded in turn, in short slices and in another order each round;
 `plain` within a round, where both have met the same weather. Of these differences the median is told, and between which
 bounds it lies with 95 % confidence (a bootstrap: the rounds are drawn again, with replacement, many times).
 
-CPU time is the kernel's accounting of each thread (/proc/PID/task/TID/schedstat). A single worker has a processor for
-itself: it is busy all the time then, takes as many events at once for one variant as for the other, and what a request
-costs it does not depend on how fast the client is.
+CPU time is the kernel's accounting of each thread (/proc/PID/task/TID/schedstat). A single worker can be given a
+processor for itself: it is busy all the time then, takes as many events at once for one variant as for the other, and
+what a request costs it does not depend on how fast the client is.
 """
 
 import base64
@@ -294,12 +294,12 @@ class Client:
         self.script = gateway.folder / "wrk.lua"
         self.random = random.Random(1)
 
-    def pin(self) -> None:
-        """Gives a single worker a processor for itself, and the others to all else. With several workers, the system
-        decides."""
+    def pin(self, wanted: bool = True) -> None:
+        """Gives a single worker a processor for itself, and the others to all else. With several workers, or if it is not
+        wanted, the system decides."""
         everywhere = os.sched_getaffinity(0)
         workers = self.gateway.workers()
-        if len(workers) != 1 or len(everywhere) < 2:
+        if not wanted or len(workers) != 1 or len(everywhere) < 2:
             self.others = everywhere
             return
         own = max(everywhere)

@@ -42,7 +42,7 @@ def main() -> None:
             "--trace-children=yes",
             f"--callgrind-out-file={site.folder}/out/%p",
         ]
-        provider = f"introspection_endpoint {site.endpoint}; cache_ttl 1h;"
+        provider = f"introspection_endpoint {site.endpoint}; cache_ttl 1h; timeout 1m;"
         gateway = site.gateway(
             module,
             f"""

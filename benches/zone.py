@@ -200,6 +200,8 @@ def chart(settings: list[Setting]) -> str:
     alone = [one for one in settings if one.workers == 1]
     colours = {"memory": "#1a7f5a", "zone": "#b3541e"}
     labels = {"memory": "worker's own memory", "zone": "zone only"}
+    # Of what is written at a point: the upper line's above it, the lower one's below.
+    lift = {"memory": 17, "zone": -8}
     found = {
         variant: [(one.tokens, Difference.of(one.rounds, variant, "cpu_us")) for one in alone] for variant in colours
     }
@@ -236,7 +238,7 @@ def chart(settings: list[Setting]) -> str:
             f'stroke="{"#333" if is_plain else "#ddd"}" stroke-width="{1.5 if is_plain else 1}"/>'
         )
         parts.append(text((left - 8, y(cost) + 4), f"{cost:g}", "end"))
-    parts.append(text((width - right + 10, y(0) + 4), "plain", "start"))
+    parts.append(text((width - right + 10, y(0) + 12), "plain", "start"))
     for one in alone:
         parts.append(text((x(one.tokens), height - bottom + 20), f"{one.tokens:,}"))
     parts.append(text(((left + width - right) / 2, height - 12), "tokens, each asked for as often as any other"))
@@ -250,8 +252,10 @@ def chart(settings: list[Setting]) -> str:
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y(each.low):.1f}" y2="{y(each.high):.1f}" stroke="{colour}"/>'
             )
             parts.append(f'<circle cx="{at:.1f}" cy="{y(each.median):.1f}" r="4" fill="{colour}"/>')
-            parts.append(text((at + 7, y(each.median) - 8), f"{each.median:+.1f}", "start", colour))
-        parts.append(text((width - right + 10, y(points[-1][1].median) + 16), labels[variant], "start", colour))
+            # Before the last point, so as not to stand in the way of the label behind it.
+            beside, anchor = (-7, "end") if tokens == alone[-1].tokens else (7, "start")
+            parts.append(text((at + beside, y(each.median) + lift[variant]), f"{each.median:+.1f}", anchor, colour))
+        parts.append(text((width - right + 10, y(points[-1][1].median) + 1), labels[variant], "start", colour))
     return "\n".join((*parts, "</svg>\n"))
 
 
