@@ -5,6 +5,7 @@ answers in its own words: a token that is active, and one that is not.
 """
 
 import json
+import re
 import time
 
 import jwt as pyjwt
@@ -12,6 +13,7 @@ import pytest
 
 from harness.client import get
 from harness.keys import header_of, private_key, private_pem, public_jwk, verified
+from harness.nginx import ROOT, Configuration
 from harness.ugly import basic_credentials
 
 GATEWAY = "https://gateway.example.com"
@@ -589,3 +591,21 @@ def test_keycloak_asked_for_a_jwt_is_502_and_the_log_names_the_key(gateway, ugly
     assert "exchange_token_type" in nginx.only_line(r"\[error\].*acme")
     assert get(nginx.port, token=secrets.token("bad")).status == 401
     assert api.requests == []
+
+
+BLOCKS = re.findall(
+    r"^```nginx\n(phantom_token_provider .*?)^```$",
+    (ROOT / "docs/authorization-servers.md").read_text(),
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split()[1])
+def test_what_is_to_be_pasted_is_taken(block):
+    files = {name: SECRET for name in re.findall(r"client_secret_file +([\w.]+);", block)}
+    files |= {name: private_pem("ES256", "mint") for name in re.findall(r"(?:mint_key|private_key) +([\w.]+);", block)}
+    block = block.replace("…", "elided").replace("server {", "server { listen @listen@;")
+    configuration = Configuration(block, files=files)
+    code, words = configuration.check()
+    configuration.remove()
+    assert code == 0, words
