@@ -107,6 +107,8 @@ pub struct Error {
     retry_after: Option<Duration>,
     /// The answer itself says that the authorization server has failed (5xx).
     server_failed: bool,
+    /// What was read needs a key that is not known here.
+    unknown_key: bool,
 }
 
 impl Error {
@@ -117,6 +119,7 @@ impl Error {
             message: message.into(),
             retry_after: None,
             server_failed: false,
+            unknown_key: false,
         }
     }
 
@@ -130,6 +133,17 @@ impl Error {
     pub(crate) fn with_server_failed(mut self) -> Self {
         self.server_failed = true;
         self
+    }
+
+    /// The same, said of an answer that is signed with a key that is not known.
+    pub(crate) fn with_unknown_key(mut self) -> Self {
+        self.unknown_key = true;
+        self
+    }
+
+    /// Whether reading the same answer with newer keys of the authorization server may help.
+    pub(crate) fn is_unknown_key(&self) -> bool {
+        self.unknown_key
     }
 
     /// Whether it is a failure of the authorization server or of the way to it, so that another of its addresses, or the
@@ -183,6 +197,7 @@ impl Error {
             message: message.into(),
             retry_after: (after != u32::MAX).then(|| Duration::from_secs(after.into())),
             server_failed: server_failed != 0,
+            unknown_key: false,
         })
     }
 

@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 
 use super::keys::{self, Refusal};
 use super::proof_file::{self, Kind, ProofFile};
-use super::{CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Provider, transport};
+use super::{
+    CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Handover, Provider, transport,
+};
 use crate::Token;
 use crate::server::{Credentials, Endpoint, Proof, Purpose, SECRET_ALGORITHM, Server};
 use crate::token::{Fingerprint, Keys};
@@ -29,6 +31,7 @@ const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
 pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warnings = Vec::new();
     let server = server(config)?;
+    let handover = Handover::read(config, &server, &mut warnings)?;
     let endpoints = server.all();
     let credentials = credentials(config, &mut warnings)?;
     let method = credentials.method(None);
@@ -63,14 +66,23 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
             warn("ssl_trusted_certificate is of no use while ssl_verify is off");
         }
     }
-    if method == ClientAuth::Bearer && config.client_id.is_some() {
+    if method == ClientAuth::Bearer
+        && config.client_id.is_some()
+        && config.dialect != Dialect::Signed
+    {
         warn("client_id is not sent with client_auth bearer; leave it out");
     }
-    if config.dialect == Dialect::Jwt && config.jwt_claim.is_some() {
-        warn("jwt_claim is of no use with dialect jwt; set dialect json or auto, or leave it out");
+    if config.jwt_claim.is_some() && !matches!(config.dialect, Dialect::Json | Dialect::Auto) {
+        warn(&format!(
+            "jwt_claim is of no use with dialect {}; set dialect json or auto, or leave it out",
+            config.dialect.as_str()
+        ));
+    }
+    if config.dialect == Dialect::Exchange && config.introspection_endpoint.is_some() {
+        warn("introspection_endpoint is of no use with dialect exchange; leave it out");
     }
 
-    let fingerprint = fingerprint(config, &server, method, &jwt_claims);
+    let fingerprint = fingerprint(config, &server, method, &handover, &jwt_claims);
     Ok(Provider {
         fingerprint,
         keys: Keys::of(&fingerprint),
@@ -79,6 +91,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         server,
         dialect: config.dialect,
         jwt_claims,
+        handover,
         timeout: config.timeout,
         connect_timeout,
         retries: config.retries,
@@ -133,6 +146,17 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
             endpoints(value).map_err(|refusal| refuse("introspection_endpoint", &refusal))?
         }
         None if config.issuer.is_some() => Vec::new(),
+        None if config.dialect == Dialect::Exchange => {
+            if config.token_endpoint.is_none() {
+                return Err(refuse(
+                    "token_endpoint",
+                    "is missing: set it to the URL of the authorization server's token endpoint, where tokens are \
+                     exchanged, such as https://as.example.com/token, or set issuer, if the server publishes its \
+                     metadata",
+                ));
+            }
+            Vec::new()
+        }
         None => {
             return Err(refuse(
                 "introspection_endpoint",
@@ -553,6 +577,7 @@ fn fingerprint(
     config: &Config,
     server: &Server,
     method: ClientAuth,
+    handover: &Handover,
     jwt_claims: &[String],
 ) -> Fingerprint {
     let mut description = Vec::new();
@@ -561,7 +586,7 @@ fn fingerprint(
         description.extend_from_slice(&(part.len() as u64).to_be_bytes());
         description.extend_from_slice(part.as_bytes());
     };
-    add("phantom-token provider 2");
+    add("phantom-token provider 3");
     // Their order is no matter: it is one authorization server wherever it is asked. Length first, so that one more
     // can't be taken for what follows.
     let mut endpoints: Vec<_> = server
@@ -585,6 +610,11 @@ fn fingerprint(
         add(scope);
     }
     add(config.dialect.as_str());
+    let handover = handover.identity(config.dialect, server);
+    add(&handover.len().to_string());
+    for part in &handover {
+        add(part);
+    }
     for claim in jwt_claims {
         add(claim);
     }

@@ -11,7 +11,8 @@ use crate::jwt::Algorithm;
 use crate::server::Purpose;
 
 use super::{
-    CacheControl, ClientAuth, Config, ConfigError, Dialect, Secret, build, transport, units,
+    CacheControl, ClientAuth, Config, ConfigError, Dialect, Forward, Secret, TokenType, build,
+    handover, transport, units,
 };
 
 /// Why a value is refused, and the mend: what follows the key and the value in a message.
@@ -39,6 +40,7 @@ const CACHE: Range<u64> = Range(0..=1 << 40);
 const ENTRIES: Range<u64> = Range(0..=1 << 31);
 const PERCENT: Range<u64> = Range(0..=90);
 const FAILS: Range<u64> = Range(0..=1 << 16);
+const MINT_TTL: Range<Duration> = Range(Duration::from_secs(1)..=Duration::from_secs(DAYS));
 const FAIL_TIMEOUT: Range<Duration> = Range(Duration::from_millis(1)..=Duration::from_secs(DAYS));
 
 pub(super) const KEYS: &[Key] = &[
@@ -207,6 +209,9 @@ pub(super) const KEYS: &[Key] = &[
                 &[
                     ("jwt", Dialect::Jwt),
                     ("json", Dialect::Json),
+                    ("signed", Dialect::Signed),
+                    ("exchange", Dialect::Exchange),
+                    ("mint", Dialect::Mint),
                     ("auto", Dialect::Auto),
                 ],
             )?;
@@ -223,6 +228,143 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         check: |config| optional(config.jwt_claim.as_deref(), jwt_claims),
+    },
+    Key {
+        name: "forward",
+        show: true,
+        set: |config, value| {
+            config.forward = Some(one_of(
+                value,
+                &[("signed", Forward::Signed), ("mint", Forward::Mint)],
+            )?);
+            Ok(())
+        },
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "verify",
+        show: true,
+        set: |config, value| {
+            config.verify = switch(value)?;
+            Ok(())
+        },
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "verify_audience",
+        show: true,
+        set: |config, value| {
+            config.verify_audience = Some(handover::words(value)?);
+            Ok(())
+        },
+        check: |config| optional(config.verify_audience.as_deref(), handover::words),
+    },
+    Key {
+        name: "mint_key",
+        show: true,
+        set: |config, value| {
+            config.mint_key = handover::paths(value)?;
+            Ok(())
+        },
+        check: |config| match &*config.mint_key {
+            [] => Ok(()),
+            paths => {
+                handover::check_paths(paths).map_err(|refusal| (format!("{paths:?}"), refusal))
+            }
+        },
+    },
+    Key {
+        name: "mint_alg",
+        show: true,
+        set: |config, value| {
+            config.mint_alg = Some(one_of(value, handover::RSA_ALGORITHMS)?);
+            Ok(())
+        },
+        check: |config| {
+            optional(config.mint_alg.map(Algorithm::as_str), |name| {
+                one_of(name, handover::RSA_ALGORITHMS)
+            })
+        },
+    },
+    Key {
+        name: "mint_issuer",
+        show: true,
+        set: |config, value| {
+            config.mint_issuer = Some(text(value)?.to_owned());
+            Ok(())
+        },
+        check: |config| optional(config.mint_issuer.as_deref(), text),
+    },
+    Key {
+        name: "mint_ttl",
+        show: true,
+        set: |config, value| {
+            config.mint_ttl = Some(MINT_TTL.read(value)?);
+            Ok(())
+        },
+        check: |config| config.mint_ttl.map_or(Ok(()), |ttl| MINT_TTL.hold(ttl)),
+    },
+    Key {
+        name: "mint_claims",
+        show: true,
+        set: |config, value| {
+            handover::claim_names(value)?;
+            config.mint_claims = Some(value.to_owned());
+            Ok(())
+        },
+        check: |config| optional(config.mint_claims.as_deref(), handover::claim_names),
+    },
+    Key {
+        name: "mint_claims_except",
+        show: true,
+        set: |config, value| {
+            handover::claim_names(value)?;
+            config.mint_claims_except = Some(value.to_owned());
+            Ok(())
+        },
+        check: |config| optional(config.mint_claims_except.as_deref(), handover::claim_names),
+    },
+    Key {
+        name: "exchange_audience",
+        show: true,
+        set: |config, value| {
+            config.exchange_audience = Some(handover::words(value)?);
+            Ok(())
+        },
+        check: |config| optional(config.exchange_audience.as_deref(), handover::words),
+    },
+    Key {
+        name: "exchange_resource",
+        show: true,
+        set: |config, value| {
+            config.exchange_resource = Some(handover::resources(value)?);
+            Ok(())
+        },
+        check: |config| optional(config.exchange_resource.as_deref(), handover::resources),
+    },
+    Key {
+        name: "exchange_scope",
+        show: true,
+        set: |config, value| {
+            config.exchange_scope = Some(handover::words(value)?);
+            Ok(())
+        },
+        check: |config| optional(config.exchange_scope.as_deref(), handover::words),
+    },
+    Key {
+        name: "exchange_token_type",
+        show: true,
+        set: |config, value| {
+            config.exchange_token_type = Some(one_of(
+                value,
+                &[
+                    ("jwt", TokenType::Jwt),
+                    ("access_token", TokenType::AccessToken),
+                ],
+            )?);
+            Ok(())
+        },
+        check: |_| Ok(()),
     },
     Key {
         name: "timeout",
@@ -382,8 +524,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "ssl_verify",
         show: true,
         set: |config, value| {
-            config.ssl_verify = units::switch(value)
-                .ok_or_else(|| "is not a switch: write it as on or off".to_owned())?;
+            config.ssl_verify = switch(value)?;
             Ok(())
         },
         check: |_| Ok(()),
@@ -536,7 +677,7 @@ fn optional_path(value: Option<&Path>) -> Result<(), (String, Refusal)> {
 
 const EMPTY_PATH: &str = "is empty: name a file, or leave it out";
 
-fn path(value: &str) -> Result<PathBuf, Refusal> {
+pub(super) fn path(value: &str) -> Result<PathBuf, Refusal> {
     if value.is_empty() {
         return Err(EMPTY_PATH.to_owned());
     }
@@ -575,6 +716,10 @@ pub(super) fn jwt_claims(value: &str) -> Result<Vec<String>, Refusal> {
         return Err("is empty: name the claim that holds the JWT, or leave it out".to_owned());
     }
     Ok(names)
+}
+
+fn switch(value: &str) -> Result<bool, Refusal> {
+    units::switch(value).ok_or_else(|| "is not a switch: write it as on or off".to_owned())
 }
 
 fn one_of<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, Refusal> {
@@ -649,11 +794,12 @@ impl Range<u64> {
     }
 }
 
-/// A time of days, milliseconds or none at all, as nginx writes it: what the bounds are.
+/// A time of days, seconds, milliseconds or none at all, as nginx writes it: what the bounds are.
 fn span(time: Duration) -> String {
     match time.as_secs() {
         0 if time.is_zero() => String::from("0"),
         0 => format!("{}ms", time.as_millis()),
+        seconds if seconds < DAYS => format!("{seconds}s"),
         seconds => format!("{}d", seconds / DAYS),
     }
 }

@@ -19,6 +19,7 @@
 //! ```
 
 mod build;
+mod handover;
 mod keys;
 mod proof_file;
 mod transport;
@@ -32,9 +33,10 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::jwt::Algorithm;
-use crate::server::{Credentials, Endpoint, Server};
+use crate::server::{Credentials, Endpoint, Purpose, Server};
 use crate::token::{Fingerprint, Keys};
 
+pub(crate) use handover::{Handover, Minting};
 pub(crate) use proof_file::ProofFile;
 pub(crate) use transport::Proxy;
 
@@ -124,6 +126,12 @@ pub enum Dialect {
     /// Either of the two.
     #[default]
     Auto,
+    /// A signed introspection response (RFC 9701).
+    Signed,
+    /// The token is exchanged for a JWT (RFC 8693).
+    Exchange,
+    /// An RFC 7662 response without a JWT: the gateway mints one.
+    Mint,
 }
 
 impl Dialect {
@@ -133,6 +141,51 @@ impl Dialect {
             Dialect::Jwt => "jwt",
             Dialect::Json => "json",
             Dialect::Auto => "auto",
+            Dialect::Signed => "signed",
+            Dialect::Exchange => "exchange",
+            Dialect::Mint => "mint",
+        }
+    }
+}
+
+/// What goes upstream of a signed introspection response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Forward {
+    /// The response as it came. It is no access token (RFC 9701 §5): APIs must know what they get.
+    Signed,
+    /// A JWT that the gateway mints of it.
+    #[default]
+    Mint,
+}
+
+impl Forward {
+    /// The word in the configuration and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Forward::Signed => "signed",
+            Forward::Mint => "mint",
+        }
+    }
+}
+
+/// What a token is exchanged for (RFC 8693 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum TokenType {
+    /// `urn:ietf:params:oauth:token-type:jwt`
+    #[default]
+    Jwt,
+    /// `urn:ietf:params:oauth:token-type:access_token`, which must be a JWT all the same.
+    AccessToken,
+}
+
+impl TokenType {
+    /// The word in the configuration and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenType::Jwt => "jwt",
+            TokenType::AccessToken => "access_token",
         }
     }
 }
@@ -206,6 +259,33 @@ pub struct Config {
     /// The claims that may hold the JWT, in order of preference, separated by spaces; unset: `jwt`, then
     /// `phantom_token`.
     pub jwt_claim: Option<String>,
+    /// What goes upstream with [`Dialect::Signed`]; unset: [`Forward::Mint`].
+    pub forward: Option<Forward>,
+    /// Whether a JWT that the server hands over must verify against its keys (it need not; a signed response must in any
+    /// case).
+    pub verify: bool,
+    /// The audiences of which such a JWT must name one, separated by spaces; unset: any, or none.
+    pub verify_audience: Option<String>,
+    /// PEM files of private keys: the first one signs what is minted, and all are published.
+    pub mint_key: Vec<PathBuf>,
+    /// What RSA keys sign with; unset: RS256. Any other key has but one algorithm.
+    pub mint_alg: Option<Algorithm>,
+    /// The issuer of what is minted (`iss`).
+    pub mint_issuer: Option<String>,
+    /// For how long what is minted is valid at most (5 minutes); it ends with the token in any case.
+    pub mint_ttl: Option<Duration>,
+    /// The claims of the introspection response that are minted, separated by spaces; unset: all.
+    pub mint_claims: Option<String>,
+    /// The claims of it that are not.
+    pub mint_claims_except: Option<String>,
+    /// Whom the JWT is for that a token is exchanged for, separated by spaces (RFC 8693 §2.1).
+    pub exchange_audience: Option<String>,
+    /// Where it is to be used: absolute URIs, separated by spaces.
+    pub exchange_resource: Option<String>,
+    /// Its scope.
+    pub exchange_scope: Option<String>,
+    /// Of what type it is asked to be; unset: [`TokenType::Jwt`].
+    pub exchange_token_type: Option<TokenType>,
     /// The whole time that one resolution may take (5 s).
     pub timeout: Duration,
     /// The time that one connection may take (2 s).
@@ -278,6 +358,7 @@ pub struct Provider {
     pub(crate) credentials: Credentials,
     pub(crate) dialect: Dialect,
     pub(crate) jwt_claims: Vec<String>,
+    pub(crate) handover: Handover,
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) retries: u32,
@@ -331,6 +412,19 @@ impl Config {
             client_auth: None,
             dialect: Dialect::Auto,
             jwt_claim: None,
+            forward: None,
+            verify: false,
+            verify_audience: None,
+            mint_key: Vec::new(),
+            mint_alg: None,
+            mint_issuer: None,
+            mint_ttl: None,
+            mint_claims: None,
+            mint_claims_except: None,
+            exchange_audience: None,
+            exchange_resource: None,
+            exchange_scope: None,
+            exchange_token_type: None,
             timeout: Duration::from_secs(5),
             connect_timeout: CONNECT_TIMEOUT,
             retries: 1,
@@ -424,6 +518,19 @@ impl fmt::Debug for Config {
             .field("client_auth", &self.client_auth)
             .field("dialect", &self.dialect)
             .field("jwt_claim", &self.jwt_claim)
+            .field("forward", &self.forward)
+            .field("verify", &self.verify)
+            .field("verify_audience", &self.verify_audience)
+            .field("mint_key", &self.mint_key)
+            .field("mint_alg", &self.mint_alg)
+            .field("mint_issuer", &self.mint_issuer)
+            .field("mint_ttl", &self.mint_ttl)
+            .field("mint_claims", &self.mint_claims)
+            .field("mint_claims_except", &self.mint_claims_except)
+            .field("exchange_audience", &self.exchange_audience)
+            .field("exchange_resource", &self.exchange_resource)
+            .field("exchange_scope", &self.exchange_scope)
+            .field("exchange_token_type", &self.exchange_token_type)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("retries", &self.retries)
@@ -477,9 +584,38 @@ impl Provider {
         &self.warnings
     }
 
+    /// The keys with which others verify what the gateway mints, as a JWKS (RFC 7517 §5). `None` when it mints nothing.
+    pub fn jwks(&self) -> Option<&str> {
+        Some(&self.handover.minting.as_ref()?.jwks)
+    }
+
     /// Where tokens are asked about.
     pub(crate) fn endpoints<'a>(&self, server: &'a Server) -> &'a [Endpoint] {
-        &server.introspection
+        match self.dialect {
+            Dialect::Exchange => server.token.as_slice(),
+            _ => &server.introspection,
+        }
+    }
+
+    /// What is at those.
+    pub(crate) fn purpose(&self) -> Purpose {
+        match self.dialect {
+            Dialect::Exchange => Purpose::Token,
+            _ => Purpose::Introspection,
+        }
+    }
+
+    /// How we authenticate there.
+    pub(crate) fn client_auth(&self, server: &Server) -> ClientAuth {
+        match self.dialect {
+            Dialect::Exchange => self.credentials.method_at_token_endpoint(server),
+            _ => self.credentials.method_at_introspection(server),
+        }
+    }
+
+    /// Whether answers are read with the authorization server's keys.
+    pub(crate) fn needs_keys(&self) -> bool {
+        self.dialect == Dialect::Signed || self.handover.verification.is_some()
     }
 
     /// The provider and where it is, to begin a message with; without the query, which may hold what does not

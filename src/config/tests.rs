@@ -13,6 +13,7 @@ use http::header::AUTHORIZATION;
 
 use super::*;
 use crate::introspection::Request;
+use crate::jwt::testing::{pem, pkcs8};
 
 const ENDPOINT: (&str, &str) = (
     "introspection_endpoint",
@@ -189,7 +190,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 39);
+    assert_eq!(keys.len(), 52);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -280,7 +281,7 @@ fn a_refusal_names_provider_key_value_and_mend() {
         (
             "dialect",
             "JWT",
-            "dialect \"JWT\" is not one of the choices: write jwt, json or auto",
+            "dialect \"JWT\" is not one of the choices: write jwt, json, signed, exchange, mint or auto",
         ),
         (
             "client_auth",
@@ -1482,6 +1483,331 @@ fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
         let other = of(&[more]);
         assert!(!others.contains(&other), "{more:?}");
         others.push(other);
+    }
+}
+
+const ISSUER: (&str, &str) = ("issuer", "https://as.example.com");
+
+/// A key as OpenSSL makes it.
+fn key(files: &Files, name: &str, algorithm: Algorithm) -> String {
+    files.write(name, pem("PRIVATE KEY", &pkcs8(algorithm)))
+}
+
+#[test]
+fn what_is_set_of_a_dialect_arrives() {
+    let files = Files::new();
+    let keys = [
+        key(&files, "a.pem", Algorithm::RS256),
+        key(&files, "b.pem", Algorithm::ES256),
+    ];
+    let provider = built(&[
+        ENDPOINT,
+        ("dialect", "mint"),
+        ("mint_key", &keys.join("  ")),
+        ("mint_alg", "PS384"),
+        ("mint_issuer", "https://gateway.example.com"),
+        ("mint_ttl", "2m"),
+        ("mint_claims", "sub  scope"),
+    ]);
+    let minting = provider.handover.minting.as_ref().unwrap();
+    assert_eq!(minting.keys.len(), 2);
+    assert_eq!(minting.keys[0].algorithm(), Algorithm::PS384);
+    assert_eq!(minting.keys[1].algorithm(), Algorithm::ES256);
+    assert_eq!(minting.issuer, "https://gateway.example.com");
+    assert_eq!(minting.ttl, Duration::from_secs(120));
+    assert_eq!(
+        minting.allow.as_deref(),
+        Some(&["sub".to_owned(), "scope".to_owned()][..])
+    );
+    assert!(minting.deny.is_empty());
+    let published = provider.jwks().unwrap();
+    for key in &minting.keys {
+        assert!(published.contains(key.kid()));
+    }
+    assert!(!published.contains("\"d\""));
+    assert!(provider.warnings().is_empty(), "{:?}", provider.warnings());
+    assert!(!provider.needs_keys());
+
+    let provider = built(&[
+        ("dialect", "exchange"),
+        ("token_endpoint", "https://as.example.com/token"),
+        ("exchange_audience", "a b"),
+        ("exchange_resource", "https://api.example.com/ urn:x:y"),
+        ("exchange_scope", " read  write "),
+        ("exchange_token_type", "access_token"),
+        ("verify", "on"),
+        ("verify_audience", "a"),
+        ISSUER,
+    ]);
+    let exchange = &provider.handover.exchange;
+    assert_eq!(exchange.token_type, TokenType::AccessToken);
+    assert_eq!(
+        exchange.parameters,
+        [
+            ("audience", "a".to_owned()),
+            ("audience", "b".to_owned()),
+            ("resource", "https://api.example.com/".to_owned()),
+            ("resource", "urn:x:y".to_owned()),
+            ("scope", "read write".to_owned()),
+        ]
+    );
+    assert!(provider.jwks().is_none());
+    assert!(provider.needs_keys());
+    let endpoints = provider.endpoints(&provider.server);
+    assert_eq!(endpoints[0].purpose, Purpose::Token);
+}
+
+#[test]
+fn what_a_dialect_needs_is_asked_for_and_what_it_does_not_use_is_refused() {
+    let files = Files::new();
+    let ec = key(&files, "ec.pem", Algorithm::ES256);
+    let twice = format!("{ec} {ec}");
+    let mint_key = ("mint_key", ec.as_str());
+    let mint_issuer = ("mint_issuer", "https://gateway.example.com");
+    let mint = [ENDPOINT, ("dialect", "mint"), mint_issuer];
+    let signed = [ENDPOINT, ID, SECRET, ISSUER, ("dialect", "signed")];
+    let cases: Vec<(Vec<(&str, &str)>, &str)> = vec![
+        (mint.to_vec(), "mint_key is missing: dialect mint needs"),
+        (
+            vec![ENDPOINT, ("dialect", "mint"), mint_key],
+            "mint_issuer is missing: dialect mint needs",
+        ),
+        (signed.to_vec(), "or set forward signed"),
+        (
+            vec![
+                ENDPOINT,
+                ID,
+                SECRET,
+                ("dialect", "signed"),
+                ("forward", "signed"),
+            ],
+            "issuer or jwks_uri is missing",
+        ),
+        (
+            vec![
+                ENDPOINT,
+                ID,
+                SECRET,
+                ("dialect", "signed"),
+                ("forward", "signed"),
+                ("jwks_uri", "https://as.example.com/jwks"),
+            ],
+            "issuer is missing: dialect signed needs it",
+        ),
+        (
+            vec![
+                ENDPOINT,
+                ISSUER,
+                ("dialect", "signed"),
+                ("forward", "signed"),
+            ],
+            "client_id is missing: dialect signed needs it",
+        ),
+        (
+            [&signed[..], &[("forward", "signed"), mint_key]].concat(),
+            "mint_key is set but not used with forward signed: set forward mint, or remove it",
+        ),
+        (
+            vec![ENDPOINT, mint_issuer],
+            "mint_issuer is set but not used with dialect auto: set dialect mint, or remove it",
+        ),
+        (
+            vec![ENDPOINT, ("mint_ttl", "1m")],
+            "mint_ttl is set but not used",
+        ),
+        (
+            vec![ENDPOINT, ("forward", "mint")],
+            "forward is set but not used with dialect auto: set dialect signed",
+        ),
+        (
+            vec![ENDPOINT, ("exchange_scope", "read")],
+            "exchange_scope is set but not used with dialect auto: set dialect exchange",
+        ),
+        (
+            vec![ENDPOINT, ("verify_audience", "api")],
+            "verify_audience is set but not used with verify off: set verify on",
+        ),
+        (
+            vec![ENDPOINT, ("verify", "on")],
+            "verify on needs the authorization server's keys",
+        ),
+        (
+            [&mint[..], &[mint_key, ("verify", "on")]].concat(),
+            "verify on can't be used with dialect mint",
+        ),
+        (
+            [
+                &signed[..],
+                &[("forward", "signed"), ("verify_audience", "x")],
+            ]
+            .concat(),
+            "verify_audience is set but not used with dialect signed",
+        ),
+        (
+            [
+                &mint[..],
+                &[mint_key, ("mint_claims", "a"), ("mint_claims_except", "b")],
+            ]
+            .concat(),
+            "mint_claims and mint_claims_except are both set",
+        ),
+        (
+            [&mint[..], &[mint_key, ("mint_claims_except", "sub exp")]].concat(),
+            "mint_claims_except \"exp\" names a claim that is the gateway's own",
+        ),
+        (
+            [&mint[..], &[mint_key, ("mint_alg", "RS256")]].concat(),
+            "mint_alg is set, but there is no RSA key",
+        ),
+        (
+            [&mint[..], &[("mint_key", twice.as_str())]].concat(),
+            "holds a key that is there already",
+        ),
+        (
+            vec![("dialect", "exchange")],
+            "token_endpoint is missing: set it to the URL",
+        ),
+    ];
+    for (settings, expected) in cases {
+        let message = refused(&settings);
+        assert!(message.contains(expected), "{settings:?}: {message}");
+    }
+    for (key, value, expected) in [
+        ("forward", "jwt", "write signed or mint"),
+        ("verify", "yes", "write it as on or off"),
+        (
+            "mint_alg",
+            "ES256",
+            "is not one of the choices: write RS256",
+        ),
+        ("mint_ttl", "0", "it must be 1s to 1d"),
+        ("mint_ttl", "2d", "it must be 1s to 1d"),
+        ("mint_key", " ", "is empty"),
+        ("mint_claims", "sub active", "names active"),
+        ("exchange_resource", "api", "is not an absolute URI"),
+        ("exchange_resource", "https://a/#x", "has a fragment"),
+        (
+            "exchange_token_type",
+            "id_token",
+            "write jwt or access_token",
+        ),
+    ] {
+        let message = set(key, value);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_mint_key_that_cannot_be_used_is_refused_by_name_and_not_quoted() {
+    let files = Files::new();
+    let mint = [
+        ENDPOINT,
+        ("dialect", "mint"),
+        ("mint_issuer", "https://gateway.example.com"),
+    ];
+    for content in [
+        "",
+        "SECRET",
+        "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----\n",
+    ] {
+        let path = files.write("bad.pem", content);
+        let message = refused(&[&mint[..], &[("mint_key", &path)]].concat());
+        assert!(
+            message.contains("mint_key \"") && message.contains("bad.pem"),
+            "{message}"
+        );
+        assert!(!message.contains("SECRET"), "{message}");
+    }
+    let message = refused(&[&mint[..], &[("mint_key", "/nowhere/key.pem")]].concat());
+    assert!(message.contains("cannot be read"), "{message}");
+    let path = key(&files, "open.pem", Algorithm::ES256);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let provider = built(&[&mint[..], &[("mint_key", &path)]].concat());
+    assert!(
+        provider.warnings()[0].contains("chmod o-r"),
+        "{:?}",
+        provider.warnings()
+    );
+}
+
+#[test]
+fn minting_that_is_allowed_but_unwise_is_warned_about() {
+    let files = Files::new();
+    let path = key(&files, "key.pem", Algorithm::ES256);
+    let warned = |settings: &[(&str, &str)]| {
+        let mint = [
+            ENDPOINT,
+            ("dialect", "mint"),
+            ("mint_key", &path),
+            ("mint_issuer", ISSUER.1),
+        ];
+        built(&[&mint[..], settings].concat()).warnings().join("\n")
+    };
+    assert_eq!(warned(&[]), "");
+    assert!(warned(&[ISSUER]).contains("a name of its own"));
+    assert!(warned(&[("mint_ttl", "30s")]).contains("mint_ttl is shorter"));
+    assert!(warned(&[("stale_if_error", "1h")]).contains("mint_ttl is shorter"));
+    assert!(warned(&[("jwt_claim", "jwt")]).contains("of no use with dialect mint"));
+}
+
+#[test]
+fn the_fingerprint_changes_with_what_is_minted_verified_and_exchanged() {
+    let files = Files::new();
+    let [one, two] = ["one.pem", "two.pem"].map(|name| key(&files, name, Algorithm::ES256));
+    let rsa = key(&files, "rsa.pem", Algorithm::RS256);
+    let of = |settings: &[(&str, &str)]| built(settings).fingerprint.0;
+    let minting = |keys: &str, more: &[(&str, &str)]| {
+        let base = [
+            ENDPOINT,
+            ("dialect", "mint"),
+            ("mint_key", keys),
+            ("mint_issuer", "g"),
+        ];
+        // What is set twice is what was set last.
+        of(&[&base[..], more].concat())
+    };
+    let exchanging = |more: &[(&str, &str)]| {
+        let base = [
+            ("dialect", "exchange"),
+            ("token_endpoint", "https://as.example.com/t"),
+            ISSUER,
+        ];
+        of(&[&base[..], more].concat())
+    };
+    let verifying = |more: &[(&str, &str)]| of(&[&[ENDPOINT, ISSUER][..], more].concat());
+    let same = minting(&one, &[]);
+    assert!(
+        same == minting(&format!("{one} {two}"), &[]),
+        "it signs as before"
+    );
+    let all = [
+        same,
+        minting(&two, &[]),
+        minting(&format!("{two} {one}"), &[("mint_claims", "sub")]),
+        minting(&one, &[("mint_issuer", "h")]),
+        minting(&one, &[("mint_ttl", "10m")]),
+        minting(&one, &[("mint_claims", "sub")]),
+        minting(&one, &[("mint_claims_except", "sub")]),
+        minting(&rsa, &[]),
+        minting(&rsa, &[("mint_alg", "PS256")]),
+        exchanging(&[]),
+        exchanging(&[("token_endpoint", "https://as.example.com/u")]),
+        exchanging(&[("exchange_audience", "a")]),
+        exchanging(&[("exchange_audience", "a b")]),
+        exchanging(&[("exchange_resource", "urn:a")]),
+        exchanging(&[("exchange_scope", "a")]),
+        exchanging(&[("exchange_token_type", "access_token")]),
+        exchanging(&[("verify", "on")]),
+        verifying(&[]),
+        verifying(&[("verify", "on")]),
+        verifying(&[("verify", "on"), ("verify_audience", "a")]),
+        verifying(&[
+            ("verify", "on"),
+            ("jwks_uri", "https://as.example.com/jwks"),
+        ]),
+    ];
+    for (index, fingerprint) in all.iter().enumerate() {
+        assert!(!all[..index].contains(fingerprint), "number {index}");
     }
 }
 

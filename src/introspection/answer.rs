@@ -1,28 +1,38 @@
 //! What the dialects have in common.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Map, Value};
 
-use crate::config::ClientAuth;
-use crate::jwt::{self, Claims, JwtError, ObjectError};
-use crate::server::Endpoint;
-use crate::{Active, Error, ErrorKind, Provider, Verdict};
+use super::{Asked, exchange};
+use crate::config::Dialect;
+use crate::jwt::{
+    self, Algorithm, Claims, Compact, Expected, JwtError, KeySet, ObjectError, VerifyError,
+};
+use crate::server::Purpose;
+use crate::{Active, Error, ErrorKind, Verdict};
 
 /// How far ahead of our clock `nbf` may lie, in seconds. A server whose clock is a little ahead of ours issues
 /// tokens that are not valid yet by a second or two, and they are meant to be used at once. `exp` has no such
 /// leeway: expired means expired.
-const NOT_BEFORE_LEEWAY: i64 = 60;
+pub(super) const NOT_BEFORE_LEEWAY: i64 = 60;
 
 /// One answer, being read.
 pub(super) struct Reader<'a> {
-    pub provider: &'a Provider,
-    pub endpoint: &'a Endpoint,
-    /// How the call was authenticated.
-    pub client_auth: ClientAuth,
+    pub asked: Asked<'a>,
     pub now: i64,
+}
+
+/// What was asked is in reach of whoever reads.
+impl<'a> Deref for Reader<'a> {
+    type Target = Asked<'a>;
+
+    fn deref(&self) -> &Asked<'a> {
+        &self.asked
+    }
 }
 
 impl Reader<'_> {
@@ -31,6 +41,14 @@ impl Reader<'_> {
             kind,
             format!("{}: {what}", self.provider.place(self.endpoint)),
         )
+    }
+
+    /// The question that ends a message about what no such endpoint answers.
+    pub fn is_this(&self) -> &'static str {
+        match self.provider.purpose() {
+            Purpose::Token => "is this the token endpoint?",
+            _ => "is this the introspection endpoint?",
+        }
     }
 
     pub fn bad(&self, what: &str) -> Error {
@@ -50,19 +68,34 @@ impl Reader<'_> {
 
     /// The JSON object that the body is.
     pub fn object(&self, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Error> {
-        jwt::object(body).map_err(|error| match error {
+        jwt::object(body).map_err(|error| self.no_object(headers, body, error))
+    }
+
+    /// The same, of which not only the members count but what is within them: it is signed, and an API may read it
+    /// otherwise.
+    pub fn object_throughout(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Map<String, Value>, Error> {
+        jwt::object_throughout(body).map_err(|error| self.no_object(headers, body, error))
+    }
+
+    fn no_object(&self, headers: &HeaderMap, body: &[u8], error: ObjectError) -> Error {
+        match error {
             ObjectError::Duplicate => self.bad(
                 "the answer is a JSON object in which a name stands twice, so that it says two things at once; \
                  this is a fault of the authorization server",
             ),
             ObjectError::NotObject if body.trim_ascii().is_empty() => {
-                self.bad("the answer is empty; is this the introspection endpoint?")
+                self.bad(&format!("the answer is empty; {}", self.is_this()))
             }
             ObjectError::NotObject => self.bad(&format!(
-                "the answer is neither a JWT nor a JSON object{}; is this the introspection endpoint?",
-                content_type(headers)
+                "the answer is neither a JWT nor a JSON object{}; {}",
+                content_type(headers),
+                self.is_this()
             )),
-        })
+        }
     }
 
     /// Whether an RFC 7662 response says that the token is active (§2.2).
@@ -133,19 +166,85 @@ impl Reader<'_> {
             ));
         }
         let keycloak = match self.provider.dialect {
-            crate::config::Dialect::Json => ", and set dialect auto",
+            Dialect::Json => ", and set dialect auto",
             _ => "",
         };
         self.bad(&format!(
             "the token is active, but the server answers plain RFC 7662 and hands over no JWT (dialect {dialect} \
-             looked for the claim {looked_for}); let it add the JWT (Keycloak: switch on \"Support JWT claim in \
-             introspection response\" for this client{keycloak}), and set jwt_claim to the name of the claim"
+             looked for the claim {looked_for}); {}; or let it add the JWT (Keycloak: switch on \"Support JWT claim in \
+             introspection response\" for this client{keycloak}), and set jwt_claim to the name of the claim",
+            self.alternatives()
         ))
     }
 
-    /// The verdict on an active token: its JWT, and what the introspection response says beside it.
+    /// What to set for a server that hands over no JWT: what it says it can do, and what needs nothing of it.
+    fn alternatives(&self) -> String {
+        let mut ways = Vec::new();
+        let signs = &self.server.introspection_signing_algorithms;
+        if signs.as_ref().is_some_and(|names| !names.is_empty()) {
+            ways.push(
+                "\"dialect signed; mint_key key.pem; mint_issuer https://gateway.example.com;\" (its metadata says that it \
+                 signs its answers, RFC 9701)",
+            );
+        }
+        let grants = &self.server.grant_types;
+        if grants
+            .as_ref()
+            .is_some_and(|names| names.iter().any(|name| name == exchange::GRANT))
+        {
+            ways.push(
+                "\"dialect exchange;\" (its metadata says that it exchanges tokens, RFC 8693)",
+            );
+        }
+        ways.push(
+            "\"dialect mint; mint_key key.pem; mint_issuer https://gateway.example.com;\" (the gateway signs a JWT of its \
+             answer)",
+        );
+        format!("set {}", ways.join(", or "))
+    }
+
+    /// The verdict on an active token: the JWT that the server hands over, and what its answer says beside it.
     pub fn verdict(&self, jwt: &[u8], response: Map<String, Value>) -> Result<Verdict, Error> {
         let (compact, payload) = jwt::read_compact(jwt).map_err(|error| self.not_a_jwt(error))?;
+        // It may say that the token is not active.
+        if payload.contains_key(jwt::TOKEN_INTROSPECTION) {
+            return Err(self.bad(
+                "what the server hands over is a signed introspection response (RFC 9701) and no access token; set \
+                 dialect signed",
+            ));
+        }
+        if let Some(verification) = &self.provider.handover.verification {
+            let audiences = verification.audiences.as_deref();
+            let audiences =
+                audiences.map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
+            let expected = Expected {
+                algorithms: Algorithm::ALL,
+                types: None,
+                issuer: self.server.issuer.as_deref(),
+                audiences: audiences.as_deref(),
+                now: self.now,
+                leeway: NOT_BEFORE_LEEWAY,
+            };
+            match jwt::verify(compact.as_str(), self.keys()?, &expected) {
+                Ok(_) => {}
+                Err(VerifyError::Expired(_) | VerifyError::NotYetValid(_)) => {
+                    return Ok(Verdict::Inactive);
+                }
+                Err(error) => {
+                    return Err(self.unverified("the JWT that the server hands over", &error));
+                }
+            }
+        }
+        self.active(&compact, payload, response)
+    }
+
+    /// The verdict on an active token, of a JWT that need not be checked any further and of its payload.
+    pub fn active(
+        &self,
+        jwt: &Compact<'_>,
+        payload: Map<String, Value>,
+        response: Map<String, Value>,
+    ) -> Result<Verdict, Error> {
         let beside = jwt::beside(&payload, &response);
         let claims = Claims::from_members(payload, response).map_err(|error| {
             self.bad(&format!(
@@ -160,8 +259,29 @@ impl Reader<'_> {
         if claims.nbf.is_some_and(|nbf| nbf > latest) {
             return Ok(Verdict::Inactive);
         }
-        let active = Active::with_response(&compact, beside, claims);
+        let active = Active::with_response(jwt, beside, claims);
         Ok(Verdict::Active(Arc::new(active)))
+    }
+
+    /// The keys of the authorization server.
+    pub fn keys(&self) -> Result<&KeySet, Error> {
+        self.keys.ok_or_else(|| {
+            self.bad("the keys that the authorization server signs with are not known yet")
+                .with_unknown_key()
+        })
+    }
+
+    /// What is said of a JWT that does not verify.
+    pub fn unverified(&self, what: &str, error: &VerifyError) -> Error {
+        let said = self.bad(&format!(
+            "{what} does not verify, so nothing is believed of it: {error}{}",
+            verify_mend(error)
+        ));
+        if error.is_unknown_key() {
+            said.with_unknown_key()
+        } else {
+            said
+        }
     }
 
     fn not_a_jwt(&self, error: JwtError) -> Error {
@@ -169,6 +289,24 @@ impl Reader<'_> {
             "what the server hands over is not a signed JWT in compact form: {error}; let it issue signed JWTs \
              (JWS compact serialization, RFC 7515)"
         ))
+    }
+}
+
+fn verify_mend(error: &VerifyError) -> &'static str {
+    match error {
+        VerifyError::UnknownKey(_) => {
+            "; check that jwks_uri is where this server publishes its keys (they are fetched anew for an unknown one, \
+             once a minute at most)"
+        }
+        VerifyError::Algorithm(_) => {
+            "; let the server sign with an asymmetric algorithm that it publishes a key for, such as ES256"
+        }
+        VerifyError::Issuer(_) => "; check issuer",
+        VerifyError::Audience(_) => "; check client_id, or verify_audience where that is set",
+        VerifyError::Expired(_) | VerifyError::NotYetValid(_) => {
+            "; check the clocks of both machines"
+        }
+        _ => "; this is a fault of the authorization server, or somebody has forged it",
     }
 }
 

@@ -10,12 +10,16 @@
 //! compares it with `application/jwt` as it stands, and adds the `jwt` claim to its JSON only then. So it names
 //! one type: `application/jwt` under `jwt` and `auto`, which Curity answers with a bare JWT and Keycloak with
 //! JSON that holds one, and `application/json` under `json`, for servers that hand over a bare JWT when they can
-//! although a claim is wanted, or that know no other type.
+//! although a claim is wanted, or that know no other type. `signed` asks for what RFC 9701 §4 names, and `mint` for
+//! plain JSON. `exchange` asks another question at another endpoint (RFC 8693).
 
 mod answer;
 mod auto;
+mod exchange;
 mod json;
 mod jwt;
+mod mint;
+mod signed;
 mod status;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -23,6 +27,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::config::{ClientAuth, Dialect};
+use crate::jwt::KeySet;
 use crate::server::{Endpoint, Server};
 use crate::{Error, Provider, Token, Verdict};
 
@@ -95,8 +100,8 @@ impl Request {
     }
 }
 
-/// The call that asks `server` at `endpoint` about `token` (RFC 7662 §2.1), authenticated for this one time. `now` is in
-/// seconds since the epoch.
+/// The call that asks `server` at `endpoint` about `token` (RFC 7662 §2.1, RFC 8693 §2.1), authenticated for this one time.
+/// `now` is in seconds since the epoch.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] when what authenticates us can't be made.
@@ -108,53 +113,70 @@ pub fn request(
     now: i64,
 ) -> Result<Request, Error> {
     let credentials = &provider.credentials;
-    let client_auth = credentials.method_at_introspection(server);
+    let client_auth = provider.client_auth(server);
     let accept = match provider.dialect {
         Dialect::Jwt | Dialect::Auto => "application/jwt",
-        Dialect::Json => "application/json",
+        Dialect::Signed => "application/token-introspection+jwt",
+        Dialect::Json | Dialect::Exchange | Dialect::Mint => "application/json",
     };
     let mut request = Request::form(client_auth, accept);
-    request.add(&[
-        ("token", token.expose()),
-        ("token_type_hint", "access_token"),
-    ]);
+    match provider.dialect {
+        Dialect::Exchange => request.add(&exchange::parameters(provider, token)),
+        _ => request.add(&[
+            ("token", token.expose()),
+            ("token_type_hint", "access_token"),
+        ]),
+    }
     let issuer = server.issuer.as_deref();
     credentials.apply(client_auth, endpoint, issuer, now, &mut request)?;
     Ok(request)
 }
 
-/// Reads the answer that came from `endpoint` to a call that was authenticated by `client_auth`, by the provider's
-/// dialect. `now` is in seconds since the epoch.
+/// Whom an answer came from, and what it is read with.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// By whose dialect.
+    pub provider: &'a Provider,
+    /// What is known of the authorization server.
+    pub server: &'a Server,
+    /// Where it was asked.
+    pub endpoint: &'a Endpoint,
+    /// How that call was authenticated.
+    pub client_auth: ClientAuth,
+    /// The keys that it publishes, if they are known.
+    pub keys: Option<&'a KeySet>,
+}
+
+/// Reads an answer by the provider's dialect. `now` is in seconds since the epoch.
 ///
 /// # Errors
 /// Everything that is not a verdict. The message names provider and endpoint, what came, and what to do about
-/// it; it holds nothing of the body but an error code of RFC 6749 §5.2.
+/// it; it holds nothing of the body but an error code of RFC 6749 §5.2, and of a JWT that does not verify the one member
+/// that is wrong, cut and escaped. An answer that is signed with a key that is not among `keys` may be read again with
+/// newer ones.
 pub fn read(
-    provider: &Provider,
-    endpoint: &Endpoint,
-    client_auth: ClientAuth,
+    asked: &Asked<'_>,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    let reader = Reader {
-        provider,
-        endpoint,
-        client_auth,
-        now,
-    };
-    match (status, provider.dialect) {
+    let reader = Reader { asked: *asked, now };
+    match (status, asked.provider.dialect) {
         (200, dialect) => {
             reader.refuse_encoded(headers)?;
             match dialect {
                 Dialect::Jwt => jwt::read(&reader, headers, body),
                 Dialect::Json => json::read(&reader, headers, body),
                 Dialect::Auto => auto::read(&reader, headers, body),
+                Dialect::Signed => signed::read(&reader, headers, body),
+                Dialect::Exchange => exchange::read(&reader, headers, body),
+                Dialect::Mint => mint::read(&reader, headers, body),
             }
         }
         // How servers that answer with a bare JWT say that there is none.
         (204, Dialect::Jwt | Dialect::Auto) => Ok(Verdict::Inactive),
+        (400, Dialect::Exchange) => exchange::bad_request(&reader, headers, body),
         (status, _) => Err(status::error(&reader, status, headers, body)),
     }
 }

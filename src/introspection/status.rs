@@ -6,37 +6,43 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 use super::answer::{Reader, is_encoded};
-use crate::config::ClientAuth;
+use crate::config::{ClientAuth, Dialect};
+use crate::server::Purpose;
 use crate::{Error, ErrorKind, jwt};
 
 const LEAST_WAIT: u64 = 1;
 const LONGEST_WAIT: u64 = 3600;
 
 pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
+    let key = reader.endpoint.purpose.key();
+    let verb = match reader.endpoint.purpose {
+        Purpose::Token => "exchange",
+        _ => "introspect",
+    };
     match status {
-        204 => reader.bad(
-            "the answer is empty (204), where dialect json wants JSON; a server that says in this way that a \
-             token is not active needs dialect jwt or auto",
-        ),
+        204 => reader.bad(&format!(
+            "the answer is empty (204), where dialect {} wants one; a server that says in this way that a token is not \
+             active needs dialect jwt or auto",
+            reader.provider.dialect.as_str()
+        )),
         300..=399 => reader.bad(&format!(
-            "the answer is a redirect ({status}), and redirects are not followed; set introspection_endpoint to \
-             the URL that it leads to"
+            "the answer is a redirect ({status}), and redirects are not followed; set {key} to the URL that it leads to"
         )),
         400 => bad_request(reader, headers, body),
         401 => refused(reader, "401"),
         403 => reader.error(
             ErrorKind::ClientRefused,
             &format!(
-                "the authorization server does not let us introspect (403; client_auth {}); let this client \
-                 introspect tokens, and check that {}",
+                "the authorization server does not let us {verb} (403; client_auth {}); let this client {verb} tokens, and \
+                 check that {}",
                 reader.client_auth.as_str(),
                 what_to_check(reader.client_auth)
             ),
         ),
-        404 => reader.bad(
-            "there is nothing at this URL (404); set introspection_endpoint to the one that the authorization \
-             server's metadata names (RFC 8414)",
-        ),
+        404 => reader.bad(&format!(
+            "there is nothing at this URL (404); set {key} to the one that the authorization server's metadata names \
+             (RFC 8414)"
+        )),
         429 | 503 => reader
             .error(
                 ErrorKind::Busy,
@@ -44,8 +50,12 @@ pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body:
             )
             .with_retry_after(retry_after(headers, reader.now)),
         405 | 406 | 415 => reader.bad(&format!(
-            "the server takes no introspection request at this URL ({status}); check introspection_endpoint, and \
-             with 406 try dialect json"
+            "the server takes no such request at this URL ({status}); check {key}, and with 406 try {}",
+            if reader.provider.dialect == Dialect::Signed {
+                "dialect mint: it may not sign its answers"
+            } else {
+                "dialect json"
+            }
         )),
         500..=599 => reader
             .bad(&format!(
@@ -53,13 +63,15 @@ pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body:
             ))
             .with_server_failed(),
         _ => reader.bad(&format!(
-            "the answer has the unexpected status {status}; is this the introspection endpoint?"
+            "the answer has the unexpected status {status}; {}",
+            reader.is_this()
         )),
     }
 }
 
 /// RFC 7662 §2.2 has no 400 for a token that is not active; it is about the request, so it is no verdict.
 fn bad_request(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Error {
+    let key = reader.endpoint.purpose.key();
     let code = if is_encoded(headers) {
         None
     } else {
@@ -71,11 +83,11 @@ fn bad_request(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Error {
             refused(reader, &format!("400, {code}"))
         }
         Some(code) => reader.bad(&format!(
-            "the authorization server refuses the request (400, {code}); check introspection_endpoint and client_auth"
+            "the authorization server refuses the request (400, {code}); check {key} and client_auth"
         )),
-        None => reader.bad(
-            "the authorization server refuses the request (400); check introspection_endpoint and client_auth",
-        ),
+        None => reader.bad(&format!(
+            "the authorization server refuses the request (400); check {key} and client_auth"
+        )),
     }
 }
 

@@ -9,6 +9,10 @@ use super::*;
 use crate::jwt::{test_jwt, test_jwt_with};
 use crate::{Active, Config, ErrorKind};
 
+mod exchange;
+mod mint;
+mod signed;
+
 const NOW: i64 = 1_700_000_000;
 const DIALECTS: [&str; 3] = ["jwt", "json", "auto"];
 
@@ -34,15 +38,14 @@ fn read(
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    super::read(
+    let asked = Asked {
         provider,
-        &provider.server.introspection[0],
-        provider.credentials.method(None),
-        status,
-        headers,
-        body,
-        now,
-    )
+        server: &provider.server,
+        endpoint: &provider.server.introspection[0],
+        client_auth: provider.credentials.method(None),
+        keys: None,
+    };
+    super::read(&asked, status, headers, body, now)
 }
 
 /// An answer of status 200 without headers.

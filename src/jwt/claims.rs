@@ -239,7 +239,7 @@ fn string(
 }
 
 /// A NumericDate (RFC 7519 §2), which some servers write as a string. A fraction is dropped.
-pub(super) fn seconds(value: &Value) -> Option<i64> {
+pub(crate) fn seconds(value: &Value) -> Option<i64> {
     let seconds = match value {
         Value::Number(number) => match number.as_i64() {
             Some(seconds) => seconds,

@@ -33,7 +33,7 @@ mod mint;
 mod object;
 mod sign;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod verify;
 
 use std::fmt;
@@ -42,8 +42,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-pub(crate) use claims::beside;
 pub use claims::{Claims, ClaimsError};
+pub(crate) use claims::{beside, seconds};
 pub use keys::{Algorithm, KeySet, KeySetError, MAX_JWKS_LENGTH, MAX_KEYS, Unusable};
 pub use mint::{client_assertion_claims, minted_claims};
 pub(crate) use object::{ObjectError, object, object_throughout};
@@ -151,6 +151,23 @@ pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
     Some(Compact(unsafe { std::str::from_utf8_unchecked(bytes) }))
 }
 
+/// The member in which a signed introspection response says what it says of the token (RFC 9701 §5).
+pub(crate) const TOKEN_INTROSPECTION: &str = "token_introspection";
+
+/// What a JWT says of the token that it stands for: its claims, or, of a signed introspection response, what stands in its
+/// `token_introspection`. The claims beside that are about the response: its `aud` is the gateway and not the API.
+pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value> {
+    match payload.remove(TOKEN_INTROSPECTION) {
+        None => payload,
+        Some(Value::Object(mut members)) => {
+            members.remove("active");
+            members
+        }
+        // It was an object when it was read first.
+        Some(_) => Map::new(),
+    }
+}
+
 /// The claims of a JWT that [`check_compact`] has accepted before, and of what [`beside`] wrote with it.
 ///
 /// # Errors
@@ -159,7 +176,7 @@ pub(crate) fn reread(jwt: &str, beside: &str) -> Result<Claims, ClaimsError> {
     const UNREADABLE: ClaimsError = ClaimsError("the claims cannot be read again");
     let payload = jwt.split('.').nth(1).ok_or(UNREADABLE)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| UNREADABLE)?;
-    let payload = object(&payload).map_err(|_| UNREADABLE)?;
+    let payload = about_token(object(&payload).map_err(|_| UNREADABLE)?);
     let response = match beside {
         "" => Map::new(),
         text => object(text.as_bytes()).map_err(|_| UNREADABLE)?,

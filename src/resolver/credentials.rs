@@ -55,7 +55,7 @@ impl Passes {
     pub(super) async fn issue(&self, server: &Arc<Server>) -> Result<Pass, Error> {
         let credentials = &self.shared.provider.credentials;
         let number = credentials.number();
-        let token = match credentials.method_at_introspection(server) {
+        let token = match self.shared.provider.client_auth(server) {
             ClientAuth::ClientCredentials => Some(self.token.get(server).await?),
             _ => None,
         };

@@ -38,8 +38,11 @@ pub(super) struct Discovery {
 impl Discovery {
     pub(super) fn new(provider: &Provider) -> Self {
         let configured = &provider.server;
-        // Who says where tokens are introspected need not wait for what else the metadata may say.
-        let enough = configured.issuer.is_none() || !provider.endpoints(configured).is_empty();
+        // Who says where tokens are introspected, and where the keys are if they are needed, need not wait for what else
+        // the metadata may say.
+        let enough = configured.issuer.is_none()
+            || (!provider.endpoints(configured).is_empty()
+                && (configured.jwks.is_some() || !provider.needs_keys()));
         let known = if enough {
             Known::Server(Arc::new(configured.clone()))
         } else {
@@ -98,6 +101,8 @@ impl Discovery {
                     }
                     failures = 0;
                     if let Some(server) = self.learn(provider, &metadata)
+                        // Of introspection: where tokens are exchanged, the server says so when it refuses us.
+                        && provider.purpose() == Purpose::Introspection
                         && let Some(warning) = provider.credentials.warn_if_unlisted(&server)
                     {
                         reporter.say(LogLevel::Warn, &warning);

@@ -6,6 +6,7 @@
 //! | `client.rs` | the path itself, and the ways to call it |
 //! | `breaker.rs` | when the authorization server is not asked at all |
 //! | `discovery.rs` | what the authorization server says of itself |
+//! | `keys.rs` | the keys that it publishes |
 //! | `endpoints.rs` | which of its addresses is asked first |
 //! | `flights.rs` | who waits for what: one call per token at a time |
 //! | `runtime.rs` | the thread, and a call's life on it |
@@ -25,6 +26,7 @@ mod discovery;
 mod endpoints;
 mod flights;
 mod fork;
+mod keys;
 mod queue;
 mod report;
 mod runtime;

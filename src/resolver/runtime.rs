@@ -22,10 +22,13 @@ use super::credentials::{Pass, Passes};
 use super::discovery::Discovery;
 use super::endpoints::Endpoints;
 use super::flights::Landing;
+use super::keys::Keys;
 use super::transport::{self, Transport};
 use crate::cache::{Claim, Claimed, Subject};
-use crate::introspection::Request;
-use crate::server::{Endpoint, Server};
+use crate::config::ClientAuth;
+use crate::introspection::{Asked, Request};
+use crate::jwt::KeySet;
+use crate::server::{Endpoint, Purpose, Server};
 use crate::token::Token;
 use crate::verdict::{CacheStatus, Verdict};
 use crate::{Error, ErrorKind, LogLevel, cache, clock, introspection};
@@ -130,8 +133,13 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
         passes: Passes::new(Arc::clone(&shared), Arc::clone(&transport)),
         transport,
         discovery: Discovery::new(&shared.provider),
+        keys: Keys::new(),
         endpoints: Endpoints::new(
-            shared.provider.server.introspection.len().max(1),
+            shared
+                .provider
+                .endpoints(&shared.provider.server)
+                .len()
+                .max(1),
             Policy::of(&shared.provider).first,
         ),
         entropy: Entropy::new(),
@@ -141,6 +149,10 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
     if desk.shared.provider.server.issuer.is_some() {
         let desk = Arc::clone(&desk);
         drop(tokio::spawn(async move { desk.keep_up().await }));
+    }
+    if desk.shared.provider.needs_keys() {
+        let desk = Arc::clone(&desk);
+        drop(tokio::spawn(async move { desk.keep_up_with_keys().await }));
     }
     loop {
         tokio::select! {
@@ -161,6 +173,7 @@ struct Desk {
     passes: Passes,
     transport: Arc<Transport>,
     discovery: Discovery,
+    keys: Keys,
     endpoints: Endpoints,
     entropy: Entropy,
     slots: Semaphore,
@@ -174,6 +187,16 @@ impl Desk {
         let jitter = || self.entropy.next();
         self.discovery
             .keep_up(provider, &self.transport, reporter, jitter)
+            .await;
+    }
+
+    async fn keep_up_with_keys(&self) {
+        let Shared {
+            provider, reporter, ..
+        } = &*self.shared;
+        let jitter = || self.entropy.next();
+        self.keys
+            .keep_up(provider, &self.discovery, &self.transport, reporter, jitter)
             .await;
     }
 
@@ -275,9 +298,14 @@ impl Desk {
             return Err(Error::new(
                 ErrorKind::BadAnswer,
                 format!(
-                    "provider {:?}: the metadata of {} names no introspection endpoint; set introspection_endpoint",
+                    "provider {:?}: the metadata of {} names no {}; set {}",
                     provider.name,
-                    server.issuer.as_deref().unwrap_or_default()
+                    server.issuer.as_deref().unwrap_or_default(),
+                    match provider.purpose() {
+                        Purpose::Introspection => "introspection endpoint",
+                        other => other.as_str(),
+                    },
+                    provider.purpose().key()
                 ),
             ));
         }
@@ -308,7 +336,7 @@ impl Desk {
             let budget = (untried > 0).then_some(budget);
             let request = self.request(&server, endpoint, token, &pass)?;
             let again = attempt > 0 || renewed;
-            let call = self.call(endpoint, &request, again, fresh, budget);
+            let call = self.call(&server, endpoint, &request, again, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
                     self.answered(index, endpoint);
@@ -362,6 +390,7 @@ impl Desk {
     /// One call to one address. The flight's own deadline bounds it, if `budget` does not.
     async fn call(
         &self,
+        server: &Server,
         endpoint: &Endpoint,
         request: &Request,
         again: bool,
@@ -384,22 +413,52 @@ impl Desk {
         };
         shared.counters.answered(started.elapsed());
         let response = result?;
+        let verdict = self
+            .read(server, endpoint, request.client_auth, &response)
+            .await
+            .map_err(|error| transport::Failure {
+                error,
+                again: false,
+            })?;
         let now = clock::now();
-        let verdict = introspection::read(
-            provider,
-            endpoint,
-            request.client_auth,
-            response.status,
-            &response.headers,
-            &response.body,
-            now.unix,
-        )
-        .map_err(|error| transport::Failure {
-            error,
-            again: false,
-        })?;
         let fresh = cache::lifetime(provider, &verdict, &response.headers, now.unix);
         Ok(Answer { verdict, fresh })
+    }
+
+    /// Reads an answer; anew if newer keys of the authorization server may help, and there are any.
+    async fn read(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+        client_auth: ClientAuth,
+        response: &transport::Response,
+    ) -> Result<Verdict, Error> {
+        let read = |keys: Option<&KeySet>| {
+            let asked = Asked {
+                provider: &self.shared.provider,
+                server,
+                endpoint,
+                client_auth,
+                keys,
+            };
+            let now = clock::now().unix;
+            introspection::read(
+                &asked,
+                response.status,
+                &response.headers,
+                &response.body,
+                now,
+            )
+        };
+        let known = self.keys.known();
+        let outcome = read(known.as_deref());
+        if !outcome.as_ref().is_err_and(Error::is_unknown_key) {
+            return outcome;
+        }
+        match self.keys.newer(known.as_ref()).await? {
+            Some(keys) => read(Some(&keys)),
+            None => outcome,
+        }
     }
 
     fn answered(&self, index: usize, endpoint: &Endpoint) {
@@ -413,7 +472,8 @@ impl Desk {
     fn failed_at(&self, index: usize, error: &Error) {
         let now = clock::now().monotonic;
         // Of an only one there is nothing to choose.
-        if self.shared.provider.server.introspection.len() > 1
+        let provider = &self.shared.provider;
+        if provider.endpoints(&provider.server).len() > 1
             && self.endpoints.failed(index, now, self.entropy.next())
         {
             let reporter = &self.shared.reporter;

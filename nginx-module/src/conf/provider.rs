@@ -139,10 +139,13 @@ unsafe extern "C" fn setting(
             return NGX_CONF_OK;
         }
         let value = match values {
-            [path] if is_path(key) && path.len > 0 => match full_name(cf, *path) {
-                Some(path) => path,
-                None => return NGX_CONF_ERROR,
-            },
+            paths if is_path(key) && paths.iter().all(|path| path.len > 0) => {
+                let full = |path: &ngx_str_t| full_name(cf, *path);
+                let Some(paths) = paths.iter().map(full).collect::<Option<Vec<_>>>() else {
+                    return NGX_CONF_ERROR;
+                };
+                paths.join(" ")
+            }
             _ => {
                 let Some(values) = values.iter().map(text).collect::<Option<Vec<_>>>() else {
                     return refuse(cf, &format!("the value of \"{key}\" is not UTF-8"));
@@ -158,10 +161,10 @@ unsafe extern "C" fn setting(
     })
 }
 
-/// Whether the key names a file.
+/// Whether the key names a file, or several.
 fn is_path(key: &str) -> bool {
     key.ends_with("_file")
-        || key == "private_key"
+        || matches!(key, "private_key" | "mint_key")
         || (key.starts_with("ssl_") && key.contains("certificate"))
 }
 

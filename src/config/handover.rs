@@ -1,0 +1,446 @@
+//! How the JWT is come by, beyond the name of the dialect: what is verified, exchanged for, and minted.
+//!
+//! What is set here and would not be used is refused. Whoever sets `verify_audience` believes that something is
+//! verified, and whoever sets `mint_key` that their own key signs: neither must find out otherwise from an attacker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::keys::{self, Refusal};
+use super::{Config, ConfigError, Dialect, Forward, TokenType, build};
+use crate::jwt::{Algorithm, SigningKey, jwks};
+use crate::server::{Endpoint, Server};
+
+/// The largest key file that is read: an RSA key of 8192 bits takes 7 KiB.
+const MAX_KEY_FILE: usize = 64 << 10;
+/// The most keys that may be published: it takes two to change one for another.
+const MAX_MINT_KEYS: usize = 16;
+/// For how long a minted JWT is valid unless `mint_ttl` says otherwise.
+const MINT_TTL: Duration = Duration::from_secs(300);
+
+/// Claims of a minted JWT that are the gateway's own, whatever the lists say.
+const OURS: [&str; 4] = ["iss", "iat", "exp", "jti"];
+
+/// What is configured of it, checked.
+pub(crate) struct Handover {
+    /// How a JWT is minted; `None` when what the server hands over goes upstream.
+    pub minting: Option<Minting>,
+    /// What a JWT must be that the server hands over; `None` when it need not verify.
+    pub verification: Option<Verification>,
+    /// What to exchange a token for.
+    pub exchange: Exchange,
+}
+
+/// How a JWT is minted.
+pub(crate) struct Minting {
+    /// The first one signs, all are published. There is one at least.
+    pub keys: Vec<SigningKey>,
+    /// The JWKS of them.
+    pub jwks: Arc<str>,
+    pub issuer: String,
+    pub ttl: Duration,
+    pub allow: Option<Vec<String>>,
+    pub deny: Vec<String>,
+}
+
+/// What a JWT must be, beside validly signed.
+pub(crate) struct Verification {
+    /// It must name one of these; `None`: any, or none.
+    pub audiences: Option<Vec<String>>,
+}
+
+/// What to exchange a token for (RFC 8693 §2.1).
+#[derive(Default)]
+pub(crate) struct Exchange {
+    pub token_type: TokenType,
+    /// Parameters of the form: names and values, in the order in which they are sent.
+    pub parameters: Vec<(&'static str, String)>,
+}
+
+impl Handover {
+    pub(super) fn read(
+        config: &Config,
+        server: &Server,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        refuse_unused(config)?;
+        let minting = mints(config)
+            .then(|| minting(config, warnings))
+            .transpose()?;
+        let verifies = config.verify || config.dialect == Dialect::Signed;
+        if verifies && server.jwks.is_none() && server.issuer.is_none() {
+            let what = if config.dialect == Dialect::Signed {
+                "dialect signed"
+            } else {
+                "verify on"
+            };
+            return Err(config.refuse(
+                "issuer or jwks_uri",
+                "",
+                &format!(
+                    "is missing: {what} needs the authorization server's keys; set issuer, if the server publishes \
+                     its metadata"
+                ),
+            ));
+        }
+        if config.dialect == Dialect::Signed {
+            for (key, there, what) in [
+                (
+                    "issuer",
+                    server.issuer.is_some(),
+                    "who must have signed (iss)",
+                ),
+                (
+                    "client_id",
+                    config.client_id.is_some(),
+                    "whom the answer must be for (aud)",
+                ),
+            ] {
+                if !there {
+                    return Err(config.refuse(
+                        key,
+                        "",
+                        &format!("is missing: dialect signed needs it to know {what}"),
+                    ));
+                }
+            }
+        }
+        let list = |value: &Option<String>| {
+            let value = value.as_deref()?;
+            Some(value.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        };
+        let verification = config.verify.then(|| Verification {
+            audiences: list(&config.verify_audience),
+        });
+        let mut parameters = Vec::new();
+        for (name, value) in [
+            ("audience", &config.exchange_audience),
+            ("resource", &config.exchange_resource),
+        ] {
+            // Each by itself (RFC 8693 §2.1).
+            let values = list(value).unwrap_or_default();
+            parameters.extend(values.into_iter().map(|value| (name, value)));
+        }
+        if let Some(scope) = &config.exchange_scope {
+            parameters.push(("scope", scope.clone()));
+        }
+        Ok(Handover {
+            minting,
+            verification,
+            exchange: Exchange {
+                token_type: config.exchange_token_type.unwrap_or_default(),
+                parameters,
+            },
+        })
+    }
+
+    /// All of it that changes an answer. Another key that is published beside the one that signs changes none.
+    pub(super) fn identity(&self, dialect: Dialect, server: &Server) -> Vec<String> {
+        let mut parts = Vec::new();
+        let mut add = |name: &str, value: &str| parts.push(format!("{name}={value}"));
+        if let Some(minting) = &self.minting {
+            if let Some(key) = minting.keys.first() {
+                add("kid", key.kid());
+                add("alg", key.algorithm().as_str());
+            }
+            add("iss", &minting.issuer);
+            add("ttl", &minting.ttl.as_millis().to_string());
+            for claim in minting.allow.iter().flatten() {
+                add("allow", claim);
+            }
+            for claim in &minting.deny {
+                add("deny", claim);
+            }
+            add("lists", if minting.allow.is_some() { "allow" } else { "" });
+        }
+        if let Some(verification) = &self.verification {
+            add("verify", "on");
+            for audience in verification.audiences.iter().flatten() {
+                add("aud", audience);
+            }
+        }
+        if (self.verification.is_some() || dialect == Dialect::Signed)
+            && let Some(jwks) = &server.jwks
+        {
+            add("jwks", &jwks.identity());
+        }
+        if dialect == Dialect::Exchange {
+            add(
+                "token",
+                &server
+                    .token
+                    .as_ref()
+                    .map(Endpoint::identity)
+                    .unwrap_or_default(),
+            );
+            add("type", self.exchange.token_type.as_str());
+            for (name, value) in &self.exchange.parameters {
+                add(name, value);
+            }
+        }
+        parts
+    }
+}
+
+/// Whether what goes upstream is minted here.
+fn mints(config: &Config) -> bool {
+    match config.dialect {
+        Dialect::Mint => true,
+        Dialect::Signed => config.forward.unwrap_or_default() == Forward::Mint,
+        _ => false,
+    }
+}
+
+fn refuse_unused(config: &Config) -> Result<(), ConfigError> {
+    let dialect = config.dialect;
+    let mint = [
+        ("mint_key", !config.mint_key.is_empty()),
+        ("mint_alg", config.mint_alg.is_some()),
+        ("mint_issuer", config.mint_issuer.is_some()),
+        ("mint_ttl", config.mint_ttl.is_some()),
+        ("mint_claims", config.mint_claims.is_some()),
+        ("mint_claims_except", config.mint_claims_except.is_some()),
+    ];
+    let exchange = [
+        ("exchange_audience", config.exchange_audience.is_some()),
+        ("exchange_resource", config.exchange_resource.is_some()),
+        ("exchange_scope", config.exchange_scope.is_some()),
+        ("exchange_token_type", config.exchange_token_type.is_some()),
+    ];
+    let set = |keys: &[(&'static str, bool)]| keys.iter().find(|key| key.1).map(|key| key.0);
+    let unused = |key: &str, with: &str, mend: &str| {
+        let with = if with.is_empty() {
+            format!("dialect {}", dialect.as_str())
+        } else {
+            with.to_owned()
+        };
+        config.refuse(
+            key,
+            "",
+            &format!("is set but not used with {with}: {mend}, or remove it"),
+        )
+    };
+    if config.forward.is_some() && dialect != Dialect::Signed {
+        return Err(unused("forward", "", "set dialect signed"));
+    }
+    if let Some(key) = set(&mint).filter(|_| !mints(config)) {
+        return Err(match dialect {
+            Dialect::Signed => unused(key, "forward signed", "set forward mint"),
+            _ => unused(key, "", "set dialect mint"),
+        });
+    }
+    if let Some(key) = set(&exchange).filter(|_| dialect != Dialect::Exchange) {
+        return Err(unused(key, "", "set dialect exchange"));
+    }
+    if config.verify && dialect == Dialect::Mint {
+        return Err(config.refuse(
+            "verify",
+            "on",
+            "can't be used with dialect mint, where the server hands over no JWT that could be verified: remove it",
+        ));
+    }
+    if config.verify_audience.is_some() {
+        if dialect == Dialect::Signed {
+            return Err(unused(
+                "verify_audience",
+                "",
+                "a signed answer is for our client_id, and nobody else",
+            ));
+        }
+        if !config.verify {
+            return Err(unused("verify_audience", "verify off", "set verify on"));
+        }
+    }
+    Ok(())
+}
+
+fn minting(config: &Config, warnings: &mut Vec<String>) -> Result<Minting, ConfigError> {
+    let how = match config.dialect {
+        Dialect::Signed => "dialect signed with forward mint",
+        _ => "dialect mint",
+    };
+    let missing = |key: &str, what: &str| {
+        let other = match config.dialect {
+            Dialect::Signed => "; or set forward signed",
+            _ => "",
+        };
+        config.refuse(key, "", &format!("is missing: {how} needs {what}{other}"))
+    };
+    if config.mint_key.is_empty() {
+        return Err(missing(
+            "mint_key",
+            "a PEM file with the private key that signs, such as one made with: openssl genpkey -algorithm EC -pkeyopt \
+             ec_paramgen_curve:P-256 -out key.pem",
+        ));
+    }
+    let Some(issuer) = config.mint_issuer.clone() else {
+        return Err(missing(
+            "mint_issuer",
+            "the name by which APIs know who signed (iss), such as https://gateway.example.com",
+        ));
+    };
+    let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
+    if config.issuer.as_ref() == Some(&issuer) {
+        warn(
+            "mint_issuer is the authorization server's issuer: whoever verifies a JWT by its issuer would look for our \
+             key there; give the gateway a name of its own",
+        );
+    }
+    let ttl = config.mint_ttl.unwrap_or(MINT_TTL);
+    if ttl < config.cache_ttl.saturating_add(config.stale_if_error) {
+        warn(
+            "mint_ttl is shorter than cache_ttl and stale_if_error together: tokens are remembered for no longer than \
+             that, and APIs get JWTs that are about to expire; raise it",
+        );
+    }
+    let claims = |key: &str, value: &Option<String>| {
+        value
+            .as_deref()
+            .map(|value| {
+                claim_names(value)
+                    .map_err(|refusal| config.refuse(key, &format!("{value:?}"), &refusal))
+            })
+            .transpose()
+    };
+    if config.mint_claims.is_some() && config.mint_claims_except.is_some() {
+        return Err(config.refuse(
+            "mint_claims",
+            "",
+            "and mint_claims_except are both set: remove one of the two",
+        ));
+    }
+    let allow = claims("mint_claims", &config.mint_claims)?;
+    let deny = claims("mint_claims_except", &config.mint_claims_except)?.unwrap_or_default();
+    if let Some(claim) = deny.iter().find(|claim| OURS.contains(&claim.as_str())) {
+        return Err(config.refuse(
+            "mint_claims_except",
+            &format!("{claim:?}"),
+            "names a claim that is the gateway's own, and every JWT that it mints has it: remove that",
+        ));
+    }
+    let keys = signing_keys(config, warnings)?;
+    Ok(Minting {
+        jwks: jwks(&keys).into(),
+        keys,
+        issuer,
+        ttl,
+        allow,
+        deny,
+    })
+}
+
+fn signing_keys(
+    config: &Config,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<SigningKey>, ConfigError> {
+    let mut keys: Vec<SigningKey> = Vec::with_capacity(config.mint_key.len());
+    let mut rsa = false;
+    for path in &config.mint_key {
+        let refuse = |refusal: &str| config.refuse("mint_key", &format!("{path:?}"), refusal);
+        let (pem, others_may_read) =
+            build::read_file(path, MAX_KEY_FILE).map_err(|why| refuse(&why))?;
+        if others_may_read {
+            warnings.push(format!(
+                "provider {:?}: mint_key {path:?} can be read by every user of this machine; chmod o-r it",
+                config.name
+            ));
+        }
+        let mut key = SigningKey::from_pem(&pem)
+            .map_err(|error| refuse(&format!("can't be used: {error}")))?;
+        if key.algorithm() == Algorithm::RS256 {
+            rsa = true;
+            if let Some(algorithm) = config.mint_alg {
+                key = key
+                    .with_algorithm(algorithm)
+                    .map_err(|error| refuse(&format!("can't be used with mint_alg: {error}")))?;
+            }
+        }
+        if keys.iter().any(|known| known.kid() == key.kid()) {
+            return Err(refuse("holds a key that is there already: remove it"));
+        }
+        keys.push(key);
+    }
+    if config.mint_alg.is_some() && !rsa {
+        return Err(config.refuse(
+            "mint_alg",
+            "",
+            "is set, but there is no RSA key in mint_key, and any other key has but one algorithm: remove it",
+        ));
+    }
+    Ok(keys)
+}
+
+/// The files of a list separated by spaces.
+pub(super) fn paths(value: &str) -> Result<Vec<PathBuf>, Refusal> {
+    let paths = value
+        .split_ascii_whitespace()
+        .map(keys::path)
+        .collect::<Result<Vec<_>, _>>()?;
+    check_paths(&paths)?;
+    Ok(paths)
+}
+
+pub(super) fn check_paths(paths: &[PathBuf]) -> Result<(), Refusal> {
+    if paths.is_empty() {
+        return Err("is empty: name a PEM file, or leave it out".to_owned());
+    }
+    if paths.len() > MAX_MINT_KEYS {
+        return Err(format!(
+            "names more than {MAX_MINT_KEYS} files: remove some"
+        ));
+    }
+    if paths.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err("has an empty name in it: name files".to_owned());
+    }
+    Ok(())
+}
+
+/// The names of claims in a list separated by spaces.
+pub(super) fn claim_names(value: &str) -> Result<Vec<String>, Refusal> {
+    let names: Vec<_> = words(value)?.split(' ').map(str::to_owned).collect();
+    if names.iter().any(|name| name == "active") {
+        return Err(
+            "names active, which is no claim of the token and never minted: remove that".to_owned(),
+        );
+    }
+    Ok(names)
+}
+
+/// Words with one space between them.
+pub(super) fn words(value: &str) -> Result<String, Refusal> {
+    let words: Vec<_> = keys::text(value)?.split_ascii_whitespace().collect();
+    if words.is_empty() {
+        return Err("is empty: set it, or leave it out".to_owned());
+    }
+    Ok(words.join(" "))
+}
+
+/// Where a token is meant to be used (RFC 8707 §2): absolute URIs, separated by spaces.
+pub(super) fn resources(value: &str) -> Result<String, Refusal> {
+    let value = words(value)?;
+    for resource in value.split(' ') {
+        match Url::parse(resource) {
+            Ok(url) if url.fragment().is_none() => {}
+            Ok(_) => return Err("has a fragment (#…), which no resource has: remove it".to_owned()),
+            Err(_) => {
+                return Err(
+                    "is not an absolute URI: write it as https://api.example.com/".to_owned(),
+                );
+            }
+        }
+    }
+    Ok(value)
+}
+
+/// The algorithms among which there is a choice: those of RSA.
+pub(super) const RSA_ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+];
