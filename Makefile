@@ -79,9 +79,12 @@ test-jose: packages-test $(VENV)/installed ## What we sign, verified by librarie
 
 test-nginx: packages-test $(VENV)/installed module target/release/authorization_server ## nginx from end to end
 	cd tests/oidc_provider && npm ci --silent --no-audit --no-fund
+	cd tests/jose && npm ci --silent --no-audit --no-fund
+	$(CARGO) build -p jose_interop --example verify
 	PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
-	$(VENV_BIN)/python -m pytest tests/nginx tests/oidc_provider
+	$(VENV_BIN)/python -m pytest \
+	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
 
 bench: bench-gateway bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
 
