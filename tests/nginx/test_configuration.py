@@ -115,6 +115,15 @@ WRONG = {
         ),
         ["phantom_token_purge", "location"],
     ),
+    "the keys of a provider that signs nothing": (
+        purging("phantom_token_jwks acme; #<"),
+        ["acme", "signs nothing", "dialect mint", "mint_key"],
+    ),
+    "the keys of nobody": (purging('phantom_token_jwks ""; #<'), ["phantom_token_jwks"]),
+    "keys where tokens are purged": (
+        purging("phantom_token_purge acme;\nphantom_token_jwks acme; #<"),
+        ["phantom_token_jwks", "phantom_token_purge", "location"],
+    ),
     "phantom_token without a word": (location("phantom_token; #<"), ["phantom_token"]),
     "phantom_token with two words": (location("phantom_token acme acme; #<"), ["phantom_token"]),
     "phantom_token with an empty word": (location('phantom_token ""; #<'), ["phantom_token"]),
