@@ -146,8 +146,14 @@ impl Claims {
                 members.insert(name.to_owned(), Value::Number(Number::from(time)));
             }
         }
-        let mut json = Value::Object(members).to_string();
-        json.push('\0');
+        // With room for what most tokens say: a text that grows is copied each time.
+        let mut json = Vec::with_capacity(1024);
+        // Neither a map of values nor memory can refuse.
+        serde_json::to_writer(&mut json, &Value::Object(members))
+            .map_err(|_| ClaimsError("the claims cannot be written as JSON"))?;
+        json.push(0);
+        let json = String::from_utf8(json)
+            .map_err(|_| ClaimsError("the claims cannot be written as JSON"))?;
         Ok(Claims {
             exp,
             nbf,

@@ -55,6 +55,10 @@ impl Discovery {
 
     /// The server, as soon as it is known.
     pub(super) async fn server(&self) -> Arc<Server> {
+        // Nearly always: no need to wait, nor to be told of changes.
+        if let Known::Server(server) = &*self.known.borrow() {
+            return Arc::clone(server);
+        }
         let mut known = self.known.subscribe();
         loop {
             if let Known::Server(server) = &*known.borrow_and_update() {

@@ -314,8 +314,7 @@ impl Desk {
         if let Admission::Wait(after) = shared.breaker().admit(clock::now().monotonic) {
             return Err(shared.not_asked(after));
         }
-        let first = server.token.as_ref().unwrap_or(&endpoints[0]);
-        flight.asked = Some((None, first.clone()));
+        flight.asked = Some((None, Arc::clone(&server)));
         let mut pass = self.passes.issue(&server).await?;
         let mut renewed = false;
         let order = self
@@ -330,7 +329,9 @@ impl Desk {
             let left = departure.deadline.saturating_duration_since(Instant::now());
             let budget = left / u32::try_from(untried + 1).unwrap_or(u32::MAX);
             let endpoint = &endpoints[index];
-            flight.asked = Some((Some(index), endpoint.clone()));
+            if let Some((at, _)) = &mut flight.asked {
+                *at = Some(index);
+            }
             // A second try at the same address goes out on a connection of its own.
             let fresh = attempt >= order.len();
             let budget = (untried > 0).then_some(budget);
@@ -489,7 +490,12 @@ impl Desk {
     /// The flight's time is over.
     fn too_late(&self, flight: &Flight<'_>) -> Error {
         let provider = &self.shared.provider;
-        if let Some((_, endpoint)) = &flight.asked {
+        if let Some((index, server)) = &flight.asked {
+            // Before the first call there may have been one for what authenticates it.
+            let endpoint = match (index, &server.token) {
+                (None, Some(token)) => token,
+                (index, _) => &provider.endpoints(server)[index.unwrap_or(0)],
+            };
             return transport::timed_out(provider, endpoint, provider.timeout);
         }
         if let Some(error) = self.discovery.failure() {
@@ -658,7 +664,7 @@ struct Flight<'a> {
     holds_claim: bool,
     /// The endpoint at which the authorization server was called for it last, and its number if tokens are introspected
     /// there.
-    asked: Option<(Option<usize>, Endpoint)>,
+    asked: Option<(Option<usize>, Arc<Server>)>,
     /// Its failure is that of another process's flight.
     others_failure: bool,
     /// Where the verdict came from, if not from the authorization server.
