@@ -12,19 +12,13 @@ use phantom_token::{
     CacheStatus, Client, CompletionQueue, Error, ErrorKind, LogLevel, LogSink, Resolution,
     Submitted, Surroundings, Token, Verdict,
 };
-use support::{Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, response};
+use support::{
+    Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, resolve, response, token,
+};
 
 const AT_ONCE: Duration = Duration::ZERO;
 /// Far beyond what anything here should take.
 const LONG: Duration = Duration::from_secs(20);
-
-fn token(text: &str) -> Token<'_> {
-    Token::parse(text.as_bytes()).unwrap()
-}
-
-fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
-    client.resolve(token(text), None)
-}
 
 fn jwt_in(resolution: &Resolution) -> &str {
     match &resolution.verdict {

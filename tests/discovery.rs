@@ -8,23 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use phantom_token::{Client, Config, Error, ErrorKind, Resolution, Token, Verdict};
-use support::{Call, Reply, Server, bare_jwt, jwt_of, response};
-
-fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
-    client.resolve(Token::parse(text.as_bytes()).unwrap(), None)
-}
-
-fn subject(resolution: &Resolution) -> String {
-    match &resolution.verdict {
-        Verdict::Active(active) => active
-            .claims()
-            .sub
-            .as_deref()
-            .unwrap_or_default()
-            .to_owned(),
-        Verdict::Inactive => "inactive".to_owned(),
-    }
-}
+use support::{Call, Reply, Server, bare_jwt, jwt_of, resolve, response, subject};
 
 /// A server that publishes metadata under `path`, as its caller has it write that, and introspects at `/check`.
 struct Issuer {

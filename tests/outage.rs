@@ -11,27 +11,7 @@ use phantom_token::{
     CacheStatus, Client, Error, ErrorKind, LogLevel, LogSink, Resolution, Surroundings, Token,
     Verdict,
 };
-use support::{Call, Reply, Server, bare_jwt, config, jwt, response};
-
-fn token(text: &str) -> Token<'_> {
-    Token::parse(text.as_bytes()).unwrap()
-}
-
-fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
-    client.resolve(token(text), None)
-}
-
-fn subject(resolution: &Resolution) -> String {
-    match &resolution.verdict {
-        Verdict::Active(active) => active
-            .claims()
-            .sub
-            .as_deref()
-            .unwrap_or_default()
-            .to_owned(),
-        Verdict::Inactive => "inactive".to_owned(),
-    }
-}
+use support::{Call, Reply, Server, bare_jwt, config, jwt, resolve, response, subject, token};
 
 /// Answers with a JWT whose subject counts the calls, until told to answer with a status that is not 200.
 #[derive(Clone, Default)]

@@ -13,27 +13,9 @@ use phantom_token::token::Key;
 use phantom_token::{
     CacheStatus, Client, Error, ErrorKind, Provider, Resolution, Surroundings, Token, Verdict,
 };
-use support::{Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, response};
-
-fn token(text: &str) -> Token<'_> {
-    Token::parse(text.as_bytes()).unwrap()
-}
-
-fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
-    client.resolve(token(text), None)
-}
-
-fn subject(resolution: &Resolution) -> String {
-    match &resolution.verdict {
-        Verdict::Active(active) => active
-            .claims()
-            .sub
-            .as_deref()
-            .unwrap_or_default()
-            .to_owned(),
-        Verdict::Inactive => "inactive".to_owned(),
-    }
-}
+use support::{
+    Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, resolve, response, subject, token,
+};
 
 /// Memory as processes share it, for as long as the test runs.
 fn memory(size: usize) -> *mut u8 {

@@ -352,6 +352,7 @@ static void purges(void) {
   phantom_client *first, *second;
   phantom_result *none = NULL;
   const char *purged = token(1520), *kept = token(1521);
+  int kept_from;
   start_two(configure_with(host, ""), &first, &second);
   NEED(source(first, purged) == PHANTOM_CACHE_MISS && source(second, purged) == PHANTOM_CACHE_SHARED);
   NEED(source(first, kept) == PHANTOM_CACHE_MISS && source(second, kept) == PHANTOM_CACHE_SHARED);
@@ -362,8 +363,10 @@ static void purges(void) {
           phantom_client_lookup(second, purged, strlen(purged), &none) == PHANTOM_NOT_FOUND && none == NULL);
   PROMISE("and asks for anew", source(second, purged) == PHANTOM_CACHE_MISS);
   PROMISE("which the one that purged it is told", source(first, purged) == PHANTOM_CACHE_SHARED);
+  // Its key may be of the same group: then it is looked for in the store.
+  kept_from = source(second, kept);
   PROMISE("another token need not be asked for anew",
-          source(second, kept) == PHANTOM_CACHE_HIT || source(second, kept) == PHANTOM_CACHE_SHARED);
+          kept_from == PHANTOM_CACHE_HIT || kept_from == PHANTOM_CACHE_SHARED);
 
   PROMISE("to purge what nobody knows is fine", phantom_client_purge(first, "never-seen", 10) == PHANTOM_OK);
   PROMISE("what is no token cannot be purged", phantom_client_purge(first, "a b", 3) == PHANTOM_INVALID_TOKEN);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use phantom_token::{Client, Config, Provider};
+use phantom_token::{Client, Config, Error, Provider, Resolution, Token, Verdict};
 
 /// What arrived.
 #[derive(Clone, Debug)]
@@ -259,6 +259,27 @@ pub fn active_after(latency: Duration) -> impl Fn(&Call) -> Reply {
     move |call| {
         thread::sleep(latency);
         bare_jwt(&jwt_of(&call.token()))
+    }
+}
+
+pub fn token(text: &str) -> Token<'_> {
+    Token::parse(text.as_bytes()).unwrap()
+}
+
+pub fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
+    client.resolve(token(text), None)
+}
+
+/// Whom the token stands for, or `inactive`.
+pub fn subject(resolution: &Resolution) -> String {
+    match &resolution.verdict {
+        Verdict::Active(active) => active
+            .claims()
+            .sub
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
+        Verdict::Inactive => "inactive".to_owned(),
     }
 }
 
