@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use phantom_token::{
     CacheStatus, Client, CompletionQueue, Error, ErrorKind, LogLevel, LogSink, Resolution,
-    Submitted, Surroundings, Token, Verdict,
+    Submitted, Surroundings, Verdict,
 };
 use support::{
     Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, resolve, response, token,

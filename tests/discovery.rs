@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use phantom_token::{Client, Config, Error, ErrorKind, Resolution, Token, Verdict};
+use phantom_token::{Client, Config, ErrorKind};
 use support::{Call, Reply, Server, bare_jwt, jwt_of, resolve, response, subject};
 
 /// A server that publishes metadata under `path`, as its caller has it write that, and introspects at `/check`.

@@ -7,10 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use phantom_token::{
-    CacheStatus, Client, Error, ErrorKind, LogLevel, LogSink, Resolution, Surroundings, Token,
-    Verdict,
-};
+use phantom_token::{CacheStatus, Client, Error, ErrorKind, LogLevel, LogSink, Surroundings};
 use support::{Call, Reply, Server, bare_jwt, config, jwt, resolve, response, subject, token};
 
 /// Answers with a JWT whose subject counts the calls, until told to answer with a status that is not 200.

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use phantom_token::cache::{Attached, Claim, Claimed, Class, SharedWords, Store, Zone};
 use phantom_token::token::Key;
-use phantom_token::{
-    CacheStatus, Client, Error, ErrorKind, Provider, Resolution, Surroundings, Token, Verdict,
-};
+use phantom_token::{CacheStatus, Client, ErrorKind, Provider, Surroundings};
 use support::{
     Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, resolve, response, subject, token,
 };
