@@ -72,6 +72,15 @@ static int in_a_child(void) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
 }
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ADDRESS_SANITIZER
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define ADDRESS_SANITIZER
+#endif
+
 static void *busy(void *unused) {
   size_t n = 0;
   int calls = 0;
@@ -105,12 +114,20 @@ int main(void) {
     printf("        the child found %d\n", found);
   PROMISE("in a forked child every function answers FORKED at once, and free returns", found == 0);
 
+#ifndef ADDRESS_SANITIZER
+  // Not under AddressSanitizer: up to LLVM 16 a lock of its allocator that another thread holds at the fork stays held in
+  // the child, whose next allocation waits for ever. The C library's own malloc is safe, and so is this without it.
   NEED(pthread_create(&thread, NULL, busy, NULL) == 0);
   for (n = 0, found = 0; n < 20 && found == 0; n++)
     found = in_a_child();
   enough = true;
   NEED(pthread_join(thread, NULL) == 0);
+  if (found != 0)
+    printf("        the child found %d\n", found);
   PROMISE("so they do when other threads were busy in the client as it forked", found == 0);
+#else
+  (void)thread, (void)n, (void)busy;
+#endif
 
   PROMISE("the parent's client goes on", resolve(client, token(401), &again) == PHANTOM_OK && phantom_result_is_active(again));
   phantom_result_free(again);
