@@ -33,17 +33,20 @@ pub mod ffi;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;
+mod process;
 pub mod purge;
 pub mod resolver;
 pub mod server;
+pub mod status;
+pub mod tally;
 pub mod token;
 pub mod verdict;
 
 pub use config::{Config, ConfigError, Provider};
 pub use error::{Error, ErrorKind};
 pub use resolver::{
-    Client, Completion, CompletionQueue, LogLevel, LogSink, RequestId, StartError, Stats,
-    Submitted, Surroundings,
+    Client, Completion, CompletionQueue, LastError, LastErrors, LogLevel, LogSink, RequestId,
+    StartError, Stats, Submitted, Surroundings,
 };
 pub use token::{Token, TokenError};
 pub use verdict::{Active, CacheStatus, Resolution, Verdict};

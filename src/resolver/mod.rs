@@ -16,6 +16,7 @@
 //! | `queue.rs` | how an event loop learns of a verdict |
 //! | `report.rs` | what is logged, and how often |
 //! | `stats.rs` | what is counted |
+//! | `failures.rs` | what went wrong last |
 //! | `fork.rs` | noticing that the process is not the one that started the thread |
 
 mod access_token;
@@ -24,6 +25,7 @@ mod client;
 mod credentials;
 mod discovery;
 mod endpoints;
+mod failures;
 mod flights;
 mod fork;
 mod keys;
@@ -34,6 +36,7 @@ mod stats;
 mod transport;
 
 pub use client::{Client, StartError, Submitted, Surroundings};
+pub use failures::{LastError, LastErrors};
 pub use flights::RequestId;
 pub use queue::{Completion, CompletionQueue};
 pub use report::{LogLevel, LogSink};
