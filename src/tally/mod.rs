@@ -43,6 +43,9 @@ use self::words::{COUNTERS, Counted};
 use crate::cache::Attached;
 use crate::process::is_alive;
 use crate::resolver::{LastErrors, Stats};
+use crate::verdict::CacheStatus;
+
+const VERDICTS: usize = CacheStatus::ALL.len();
 
 /// How often a row is read that changes hands meanwhile.
 const READ_ATTEMPTS: usize = 4;
@@ -57,6 +60,8 @@ pub struct Done {
     pub stats: Stats,
     /// Requests by what became of them; what each place stands for is for the host to say.
     pub outcomes: [u64; OUTCOMES],
+    /// Those among them that got a verdict, by where it came from: by [`CacheStatus::index`].
+    pub verdicts: [u64; VERDICTS],
     /// What went wrong last.
     pub last_errors: LastErrors,
 }

@@ -51,7 +51,8 @@ fn done(times: u64) -> Done {
         .into_iter()
         .chain(&mut stats.errors)
         .chain(&mut stats.latency)
-        .chain(&mut done.outcomes);
+        .chain(&mut done.outcomes)
+        .chain(&mut done.verdicts);
     for (number, value) in (1..).zip(all) {
         *value = number * times;
     }

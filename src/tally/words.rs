@@ -1,7 +1,7 @@
 //! What is counted, as the words that are kept of it. Each field of [`Stats`] is named here twice, and one that is
 //! forgotten does not compile.
 
-use super::{Done, OUTCOMES};
+use super::{Done, OUTCOMES, VERDICTS};
 use crate::{ErrorKind, Stats};
 
 const ERRORS: usize = ErrorKind::ALL.len();
@@ -9,7 +9,7 @@ const BUCKETS: usize = Stats::LATENCY_BOUNDS.len() + 1;
 const SINGLE: usize = 12;
 
 /// What only grows.
-pub(super) const COUNTERS: usize = SINGLE + ERRORS + BUCKETS + OUTCOMES;
+pub(super) const COUNTERS: usize = SINGLE + ERRORS + BUCKETS + OUTCOMES + VERDICTS;
 /// What comes and goes.
 pub(super) const GAUGES: usize = 6;
 
@@ -62,7 +62,8 @@ impl Counted {
             .into_iter()
             .chain(errors)
             .chain(latency)
-            .chain(done.outcomes);
+            .chain(done.outcomes)
+            .chain(done.verdicts);
         for (word, value) in counters.iter_mut().zip(all) {
             *word = value;
         }
@@ -100,6 +101,7 @@ impl Counted {
         let errors = std::array::from_fn(|_| next());
         let latency = std::array::from_fn(|_| next());
         let outcomes = std::array::from_fn(|_| next());
+        let verdicts = std::array::from_fn(|_| next());
         let [
             breaker_open,
             in_flight,
@@ -132,6 +134,7 @@ impl Counted {
                 latency_sum_us,
             },
             outcomes,
+            verdicts,
             last_errors: Default::default(),
         }
     }
