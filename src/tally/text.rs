@@ -55,7 +55,7 @@ impl Slot {
         for _ in 0..ATTEMPTS {
             let before = self.sequence.load(Acquire);
             let at = self.at.load(Relaxed);
-            if at == 0 && before % 2 == 0 {
+            if at == 0 && before.is_multiple_of(2) {
                 return None;
             }
             let length = self.length.load(Relaxed);
@@ -65,7 +65,7 @@ impl Slot {
             }
             // No read above comes after this one.
             fence(Acquire);
-            if before % 2 == 0 && self.sequence.load(Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Relaxed) == before {
                 let length = usize::try_from(length).map_or(LONGEST, |length| length.min(LONGEST));
                 return Some(LastError {
                     at: time(at),
