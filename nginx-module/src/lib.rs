@@ -5,8 +5,9 @@
 //!
 //! | file | what it owns |
 //! | --- | --- |
-//! | `conf.rs`, `conf/provider.rs`, `conf/zone.rs` | the directives, and what they leave behind |
-//! | `access.rs` | the way of a request |
+//! | `conf.rs`, `conf/…` | the directives, and what they leave behind |
+//! | `access.rs` | the way of a request through nginx's phases |
+//! | `decide.rs` | whether it may go on |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
 //! | `jwks.rs` | the location that publishes keys |
@@ -19,6 +20,7 @@
 
 mod access;
 mod conf;
+mod decide;
 mod jwks;
 mod log;
 mod panic;
