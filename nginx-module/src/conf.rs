@@ -30,9 +30,10 @@ use crate::panic::contained;
 use crate::worker::Worker;
 use crate::{core_location, pool};
 
-pub use challenges::Challenges;
+pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
 pub use location::{LocationConf, Phase, Preflight, Protection};
+pub use value::Value;
 pub use zone::Zone;
 
 const IN_HTTP: ngx_uint_t = NGX_HTTP_MAIN_CONF as ngx_uint_t;
@@ -80,7 +81,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 11] = [
+pub static mut COMMANDS: [ngx_command_t; 17] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -117,16 +118,14 @@ pub static mut COMMANDS: [ngx_command_t; 11] = [
         ANYWHERE | ONE,
         location::phase,
     ),
-    of_location(
-        ngx_string!("phantom_token_scopes"),
-        ANYWHERE | SOME,
-        policy::scopes,
-    ),
-    of_location(
-        ngx_string!("phantom_token_scope"),
-        ANYWHERE | ONE,
-        policy::scopes,
-    ),
+    of_location(ngx_string!("phantom_token_scopes"), ANYWHERE | SOME, policy::part),
+    of_location(ngx_string!("phantom_token_scope"), ANYWHERE | ONE, policy::part),
+    of_location(ngx_string!("phantom_token_audience"), ANYWHERE | SOME, policy::part),
+    of_location(ngx_string!("phantom_token_issuer"), ANYWHERE | SOME, policy::part),
+    of_location(ngx_string!("phantom_token_client"), ANYWHERE | SOME, policy::part),
+    of_location(ngx_string!("phantom_token_require"), ANYWHERE | SOME, policy::part),
+    of_location(ngx_string!("phantom_token_max_age"), ANYWHERE | ONE, policy::part),
+    of_location(ngx_string!("phantom_token_acr"), ANYWHERE | SOME, policy::part),
     of_location(
         ngx_string!("phantom_token_purge"),
         IN_LOCATION | ONE,
@@ -147,6 +146,8 @@ pub struct MainConf {
     pub providers: Vec<Defined>,
     /// The zones, in the order of their definition.
     pub zones: Vec<Rc<Zone>>,
+    /// What claims are compared with, where that holds variables: a policy knows each by its place in here.
+    pub values: Vec<Value>,
     uses: Vec<Use>,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,

@@ -8,11 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ngx::ffi::ngx_str_t;
+use ngx::ffi::{ngx_str_t, ngx_time};
+use phantom_token::policy::Ground;
 use phantom_token::token::Credentials;
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
-use crate::conf::{LocationConf, Protection};
+use crate::conf::{ErrorCode, LocationConf, Protection};
 use crate::request::{Authorization, Request};
 use crate::state::{Outcome, State};
 use crate::suspend::{self, Wait};
@@ -35,6 +36,8 @@ pub struct Refusal {
     pub reason: &'static str,
     /// The status of the answer.
     pub status: u16,
+    /// What the challenge says, where the token is at fault.
+    pub error: Option<ErrorCode>,
     /// When trying again may help.
     pub retry_after: Option<Duration>,
 }
@@ -49,6 +52,15 @@ impl Refusal {
                 Outcome::Forbidden => 403,
                 Outcome::Unavailable => 503,
                 _ => 401,
+            },
+            error: match outcome {
+                Outcome::Malformed => Some(ErrorCode::InvalidRequest),
+                Outcome::Inactive | Outcome::Invalid | Outcome::Unproven => {
+                    Some(ErrorCode::InvalidToken)
+                }
+                Outcome::Forbidden => Some(ErrorCode::InsufficientScope),
+                Outcome::StepUp => Some(ErrorCode::InsufficientUserAuthentication),
+                Outcome::Ok | Outcome::Missing | Outcome::Unavailable => None,
             },
             retry_after: None,
         }
@@ -109,7 +121,7 @@ fn find_out(
             Verdict::Active(active) => Arc::clone(active),
         },
     };
-    suffices(conf, &active)?;
+    suffices(request, conf, &active)?;
     Ok(Some(active))
 }
 
@@ -189,13 +201,26 @@ fn presented<'a>(request: Request, state: &mut State) -> Result<Token<'a>, Refus
 }
 
 /// Whether what is known of the token is what this location asks for.
-fn suffices(conf: &'static LocationConf, active: &Active) -> Result<(), Refusal> {
-    let lacking = conf
-        .scopes
-        .as_ref()
-        .and_then(|scopes| scopes.missing(active.claims()));
-    match lacking {
-        None => Ok(()),
-        Some(_) => Err(Refusal::new(Outcome::Forbidden, "scope")),
-    }
+fn suffices(
+    request: Request,
+    conf: &'static LocationConf,
+    active: &Active,
+) -> Result<(), Refusal> {
+    let Some(policy) = conf.policy.as_deref().filter(|policy| !policy.is_empty()) else {
+        return Ok(());
+    };
+    let values = request.main_conf().map_or(&[][..], |main| &main.values);
+    policy
+        .check(active.claims(), ngx_time(), &mut |slot| {
+            values.get(slot)?.evaluate(request)
+        })
+        .map_err(|denial| {
+            let outcome = match denial.ground {
+                Ground::Audience | Ground::Issuer => Outcome::Invalid,
+                Ground::Acr | Ground::MaxAge => Outcome::StepUp,
+                // And whatever there will be.
+                _ => Outcome::Forbidden,
+            };
+            Refusal::new(outcome, denial.reason)
+        })
 }

@@ -2,46 +2,44 @@
 
 use std::fmt::Write as _;
 
-use phantom_token::policy::RequiredScopes;
+use phantom_token::policy::Policy;
+use phantom_token::token::Scheme;
 
-/// The values of `WWW-Authenticate` (RFC 6750 §3), made once.
-#[derive(Default)]
-pub struct Challenges {
-    /// There is no token: no error code (RFC 6750 §3.1).
-    pub missing: Box<str>,
-    /// What is there is no token.
-    pub malformed: Box<str>,
-    /// The token is not active.
-    pub inactive: Box<str>,
-    /// The token lacks a scope.
-    pub forbidden: Box<str>,
+/// What is wrong with a token, in the words of the RFCs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// RFC 6750 §3.1
+    InvalidRequest,
+    /// RFC 6750 §3.1
+    InvalidToken,
+    /// RFC 6750 §3.1
+    InsufficientScope,
+    /// RFC 9470 §3
+    InsufficientUserAuthentication,
+    /// RFC 9449 §7.1
+    InvalidDpopProof,
+    /// RFC 9449 §9
+    UseDpopNonce,
 }
 
-impl Challenges {
-    pub(super) fn new(realm: &str, scopes: Option<&RequiredScopes>) -> Self {
-        let mut quoted = String::with_capacity(realm.len());
-        for character in realm.chars() {
-            // quoted-pair, RFC 9110 §5.6.4
-            if matches!(character, '"' | '\\') {
-                quoted.push('\\');
-            }
-            quoted.push(character);
-        }
-        let challenge = |error: &str, with_scope: bool| {
-            let mut text = format!("Bearer realm=\"{quoted}\"");
-            if !error.is_empty() {
-                let _ = write!(text, ", error=\"{error}\"");
-            }
-            if let Some(scopes) = scopes.filter(|scopes| with_scope && !scopes.is_empty()) {
-                let _ = write!(text, ", scope=\"{}\"", scopes.as_str());
-            }
-            text.into_boxed_str()
-        };
-        Challenges {
-            missing: challenge("", true),
-            malformed: challenge("invalid_request", false),
-            inactive: challenge("invalid_token", false),
-            forbidden: challenge("insufficient_scope", true),
+impl ErrorCode {
+    const ALL: [ErrorCode; 6] = [
+        ErrorCode::InvalidRequest,
+        ErrorCode::InvalidToken,
+        ErrorCode::InsufficientScope,
+        ErrorCode::InsufficientUserAuthentication,
+        ErrorCode::InvalidDpopProof,
+        ErrorCode::UseDpopNonce,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidRequest => "invalid_request",
+            ErrorCode::InvalidToken => "invalid_token",
+            ErrorCode::InsufficientScope => "insufficient_scope",
+            ErrorCode::InsufficientUserAuthentication => "insufficient_user_authentication",
+            ErrorCode::InvalidDpopProof => "invalid_dpop_proof",
+            ErrorCode::UseDpopNonce => "use_dpop_nonce",
         }
     }
 }

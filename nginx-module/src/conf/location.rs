@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::policy::RequiredScopes;
+use phantom_token::policy::Policy;
 
 use super::{Challenges, Complaint, Content, Purpose, remember_use};
 
@@ -57,8 +57,10 @@ pub enum Phase {
 pub struct LocationConf {
     /// What is done with tokens.
     pub protection: Protection,
-    /// What every token needs.
-    pub scopes: Option<Arc<RequiredScopes>>,
+    /// What is asked of every token.
+    pub policy: Option<Arc<Policy>>,
+    /// The parts of the policy that are set at this level, of those that may be set once.
+    pub(super) said: Vec<String>,
     /// What the module serves here itself.
     pub content: Option<Content>,
     /// By which directive, and where that is.
@@ -92,23 +94,24 @@ impl LocationConf {
         }
         self.preflight = self.preflight.or(above.preflight);
         self.phase = self.phase.or(above.phase);
-        let own = self.realm.is_some() || self.scopes.is_some();
+        let own = self.realm.is_some() || self.policy.is_some();
         if self.realm.is_none() {
             self.realm.clone_from(&above.realm);
         }
-        // As with nginx's own lists: those of the level above apply if there are none here.
-        if self.scopes.is_none() {
-            self.scopes.clone_from(&above.scopes);
+        match (&mut self.policy, &above.policy) {
+            (Some(own), Some(above)) => Arc::make_mut(own).inherit(above),
+            (Some(_), None) => {}
+            // Locations that only inherit share it.
+            (own, above) => own.clone_from(above),
         }
         if !self.protection.is_on() {
             return;
         }
         self.challenges = match &above.challenges {
-            // The same words: locations that only inherit share them.
             Some(challenges) if !own => Some(Arc::clone(challenges)),
             _ => Some(Arc::new(Challenges::new(
                 self.realm.as_deref().unwrap_or("api"),
-                self.scopes.as_deref(),
+                self.policy.as_deref(),
             ))),
         };
     }
