@@ -37,8 +37,10 @@ use crate::server::{Credentials, Endpoint, Purpose, Server};
 use crate::token::{Fingerprint, Keys, Token, TokenId};
 
 pub(crate) use handover::{Handover, Minting};
+pub(crate) use keys::{no_key, shown as quoted};
 pub(crate) use proof_file::ProofFile;
 pub(crate) use transport::Proxy;
+pub(crate) use units::time;
 
 /// A secret: wiped when dropped, and never printed.
 #[derive(Clone, Default)]
