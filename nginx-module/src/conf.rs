@@ -9,6 +9,7 @@ mod location;
 mod policy;
 mod provider;
 mod sender;
+mod tally;
 mod value;
 mod zone;
 
@@ -20,13 +21,14 @@ use std::sync::Arc;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
-    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
-    ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
+    NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 
+use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
 use crate::{core_location, pool};
@@ -43,6 +45,7 @@ const IN_LOCATION: ngx_uint_t = NGX_HTTP_LOC_CONF as ngx_uint_t;
 const ANYWHERE: ngx_uint_t =
     (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
 const BLOCK: ngx_uint_t = NGX_CONF_BLOCK as ngx_uint_t;
+const NONE: ngx_uint_t = NGX_CONF_NOARGS as ngx_uint_t;
 const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
@@ -83,7 +86,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 22] = [
+pub static mut COMMANDS: [ngx_command_t; 23] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -195,6 +198,11 @@ pub static mut COMMANDS: [ngx_command_t; 22] = [
         IN_LOCATION | ONE,
         content::jwks,
     ),
+    of_location(
+        ngx_string!("phantom_token_status"),
+        IN_LOCATION | NONE,
+        content::status,
+    ),
     ngx_command_t::empty(),
 ];
 
@@ -210,6 +218,10 @@ pub struct MainConf {
     uses: Vec<Use>,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
+    /// Where workers add up what they count; there if there is a provider.
+    pub shared: Option<Rc<tally::Shared>>,
+    /// What the worker process counts, if it is one.
+    pub ledger: Option<Box<Ledger>>,
 }
 
 /// A provider of the configuration.
@@ -383,6 +395,13 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
+        if !main.providers.is_empty() {
+            // SAFETY: `cf` is valid, and `main` a part of the configuration that is being read.
+            main.shared = unsafe { tally::Shared::define(cf) };
+            if main.shared.is_none() {
+                return NGX_CONF_ERROR;
+            }
+        }
         for zone in &main.zones {
             // One is the list's.
             let providers = Rc::strong_count(zone) - 1;
@@ -498,7 +517,7 @@ impl MainConf {
                     return Err((message, place));
                 }
                 // Nothing has to be started for it.
-                Content::Jwks(_) => {}
+                Content::Jwks(_) | Content::Status => {}
             }
             conf.content = Some(content);
         }

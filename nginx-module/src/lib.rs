@@ -10,6 +10,8 @@
 //! | `decide.rs` | whether it may go on |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
+//! | `ledger.rs` | what this process counts, and when it tells the others |
+//! | `status.rs` | the location that shows what the gateway is doing |
 //! | `jwks.rs` | the location that publishes keys |
 //! | `purge.rs` | the location that forgets tokens |
 //! | `respond.rs` | what a refused client is told |
@@ -22,6 +24,7 @@ mod access;
 mod conf;
 mod decide;
 mod jwks;
+mod ledger;
 mod log;
 mod panic;
 mod pool;
@@ -29,6 +32,7 @@ mod purge;
 mod request;
 mod respond;
 mod state;
+mod status;
 mod suspend;
 mod variables;
 mod worker;
@@ -46,6 +50,7 @@ use ngx::ffi::{
 };
 
 use crate::conf::MainConf;
+use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
 
@@ -266,6 +271,7 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
                 let conf = conf.as_mut();
                 if conf.providers.iter().any(|defined| defined.used) {
                     conf.worker = Worker::start(&conf.providers, (*cycle).log);
+                    conf.ledger = Ledger::start(conf, (*cycle).log);
                 }
             }
         }
@@ -278,10 +284,15 @@ unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     contained((), || {
         // SAFETY: nginx calls this with a valid cycle, when it handles no more requests.
         unsafe {
-            if let Some(mut conf) = MainConf::of_cycle(cycle)
-                && let Some(worker) = conf.as_mut().worker.as_deref_mut()
-            {
+            let Some(mut conf) = MainConf::of_cycle(cycle) else {
+                return;
+            };
+            let conf = conf.as_mut();
+            if let Some(worker) = conf.worker.as_deref_mut() {
                 worker.stop((*cycle).log);
+            }
+            if let Some(ledger) = &conf.ledger {
+                ledger.stop();
             }
         }
     });
