@@ -491,8 +491,8 @@ def busy(gateway, ugly, secrets):
         crowd.find_workers()
         for number, token in enumerate(tokens):
             crowd.ask("/", token=token, members=crowd.members[number % 5 :: 5] * 1)
-        for _ in range(12):
-            crowd.ask("/", token=tokens[3])
+        for number in range(90):
+            crowd.ask("/", token=tokens[number % 60])
         crowd.ask("/", members=crowd.members[:9])
         crowd.ask("/orders", token=tokens[1], members=crowd.members[:14])
         for number in range(7):

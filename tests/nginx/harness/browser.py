@@ -1,6 +1,7 @@
 """A real Chromium without a window, spoken to in its own protocol over a pipe (Chrome DevTools Protocol)."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -29,6 +30,13 @@ _FLAGS = [
 ]
 
 
+def _high(fd):
+    """The same descriptor beyond those that are given away."""
+    other = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(fd)
+    return other
+
+
 class Browser:
     """One page. `complaints` is what the browser had to say against what it was shown, `asked_for` what it fetched."""
 
@@ -42,11 +50,11 @@ class Browser:
         self.asked_for = []
         self._loads = 0
         # Chromium reads descriptor 3 and writes to descriptor 4.
-        theirs_in, self._to = os.pipe()
-        self._from, theirs_out = os.pipe()
+        theirs_in, self._to = (_high(fd) for fd in os.pipe())
+        self._from, theirs_out = (_high(fd) for fd in os.pipe())
         command = 'exec "$@" 3<&"$IN" 4>&"$OUT"'
         self._process = subprocess.Popen(
-            ["sh", "-c", command, "sh", CHROMIUM, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
+            ["bash", "-c", command, "bash", CHROMIUM, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
             pass_fds=(theirs_in, theirs_out),
             env={**os.environ, "IN": str(theirs_in), "OUT": str(theirs_out)},
             stdin=subprocess.DEVNULL,
