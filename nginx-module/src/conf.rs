@@ -53,6 +53,8 @@ type Set = fn(*mut ngx_conf_t, &mut LocationConf, &str, &[&str]) -> Result<(), C
 pub enum Complaint {
     /// It is there twice: nginx has words of its own for that.
     Duplicate,
+    /// nginx has said what is wrong already.
+    Said,
     /// What is wrong, and how to mend it. nginx adds file and line.
     Message(String),
 }
@@ -303,6 +305,7 @@ unsafe extern "C" fn set_in_location(
         };
         match set(cf, conf, name, values) {
             Ok(()) => NGX_CONF_OK,
+            Err(Complaint::Said) => NGX_CONF_ERROR,
             Err(Complaint::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
             Err(Complaint::Message(message)) => refuse(cf, &message),
         }
