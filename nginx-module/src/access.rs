@@ -6,7 +6,7 @@ use ngx::ffi::{
     NGX_AGAIN, NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NO_CONTENT, NGX_HTTP_OPTIONS,
     NGX_OK, ngx_http_request_t, ngx_int_t, ngx_str_t,
 };
-use phantom_token::token::Credentials;
+use phantom_token::token::{Credentials, Scheme};
 use phantom_token::{Error, Resolution, Submitted, Verdict};
 
 use crate::conf::{LocationConf, Preflight, Protection};
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         if matches!(
             Credentials::from_authorization(bytes(&value)),
-            Credentials::Missing
+            Credentials::Missing | Credentials::Token(Scheme::Dpop, _)
         ) {
             // Another scheme, which another check has accepted.
             return DECLINED;
@@ -202,8 +202,10 @@ fn ask(
         },
     };
     let token = match Credentials::from_authorization(bytes(&original)) {
-        Credentials::Token(token) => token,
-        Credentials::Missing => return Err(Refusal::new(Outcome::Missing, 401)),
+        Credentials::Token(Scheme::Bearer, token) => token,
+        Credentials::Missing | Credentials::Token(Scheme::Dpop, _) => {
+            return Err(Refusal::new(Outcome::Missing, 401));
+        }
         Credentials::Malformed => return Err(Refusal::new(Outcome::Malformed, 400)),
     };
     state.original = Some(original);
