@@ -237,8 +237,7 @@ fn sent_by_its_client(
         .main_conf()
         .and_then(|main| main.worker.as_deref()?.client(provider))
         .ok_or_else(Refusal::failed)?;
-    let proven =
-        sender::check(request, state, conf, client, token, active).map_err(refused)?;
+    let proven = sender::check(request, state, conf, client, token, active).map_err(refused)?;
     state.renew_nonce = proven.renew_nonce;
     Ok(())
 }

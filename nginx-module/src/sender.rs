@@ -22,7 +22,11 @@ pub struct Sender {
 }
 
 /// Whether there is anything to check: of most tokens there is not.
-pub fn is_asked_for(conf: &LocationConf, state: &State, active: &Active) -> Result<bool, SenderError> {
+pub fn is_asked_for(
+    conf: &LocationConf,
+    state: &State,
+    active: &Active,
+) -> Result<bool, SenderError> {
     match conf.sender.constraint() {
         SenderConstraint::Ignore => Ok(false),
         SenderConstraint::Require if !active.is_bound() => Err(SenderError::NotBound),
