@@ -22,10 +22,11 @@
 //! ```
 //!
 //! The modules depend on one another in one direction only:
-//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `policy → jwt`, and
+//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `challenge → policy → {jwt, config}`, and
 //! `sender → {cache, jwt} → token`.
 
 pub mod cache;
+pub mod challenge;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -7,11 +7,11 @@ use ngx::ffi::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_FORBIDDEN, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_UNAUTHORIZED,
     NGX_OK, ngx_buf_t, ngx_chain_t, ngx_http_finalize_request, ngx_http_output_filter,
     ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_str_t, ngx_table_elt_t,
-    ngx_uint_t,
+    ngx_time, ngx_uint_t,
 };
 
-use crate::access::Refusal;
-use crate::conf::LocationConf;
+use crate::conf::{ErrorCode, LocationConf};
+use crate::decide::Refusal;
 use crate::request::Request;
 use crate::state::{Outcome, State};
 
@@ -97,6 +97,15 @@ fn body(refusal: &Refusal) -> &'static str {
         (Outcome::Inactive, _) => {
             r#"{"code":"unauthorized_request","message":"Access denied due to an invalid or expired token"}"#
         }
+        (Outcome::Invalid, _) => {
+            r#"{"code":"unauthorized_request","message":"Access denied: the token is not for here"}"#
+        }
+        (Outcome::Unproven, _) => {
+            r#"{"code":"unauthorized_request","message":"Access denied: the request does not show that the token is its sender's"}"#
+        }
+        (Outcome::StepUp, _) => {
+            r#"{"code":"insufficient_user_authentication","message":"The user must be authenticated anew or in another way"}"#
+        }
         (Outcome::Forbidden, _) => {
             r#"{"code":"insufficient_scope","message":"The token lacks a scope that is required here"}"#
         }
@@ -121,12 +130,14 @@ fn set_headers(
     refusal: &Refusal,
 ) -> Option<()> {
     let challenges = conf.challenges()?;
-    let challenge = match refusal.outcome {
-        Outcome::Missing => &challenges.missing,
-        Outcome::Malformed => &challenges.malformed,
-        Outcome::Inactive => &challenges.inactive,
-        Outcome::Forbidden => &challenges.forbidden,
-        Outcome::Ok | Outcome::Unavailable => {
+    if refusal.error == Some(ErrorCode::UseDpopNonce) {
+        push_nonce(request, conf)?;
+    }
+    let challenge = match (refusal.error, refusal.outcome) {
+        (Some(error), _) => challenges.refused(refusal.scheme, error),
+        (None, Outcome::Missing) => &challenges.missing,
+        // It is not the client's fault.
+        (None, _) => {
             withdraw_challenge(request, state);
             if refusal.status == 503 {
                 push_retry_after(request, refusal.retry_after)?;
@@ -135,6 +146,15 @@ fn set_headers(
         }
     };
     set_challenge(request, state, challenge.as_bytes())
+}
+
+/// Adds `DPoP-Nonce` (RFC 9449 §9), where proofs are to have one.
+pub fn push_nonce(request: Request, conf: &LocationConf) -> Option<()> {
+    let Some(nonces) = &conf.sender.rules().nonces else {
+        return Some(());
+    };
+    let nonce = request.copy(nonces.current(ngx_time()).as_bytes())?;
+    push_header(request, b"DPoP-Nonce", nonce).map(drop)
 }
 
 /// Adds `Retry-After` (RFC 9110 §10.2.3).

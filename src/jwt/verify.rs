@@ -184,7 +184,6 @@ pub fn verify(
 }
 
 /// Whether a JWT is signed with a key.
-#[expect(clippy::ptr_arg, reason = "the library's trait is for vectors")]
 pub(super) fn is_signed(
     parts: &Parts<'_>,
     signature: &Vec<u8>,
