@@ -237,6 +237,29 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The beginning of the key, for logs.
+    pub fn id(&self) -> TokenId {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut id = [0; 16];
+        for (digits, byte) in id.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *digits = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
+        }
+        TokenId(id)
+    }
+}
+
+/// By what logs name a token: the first 16 hexadecimal digits of its [`Key`]. The same token has the same as long as the
+/// provider's settings are the same. It tells apart, and lets nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenId([u8; 16]);
+
+impl TokenId {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        // They are ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl std::hash::Hash for Key {
@@ -253,6 +276,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_token_is_named_in_logs_by_the_beginning_of_its_key() {
+        let key = Key::new(&Fingerprint([7; 32]), Token::parse(b"opaque").unwrap());
+        let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(key.id().as_str(), &hex[..16]);
+    }
 
     /// What `Token::parse` says, in a form that can be compared.
     fn parse(bytes: impl AsRef<[u8]>) -> Result<String, TokenError> {

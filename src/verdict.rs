@@ -55,6 +55,17 @@ pub struct Resolution {
 
 const PREFIX: &str = "Bearer ";
 
+/// What is known of claims that have not been read yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unread {
+    /// Their `exp`.
+    pub exp: Option<i64>,
+    /// Whether they have a `cnf`.
+    pub bound: bool,
+    /// What they will hold on the heap.
+    pub claims_size: usize,
+}
+
 /// What an active token stands for: a JWT, ready to be sent, and its claims. Never changes once made, so that
 /// one copy serves every request until it expires.
 ///
@@ -67,6 +78,8 @@ pub struct Active {
     /// `Bearer <jwt>`, followed by one NUL as a courtesy to C.
     authorization: Box<str>,
     exp: Option<i64>,
+    /// See [`Active::is_bound`].
+    bound: bool,
     /// What the introspection response says and the JWT does not, as [`jwt::beside`] writes it.
     beside: Box<str>,
     claims: OnceLock<Claims>,
@@ -84,21 +97,19 @@ impl Active {
     /// An active verdict of a JWT, of what the introspection response says beside it (see [`jwt::beside`]), and of the
     /// claims of both.
     pub(crate) fn with_response(jwt: &Compact<'_>, beside: Box<str>, claims: Claims) -> Self {
-        let (exp, claims_size) = (claims.exp, claims.heap_size());
-        let active = Self::unread(jwt, beside, exp, claims_size);
+        let unread = Unread {
+            exp: claims.exp,
+            bound: claims.is_bound(),
+            claims_size: claims.heap_size(),
+        };
+        let active = Self::unread(jwt, beside, unread);
         // It is empty: nobody else has it yet.
         let _ = active.claims.set(claims);
         active
     }
 
-    /// The same, with the claims to be read when they are asked for: `exp` is what they will say, and `claims_size`
-    /// what they will hold on the heap.
-    pub(crate) fn unread(
-        jwt: &Compact<'_>,
-        beside: Box<str>,
-        exp: Option<i64>,
-        claims_size: usize,
-    ) -> Self {
+    /// The same, with the claims to be read when they are asked for.
+    pub(crate) fn unread(jwt: &Compact<'_>, beside: Box<str>, unread: Unread) -> Self {
         let jwt = jwt.as_str();
         let mut authorization = String::with_capacity(PREFIX.len() + jwt.len() + 1);
         authorization.push_str(PREFIX);
@@ -106,10 +117,11 @@ impl Active {
         authorization.push('\0');
         Active {
             authorization: authorization.into_boxed_str(),
-            exp,
+            exp: unread.exp,
+            bound: unread.bound,
             beside,
             claims: OnceLock::new(),
-            claims_size,
+            claims_size: unread.claims_size,
         }
     }
 
@@ -132,6 +144,12 @@ impl Active {
     /// When the token expires, in seconds since the epoch: the claims' `exp`, without reading the others.
     pub fn exp(&self) -> Option<i64> {
         self.exp
+    }
+
+    /// Whether the token is bound to a key of its sender (`cnf`, RFC 7800 §3.1), without reading the claims: every hit
+    /// asks.
+    pub fn is_bound(&self) -> bool {
+        self.bound
     }
 
     /// What is claimed of the token.
@@ -174,6 +192,33 @@ mod tests {
     use super::*;
     use crate::jwt::{check_compact, reread, test_jwt};
 
+    fn unread(exp: i64) -> Unread {
+        Unread {
+            exp: Some(exp),
+            bound: false,
+            claims_size: 0,
+        }
+    }
+
+    #[test]
+    fn whether_a_token_is_bound_is_known_without_reading_its_claims() {
+        for (claims, bound) in [
+            (r#"{"cnf":{"jkt":"x"}}"#, true),
+            // Whatever it is: what can't be checked is not to pass unchecked.
+            (r#"{"cnf":"x"}"#, true),
+            (r#"{"cnf":null}"#, false),
+            (r#"{"sub":"cnf"}"#, false),
+        ] {
+            let jwt = test_jwt(claims);
+            let compact = check_compact(jwt.as_bytes()).unwrap();
+            for (beside, bound) in [("", bound), (r#"{"cnf":{}}"#, true)] {
+                let active =
+                    Active::with_response(&compact, beside.into(), reread(&jwt, beside).unwrap());
+                assert_eq!(active.is_bound(), bound, "{claims} {beside}");
+            }
+        }
+    }
+
     #[test]
     fn claims_that_are_read_late_are_those_that_were_read_early_and_weigh_the_same() {
         let jwt = test_jwt(r#"{"sub":"alice","scope":"read write","exp":1700000300}"#);
@@ -183,8 +228,11 @@ mod tests {
         let late = Active::unread(
             &compact,
             early.beside().into(),
-            early.exp(),
-            early.claims_size(),
+            Unread {
+                exp: early.exp(),
+                bound: early.is_bound(),
+                claims_size: early.claims_size(),
+            },
         );
         let size = late.size();
         assert_eq!(size, early.size());
@@ -202,7 +250,7 @@ mod tests {
         let jwt = test_jwt(r#"{"scope":"read write","exp":5}"#);
         let compact = check_compact(jwt.as_bytes()).unwrap();
         for beside in ["{", "[]", r#"{"scope":1}"#] {
-            let active = Active::unread(&compact, beside.into(), Some(5), 0);
+            let active = Active::unread(&compact, beside.into(), unread(5));
             assert_eq!(active.claims().json(), "{}", "{beside}");
             assert!(active.claims().scope.is_empty());
             assert_eq!(active.exp(), Some(5), "it still ends in time");
@@ -213,7 +261,7 @@ mod tests {
     fn debug_shows_nobody() {
         let jwt = test_jwt(r#"{"sub":"alice"}"#);
         let compact = check_compact(jwt.as_bytes()).unwrap();
-        let active = Active::unread(&compact, r#"{"sub":"bob"}"#.into(), Some(7), 0);
+        let active = Active::unread(&compact, r#"{"sub":"bob"}"#.into(), unread(7));
         assert_eq!(format!("{active:?}"), "Active { exp: Some(7), .. }");
     }
 }

@@ -14,12 +14,12 @@
 //!
 //! plaintext, all numbers little-endian:
 //!     stored 8 | fresh 8 | stale 8                                                  of an inactive verdict
-//!     stored 8 | fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | JWT | beside     of an active one
+//!     stored 8 | fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | bound 1 | JWT | beside     of an active one
 //! ```
 //!
 //! `stored` is in seconds since the epoch, `fresh` and `stale` are in milliseconds.
 //! `claims` is what the claims take in memory once they are read, `beside` what the introspection response said and the
-//! JWT does not (often nothing). A nonce is random; two seals under one key and one nonce would take some 2^48 entries
+//! JWT does not (often nothing). `bound` is 1 if the token has a `cnf`, else 0. A nonce is random; two seals under one key and one nonce would take some 2^48 entries
 //! for one and the same token.
 
 use std::sync::{Arc, LazyLock};
@@ -31,10 +31,11 @@ use aws_lc_rs::{hmac, rand};
 use zeroize::Zeroize;
 
 use crate::token::{Fingerprint, Token};
+use crate::verdict::Unread;
 use crate::{Active, Verdict, jwt};
 
 /// The form of an entry: what was sealed in another is not opened.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const ACTIVE: u8 = 1;
 const INACTIVE: u8 = 2;
 
@@ -151,7 +152,7 @@ fn associated(provider: &Fingerprint, kind: u8) -> [u8; 34] {
 
 fn encoded_length(entry: &Entry) -> usize {
     24 + match &entry.verdict {
-        Verdict::Active(active) => 16 + active.jwt().len() + active.beside().len(),
+        Verdict::Active(active) => 17 + active.jwt().len() + active.beside().len(),
         Verdict::Inactive => 0,
     }
 }
@@ -170,6 +171,7 @@ fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
             let size = u32::try_from(size).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&size.to_le_bytes());
         }
+        bytes.push(active.is_bound().into());
         bytes.extend_from_slice(active.jwt().as_bytes());
         bytes.extend_from_slice(active.beside().as_bytes());
     }
@@ -185,13 +187,20 @@ fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
             let (exp, bytes) = bytes.split_first_chunk()?;
             let (claims_size, bytes) = bytes.split_first_chunk()?;
             let (length, bytes) = bytes.split_first_chunk()?;
+            let (&bound, bytes) = bytes.split_first()?;
             let [claims_size, length] = [claims_size, length]
                 .map(|size| usize::try_from(u32::from_le_bytes(*size)).unwrap_or(usize::MAX));
             let (jwt, beside) = bytes.split_at_checked(length)?;
             let jwt = jwt::recheck_compact(jwt)?;
             let beside = std::str::from_utf8(beside).ok()?;
             let exp = Some(i64::from_le_bytes(*exp)).filter(|&exp| exp != NO_EXP);
-            let active = Active::unread(&jwt, beside.into(), exp, claims_size);
+            let unread = Unread {
+                exp,
+                // Whatever it is: who must show a key is not to be let in without.
+                bound: bound != 0,
+                claims_size,
+            };
+            let active = Active::unread(&jwt, beside.into(), unread);
             Verdict::Active(Arc::new(active))
         }
         INACTIVE if bytes.is_empty() => Verdict::Inactive,
@@ -295,7 +304,7 @@ mod tests {
         let Verdict::Active(active) = &alone.verdict else {
             unreachable!()
         };
-        assert_eq!(sealed(&alone), active.jwt().len() + 70);
+        assert_eq!(sealed(&alone), active.jwt().len() + 71);
     }
 
     #[test]

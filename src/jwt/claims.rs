@@ -1,6 +1,7 @@
 //! Claims: what is said of a token.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Number, Value};
 
@@ -27,8 +28,10 @@ pub struct Claims {
     pub sub: Option<Box<str>>,
     /// The OAuth client that the token was issued to.
     pub client_id: Option<Box<str>>,
-    /// All claims as one JSON object, followed by one NUL.
-    json: Box<str>,
+    /// All claims, to be looked into at every request.
+    members: Map<String, Value>,
+    /// The same as one JSON object, followed by one NUL: written when it is first asked for, because most are never.
+    json: OnceLock<Box<str>>,
 }
 
 /// A claim that cannot be what it should be: says which, and what it should be.
@@ -68,7 +71,8 @@ impl Claims {
             iss: None,
             sub: None,
             client_id: None,
-            json: "{}\0".into(),
+            members: Map::new(),
+            json: OnceLock::new(),
         }
     }
 
@@ -146,14 +150,6 @@ impl Claims {
                 members.insert(name.to_owned(), Value::Number(Number::from(time)));
             }
         }
-        // With room for what most tokens say: a text that grows is copied each time.
-        let mut json = Vec::with_capacity(1024);
-        // Neither a map of values nor memory can refuse.
-        serde_json::to_writer(&mut json, &Value::Object(members))
-            .map_err(|_| ClaimsError("the claims cannot be written as JSON"))?;
-        json.push(0);
-        let json = String::from_utf8(json)
-            .map_err(|_| ClaimsError("the claims cannot be written as JSON"))?;
         Ok(Claims {
             exp,
             nbf,
@@ -163,18 +159,47 @@ impl Claims {
             iss,
             sub,
             client_id,
-            json: json.into_boxed_str(),
+            members,
+            json: OnceLock::new(),
         })
+    }
+
+    /// A claim, by its name (RFC 7519 §4). One that is `null` is not there.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        present(&self.members, name)
+    }
+
+    /// All claims.
+    pub fn members(&self) -> &Map<String, Value> {
+        &self.members
+    }
+
+    /// Whether the token is bound to a key of its sender (RFC 7800 §3.1): whoever presents it must show that it has it.
+    pub fn is_bound(&self) -> bool {
+        self.get("cnf").is_some()
     }
 
     /// All claims as one JSON object. The byte after it is NUL, and there is none in it.
     pub fn json(&self) -> &str {
-        &self.json[..self.json.len() - 1]
+        let json = self.json.get_or_init(|| {
+            // With room for what most tokens say: a text that grows is copied each time.
+            let mut json = Vec::with_capacity(1024);
+            // Neither a map of values nor memory can refuse.
+            let written = serde_json::to_writer(&mut json, &self.members).is_ok();
+            json.push(0);
+            String::from_utf8(json)
+                .ok()
+                .filter(|_| written)
+                .unwrap_or_else(|| "{}\0".to_owned())
+                .into_boxed_str()
+        });
+        &json[..json.len() - 1]
     }
 
-    /// Heap memory held, in bytes.
+    /// Heap memory held, in bytes, near enough for the bound of a cache: the same for the same claims, at all times. It
+    /// counts the text of [`Claims::json`] as if it were there.
     pub fn heap_size(&self) -> usize {
-        self.json.len()
+        2 * tree_size(&self.members)
             + self.scope.len()
             + self
                 .aud
@@ -187,6 +212,22 @@ impl Claims {
                 .map(|text| text.len())
                 .sum::<usize>()
     }
+}
+
+/// What the members of an object hold on the heap.
+fn tree_size(members: &Map<String, Value>) -> usize {
+    fn held(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(|it| size_of::<Value>() + held(it)).sum(),
+            Value::Object(members) => tree_size(members),
+        }
+    }
+    members
+        .iter()
+        .map(|(name, value)| size_of::<String>() + name.len() + size_of::<Value>() + held(value))
+        .sum()
 }
 
 impl fmt::Debug for Claims {
@@ -516,7 +557,7 @@ mod tests {
     fn no_zero_byte_is_in_the_json_and_one_is_after_it() {
         let claims = claims(json!({"sub": "a\u{0}b", "\u{0}": 1}));
         assert!(!claims.json().contains('\0'));
-        assert!(claims.json.ends_with('\0'));
+        assert!(claims.json.get().is_some_and(|json| json.ends_with('\0')));
         assert_eq!(claims.sub.as_deref(), Some("a\u{0}b"));
     }
 
