@@ -51,6 +51,32 @@ impl Call {
         &self.body
     }
 
+    /// Whether a header of the request on whose behalf the call is made may go along with it. Not what describes that
+    /// request's own body, connection and conditions, what its client would accept, and what proves who that is: all of
+    /// it would be false here, or none of the authorization server's business. `name` is in lower case.
+    pub fn may_carry(name: &[u8]) -> bool {
+        const PREFIXES: [&[u8]; 3] = [b"accept", b"content-", b"if-"];
+        const NAMES: [&[u8]; 16] = [
+            b"authorization",
+            b"cache-control",
+            b"connection",
+            b"cookie",
+            b"dpop",
+            b"expect",
+            b"http2-settings",
+            b"keep-alive",
+            b"pragma",
+            b"proxy-authorization",
+            b"proxy-connection",
+            b"range",
+            b"te",
+            b"trailer",
+            b"transfer-encoding",
+            b"upgrade",
+        ];
+        !NAMES.contains(&name) && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// Whether anybody still waits for the answer.
     pub fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
@@ -115,16 +141,23 @@ impl Answer {
         self.body.is_empty()
     }
 
+    /// Whether a body of so many bytes more is within `max_response_size`.
+    pub fn has_room_for(&self, length: usize) -> bool {
+        self.limit
+            .checked_sub(self.body.len())
+            .is_some_and(|room| length <= room)
+    }
+
     /// Adds a piece of the body. Returns whether it still is within `max_response_size`; if not, the call has failed
     /// ([`CallFailure::TooLarge`]).
     #[must_use]
     pub fn push(&mut self, piece: &[u8]) -> bool {
         /// What is reserved at first: few answers are larger.
         const USUAL: usize = 16 << 10;
-        let needed = self.body.len() + piece.len();
-        if needed > self.limit {
+        if !self.has_room_for(piece.len()) {
             return false;
         }
+        let needed = self.body.len() + piece.len();
         if needed > self.body.capacity() {
             // A buffer that grows by itself leaves a copy behind; this one is wiped as it is replaced.
             let capacity = needed
@@ -248,6 +281,43 @@ mod tests {
         assert!(!answer.push(b"a"));
         assert_eq!(answer.len(), 70_000, "what is too much is not kept");
         assert!(answer.push(b""));
+    }
+
+    #[test]
+    fn nothing_goes_along_that_is_false_of_the_call_or_proves_who_the_client_is() {
+        for name in [
+            "authorization",
+            "dpop",
+            "cookie",
+            "content-length",
+            "content-type",
+            "content-encoding",
+            "transfer-encoding",
+            "accept",
+            "accept-encoding",
+            "if-none-match",
+            "if-range",
+            "range",
+            "expect",
+            "upgrade",
+            "connection",
+            "te",
+            "cache-control",
+        ] {
+            assert!(!Call::may_carry(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "host",
+            "user-agent",
+            "x-request-id",
+            "traceparent",
+            "x-forwarded-for",
+            "forwarded",
+            "contents",
+            "iffy",
+        ] {
+            assert!(Call::may_carry(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]
