@@ -8,6 +8,7 @@ mod content;
 mod location;
 mod policy;
 mod provider;
+mod sender;
 mod value;
 mod zone;
 
@@ -33,6 +34,7 @@ use crate::{core_location, pool};
 pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
 pub use location::{LocationConf, Phase, Preflight, Protection};
+pub use sender::{Sender, SenderConstraint};
 pub use value::Value;
 pub use zone::Zone;
 
@@ -81,7 +83,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 17] = [
+pub static mut COMMANDS: [ngx_command_t; 22] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -118,14 +120,71 @@ pub static mut COMMANDS: [ngx_command_t; 17] = [
         ANYWHERE | ONE,
         location::phase,
     ),
-    of_location(ngx_string!("phantom_token_scopes"), ANYWHERE | SOME, policy::part),
-    of_location(ngx_string!("phantom_token_scope"), ANYWHERE | ONE, policy::part),
-    of_location(ngx_string!("phantom_token_audience"), ANYWHERE | SOME, policy::part),
-    of_location(ngx_string!("phantom_token_issuer"), ANYWHERE | SOME, policy::part),
-    of_location(ngx_string!("phantom_token_client"), ANYWHERE | SOME, policy::part),
-    of_location(ngx_string!("phantom_token_require"), ANYWHERE | SOME, policy::part),
-    of_location(ngx_string!("phantom_token_max_age"), ANYWHERE | ONE, policy::part),
-    of_location(ngx_string!("phantom_token_acr"), ANYWHERE | SOME, policy::part),
+    of_location(
+        ngx_string!("phantom_token_scopes"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_scope"),
+        ANYWHERE | ONE,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_audience"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_issuer"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_client"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_require"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_max_age"),
+        ANYWHERE | ONE,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_acr"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_sender_constraint"),
+        ANYWHERE | ONE,
+        sender::constraint,
+    ),
+    of_location(
+        ngx_string!("phantom_token_dpop_window"),
+        ANYWHERE | ONE,
+        sender::window,
+    ),
+    of_location(
+        ngx_string!("phantom_token_dpop_nonce"),
+        ANYWHERE | ONE,
+        sender::nonce,
+    ),
+    of_location(
+        ngx_string!("phantom_token_dpop_uri"),
+        ANYWHERE | ONE,
+        sender::uri,
+    ),
+    of_location(
+        ngx_string!("phantom_token_client_certificate"),
+        ANYWHERE | ONE,
+        sender::certificate,
+    ),
     of_location(
         ngx_string!("phantom_token_purge"),
         IN_LOCATION | ONE,

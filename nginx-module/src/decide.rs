@@ -185,8 +185,9 @@ fn presented<'a>(request: Request, state: &mut State) -> Result<Token<'a>, Refus
         Authorization::One(value) => value,
     };
     match Credentials::from_authorization(request.bytes(&original)) {
-        Credentials::Token(token) => {
+        Credentials::Token(scheme, token) => {
             let text = token.expose();
+            state.scheme = scheme;
             state.original = Some(original);
             state.token = Some(ngx_str_t {
                 len: text.len(),
@@ -201,11 +202,7 @@ fn presented<'a>(request: Request, state: &mut State) -> Result<Token<'a>, Refus
 }
 
 /// Whether what is known of the token is what this location asks for.
-fn suffices(
-    request: Request,
-    conf: &'static LocationConf,
-    active: &Active,
-) -> Result<(), Refusal> {
+fn suffices(request: Request, conf: &'static LocationConf, active: &Active) -> Result<(), Refusal> {
     let Some(policy) = conf.policy.as_deref().filter(|policy| !policy.is_empty()) else {
         return Ok(());
     };

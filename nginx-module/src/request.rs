@@ -414,7 +414,7 @@ impl Request {
             // SAFETY: the caller's promise.
             let original = original.map(|it| unsafe { slice::from_raw_parts(it.data, it.len) })?;
             match Credentials::from_authorization(original) {
-                Credentials::Token(token) => Some(token.expose().as_bytes()),
+                Credentials::Token(_, token) => Some(token.expose().as_bytes()),
                 _ => None,
             }
         });

@@ -130,14 +130,11 @@ fn set_headers(
     refusal: &Refusal,
 ) -> Option<()> {
     let challenges = conf.challenges()?;
-    let challenge = match refusal.outcome {
-        Outcome::Missing => &challenges.missing,
-        Outcome::Malformed => &challenges.malformed,
-        Outcome::Inactive | Outcome::Invalid | Outcome::Unproven | Outcome::StepUp => {
-            &challenges.inactive
-        }
-        Outcome::Forbidden => &challenges.forbidden,
-        Outcome::Ok | Outcome::Unavailable => {
+    let challenge = match (refusal.error, refusal.outcome) {
+        (Some(error), _) => challenges.refused(state.scheme, error),
+        (None, Outcome::Missing) => &challenges.missing,
+        // It is not the client's fault.
+        (None, _) => {
             withdraw_challenge(request, state);
             if refusal.status == 503 {
                 push_retry_after(request, refusal.retry_after)?;

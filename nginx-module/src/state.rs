@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_str_t, ngx_table_elt_t};
-use phantom_token::token::TokenId;
+use phantom_token::token::{Scheme, TokenId};
 use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
 use crate::panic::contained;
@@ -82,6 +82,8 @@ pub struct State {
     pub time: Option<usize>,
     /// What the client sent in `Authorization`: in the request's own memory. The header may hold a JWT of ours by now.
     pub original: Option<ngx_str_t>,
+    /// How the client presented its token.
+    pub scheme: Scheme,
     /// The token that the client presented: in the request's own memory.
     pub token: Option<ngx_str_t>,
     /// What was found out, and by which provider.

@@ -40,7 +40,7 @@ pub(crate) use handover::{Handover, Minting};
 pub(crate) use keys::{no_key, shown as quoted};
 pub(crate) use proof_file::ProofFile;
 pub(crate) use transport::Proxy;
-pub(crate) use units::time;
+pub use units::time;
 
 /// A secret: wiped when dropped, and never printed.
 #[derive(Clone, Default)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
 
-use super::{Challenges, Complaint, Content, Purpose, remember_use};
+use super::{Challenges, Complaint, Content, Purpose, Sender, remember_use};
 
 /// What a location does with tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct LocationConf {
     pub protection: Protection,
     /// What is asked of every token.
     pub policy: Option<Arc<Policy>>,
+    /// What is asked of whoever presents a token that is bound to a key.
+    pub sender: Sender,
     /// The parts of the policy that are set at this level, of those that may be set once.
     pub(super) said: Vec<String>,
     /// What the module serves here itself.
@@ -94,7 +96,7 @@ impl LocationConf {
         }
         self.preflight = self.preflight.or(above.preflight);
         self.phase = self.phase.or(above.phase);
-        let own = self.realm.is_some() || self.policy.is_some();
+        let own = self.sender.merge(&above.sender) || self.realm.is_some() || self.policy.is_some();
         if self.realm.is_none() {
             self.realm.clone_from(&above.realm);
         }
@@ -112,6 +114,7 @@ impl LocationConf {
             _ => Some(Arc::new(Challenges::new(
                 self.realm.as_deref().unwrap_or("api"),
                 self.policy.as_deref(),
+                &self.sender,
             ))),
         };
     }

@@ -2,7 +2,7 @@
 //! `phantom_token_dpop_window`, `phantom_token_dpop_nonce`, `phantom_token_dpop_uri`,
 //! `phantom_token_client_certificate`.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ngx::ffi::ngx_conf_t;
@@ -29,8 +29,8 @@ pub struct Sender {
     constraint: Option<SenderConstraint>,
     window: Option<Duration>,
     nonce: Option<bool>,
-    uri: Option<Arc<Value>>,
-    certificate: Option<Arc<Value>>,
+    uri: Option<Rc<Value>>,
+    certificate: Option<Rc<Value>>,
 }
 
 /// How old a proof may be if nothing is said.
@@ -142,7 +142,7 @@ pub fn uri(
 ) -> Result<(), Complaint> {
     let text = values.first().copied().unwrap_or_default();
     let value = Value::compile(cf, text)?;
-    once(&mut location.sender.uri, Arc::new(value))
+    once(&mut location.sender.uri, Rc::new(value))
 }
 
 /// `phantom_token_client_certificate VALUE`
@@ -154,5 +154,5 @@ pub fn certificate(
 ) -> Result<(), Complaint> {
     let text = values.first().copied().unwrap_or_default();
     let value = Value::compile(cf, text)?;
-    once(&mut location.sender.certificate, Arc::new(value))
+    once(&mut location.sender.certificate, Rc::new(value))
 }
