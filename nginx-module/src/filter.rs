@@ -7,8 +7,9 @@
 use std::slice;
 
 use ngx::ffi::{
-    NGX_ERROR, NGX_OK, ngx_chain_t, ngx_http_output_body_filter_pt, ngx_http_output_header_filter_pt,
-    ngx_http_request_t, ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t,
+    NGX_ERROR, NGX_OK, ngx_chain_t, ngx_http_output_body_filter_pt,
+    ngx_http_output_header_filter_pt, ngx_http_request_t, ngx_http_top_body_filter,
+    ngx_http_top_header_filter, ngx_int_t,
 };
 use phantom_token::{Answer, CallFailure};
 
@@ -105,7 +106,7 @@ unsafe fn read_headers(r: *mut ngx_http_request_t, answer: &mut Answer) {
 ///
 /// # Safety
 /// As [`read_headers`].
-#[cfg(ngx_feature = "http_cache")]
+#[cfg(http_cache)]
 unsafe fn cached_for(r: *mut ngx_http_request_t) -> Option<i64> {
     use ngx::ffi::{
         NGX_HTTP_CACHE_HIT, NGX_HTTP_CACHE_REVALIDATED, NGX_HTTP_CACHE_STALE,
@@ -126,7 +127,7 @@ unsafe fn cached_for(r: *mut ngx_http_request_t) -> Option<i64> {
     }
 }
 
-#[cfg(not(ngx_feature = "http_cache"))]
+#[cfg(not(http_cache))]
 unsafe fn cached_for(_: *mut ngx_http_request_t) -> Option<i64> {
     None
 }
@@ -145,9 +146,8 @@ unsafe extern "C" fn body(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -
             while let Some(link) = next.as_ref() {
                 next = link.next;
                 let buffer = link.buf;
-                let in_memory = (*buffer).temporary() != 0
-                    || (*buffer).memory() != 0
-                    || (*buffer).mmap() != 0;
+                let in_memory =
+                    (*buffer).temporary() != 0 || (*buffer).memory() != 0 || (*buffer).mmap() != 0;
                 if in_memory {
                     if let Ok(length @ 1..) =
                         usize::try_from((*buffer).last.offset_from((*buffer).pos))

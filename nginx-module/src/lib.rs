@@ -8,6 +8,7 @@
 //! | `conf.rs`, `conf/…` | the directives, and what they leave behind |
 //! | `access.rs` | the way of a request through nginx's phases |
 //! | `decide.rs` | whether it may go on |
+//! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
 //! | `jwks.rs` | the location that publishes keys |
@@ -21,6 +22,7 @@
 mod access;
 mod conf;
 mod decide;
+mod filter;
 mod jwks;
 mod log;
 mod panic;
@@ -29,6 +31,7 @@ mod purge;
 mod request;
 mod respond;
 mod state;
+mod subrequest;
 mod suspend;
 mod variables;
 mod worker;
@@ -208,7 +211,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 cf,
                 ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
                 Some(access::after_access),
-            )
+            ) && conf::check_zones(cf)
         })
     })
 }
@@ -217,6 +220,7 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     contained(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx calls this with a valid configuration when it has read the block.
         status(unsafe {
+            filter::install();
             push_handler(
                 cf,
                 ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,

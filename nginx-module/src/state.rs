@@ -12,6 +12,7 @@ use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 use crate::panic::contained;
 use crate::pool;
 use crate::request::Request;
+use crate::subrequest::Subrequest;
 use crate::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
@@ -90,6 +91,8 @@ pub struct State {
     pub verdict: Option<(usize, Result<Resolution, Error>)>,
     /// Set while a verdict is being waited for.
     pub pending: Option<Pending>,
+    /// What was started on its behalf while it waits.
+    pub carried: Option<NonNull<Subrequest>>,
     /// The memory of the last suspension, for the next.
     pub suspension: Option<NonNull<Suspension>>,
     /// The challenge that we have sent or are about to.

@@ -49,6 +49,11 @@ impl Calls {
         })
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     /// The next one.
     pub fn next(&self) -> Option<(usize, Call)> {
         self.lock().pop_front()
@@ -95,7 +100,11 @@ impl Subrequest {
                         ) -> ngx_int_t,
                 )
             });
-            if is_ours { post.data.cast::<Self>().as_mut() } else { None }
+            if is_ours {
+                post.data.cast::<Self>().as_mut()
+            } else {
+                None
+            }
         }
     }
 
@@ -346,7 +355,7 @@ unsafe fn set_headers(
             return false;
         };
         let kind = Call::CONTENT_TYPE.as_bytes();
-        let mut push = |name: &'static [u8], lower: &'static [u8], value: &[u8]| {
+        let push = |name: &'static [u8], lower: &'static [u8], value: &[u8]| {
             let header: *mut ngx_table_elt_t = ngx_list_push(list).cast();
             if !header.is_null() {
                 header.write_bytes(0, 1);
@@ -462,9 +471,8 @@ unsafe extern "C" fn finalized(
         } else if client_left || rc == CLIENT_LEFT {
             this.fail(CallFailure::Gone);
         } else if !fatal {
-            let says_itself = rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t
-                || rc == CREATED
-                || rc == NO_CONTENT;
+            let says_itself =
+                rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t || rc == CREATED || rc == NO_CONTENT;
             if (says_itself && !answered) || unread {
                 return rc;
             }

@@ -290,11 +290,7 @@ impl Policy {
             "issuer" => self.set_issuers(values),
             "client" => self.set_clients(values),
             "acr" => self.set_acr(values),
-            "scopes_enforce" => match values {
-                ["on"] => Ok(self.set_scopes_enforce(true)),
-                ["off"] => Ok(self.set_scopes_enforce(false)),
-                _ => Err(PolicyError::new(&values.join(" "), "is neither on nor off")),
-            },
+            "scopes_enforce" => on_or_off(values).map(|enforce| self.set_scopes_enforce(enforce)),
             "max_age" => max_age(values).map(|max_age| self.set_max_age(max_age)),
             _ => match values {
                 [] => Err(PolicyError::plain("the name of a claim is missing")),
@@ -447,6 +443,14 @@ fn one_of(values: &[&str]) -> Result<Vec<Box<str>>, PolicyError> {
             Ok(Box::from(*value))
         })
         .collect()
+}
+
+fn on_or_off(values: &[&str]) -> Result<bool, PolicyError> {
+    match values {
+        ["on"] => Ok(true),
+        ["off"] => Ok(false),
+        _ => Err(PolicyError::new(&values.join(" "), "is neither on nor off")),
+    }
 }
 
 fn max_age(values: &[&str]) -> Result<Duration, PolicyError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
 
-use super::{Challenges, Complaint, Content, Purpose, Sender, remember_use};
+use super::{Challenges, Complaint, Content, Purpose, Sender, place, remember_use};
 
 /// What a location does with tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Protection {
     Off,
     /// Resolves them with the provider at this place in [`MainConf::providers`](super::MainConf::providers).
     On(usize),
-    /// Will be `On` or an error when all providers are known.
+    /// Will be `On` or an error when all providers are known, and those made that no block defines.
     Named,
 }
 
@@ -67,6 +67,10 @@ pub struct LocationConf {
     pub content: Option<Content>,
     /// By which directive, and where that is.
     pub(super) content_at: Option<(&'static str, Arc<str>)>,
+    /// Which location introspects tokens where `phantom_token` is `on`.
+    pub(super) introspection_endpoint: Option<Arc<str>>,
+    /// Where it says so.
+    pub(super) on_at: Option<Arc<str>>,
     preflight: Option<Preflight>,
     phase: Option<Phase>,
     realm: Option<Arc<str>>,
@@ -137,7 +141,7 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complai
     .into()
 }
 
-/// `phantom_token NAME | off`
+/// `phantom_token NAME | on | off`
 pub fn provider(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,
@@ -152,7 +156,13 @@ pub fn provider(
             location.protection = Protection::Off;
             Ok(())
         }
-        [""] | [] => Err("\"phantom_token\" needs the name of a provider, or off".into()),
+        ["on"] => {
+            location.protection = Protection::Named;
+            // SAFETY: `cf` is what nginx gave to the handler of the directive.
+            location.on_at = Some(unsafe { place(cf) }.into());
+            Ok(())
+        }
+        [""] | [] => Err("\"phantom_token\" needs the name of a provider, on or off".into()),
         [name, ..] => {
             location.protection = Protection::Named;
             // SAFETY: `cf` is what nginx gave to the handler of the directive.
