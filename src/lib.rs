@@ -45,8 +45,8 @@ pub mod verdict;
 pub use config::{Config, ConfigError, Provider};
 pub use error::{Error, ErrorKind};
 pub use resolver::{
-    Client, Completion, CompletionQueue, LogLevel, LogSink, RequestId, StartError, Stats,
-    Submitted, Surroundings,
+    Answer, Call, CallFailure, CallSink, Client, Completion, CompletionQueue, LogLevel, LogSink,
+    RequestId, StartError, Stats, Submitted, Surroundings,
 };
 pub use token::{Token, TokenError};
 pub use verdict::{Active, CacheStatus, Resolution, Verdict};

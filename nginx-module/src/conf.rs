@@ -5,6 +5,7 @@
 
 mod challenges;
 mod content;
+mod introspection;
 mod location;
 mod policy;
 mod provider;
@@ -34,6 +35,7 @@ use crate::{core_location, pool};
 
 pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
+pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
 pub use sender::{Sender, SenderConstraint};
 pub use value::Value;
@@ -86,7 +88,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 22] = [
+pub static mut COMMANDS: [ngx_command_t; 24] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -107,6 +109,16 @@ pub static mut COMMANDS: [ngx_command_t; 22] = [
         ngx_string!("phantom_token"),
         ANYWHERE | ONE,
         location::provider,
+    ),
+    of_location(
+        ngx_string!("phantom_token_introspection_endpoint"),
+        ANYWHERE | ONE,
+        introspection::endpoint,
+    ),
+    of_location(
+        ngx_string!("phantom_token_scopes_enforce"),
+        ANYWHERE | ONE,
+        policy::part,
     ),
     of_location(
         ngx_string!("phantom_token_realm"),
@@ -228,6 +240,8 @@ pub struct Defined {
     pub used: bool,
     /// Where workers remember together; `None`: each for itself.
     pub zone: Option<Rc<Zone>>,
+    /// Where tokens are introspected, if a location does that; what is set of the provider then is all default.
+    pub introspection: Option<Introspection>,
     /// What `cache_zone` says, to be found when all zones are known.
     wanted: Wanted,
     /// Where the block ends.
@@ -394,33 +408,47 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
-        for zone in &main.zones {
-            // One is the list's.
-            let providers = Rc::strong_count(zone) - 1;
-            let (level, message) = match providers {
-                0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
-                1..=Zone::MAX_PROVIDERS => continue,
-                _ => (
-                    NGX_LOG_EMERG,
-                    format!(
-                        "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
-                        Zone::MAX_PROVIDERS
-                    ),
-                ),
-            };
-            let name = zone.name();
-            complain(
-                log,
-                level,
-                &format!("zone \"{name}\" {message}"),
-                zone.place(),
-            );
-            if level == NGX_LOG_EMERG {
-                return NGX_CONF_ERROR;
-            }
-        }
         NGX_CONF_OK
     })
+}
+
+/// Looks at how the zones are used: all providers are known now.
+///
+/// # Safety
+/// `cf` must be valid, and inside `http`, whose block has been read.
+pub unsafe fn check_zones(cf: *mut ngx_conf_t) -> bool {
+    // SAFETY: the caller's promise; nobody else looks at the main configuration meanwhile.
+    let Some(main) = (unsafe { MainConf::of_conf(cf).map(|main| &*main.as_ptr()) }) else {
+        return false;
+    };
+    // SAFETY: nginx gives a valid configuration with its log.
+    let log = unsafe { (*cf).log };
+    for zone in &main.zones {
+        // One is the list's.
+        let providers = Rc::strong_count(zone) - 1;
+        let (level, message) = match providers {
+            0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
+            1..=Zone::MAX_PROVIDERS => continue,
+            _ => (
+                NGX_LOG_EMERG,
+                format!(
+                    "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
+                    Zone::MAX_PROVIDERS
+                ),
+            ),
+        };
+        let name = zone.name();
+        complain(
+            log,
+            level,
+            &format!("zone \"{name}\" {message}"),
+            zone.place(),
+        );
+        if level == NGX_LOG_EMERG {
+            return false;
+        }
+    }
+    true
 }
 
 /// Says what is wrong at a place of the configuration that has been read already.
@@ -527,6 +555,11 @@ pub unsafe extern "C" fn merge_location(
         // SAFETY: both are what `create_location` made, they are not the same, and nobody else looks at them
         // meanwhile.
         let (above, conf) = unsafe { (&*above.cast(), &mut *conf.cast::<LocationConf>()) };
+        if let Err((message, place)) = introspection::merge(cf, above, conf) {
+            // SAFETY: nginx gives a valid configuration with its log.
+            complain(unsafe { (*cf).log }, NGX_LOG_EMERG, &message, &place);
+            return NGX_CONF_ERROR;
+        }
         // SAFETY: the module's main configuration was made first, and nobody else looks at it meanwhile.
         let Some(main) = (unsafe { MainConf::of_conf(cf).map(|mut main| main.as_mut()) }) else {
             return NGX_CONF_ERROR;

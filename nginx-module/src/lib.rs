@@ -9,6 +9,7 @@
 //! | `access.rs` | the way of a request through nginx's phases |
 //! | `decide.rs` | whether it may go on |
 //! | `sender.rs` | whether a bound token comes from whom it was issued to |
+//! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
 //! | `jwks.rs` | the location that publishes keys |
@@ -22,6 +23,7 @@
 mod access;
 mod conf;
 mod decide;
+mod filter;
 mod jwks;
 mod log;
 mod panic;
@@ -31,6 +33,7 @@ mod request;
 mod respond;
 mod sender;
 mod state;
+mod subrequest;
 mod suspend;
 mod variables;
 mod worker;
@@ -210,7 +213,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 cf,
                 ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
                 Some(access::after_access),
-            )
+            ) && conf::check_zones(cf)
         })
     })
 }
@@ -219,6 +222,7 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     contained(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx calls this with a valid configuration when it has read the block.
         status(unsafe {
+            filter::install();
             push_handler(
                 cf,
                 ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,

@@ -366,12 +366,10 @@ impl Request {
         }
     }
 
-    fn headers_in(self) -> Headers {
-        Headers {
-            // SAFETY: the request lives.
-            part: unsafe { &raw mut (*self.as_ptr()).headers_in.headers.part },
-            next: 0,
-        }
+    /// What the client sent.
+    pub fn headers_in(self) -> Headers {
+        // SAFETY: the request lives.
+        unsafe { headers(&raw mut (*self.as_ptr()).headers_in.headers) }
     }
 
     /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token in
@@ -530,8 +528,20 @@ impl Request {
     }
 }
 
+/// The headers of a list of nginx's, one after the other.
+///
+/// # Safety
+/// `list` must be one of `ngx_table_elt_t`, and stay valid while this is used.
+pub unsafe fn headers(list: *mut ngx_list_t) -> Headers {
+    Headers {
+        // SAFETY: the caller's promise.
+        part: unsafe { &raw mut (*list).part },
+        next: 0,
+    }
+}
+
 /// The headers of a list, one after the other.
-struct Headers {
+pub struct Headers {
     part: *mut ngx_list_part_t,
     next: usize,
 }
@@ -540,7 +550,7 @@ impl Iterator for Headers {
     type Item = *mut ngx_table_elt_t;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: made from a live request and used while it lives; a part is NULL or valid and holds `nelts`
+        // SAFETY: made from a list that is valid while this is used; a part is NULL or valid and holds `nelts`
         // headers.
         unsafe {
             loop {

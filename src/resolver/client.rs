@@ -19,7 +19,7 @@ use super::fork::Process;
 use super::report::Reporter;
 use super::runtime::{Departure, Runtime};
 use super::stats::{Counters, Stats};
-use super::{CompletionQueue, LogSink, RequestId};
+use super::{CallSink, CompletionQueue, LogSink, RequestId};
 use crate::cache::{FirstUse, Levels, ProofId, ProofTime, Store, Subject};
 use crate::clock::{self, Now};
 use crate::verdict::{CacheStatus, Resolution, Verdict};
@@ -49,17 +49,20 @@ pub(super) struct Shared {
     /// Tells the thread to end.
     pub stop: Signal,
     pub flights: Flights,
+    /// Where calls go that the host makes.
+    pub calls: Option<CallSink>,
 }
 
 impl Shared {
     pub(super) fn new(provider: Arc<Provider>, surroundings: Surroundings) -> Self {
-        let Surroundings { log, store } = surroundings;
+        let Surroundings { log, store, calls } = surroundings;
         Shared {
             levels: Levels::new(&provider, store),
             counters: Counters::default(),
             reporter: Reporter::new(log),
             stop: Signal::new(),
             flights: Flights::new(provider.max_waiting),
+            calls,
             provider,
         }
     }
@@ -102,6 +105,8 @@ pub struct Surroundings {
     pub log: Option<LogSink>,
     /// What it remembers in together with others, behind its own memory.
     pub store: Option<Arc<dyn Store>>,
+    /// What makes its calls, for a provider whose calls are the host's to make ([`crate::Config::host_endpoint`]).
+    pub calls: Option<CallSink>,
 }
 
 /// A client that could not be started.
