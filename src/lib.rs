@@ -35,18 +35,21 @@ pub mod ffi;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;
+mod process;
 pub mod purge;
 pub mod resolver;
 pub mod sender;
 pub mod server;
+pub mod status;
+pub mod tally;
 pub mod token;
 pub mod verdict;
 
 pub use config::{Config, ConfigError, Provider};
 pub use error::{Error, ErrorKind};
 pub use resolver::{
-    Answer, Call, CallFailure, CallSink, Client, Completion, CompletionQueue, LogLevel, LogSink,
-    RequestId, StartError, Stats, Submitted, Surroundings,
+    Answer, Call, CallFailure, CallSink, Client, Completion, CompletionQueue, LastError,
+    LastErrors, LogLevel, LogSink, RequestId, StartError, Stats, Submitted, Surroundings,
 };
 pub use token::{Token, TokenError};
 pub use verdict::{Active, CacheStatus, Resolution, Verdict};

@@ -10,6 +10,7 @@ mod location;
 mod policy;
 mod provider;
 mod sender;
+mod tally;
 mod value;
 mod zone;
 
@@ -21,14 +22,15 @@ use std::sync::Arc;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
-    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
-    ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
+    NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 use phantom_token::sender::Nonces;
 
+use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
 use crate::{core_location, pool};
@@ -46,6 +48,7 @@ const IN_LOCATION: ngx_uint_t = NGX_HTTP_LOC_CONF as ngx_uint_t;
 const ANYWHERE: ngx_uint_t =
     (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
 const BLOCK: ngx_uint_t = NGX_CONF_BLOCK as ngx_uint_t;
+const NONE: ngx_uint_t = NGX_CONF_NOARGS as ngx_uint_t;
 const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
@@ -88,7 +91,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 24] = [
+pub static mut COMMANDS: [ngx_command_t; 25] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -210,6 +213,11 @@ pub static mut COMMANDS: [ngx_command_t; 24] = [
         IN_LOCATION | ONE,
         content::jwks,
     ),
+    of_location(
+        ngx_string!("phantom_token_status"),
+        IN_LOCATION | NONE,
+        content::status,
+    ),
     ngx_command_t::empty(),
 ];
 
@@ -230,6 +238,10 @@ pub struct MainConf {
     uses: Vec<Use>,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
+    /// Where workers add up what they count; there if there is a provider.
+    pub shared: Option<Rc<tally::Shared>>,
+    /// What the worker process counts, if it is one.
+    pub ledger: Option<Box<Ledger>>,
 }
 
 /// A provider of the configuration.
@@ -412,15 +424,24 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
     })
 }
 
-/// Looks at how the zones are used: all providers are known now.
+/// What can be done only when all has been merged, because a location may bring a provider of its own: the memory of
+/// what is counted, and whether each zone is used by as many providers as it has room for. Returns whether the
+/// configuration may be used.
 ///
 /// # Safety
 /// `cf` must be valid, and inside `http`, whose block has been read.
-pub unsafe fn check_zones(cf: *mut ngx_conf_t) -> bool {
+pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
     // SAFETY: the caller's promise; nobody else looks at the main configuration meanwhile.
-    let Some(main) = (unsafe { MainConf::of_conf(cf).map(|main| &*main.as_ptr()) }) else {
+    let Some(main) = (unsafe { MainConf::of_conf(cf).map(|main| &mut *main.as_ptr()) }) else {
         return false;
     };
+    if !main.providers.is_empty() {
+        // SAFETY: `cf` is valid, and `main` a part of the configuration that is being read.
+        main.shared = unsafe { tally::Shared::define(cf) };
+        if main.shared.is_none() {
+            return false;
+        }
+    }
     // SAFETY: nginx gives a valid configuration with its log.
     let log = unsafe { (*cf).log };
     for zone in &main.zones {
@@ -537,7 +558,7 @@ impl MainConf {
                     return Err((message, place));
                 }
                 // Nothing has to be started for it.
-                Content::Jwks(_) => {}
+                Content::Jwks(_) | Content::Status => {}
             }
             conf.content = Some(content);
         }

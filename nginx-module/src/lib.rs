@@ -12,6 +12,8 @@
 //! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
+//! | `ledger.rs` | what this process counts, and when it tells the others |
+//! | `status.rs` | the location that shows what the gateway is doing |
 //! | `jwks.rs` | the location that publishes keys |
 //! | `purge.rs` | the location that forgets tokens |
 //! | `respond.rs` | what a refused client is told |
@@ -25,6 +27,7 @@ mod conf;
 mod decide;
 mod filter;
 mod jwks;
+mod ledger;
 mod log;
 mod panic;
 mod pool;
@@ -33,6 +36,7 @@ mod request;
 mod respond;
 mod sender;
 mod state;
+mod status;
 mod subrequest;
 mod suspend;
 mod variables;
@@ -51,6 +55,7 @@ use ngx::ffi::{
 };
 
 use crate::conf::MainConf;
+use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
 
@@ -213,7 +218,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 cf,
                 ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
                 Some(access::after_access),
-            ) && conf::check_zones(cf)
+            ) && conf::finish(cf)
         })
     })
 }
@@ -272,6 +277,7 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
                 let conf = conf.as_mut();
                 if conf.providers.iter().any(|defined| defined.used) {
                     conf.worker = Worker::start(&conf.providers, (*cycle).log);
+                    conf.ledger = Ledger::start(conf, (*cycle).log);
                 }
             }
         }
@@ -284,10 +290,15 @@ unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     contained((), || {
         // SAFETY: nginx calls this with a valid cycle, when it handles no more requests.
         unsafe {
-            if let Some(mut conf) = MainConf::of_cycle(cycle)
-                && let Some(worker) = conf.as_mut().worker.as_deref_mut()
-            {
+            let Some(mut conf) = MainConf::of_cycle(cycle) else {
+                return;
+            };
+            let conf = conf.as_mut();
+            if let Some(worker) = conf.worker.as_deref_mut() {
                 worker.stop((*cycle).log);
+            }
+            if let Some(ledger) = &conf.ledger {
+                ledger.stop();
             }
         }
     });

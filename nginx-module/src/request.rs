@@ -326,6 +326,26 @@ impl Request {
         })
     }
 
+    /// The values of a request header, joined by commas. The name is in lower case.
+    pub fn header_values(self, name: &[u8]) -> Vec<u8> {
+        let values = self.headers_in().filter_map(|header| {
+            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
+            unsafe {
+                let is_it = (*header).hash != 0
+                    && (*header).key.len == name.len()
+                    && slice::from_raw_parts((*header).lowcase_key, name.len()) == name;
+                is_it.then(|| self.bytes(&(*header).value))
+            }
+        });
+        values.collect::<Vec<_>>().join(&b","[..])
+    }
+
+    /// What follows the question mark.
+    pub fn query<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives, and so does what its string points to.
+        self.bytes(unsafe { &(*self.as_ptr()).args })
+    }
+
     /// A request header. The name is in lower case.
     pub fn header<'a>(self, name: &[u8]) -> Field<'a> {
         let mut found = Field::None;

@@ -192,11 +192,17 @@ impl Worker {
     }
 }
 
-/// The provider's part of its zone, for workers. A process that is master and worker in one (`master_process off`)
-/// shares with nobody, and may unmap at a reload what the clients of the former configuration would still use.
-fn store(defined: &Defined) -> Option<Arc<dyn Store>> {
+/// Whether this process may use memory that nginx has mapped for several. A process that is master and worker in one
+/// (`master_process off`) shares with nobody, and may unmap at a reload what those of the former configuration would
+/// still use.
+pub fn shares_memory() -> bool {
     // SAFETY: nginx's own variable, read on its thread.
-    if unsafe { ngx_process } != NGX_PROCESS_WORKER as ngx_uint_t {
+    unsafe { ngx_process == NGX_PROCESS_WORKER as ngx_uint_t }
+}
+
+/// The provider's part of its zone, for workers.
+fn store(defined: &Defined) -> Option<Arc<dyn Store>> {
+    if !shares_memory() {
         return None;
     }
     let memory = defined.zone.as_ref()?.memory()?;

@@ -590,6 +590,11 @@ impl Provider {
         self.timeout
     }
 
+    /// How many bytes each process may remember verdicts in.
+    pub fn cache_size(&self) -> usize {
+        self.cache_size
+    }
+
     /// What distinguishes its answers from those of others: a shared store keeps them apart by it.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint

@@ -17,6 +17,7 @@
 //! | `queue.rs` | how an event loop learns of a verdict |
 //! | `report.rs` | what is logged, and how often |
 //! | `stats.rs` | what is counted |
+//! | `failures.rs` | what went wrong last |
 //! | `fork.rs` | noticing that the process is not the one that started the thread |
 
 mod access_token;
@@ -25,6 +26,7 @@ mod client;
 mod credentials;
 mod discovery;
 mod endpoints;
+mod failures;
 mod flights;
 mod fork;
 mod host;
@@ -36,6 +38,7 @@ mod stats;
 mod transport;
 
 pub use client::{Client, StartError, Submitted, Surroundings};
+pub use failures::{LastError, LastErrors};
 pub use flights::RequestId;
 pub use host::{Answer, Call, CallFailure, CallSink};
 pub use queue::{Completion, CompletionQueue};
