@@ -22,7 +22,7 @@
 //! ```
 //!
 //! The modules depend on one another in one direction only:
-//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, and `challenge → policy → {jwt, config}`.
+//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, and `ffi → gate → challenge → policy → {jwt, config}`.
 
 pub mod cache;
 pub mod challenge;
@@ -31,6 +31,7 @@ pub mod config;
 pub mod error;
 #[cfg(feature = "c-abi")]
 pub mod ffi;
+pub mod gate;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;
