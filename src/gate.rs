@@ -5,15 +5,21 @@
 //! request presents come in as arguments.
 //!
 //! ```
-//! # fn ask(active: &phantom_token::Active) -> Result<(), phantom_token::policy::PolicyError> {
-//! use phantom_token::gate::Gate;
+//! # fn ask(client: &phantom_token::Client, active: &phantom_token::Active) -> Result<(), phantom_token::policy::PolicyError> {
+//! use phantom_token::gate::{Gate, Presentation};
 //!
 //! let mut gate = Gate::default();
 //! gate.set("realm", "orders")?;
 //! gate.set("scopes", "orders:read orders:write")?;
 //! gate.set("require", r#"tenant acme "big corp" ~^test-"#)?;
 //!
-//! match gate.check(active, None, phantom_token::clock::now().unix) {
+//! let presented = Presentation {
+//!     authorization: Some(b"Bearer 8f3c0a..."),
+//!     ..Presentation::default()
+//! };
+//! let now = phantom_token::clock::now().unix;
+//! let mut first_use = |proof: &_, time| client.first_use(proof, time);
+//! match gate.check(active, Some(&presented), now, &mut first_use) {
 //!     Ok(()) => println!("it may pass"),
 //!     Err(refusal) => println!("{} WWW-Authenticate: {:?}", refusal.http_status, refusal.challenge),
 //! }
@@ -21,11 +27,22 @@
 //! # }
 //! ```
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::Active;
+use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::challenge::Challenge;
-use crate::config::no_key;
+use crate::config::{no_key, time};
 use crate::policy::{Policy, PolicyError};
+use crate::sender::{self, Nonces, Presented, Proof, Rules, SenderError, Thumbprint};
 use crate::token::{Credentials, Scheme};
+
+/// The longest that a proof may be accepted for: it is remembered as long.
+const LONGEST_WINDOW: Duration = Duration::from_secs(600);
+/// How often there is a new nonce.
+const NONCE_STEP: Duration = Duration::from_secs(60);
 
 /// What is done about tokens that are bound to a key of their sender (RFC 7800).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,13 +64,41 @@ pub struct Gate {
     realm: Option<Box<str>>,
     resource_metadata: Option<Box<str>>,
     sender: SenderConstraint,
+    rules: Rules,
 }
 
-/// What a request presents.
-#[derive(Clone, Copy, Default)]
+/// What a request presents. By default: nothing.
+#[derive(Clone, Copy)]
 pub struct Presentation<'a> {
     /// The value of its `Authorization` header.
     pub authorization: Option<&'a [u8]>,
+    /// Its method, as it stands in the request.
+    pub method: &'a [u8],
+    /// What it asks for, as the client sees it: `https://api.example.com/orders`.
+    pub url: &'a [u8],
+    /// Its `DPoP` header.
+    pub proof: Proof<'a>,
+    /// The certificate with which the client has authenticated its connection, as DER.
+    pub client_certificate: Option<&'a [u8]>,
+}
+
+impl Default for Presentation<'_> {
+    fn default() -> Self {
+        Presentation {
+            authorization: None,
+            method: b"",
+            url: b"",
+            proof: Proof::None,
+            client_certificate: None,
+        }
+    }
+}
+
+impl fmt::Debug for Presentation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It holds the token.
+        f.write_str("Presentation(..)")
+    }
 }
 
 /// Why a request may not pass, and what it is answered with.
@@ -65,12 +110,14 @@ pub struct Refusal {
     pub error: Option<&'static str>,
     /// What is wrong, in one word, for a log: `scope:write`, `audience`, `inactive`.
     pub reason: Box<str>,
-    /// The value of `WWW-Authenticate`.
+    /// The value of `WWW-Authenticate`; none where it is not the client's fault.
     pub challenge: Option<String>,
+    /// The value of `DPoP-Nonce` (RFC 9449 §9), where one is asked for.
+    pub dpop_nonce: Option<String>,
 }
 
 /// The keys of [`Gate::set`].
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "scopes",
     "scope",
     "audience",
@@ -82,6 +129,8 @@ const KEYS: [&str; 11] = [
     "realm",
     "resource_metadata",
     "sender_constraint",
+    "dpop_window",
+    "dpop_nonce",
 ];
 
 impl Gate {
@@ -92,6 +141,8 @@ impl Gate {
     /// | `realm` | what is protected, as challenges name it (RFC 9110 §11.5) |
     /// | `resource_metadata` | the URL of its metadata (RFC 9728), which challenges tell |
     /// | `sender_constraint` | `enforce`, `require` or `ignore`: see [`SenderConstraint`] |
+    /// | `dpop_window` | for how long a proof is accepted from its `iat` on: from `1s` to `10m`; by default `60s` |
+    /// | `dpop_nonce` | whether a proof must hold a nonce of this process (RFC 9449 §9): `on` or `off` |
     ///
     /// A value with spaces in it is written in double or single quotes, a quote or a backslash behind a backslash; any
     /// other backslash stands for itself.
@@ -121,10 +172,29 @@ impl Gate {
                     "an https or http URL without spaces and quotes is needed",
                 ));
             }
-            (_, &["enforce"]) => self.sender = SenderConstraint::Enforce,
-            (_, &["require"]) => self.sender = SenderConstraint::Require,
-            (_, &["ignore"]) => self.sender = SenderConstraint::Ignore,
-            _ => return Err(refused("it is enforce, require or ignore")),
+            ("sender_constraint", values) => {
+                self.sender = match values {
+                    ["enforce"] => SenderConstraint::Enforce,
+                    ["require"] => SenderConstraint::Require,
+                    ["ignore"] => SenderConstraint::Ignore,
+                    _ => return Err(refused("it is enforce, require or ignore")),
+                };
+            }
+            ("dpop_window", values) => {
+                let window = match values {
+                    [value] => time(value),
+                    _ => None,
+                };
+                self.rules.window = window
+                    .filter(|window| (Duration::from_secs(1)..=LONGEST_WINDOW).contains(window))
+                    .ok_or_else(|| refused("it is a time from 1s to 10m"))?;
+            }
+            (_, &["on"]) => {
+                let nonces = Nonces::random(NONCE_STEP).map_err(refused)?;
+                self.rules.nonces = Some(Arc::new(nonces));
+            }
+            (_, &["off"]) => self.rules.nonces = None,
+            _ => return Err(refused("it is on or off")),
         }
         Ok(())
     }
@@ -142,12 +212,16 @@ impl Gate {
     /// What a request is answered with of whose token there is no verdict, because it has presented none.
     pub fn without_token(&self, presented: Option<&Presentation<'_>>) -> Refusal {
         let authorization = presented.and_then(|presented| presented.authorization);
-        match authorization.map(Credentials::from_authorization) {
-            Some(Credentials::Malformed) => {
-                self.refuse(Scheme::Bearer, 400, Some("invalid_request"), "malformed")
-            }
-            _ => self.refuse(Scheme::Bearer, 401, None, "missing"),
+        if let Some(Credentials::Malformed) = authorization.map(Credentials::from_authorization) {
+            return self.refuse(Scheme::Bearer, 400, Some("invalid_request"), "malformed");
         }
+        let mut refusal = self.refuse(Scheme::Bearer, 401, None, "missing");
+        if self.sender == SenderConstraint::Require || self.rules.nonces.is_some() {
+            // Both in one field: it is a list (RFC 9110 §11.6.1).
+            let other = self.challenge(Scheme::Dpop, None, None);
+            refusal.challenge = refusal.challenge.map(|one| format!("{one}, {other}"));
+        }
+        refusal
     }
 
     /// What a request is answered with whose token is not active.
@@ -155,8 +229,10 @@ impl Gate {
         self.refuse(scheme(presented), 401, Some("invalid_token"), "inactive")
     }
 
-    /// Decides about a request whose token is active. `now` is in seconds since the epoch. Nothing is allocated for one
-    /// that may pass.
+    /// Decides about a request whose token is active. `now` is in seconds since the epoch; `first_use` is asked last
+    /// about a proof that is right in all else, and must note that it is used
+    /// ([`Client::first_use`](crate::Client::first_use) does). Nothing is allocated for a request that may pass and
+    /// needs no proof.
     ///
     /// # Errors
     /// [`Refusal`] when it may not.
@@ -165,11 +241,9 @@ impl Gate {
         active: &Active,
         presented: Option<&Presentation<'_>>,
         now: i64,
+        first_use: &mut dyn FnMut(&ProofId, ProofTime) -> FirstUse,
     ) -> Result<(), Refusal> {
-        let scheme = scheme(presented);
-        if self.sender != SenderConstraint::Ignore && active.is_bound() {
-            return Err(self.refuse(scheme, 401, Some("invalid_token"), "bound"));
-        }
+        self.check_sender(active, presented, now, first_use)?;
         if self.policy.is_empty() {
             return Ok(());
         }
@@ -178,8 +252,75 @@ impl Gate {
             .map_err(|denial| {
                 let ground = denial.ground;
                 let error = Some(ground.error());
-                self.refuse(scheme, ground.http_status(), error, denial.reason)
+                self.refuse(
+                    scheme(presented),
+                    ground.http_status(),
+                    error,
+                    denial.reason,
+                )
             })
+    }
+
+    fn check_sender(
+        &self,
+        active: &Active,
+        presented: Option<&Presentation<'_>>,
+        now: i64,
+        first_use: &mut dyn FnMut(&ProofId, ProofTime) -> FirstUse,
+    ) -> Result<(), Refusal> {
+        match self.sender {
+            SenderConstraint::Ignore => return Ok(()),
+            SenderConstraint::Require if !active.is_bound() => {
+                return Err(self.refuse_sender(SenderError::NotBound, now));
+            }
+            SenderConstraint::Require | SenderConstraint::Enforce => {}
+        }
+        let nothing = Presentation::default();
+        let presented = presented.unwrap_or(&nothing);
+        let credentials = presented.authorization.map(Credentials::from_authorization);
+        let Some(Credentials::Token(scheme, token)) = credentials else {
+            // How it was presented is not known, which matters only if there is something to prove.
+            return if active.is_bound() {
+                let error = Some("invalid_token");
+                Err(self.refuse(Scheme::Bearer, 401, error, "presentation_missing"))
+            } else {
+                Ok(())
+            };
+        };
+        let presented = Presented {
+            scheme,
+            method: presented.method,
+            uri: presented.url,
+            proof: presented.proof,
+            certificate: &|| presented.client_certificate.map(Thumbprint::of_der),
+        };
+        sender::check(active, token, &presented, &self.rules, now, first_use)
+            .map(drop)
+            .map_err(|error| self.refuse_sender(error, now))
+    }
+
+    fn refuse_sender(&self, error: SenderError, now: i64) -> Refusal {
+        let Some(code) = error.error() else {
+            return Refusal {
+                http_status: 503,
+                error: None,
+                reason: error.reason().into(),
+                challenge: None,
+                dpop_nonce: None,
+            };
+        };
+        let description = error.to_string();
+        let challenge = self.challenge(error.scheme(), Some(code), Some(&description));
+        let nonces = self.rules.nonces.as_deref();
+        Refusal {
+            http_status: 401,
+            error: Some(code),
+            reason: error.reason().into(),
+            challenge: Some(challenge),
+            dpop_nonce: nonces
+                .filter(|_| error.scheme() == Scheme::Dpop)
+                .map(|nonces| nonces.current(now)),
+        }
     }
 
     fn refuse(
@@ -189,17 +330,28 @@ impl Gate {
         error: Option<&'static str>,
         reason: &str,
     ) -> Refusal {
-        let challenge = Challenge {
-            realm: self.realm.as_deref(),
-            resource_metadata: self.resource_metadata.as_deref(),
-            ..Challenge::new(scheme, error, &self.policy)
-        };
         Refusal {
             http_status,
             error,
             reason: reason.into(),
-            challenge: Some(challenge.to_string()),
+            challenge: Some(self.challenge(scheme, error, None)),
+            dpop_nonce: None,
         }
+    }
+
+    fn challenge(&self, scheme: Scheme, error: Option<&str>, description: Option<&str>) -> String {
+        let algorithms = match scheme {
+            Scheme::Bearer => None,
+            Scheme::Dpop => Some(sender::algorithms()),
+        };
+        Challenge {
+            realm: self.realm.as_deref(),
+            error_description: description,
+            resource_metadata: self.resource_metadata.as_deref(),
+            algs: algorithms.as_deref(),
+            ..Challenge::new(scheme, error, &self.policy)
+        }
+        .to_string()
     }
 }
 

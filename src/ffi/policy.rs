@@ -41,8 +41,10 @@ use super::boundary::{
 use super::client::phantom_client;
 use super::result::phantom_result;
 use super::status::phantom_status;
+use crate::cache::{FirstUse, ProofId};
 use crate::clock;
 use crate::gate::{Gate, Presentation, Refusal};
+use crate::sender::Proof;
 
 /// What is asked of a token beyond being active. Made by `phantom_policy_new`.
 pub struct phantom_policy {
@@ -245,8 +247,14 @@ pub unsafe extern "C" fn phantom_policy_check(
             None if result.is_null() => policy.gate.without_token(presentation),
             None => policy.gate.inactive(presentation),
             Some(active) => {
-                let _ = client;
-                match policy.gate.check(active, presentation, clock::now().unix) {
+                let mut first_use = |proof: &ProofId, time| {
+                    // Whether it was used before, nobody knows.
+                    client.map_or(FirstUse::Lost, |client| {
+                        client.client.first_use(proof, time)
+                    })
+                };
+                let now = clock::now().unix;
+                match policy.gate.check(active, presentation, now, &mut first_use) {
                     Ok(()) => return Ok(phantom_status::PHANTOM_OK),
                     Err(refusal) => refusal,
                 }
@@ -393,8 +401,24 @@ unsafe fn presented<'a>(
             )?,
         )
     };
-    let _ = (method, url, dpop, client_certificate);
-    Ok(Some(Presentation { authorization }))
+    let proof = match (dpop, fields.dpop_count) {
+        (None, 0) => Proof::None,
+        (Some(proof), 1) => Proof::One(proof),
+        (_, 2..) => Proof::Several,
+        (Some(_), 0) | (None, 1) => {
+            return Err(Failure::new(
+                phantom_status::PHANTOM_INVALID_ARGUMENT,
+                "presentation.dpop_count is not the number of DPoP headers in presentation.dpop",
+            ));
+        }
+    };
+    Ok(Some(Presentation {
+        authorization,
+        method: method.unwrap_or_default(),
+        url: url.unwrap_or_default(),
+        proof,
+        client_certificate,
+    }))
 }
 
 /// What is at `pointer`, if there is anything.
@@ -422,7 +446,7 @@ impl From<Refusal> for phantom_denial {
             error: refusal.error.and_then(text),
             reason: text(&refusal.reason).unwrap_or_default(),
             challenge: refusal.challenge.as_deref().and_then(text),
-            dpop_nonce: None,
+            dpop_nonce: refusal.dpop_nonce.as_deref().and_then(text),
         }
     }
 }
