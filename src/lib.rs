@@ -22,8 +22,8 @@
 //! ```
 //!
 //! The modules depend on one another in one direction only:
-//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `challenge → policy → {jwt, config}`, and
-//! `sender → {cache, jwt} → token`.
+//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `challenge → policy → {jwt, config}`,
+//! `sender → {cache, jwt} → token`, and `ffi → gate → {challenge, policy, sender}`.
 
 pub mod cache;
 pub mod challenge;
@@ -32,6 +32,7 @@ pub mod config;
 pub mod error;
 #[cfg(feature = "c-abi")]
 pub mod ffi;
+pub mod gate;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;

@@ -71,7 +71,7 @@ impl PolicyError {
         PolicyError(format!("{} {complaint}", quoted(value)))
     }
 
-    fn plain(complaint: impl Into<String>) -> Self {
+    pub(crate) fn plain(complaint: impl Into<String>) -> Self {
         PolicyError(complaint.into())
     }
 }
