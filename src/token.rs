@@ -58,13 +58,35 @@ impl fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
+/// How a request presents a token: the scheme of its `Authorization` header, or of the challenge that asks for one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Whoever has the token may use it (RFC 6750 §2.1).
+    #[default]
+    Bearer,
+    /// With a proof that the sender has the key that the token is bound to (RFC 9449 §7.1).
+    Dpop,
+}
+
+impl Scheme {
+    const ALL: [Scheme; 2] = [Scheme::Bearer, Scheme::Dpop];
+
+    /// Its name in a header. It is compared without case (RFC 9110 §11.1).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Bearer => "Bearer",
+            Scheme::Dpop => "DPoP",
+        }
+    }
+}
+
 /// What a request presents as credentials.
 pub enum Credentials<'a> {
-    /// A well-formed bearer token.
-    Token(Token<'a>),
-    /// No bearer token: no header, or another scheme.
+    /// A well-formed access token, and how it is presented.
+    Token(Scheme, Token<'a>),
+    /// No access token: no header, or another scheme.
     Missing,
-    /// The scheme is `Bearer`, and what follows is no token.
+    /// The scheme is one of [`Scheme`], and what follows is no token.
     Malformed,
 }
 
@@ -98,24 +120,27 @@ impl<'a> Token<'a> {
 }
 
 impl<'a> Credentials<'a> {
-    /// Reads the value of an `Authorization` header (RFC 6750 §2.1). The scheme is case-insensitive, one or
-    /// more spaces follow it (RFC 9110 §11.4).
+    /// Reads the value of an `Authorization` header (RFC 6750 §2.1, RFC 9449 §7.1). The scheme is case-insensitive, one
+    /// or more spaces follow it (RFC 9110 §11.4).
     pub fn from_authorization(value: &'a [u8]) -> Self {
-        const SCHEME: &[u8] = b"bearer";
         let value = value.trim_ascii();
-        let Some((scheme, rest)) = value.split_at_checked(SCHEME.len()) else {
+        let scheme = Scheme::ALL.into_iter().find_map(|scheme| {
+            let name = scheme.as_str();
+            let (start, rest) = value.split_at_checked(name.len())?;
+            start
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then_some((scheme, rest))
+        });
+        let Some((scheme, rest)) = scheme else {
             return Credentials::Missing;
         };
-        if !scheme.eq_ignore_ascii_case(SCHEME) {
-            return Credentials::Missing;
-        }
         match rest.first() {
             // The scheme alone.
             None => Credentials::Malformed,
-            Some(b' ') => {
-                let token = rest.trim_ascii_start_spaces();
-                Token::parse(token).map_or(Credentials::Malformed, Credentials::Token)
-            }
+            Some(b' ') => match Token::parse(rest.trim_ascii_start_spaces()) {
+                Ok(token) => Credentials::Token(scheme, token),
+                Err(_) => Credentials::Malformed,
+            },
             // A tab or another control byte: not the separator that RFC 9110 has.
             Some(byte) if byte.is_ascii_whitespace() || byte.is_ascii_control() => {
                 Credentials::Malformed
@@ -237,6 +262,29 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The beginning of the key, for logs.
+    pub fn id(&self) -> TokenId {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut id = [0; 16];
+        for (digits, byte) in id.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *digits = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
+        }
+        TokenId(id)
+    }
+}
+
+/// By what logs name a token: the first 16 hexadecimal digits of its [`Key`]. The same token has the same as long as the
+/// provider's settings are the same. It tells apart, and lets nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenId([u8; 16]);
+
+impl TokenId {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        // They are ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl std::hash::Hash for Key {
@@ -254,6 +302,13 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_token_is_named_in_logs_by_the_beginning_of_its_key() {
+        let key = Key::new(&Fingerprint([7; 32]), Token::parse(b"opaque").unwrap());
+        let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(key.id().as_str(), &hex[..16]);
+    }
+
     /// What `Token::parse` says, in a form that can be compared.
     fn parse(bytes: impl AsRef<[u8]>) -> Result<String, TokenError> {
         Token::parse(bytes.as_ref()).map(|token| token.expose().to_owned())
@@ -262,7 +317,8 @@ mod tests {
     /// What a header presents: the token, or a word.
     fn presented(value: impl AsRef<[u8]>) -> String {
         match Credentials::from_authorization(value.as_ref()) {
-            Credentials::Token(token) => format!("token {}", token.expose()),
+            Credentials::Token(Scheme::Bearer, token) => format!("token {}", token.expose()),
+            Credentials::Token(Scheme::Dpop, token) => format!("bound {}", token.expose()),
             Credentials::Missing => "missing".to_owned(),
             Credentials::Malformed => "malformed".to_owned(),
         }
@@ -377,7 +433,10 @@ mod tests {
             "Basic YTpi",
             "Digest foo=Bearer x",
             "Digest username=\"Bearer x\"",
-            "DPoP abc",
+            "DPo",
+            "DPoP2 abc",
+            "DPoPabc",
+            "xDPoP abc",
             "Bear",
             "Beare",
             "Bearerx",
@@ -396,6 +455,17 @@ mod tests {
             assert_eq!(presented(value), "missing", "{value:?}");
         }
         assert_eq!(presented(b"\xff\xff\xff\xff\xff\xff abc"), "missing");
+    }
+
+    #[test]
+    fn a_bound_token_is_presented_with_a_scheme_of_its_own() {
+        for value in ["DPoP abc", "dpop abc", "DPOP   abc", " dPoP abc "] {
+            assert_eq!(presented(value), "bound abc", "{value:?}");
+        }
+        assert_eq!(presented("DPoP Bearer"), "bound Bearer");
+        for value in ["DPoP", "dpop ", "DPoP\tabc", "DPoP abc def", "DPoP a=b"] {
+            assert_eq!(presented(value), "malformed", "{value:?}");
+        }
     }
 
     #[test]

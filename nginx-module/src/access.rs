@@ -1,20 +1,24 @@
-//! The way of a request.
-
-use std::time::Duration;
+//! The way of a request through nginx's phases, and what is done to it on the way.
+//!
+//! | phase | what happens |
+//! | --- | --- |
+//! | preaccess | with `phantom_token_phase preaccess`: the token is resolved, so that its variables are there |
+//! | access | it is decided whether the request goes on, and its token is swapped for the JWT |
+//! | precontent | whatever let the request in, no token of the client's goes on |
 
 use ngx::ffi::{
     NGX_AGAIN, NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NO_CONTENT, NGX_HTTP_OPTIONS,
-    NGX_OK, ngx_http_request_t, ngx_int_t, ngx_str_t,
+    NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t,
 };
+use ngx::ngx_log_error;
 use phantom_token::token::Credentials;
-use phantom_token::{Error, Resolution, Submitted, Verdict};
 
-use crate::conf::{LocationConf, Preflight, Protection};
+use crate::conf::{LocationConf, Phase, Preflight};
+use crate::decide::{Decision, Refusal, decide};
 use crate::panic::contained;
 use crate::request::{Authorization, Request};
 use crate::respond;
-use crate::state::{Outcome, State};
-use crate::suspend::{self, Wait};
+use crate::state::State;
 
 const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
 const ALLOWED: ngx_int_t = NGX_OK as ngx_int_t;
@@ -22,67 +26,36 @@ const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 const NO_CONTENT: ngx_int_t = NGX_HTTP_NO_CONTENT as ngx_int_t;
 
-/// Why a request is refused.
-pub struct Refusal {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// The status of the answer.
-    pub status: u16,
-    /// When trying again may help.
-    pub retry_after: Option<Duration>,
-}
-
-impl Refusal {
-    fn new(outcome: Outcome, status: u16) -> Self {
-        Refusal {
-            outcome,
-            status,
-            retry_after: None,
+/// The preaccess phase, before the limits: finds out what the token stands for where that is wanted so early. It
+/// refuses nothing, which is the access phase's business: others have a say there.
+pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live main request, and the handle is kept only as `suspend` promises.
+        let Some((request, conf)) = (unsafe { protected(r) }) else {
+            return DECLINED;
+        };
+        if conf.phase() != Phase::Preaccess || preflight(request, conf).is_some() {
+            return DECLINED;
         }
-    }
-
-    /// Something that must not happen has happened here: no memory, most likely.
-    fn failed() -> Self {
-        Self::new(Outcome::Unavailable, 500)
-    }
-
-    fn of(error: &Error) -> Self {
-        Refusal {
-            outcome: Outcome::Unavailable,
-            status: error.kind().http_status(),
-            retry_after: error.retry_after(),
+        let Some(state) = request.state_or_new() else {
+            return FAILED;
+        };
+        match decide(request, state, conf) {
+            Decision::Suspended => AGAIN,
+            Decision::Admitted(_) | Decision::Refused(_) => DECLINED,
         }
-    }
-}
-
-/// Where a request stands.
-enum Step {
-    /// It waits; this is called again when there is a verdict.
-    Suspended,
-    /// Its header holds the JWT.
-    Admitted,
-    /// It must not go on, as far as this module is concerned.
-    Refused(Refusal),
+    })
 }
 
 /// The access phase: decides whether the request goes on, and swaps its token for the JWT.
 pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
     contained(FAILED, || {
         // SAFETY: nginx calls this with a live main request, and the handle is kept only as `suspend` promises.
-        let Some(request) = (unsafe { Request::new(r) }) else {
-            return FAILED;
-        };
-        let Some(conf) = request.location() else {
-            return FAILED;
-        };
-        let Protection::On(provider) = conf.protection else {
+        let Some((request, conf)) = (unsafe { protected(r) }) else {
             return DECLINED;
         };
-        if request.method() == NGX_HTTP_OPTIONS
-            && conf.preflight() != Preflight::Deny
-            && is_preflight(request)
-        {
-            return match conf.preflight() {
+        if let Some(preflight) = preflight(request, conf) {
+            return match preflight {
                 Preflight::Pass if request.remove_authorization() => ALLOWED,
                 Preflight::Pass => FAILED,
                 Preflight::Answer | Preflight::Deny => NO_CONTENT,
@@ -91,14 +64,20 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some(state) = request.state_or_new() else {
             return FAILED;
         };
-        match resolve(request, state, conf, provider) {
-            Step::Suspended => AGAIN,
-            Step::Admitted => ALLOWED,
-            Step::Refused(refusal) => {
-                let answer = respond::prepare(request, state, conf, &refusal);
-                respond::give(request, &answer)
+        let refusal = match decide(request, state, conf) {
+            Decision::Suspended => return AGAIN,
+            Decision::Admitted(active) => {
+                if state.swap(request, &active) {
+                    respond::withdraw_challenge(request, state);
+                    return ALLOWED;
+                }
+                Refusal::failed()
             }
-        }
+            Decision::Refused(refusal) => refusal,
+        };
+        log_refusal(request, state, &refusal);
+        let answer = respond::prepare(request, state, conf, &refusal);
+        respond::give(request, &answer)
     })
 }
 
@@ -111,13 +90,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
 pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
     contained(FAILED, || {
         // SAFETY: nginx calls this with a live request, and the handle is kept only as `suspend` promises.
-        let Some(request) = (unsafe { Request::new(r) }) else {
-            return FAILED;
-        };
-        let Some(conf) = request.location() else {
-            return FAILED;
-        };
-        let Protection::On(provider) = conf.protection else {
+        let Some((request, conf)) = (unsafe { protected(r) }) else {
             return DECLINED;
         };
         let value = match request.authorization() {
@@ -128,10 +101,8 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
         if request.state().is_some_and(|state| state.is_in(request)) {
             return DECLINED;
         }
-        if matches!(
-            Credentials::from_authorization(bytes(&value)),
-            Credentials::Missing
-        ) {
+        let value = request.bytes(&value);
+        if matches!(Credentials::from_authorization(value), Credentials::Missing) {
             // Another scheme, which another check has accepted.
             return DECLINED;
         }
@@ -139,10 +110,10 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             let Some(state) = request.state_or_new() else {
                 return FAILED;
             };
-            match resolve(request, state, conf, provider) {
-                Step::Suspended => return AGAIN,
-                Step::Admitted => return DECLINED,
-                Step::Refused(_) => {}
+            match decide(request, state, conf) {
+                Decision::Suspended => return AGAIN,
+                Decision::Admitted(active) if state.swap(request, &active) => return DECLINED,
+                Decision::Admitted(_) | Decision::Refused(_) => {}
             }
         }
         if request.remove_authorization() {
@@ -153,117 +124,41 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
     })
 }
 
-/// Whether this `OPTIONS` is a CORS preflight (Fetch, "CORS-preflight request").
-fn is_preflight(request: Request) -> bool {
-    request.has_header(b"origin") && request.has_header(b"access-control-request-method")
+/// The request and its location's configuration, if that has a provider.
+///
+/// # Safety
+/// As [`Request::new`].
+unsafe fn protected(r: *mut ngx_http_request_t) -> Option<(Request, &'static LocationConf)> {
+    // SAFETY: the caller's promise.
+    let request = unsafe { Request::new(r) }?;
+    let conf = request.location()?;
+    conf.protection.is_on().then_some((request, conf))
 }
 
-/// The one path from header to header.
-fn resolve(request: Request, state: &mut State, conf: &LocationConf, provider: usize) -> Step {
-    if state.pending.is_some() {
-        return Step::Suspended;
-    }
-    let known = matches!(&state.verdict, Some((by, _)) if *by == provider);
-    if !known {
-        match ask(request, state, provider) {
-            Ok(Some(outcome)) => {
-                state.cache = outcome.as_ref().ok().map(|resolution| resolution.cache);
-                state.time.get_or_insert(0);
-                state.verdict = Some((provider, outcome));
-            }
-            Ok(None) => return Step::Suspended,
-            Err(refusal) => {
-                state.result = Some(refusal.outcome);
-                return Step::Refused(refusal);
-            }
-        }
-    }
-    let step = conclude(request, state, conf);
-    state.result = Some(match &step {
-        Step::Refused(refusal) => refusal.outcome,
-        _ => Outcome::Ok,
-    });
-    step
+/// What happens to the request if it is a CORS preflight (Fetch, "CORS-preflight request") that needs no token here.
+fn preflight(request: Request, conf: &LocationConf) -> Option<Preflight> {
+    let is_preflight = request.method() == NGX_HTTP_OPTIONS
+        && conf.preflight() != Preflight::Deny
+        && request.has_header(b"origin")
+        && request.has_header(b"access-control-request-method");
+    is_preflight.then(|| conf.preflight())
 }
 
-/// Asks the provider about what the client sent. `None` when there is no answer yet: the request is suspended.
-fn ask(
-    request: Request,
-    state: &mut State,
-    provider: usize,
-) -> Result<Option<Result<Resolution, Error>>, Refusal> {
-    let original = match state.original {
-        // What is in the header may be a JWT of ours by now.
-        Some(original) => original,
-        None => match request.authorization() {
-            Authorization::None => return Err(Refusal::new(Outcome::Missing, 401)),
-            Authorization::Several => return Err(Refusal::new(Outcome::Malformed, 400)),
-            Authorization::One(value) => value,
-        },
-    };
-    let token = match Credentials::from_authorization(bytes(&original)) {
-        Credentials::Token(token) => token,
-        Credentials::Missing => return Err(Refusal::new(Outcome::Missing, 401)),
-        Credentials::Malformed => return Err(Refusal::new(Outcome::Malformed, 400)),
-    };
-    state.original = Some(original);
-
-    let worker = request.main_conf().and_then(|main| main.worker.as_deref());
-    let Some((worker, client)) =
-        worker.and_then(|worker| worker.client(provider).map(|client| (worker, client)))
-    else {
-        // It could not be started, which is in the log.
-        return Err(Refusal::new(Outcome::Unavailable, 503));
-    };
-    let tag = worker.slots.borrow().next_tag();
-    match client.submit(token, &worker.queue, tag) {
-        Submitted::Ready(outcome) => Ok(Some(outcome)),
-        Submitted::Pending(id) => {
-            let wait = Wait {
-                worker,
-                client,
-                provider,
-                id,
-            };
-            if suspend::suspend(request, state, &wait) {
-                Ok(None)
-            } else {
-                Err(Refusal::failed())
-            }
-        }
-    }
-}
-
-/// Applies what this location asks for to the verdict, and swaps the header if it is content.
-fn conclude(request: Request, state: &mut State, conf: &LocationConf) -> Step {
-    let active = match &state.verdict {
-        None => return Step::Refused(Refusal::failed()),
-        Some((_, Err(error))) => return Step::Refused(Refusal::of(error)),
-        Some((_, Ok(resolution))) => match &resolution.verdict {
-            Verdict::Inactive => return Step::Refused(Refusal::new(Outcome::Inactive, 401)),
-            Verdict::Active(active) => active.clone(),
-        },
-    };
-    let lacking = conf
-        .scopes
-        .as_ref()
-        .and_then(|scopes| scopes.missing(active.claims()));
-    if lacking.is_some() {
-        return Step::Refused(Refusal::new(Outcome::Forbidden, 403));
-    }
-    if !state.swap(request, &active) {
-        return Step::Refused(Refusal::failed());
-    }
-    respond::withdraw_challenge(request, state);
-    Step::Admitted
-}
-
-/// The bytes of a header's value.
-fn bytes(value: &ngx_str_t) -> &[u8] {
-    if value.len == 0 {
-        return &[];
-    }
-    // SAFETY: nginx's strings point to as many bytes as they say, here in the request's own memory or in a JWT that
-    // the request holds.
-    unsafe { std::slice::from_raw_parts(value.data, value.len) }
+/// One line for each refused request, for whoever wants to know why: it names neither the token nor anybody.
+fn log_refusal(request: Request, state: &State, refusal: &Refusal) {
+    let log = request.log();
+    let Refusal {
+        outcome, reason, ..
+    } = refusal;
+    ngx_log_error!(
+        NGX_LOG_INFO,
+        log,
+        "phantom_token: refused: {}{}{reason}, token {}",
+        outcome.as_str(),
+        if reason.is_empty() { "" } else { " " },
+        state
+            .token_id(request)
+            .as_ref()
+            .map_or("-", |id| id.as_str()),
+    );
 }

@@ -3,11 +3,16 @@
 //! Everything is checked while nginx reads its configuration, so that a mistake is an error of `nginx -t` with file
 //! and line, and nothing is left to go wrong when a request arrives.
 
+mod challenges;
+mod content;
+mod location;
+mod policy;
 mod provider;
+mod sender;
+mod value;
 mod zone;
 
 use std::ffi::{c_char, c_void};
-use std::fmt::Write as _;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::slice;
@@ -17,18 +22,20 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
-    ngx_command_t, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t, ngx_log_t,
-    ngx_str_t, ngx_uint_t,
+    ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
-use phantom_token::policy::RequiredScopes;
-use phantom_token::purge::MAX_FORM_LENGTH;
 
 use crate::panic::contained;
 use crate::worker::Worker;
-use crate::{core_location, jwks, pool, purge};
+use crate::{core_location, pool};
 
+pub use challenges::{Challenges, ErrorCode};
+pub use content::Content;
+pub use location::{LocationConf, Phase, Preflight, Protection};
+pub use sender::{Sender, SenderConstraint};
+pub use value::Value;
 pub use zone::Zone;
 
 const IN_HTTP: ngx_uint_t = NGX_HTTP_MAIN_CONF as ngx_uint_t;
@@ -39,8 +46,44 @@ const BLOCK: ngx_uint_t = NGX_CONF_BLOCK as ngx_uint_t;
 const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
+/// How a directive that belongs to a location sets what it sets, from its name and its arguments.
+type Set = fn(*mut ngx_conf_t, &mut LocationConf, &str, &[&str]) -> Result<(), Complaint>;
+
+/// Why a directive is refused.
+pub enum Complaint {
+    /// It is there twice: nginx has words of its own for that.
+    Duplicate,
+    /// What is wrong, and how to mend it. nginx adds file and line.
+    Message(String),
+}
+
+impl From<String> for Complaint {
+    fn from(message: String) -> Self {
+        Complaint::Message(message)
+    }
+}
+
+impl From<&str> for Complaint {
+    fn from(message: &str) -> Self {
+        Complaint::Message(message.to_owned())
+    }
+}
+
+/// A directive of a location.
+const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_command_t {
+    ngx_command_t {
+        name,
+        type_,
+        set: Some(set_in_location),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        offset: 0,
+        // For `set_in_location`: nginx leaves it to whoever sets.
+        post: set as *mut c_void,
+    }
+}
+
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 10] = [
+pub static mut COMMANDS: [ngx_command_t; 22] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -57,62 +100,101 @@ pub static mut COMMANDS: [ngx_command_t; 10] = [
         offset: 0,
         post: ptr::null_mut(),
     },
-    ngx_command_t {
-        name: ngx_string!("phantom_token"),
-        type_: ANYWHERE | ONE,
-        set: Some(set_provider),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: 0,
-        post: ptr::null_mut(),
-    },
-    ngx_command_t {
-        name: ngx_string!("phantom_token_realm"),
-        type_: ANYWHERE | ONE,
-        set: Some(set_realm),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: 0,
-        post: ptr::null_mut(),
-    },
-    ngx_command_t {
-        name: ngx_string!("phantom_token_scopes"),
-        type_: ANYWHERE | SOME,
-        set: Some(add_scopes),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: 0,
-        post: ptr::null_mut(),
-    },
-    ngx_command_t {
-        name: ngx_string!("phantom_token_scope"),
-        type_: ANYWHERE | ONE,
-        set: Some(add_scopes),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: 0,
-        post: ptr::null_mut(),
-    },
-    ngx_command_t {
-        name: ngx_string!("phantom_token_preflight"),
-        type_: ANYWHERE | ONE,
-        set: Some(set_preflight),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: 0,
-        post: ptr::null_mut(),
-    },
-    ngx_command_t {
-        name: ngx_string!("phantom_token_purge"),
-        type_: IN_LOCATION | ONE,
-        set: Some(set_purge),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: 0,
-        post: ptr::null_mut(),
-    },
-    ngx_command_t {
-        name: ngx_string!("phantom_token_jwks"),
-        type_: IN_LOCATION | ONE,
-        set: Some(set_jwks),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: 0,
-        post: ptr::null_mut(),
-    },
+    of_location(
+        ngx_string!("phantom_token"),
+        ANYWHERE | ONE,
+        location::provider,
+    ),
+    of_location(
+        ngx_string!("phantom_token_realm"),
+        ANYWHERE | ONE,
+        location::realm,
+    ),
+    of_location(
+        ngx_string!("phantom_token_preflight"),
+        ANYWHERE | ONE,
+        location::preflight,
+    ),
+    of_location(
+        ngx_string!("phantom_token_phase"),
+        ANYWHERE | ONE,
+        location::phase,
+    ),
+    of_location(
+        ngx_string!("phantom_token_scopes"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_scope"),
+        ANYWHERE | ONE,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_audience"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_issuer"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_client"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_require"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_max_age"),
+        ANYWHERE | ONE,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_acr"),
+        ANYWHERE | SOME,
+        policy::part,
+    ),
+    of_location(
+        ngx_string!("phantom_token_sender_constraint"),
+        ANYWHERE | ONE,
+        sender::constraint,
+    ),
+    of_location(
+        ngx_string!("phantom_token_dpop_window"),
+        ANYWHERE | ONE,
+        sender::window,
+    ),
+    of_location(
+        ngx_string!("phantom_token_dpop_nonce"),
+        ANYWHERE | ONE,
+        sender::nonce,
+    ),
+    of_location(
+        ngx_string!("phantom_token_dpop_uri"),
+        ANYWHERE | ONE,
+        sender::uri,
+    ),
+    of_location(
+        ngx_string!("phantom_token_client_certificate"),
+        ANYWHERE | ONE,
+        sender::certificate,
+    ),
+    of_location(
+        ngx_string!("phantom_token_purge"),
+        IN_LOCATION | ONE,
+        content::purge,
+    ),
+    of_location(
+        ngx_string!("phantom_token_jwks"),
+        IN_LOCATION | ONE,
+        content::jwks,
+    ),
     ngx_command_t::empty(),
 ];
 
@@ -123,6 +205,8 @@ pub struct MainConf {
     pub providers: Vec<Defined>,
     /// The zones, in the order of their definition.
     pub zones: Vec<Rc<Zone>>,
+    /// What claims are compared with, where that holds variables: a policy knows each by its place in here.
+    pub values: Vec<Value>,
     uses: Vec<Use>,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
@@ -168,156 +252,6 @@ enum Purpose {
     Serve(fn(usize) -> Content),
 }
 
-/// What a location does with tokens.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum Protection {
-    /// Nothing is said here: what the level above says.
-    #[default]
-    Unset,
-    /// Nothing.
-    Off,
-    /// Resolves them with the provider at this place in [`MainConf::providers`].
-    On(usize),
-    /// Will be `On` or an error when all providers are known.
-    Named,
-}
-
-/// What the module serves itself, of the provider at this place in [`MainConf::providers`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// Forgets its tokens.
-    Purge(usize),
-    /// Its keys.
-    Jwks(usize),
-}
-
-impl Content {
-    fn directive(self) -> &'static str {
-        match self {
-            Content::Purge(_) => "phantom_token_purge",
-            Content::Jwks(_) => "phantom_token_jwks",
-        }
-    }
-
-    fn handler(self) -> Handler {
-        match self {
-            Content::Purge(_) => purge::handler,
-            Content::Jwks(_) => jwks::handler,
-        }
-    }
-}
-
-type Handler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
-
-/// What happens to a CORS preflight.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum Preflight {
-    /// It is answered here.
-    #[default]
-    Answer,
-    /// It goes on, without `Authorization`.
-    Pass,
-    /// It needs a token like any other request.
-    Deny,
-}
-
-/// What there is once per location.
-#[derive(Default)]
-pub struct LocationConf {
-    /// What is done with tokens.
-    pub protection: Protection,
-    /// What every token needs.
-    pub scopes: Option<Arc<RequiredScopes>>,
-    /// What the module serves here itself.
-    pub content: Option<Content>,
-    /// By which directive, and where that is.
-    content_at: Option<(&'static str, Arc<str>)>,
-    preflight: Option<Preflight>,
-    realm: Option<Arc<str>>,
-    challenges: Option<Arc<Challenges>>,
-}
-
-/// The values of `WWW-Authenticate` (RFC 6750 §3), made once.
-#[derive(Default)]
-pub struct Challenges {
-    /// There is no token: no error code (RFC 6750 §3.1).
-    pub missing: Box<str>,
-    /// What is there is no token.
-    pub malformed: Box<str>,
-    /// The token is not active.
-    pub inactive: Box<str>,
-    /// The token lacks a scope.
-    pub forbidden: Box<str>,
-}
-
-impl LocationConf {
-    /// What happens to a CORS preflight.
-    pub fn preflight(&self) -> Preflight {
-        self.preflight.unwrap_or_default()
-    }
-
-    /// The challenges of this location.
-    pub fn challenges(&self) -> Option<&Challenges> {
-        self.challenges.as_deref()
-    }
-
-    /// Takes from the level above what is not set here.
-    fn merge(&mut self, above: &Self) {
-        if self.protection == Protection::Unset {
-            self.protection = above.protection;
-        }
-        self.preflight = self.preflight.or(above.preflight);
-        let own = self.realm.is_some() || self.scopes.is_some();
-        if self.realm.is_none() {
-            self.realm.clone_from(&above.realm);
-        }
-        // As with nginx's own lists: those of the level above apply if there are none here.
-        if self.scopes.is_none() {
-            self.scopes.clone_from(&above.scopes);
-        }
-        if !matches!(self.protection, Protection::On(_)) {
-            return;
-        }
-        self.challenges = match &above.challenges {
-            // The same words: locations that only inherit share them.
-            Some(challenges) if !own => Some(Arc::clone(challenges)),
-            _ => Some(Arc::new(Challenges::new(
-                self.realm.as_deref().unwrap_or("api"),
-                self.scopes.as_deref(),
-            ))),
-        };
-    }
-}
-
-impl Challenges {
-    fn new(realm: &str, scopes: Option<&RequiredScopes>) -> Self {
-        let mut quoted = String::with_capacity(realm.len());
-        for character in realm.chars() {
-            // quoted-pair, RFC 9110 §5.6.4
-            if matches!(character, '"' | '\\') {
-                quoted.push('\\');
-            }
-            quoted.push(character);
-        }
-        let challenge = |error: &str, with_scope: bool| {
-            let mut text = format!("Bearer realm=\"{quoted}\"");
-            if !error.is_empty() {
-                let _ = write!(text, ", error=\"{error}\"");
-            }
-            if let Some(scopes) = scopes.filter(|scopes| with_scope && !scopes.is_empty()) {
-                let _ = write!(text, ", scope=\"{}\"", scopes.as_str());
-            }
-            text.into_boxed_str()
-        };
-        Challenges {
-            missing: challenge("", true),
-            malformed: challenge("invalid_request", false),
-            inactive: challenge("invalid_token", false),
-            forbidden: challenge("insufficient_scope", true),
-        }
-    }
-}
-
 /// The arguments of a directive, its name first.
 ///
 /// # Safety
@@ -346,124 +280,33 @@ fn refuse(cf: *mut ngx_conf_t, message: &str) -> *mut c_char {
     NGX_CONF_ERROR
 }
 
-/// What nginx writes after a directive that is there twice.
-fn duplicate() -> *mut c_char {
-    c"is duplicate".as_ptr().cast_mut()
-}
-
-/// The handler of a directive that sets something in a [`LocationConf`] from its arguments as text.
-///
-/// # Safety
-/// As nginx calls the handler of a directive whose `conf` is the location's.
-unsafe fn set_in_location(
+/// The handler of every directive that [`of_location`] makes.
+unsafe extern "C" fn set_in_location(
     cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
     conf: *mut c_void,
-    set: impl FnOnce(&mut LocationConf, &str, &[&str]) -> *mut c_char,
 ) -> *mut c_char {
     contained(NGX_CONF_ERROR, || {
-        // SAFETY: `conf` is what `create_location` made, and nobody else looks at it while a directive is read.
+        // SAFETY: nginx hands back the command, and `post` of one whose handler this is was made of a `Set` by
+        // `of_location`: function and data pointers are of one size wherever nginx runs.
+        let set = unsafe { std::mem::transmute::<*mut c_void, Set>((*command).post) };
+        // SAFETY: `conf` is what `create_location` made, as the table says, and nobody else looks at it while a
+        // directive is read.
         let conf = unsafe { &mut *conf.cast::<LocationConf>() };
-        // SAFETY: the caller's promise.
+        // SAFETY: nginx calls the handler with the arguments set.
         let arguments = unsafe { arguments(cf) };
         let Some(arguments) = arguments.iter().map(text).collect::<Option<Vec<_>>>() else {
             return refuse(cf, "the directive's arguments are not UTF-8");
         };
-        match arguments.split_first() {
-            Some((name, values)) => set(conf, name, values),
-            None => NGX_CONF_ERROR,
+        let Some((name, values)) = arguments.split_first() else {
+            return NGX_CONF_ERROR;
+        };
+        match set(cf, conf, name, values) {
+            Ok(()) => NGX_CONF_OK,
+            Err(Complaint::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
+            Err(Complaint::Message(message)) => refuse(cf, &message),
         }
     })
-}
-
-/// `phantom_token NAME | off`
-unsafe extern "C" fn set_provider(
-    cf: *mut ngx_conf_t,
-    _command: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    let set = |location: &mut LocationConf, _: &str, values: &[&str]| {
-        if location.protection != Protection::Unset {
-            return duplicate();
-        }
-        match values {
-            ["off"] => location.protection = Protection::Off,
-            [""] | [] => {
-                return refuse(cf, "\"phantom_token\" needs the name of a provider, or off");
-            }
-            [name, ..] => {
-                location.protection = Protection::Named;
-                // SAFETY: `cf` is valid here.
-                return unsafe { remember_use(cf, location, name, Purpose::Resolve) };
-            }
-        }
-        NGX_CONF_OK
-    };
-    // SAFETY: the directive is in the table with the location's configuration.
-    unsafe { set_in_location(cf, conf, set) }
-}
-
-/// `phantom_token_purge NAME`
-unsafe extern "C" fn set_purge(
-    cf: *mut ngx_conf_t,
-    _command: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: the directive is in the table with the location's configuration.
-    unsafe { set_content(cf, conf, Content::Purge) }
-}
-
-/// `phantom_token_jwks NAME`
-unsafe extern "C" fn set_jwks(
-    cf: *mut ngx_conf_t,
-    _command: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: the directive is in the table with the location's configuration.
-    unsafe { set_content(cf, conf, Content::Jwks) }
-}
-
-/// Sets what a location serves, of a provider that is named.
-///
-/// # Safety
-/// As nginx calls the handler of a directive whose `conf` is the location's.
-unsafe fn set_content(
-    cf: *mut ngx_conf_t,
-    conf: *mut c_void,
-    content: fn(usize) -> Content,
-) -> *mut c_char {
-    // Which provider it is will be known later; the rest does not depend on it.
-    let unnamed = content(0);
-    let set = |location: &mut LocationConf, directive: &str, values: &[&str]| {
-        match &location.content_at {
-            Some((other, _)) if *other == directive => return duplicate(),
-            Some((other, place)) => {
-                return refuse(
-                    cf,
-                    &format!(
-                        "\"{directive}\" is in a location that has \"{other}\" in {place}: give it one of its own"
-                    ),
-                );
-            }
-            None => {}
-        }
-        let name = match values {
-            [""] | ["off"] | [] => {
-                return refuse(cf, &format!("\"{directive}\" needs the name of a provider"));
-            }
-            [name, ..] => name,
-        };
-        // SAFETY: `cf` is valid here, and inside a location, whose contexts it has.
-        unsafe {
-            let Some(core) = core_location(cf).as_mut() else {
-                return NGX_CONF_ERROR;
-            };
-            core.handler = Some(unnamed.handler());
-            location.content_at = Some((unnamed.directive(), place(cf).into()));
-            remember_use(cf, location, name, Purpose::Serve(content))
-        }
-    };
-    // SAFETY: the caller's promise.
-    unsafe { set_in_location(cf, conf, set) }
 }
 
 /// Remembers that a location names a provider.
@@ -475,12 +318,12 @@ unsafe fn remember_use(
     location: &mut LocationConf,
     name: &str,
     purpose: Purpose,
-) -> *mut c_char {
+) -> Result<(), Complaint> {
     // SAFETY: the caller's promise; the module's main configuration was made before the first directive was read, and
     // `location` is no part of it.
     unsafe {
         let Some(main) = MainConf::of_conf(cf) else {
-            return NGX_CONF_ERROR;
+            return Err("it is outside of http".into());
         };
         (*main.as_ptr()).uses.push(Use {
             name: name.to_owned(),
@@ -489,86 +332,7 @@ unsafe fn remember_use(
             conf: NonNull::from(location),
         });
     }
-    NGX_CONF_OK
-}
-
-/// `phantom_token_realm STRING`
-unsafe extern "C" fn set_realm(
-    cf: *mut ngx_conf_t,
-    _command: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    let set = |location: &mut LocationConf, _: &str, values: &[&str]| {
-        if location.realm.is_some() {
-            return duplicate();
-        }
-        let Some(realm) = values.first() else {
-            return NGX_CONF_ERROR;
-        };
-        if realm.chars().any(char::is_control) {
-            return refuse(
-                cf,
-                "\"phantom_token_realm\" must not contain control characters: it is sent in a header",
-            );
-        }
-        location.realm = Some(Arc::from(*realm));
-        NGX_CONF_OK
-    };
-    // SAFETY: the directive is in the table with the location's configuration.
-    unsafe { set_in_location(cf, conf, set) }
-}
-
-/// `phantom_token_scopes SCOPE…` and `phantom_token_scope SCOPE`
-unsafe extern "C" fn add_scopes(
-    cf: *mut ngx_conf_t,
-    _command: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    let set = |location: &mut LocationConf, name: &str, values: &[&str]| {
-        let mut scopes = location.scopes.take().unwrap_or_default();
-        for value in values {
-            if let Err(error) = Arc::make_mut(&mut scopes).add(value) {
-                return refuse(
-                    cf,
-                    &format!("invalid value \"{value}\" in \"{name}\": {error}"),
-                );
-            }
-        }
-        location.scopes = Some(scopes);
-        NGX_CONF_OK
-    };
-    // SAFETY: the directive is in the table with the location's configuration.
-    unsafe { set_in_location(cf, conf, set) }
-}
-
-/// `phantom_token_preflight answer | pass | deny`
-unsafe extern "C" fn set_preflight(
-    cf: *mut ngx_conf_t,
-    _command: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    let set = |location: &mut LocationConf, name: &str, values: &[&str]| {
-        if location.preflight.is_some() {
-            return duplicate();
-        }
-        location.preflight = Some(match values {
-            ["answer"] => Preflight::Answer,
-            ["pass"] => Preflight::Pass,
-            ["deny"] => Preflight::Deny,
-            _ => {
-                return refuse(
-                    cf,
-                    &format!(
-                        "invalid value \"{}\" in \"{name}\": it is answer, pass or deny",
-                        values.join(" ")
-                    ),
-                );
-            }
-        });
-        NGX_CONF_OK
-    };
-    // SAFETY: the directive is in the table with the location's configuration.
-    unsafe { set_in_location(cf, conf, set) }
+    Ok(())
 }
 
 /// Where the configuration is being read: `FILE:LINE`.
@@ -756,56 +520,8 @@ pub unsafe extern "C" fn merge_location(
         // SAFETY: nginx calls this with the contexts of the location that is being merged, when its core module has
         // merged its own part; nobody else looks at that meanwhile.
         match unsafe { core_location(cf).as_mut() } {
-            Some(core) => merge_content(cf, above, conf, core),
+            Some(core) => content::merge(cf, above, conf, core),
             None => NGX_CONF_ERROR,
         }
     })
-}
-
-/// Makes a location that serves something ready for it.
-fn merge_content(
-    cf: *mut ngx_conf_t,
-    above: &LocationConf,
-    conf: &mut LocationConf,
-    core: &mut ngx_http_core_loc_conf_t,
-) -> *mut c_char {
-    // `if` and `limit_except` are locations within one, whose handler theirs is unless they have their own.
-    if core.noname() != 0 && conf.content.is_none() && core.handler.is_none() {
-        conf.content = above.content;
-        conf.content_at.clone_from(&above.content_at);
-        core.handler = conf.content.map(|content| content.handler() as Handler);
-    }
-    let Some(content) = conf.content else {
-        return NGX_CONF_OK;
-    };
-    let is_ours = core
-        .handler
-        .is_some_and(|handler| std::ptr::fn_addr_eq(handler, content.handler()));
-    if !is_ours {
-        let place = conf.content_at.as_ref().map_or("", |(_, place)| place);
-        // SAFETY: nginx gives a valid configuration with its log.
-        let log = unsafe { (*cf).log };
-        complain(
-            log,
-            NGX_LOG_EMERG,
-            &format!(
-                "\"{}\" is in a location that something else handles: give it one of its own",
-                content.directive()
-            ),
-            place,
-        );
-        return NGX_CONF_ERROR;
-    }
-    if !matches!(content, Content::Purge(_)) {
-        return NGX_CONF_OK;
-    }
-    // More is refused by nginx itself, in all the ways in which a body arrives.
-    const MOST: i64 = MAX_FORM_LENGTH as i64;
-    if core.client_max_body_size == 0 || core.client_max_body_size > MOST {
-        core.client_max_body_size = MOST;
-    }
-    // Tokens need not be written to a disk.
-    core.client_body_buffer_size = core.client_body_buffer_size.max(MAX_FORM_LENGTH);
-    core.client_body_in_file_only = 0;
-    NGX_CONF_OK
 }

@@ -5,8 +5,9 @@
 //!
 //! | file | what it owns |
 //! | --- | --- |
-//! | `conf.rs`, `conf/provider.rs`, `conf/zone.rs` | the directives, and what they leave behind |
-//! | `access.rs` | the way of a request |
+//! | `conf.rs`, `conf/…` | the directives, and what they leave behind |
+//! | `access.rs` | the way of a request through nginx's phases |
+//! | `decide.rs` | whether it may go on |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
 //! | `jwks.rs` | the location that publishes keys |
@@ -19,6 +20,7 @@
 
 mod access;
 mod conf;
+mod decide;
 mod jwks;
 mod log;
 mod panic;
@@ -39,7 +41,8 @@ use ngx::ffi::{
     ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_module,
     ngx_http_module_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
-    ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE, ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
+    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE, ngx_int_t,
+    ngx_module_t, ngx_process, ngx_uint_t,
 };
 
 use crate::conf::MainConf;
@@ -69,10 +72,35 @@ pub static mut ngx_http_phantom_token_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
+static LATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: Some(late_postconfiguration),
+    create_main_conf: None,
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
+/// What must stand late among nginx's modules: nginx's phases are gone through in the reverse order, so that this comes
+/// before `limit_req` and `limit_conn`.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+pub static mut ngx_http_phantom_token_filter_module: ngx_module_t = ngx_module_t {
+    ctx: ptr::addr_of!(LATE_CONTEXT) as *mut c_void,
+    commands: ptr::null_mut(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    ..ngx_module_t::default()
+};
+
 /// What nginx looks for in a module that it loads. When nginx's own build links the module it makes these itself.
 #[cfg(feature = "export-modules")]
 mod exports {
-    use super::{c_char, ngx_http_phantom_token_module, ngx_module_t, ptr};
+    use super::{
+        c_char, ngx_http_phantom_token_filter_module, ngx_http_phantom_token_module, ngx_module_t,
+        ptr,
+    };
 
     #[repr(transparent)]
     pub struct Names<const N: usize>([*const c_char; N]);
@@ -82,24 +110,33 @@ mod exports {
 
     #[unsafe(no_mangle)]
     #[allow(non_upper_case_globals)]
-    pub static mut ngx_modules: [*const ngx_module_t; 2] =
-        [&raw const ngx_http_phantom_token_module, ptr::null()];
+    pub static mut ngx_modules: [*const ngx_module_t; 3] = [
+        &raw const ngx_http_phantom_token_module,
+        &raw const ngx_http_phantom_token_filter_module,
+        ptr::null(),
+    ];
 
     #[unsafe(no_mangle)]
     #[allow(non_upper_case_globals)]
-    pub static ngx_module_names: Names<2> =
-        Names([c"ngx_http_phantom_token_module".as_ptr(), ptr::null()]);
+    pub static ngx_module_names: Names<3> = Names([
+        c"ngx_http_phantom_token_module".as_ptr(),
+        c"ngx_http_phantom_token_filter_module".as_ptr(),
+        ptr::null(),
+    ]);
 
-    /// Before the first of those that follow our own name. Handlers of a phase run in the reverse order of modules:
+    /// Each before the first of those that follow its name. Handlers of a phase run in the reverse order of modules:
     /// ours after `allow`, `deny` and `auth_basic`, and before `auth_request`, which sees the JWT therefore.
+    /// The filter module is where nginx puts other people's filters.
     #[unsafe(no_mangle)]
     #[allow(non_upper_case_globals)]
-    pub static ngx_module_order: Names<6> = Names([
+    pub static ngx_module_order: Names<8> = Names([
         c"ngx_http_phantom_token_module".as_ptr(),
         c"ngx_http_auth_basic_module".as_ptr(),
         c"ngx_http_access_module".as_ptr(),
         c"ngx_http_limit_conn_module".as_ptr(),
         c"ngx_http_limit_req_module".as_ptr(),
+        c"ngx_http_phantom_token_filter_module".as_ptr(),
+        c"ngx_http_copy_filter_module".as_ptr(),
         ptr::null(),
     ]);
 }
@@ -161,34 +198,56 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     contained(NGX_ERROR as ngx_int_t, || {
-        // SAFETY: inside `http`, the context is of this type and has a slot per module; the core module's is made.
-        let phases = unsafe {
-            let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-            let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
-            let core = (*(*context).main_conf.add(index)).cast::<ngx_http_core_main_conf_t>();
-            &mut (*core).phases
-        };
-        let handlers: [(u32, ngx_http_handler_pt); 2] = [
-            (ngx_http_phases_NGX_HTTP_ACCESS_PHASE, Some(access::access)),
-            (
+        // SAFETY: nginx calls this with a valid configuration when it has read the block.
+        status(unsafe {
+            push_handler(
+                cf,
+                ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
+                Some(access::access),
+            ) && push_handler(
+                cf,
                 ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
                 Some(access::after_access),
-            ),
-        ];
-        for (phase, handler) in handlers {
-            // SAFETY: the array is one of handlers; nginx's answer is NULL or a place in it.
-            let pushed = unsafe {
-                ngx_array_push(&raw mut phases[phase as usize].handlers)
-                    .cast::<ngx_http_handler_pt>()
-                    .as_mut()
-            };
-            match pushed {
-                Some(place) => *place = handler,
-                None => return NGX_ERROR as ngx_int_t,
-            }
-        }
-        NGX_OK as ngx_int_t
+            )
+        })
     })
+}
+
+unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    contained(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: nginx calls this with a valid configuration when it has read the block.
+        status(unsafe {
+            push_handler(
+                cf,
+                ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
+                Some(access::preaccess),
+            )
+        })
+    })
+}
+
+/// Adds a handler to a phase. Returns whether there was memory for it.
+///
+/// # Safety
+/// `cf` must be valid, and inside `http`, whose block has been read.
+unsafe fn push_handler(cf: *mut ngx_conf_t, phase: u32, handler: ngx_http_handler_pt) -> bool {
+    // SAFETY: inside `http`, the context is of this type and has a slot per module; the core module's is made, with an
+    // array of handlers per phase; nginx's answer is NULL or a place in it.
+    let place = unsafe {
+        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+        let core = (*(*context).main_conf.add(index)).cast::<ngx_http_core_main_conf_t>();
+        ngx_array_push(&raw mut (*core).phases[phase as usize].handlers)
+            .cast::<ngx_http_handler_pt>()
+            .as_mut()
+    };
+    match place {
+        Some(place) => {
+            *place = handler;
+            true
+        }
+        None => false,
+    }
 }
 
 /// Starts what resolves tokens, in processes that serve requests: cache managers and the like come here too.

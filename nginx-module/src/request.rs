@@ -82,6 +82,16 @@ impl Request {
         unsafe { (*self.as_ptr()).pool }
     }
 
+    /// The bytes of a string that nginx or this module has made for this request: in its memory, or in a JWT that it
+    /// holds.
+    pub fn bytes<'a>(self, string: &ngx_str_t) -> &'a [u8] {
+        if string.len == 0 {
+            return &[];
+        }
+        // SAFETY: nginx's strings point to as many bytes as they say, and these stay as long as the request does.
+        unsafe { slice::from_raw_parts(string.data, string.len) }
+    }
+
     /// Copies bytes into the request's memory. `None` when there is none left.
     pub fn copy<'a>(self, bytes: &[u8]) -> Option<&'a [u8]> {
         // SAFETY: the pool lives as long as the request; what it returns is `len` bytes that nobody else has.
@@ -404,7 +414,7 @@ impl Request {
             // SAFETY: the caller's promise.
             let original = original.map(|it| unsafe { slice::from_raw_parts(it.data, it.len) })?;
             match Credentials::from_authorization(original) {
-                Credentials::Token(token) => Some(token.expose().as_bytes()),
+                Credentials::Token(_, token) => Some(token.expose().as_bytes()),
                 _ => None,
             }
         });

@@ -10,8 +10,8 @@ use ngx::ffi::{
     ngx_uint_t,
 };
 
-use crate::access::Refusal;
 use crate::conf::LocationConf;
+use crate::decide::Refusal;
 use crate::request::Request;
 use crate::state::{Outcome, State};
 
@@ -97,6 +97,15 @@ fn body(refusal: &Refusal) -> &'static str {
         (Outcome::Inactive, _) => {
             r#"{"code":"unauthorized_request","message":"Access denied due to an invalid or expired token"}"#
         }
+        (Outcome::Invalid, _) => {
+            r#"{"code":"unauthorized_request","message":"Access denied: the token is not for here"}"#
+        }
+        (Outcome::Unproven, _) => {
+            r#"{"code":"unauthorized_request","message":"Access denied: the request does not show that the token is its sender's"}"#
+        }
+        (Outcome::StepUp, _) => {
+            r#"{"code":"insufficient_user_authentication","message":"The user must be authenticated anew or in another way"}"#
+        }
         (Outcome::Forbidden, _) => {
             r#"{"code":"insufficient_scope","message":"The token lacks a scope that is required here"}"#
         }
@@ -121,12 +130,11 @@ fn set_headers(
     refusal: &Refusal,
 ) -> Option<()> {
     let challenges = conf.challenges()?;
-    let challenge = match refusal.outcome {
-        Outcome::Missing => &challenges.missing,
-        Outcome::Malformed => &challenges.malformed,
-        Outcome::Inactive => &challenges.inactive,
-        Outcome::Forbidden => &challenges.forbidden,
-        Outcome::Ok | Outcome::Unavailable => {
+    let challenge = match (refusal.error, refusal.outcome) {
+        (Some(error), _) => challenges.refused(state.scheme, error),
+        (None, Outcome::Missing) => &challenges.missing,
+        // It is not the client's fault.
+        (None, _) => {
             withdraw_challenge(request, state);
             if refusal.status == 503 {
                 push_retry_after(request, refusal.retry_after)?;

@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_str_t, ngx_table_elt_t};
-use phantom_token::{Active, CacheStatus, Error, Resolution};
+use phantom_token::token::{Scheme, TokenId};
+use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
 use crate::panic::contained;
 use crate::pool;
@@ -24,13 +25,32 @@ pub enum Outcome {
     Malformed,
     /// The token is not active.
     Inactive,
-    /// The token lacks a scope.
+    /// The token is active, and not for here: another audience, issuer or provider.
+    Invalid,
+    /// The token is bound to a key, and the request does not show that its sender has that.
+    Unproven,
+    /// How the user was authenticated does not suffice (RFC 9470).
+    StepUp,
+    /// The token lacks a scope, or says of its user or client what is not let in.
     Forbidden,
     /// It could not be found out.
     Unavailable,
 }
 
 impl Outcome {
+    /// All of them, in the order in which they are counted.
+    pub const ALL: [Outcome; 9] = [
+        Outcome::Ok,
+        Outcome::Missing,
+        Outcome::Malformed,
+        Outcome::Inactive,
+        Outcome::Invalid,
+        Outcome::Unproven,
+        Outcome::StepUp,
+        Outcome::Forbidden,
+        Outcome::Unavailable,
+    ];
+
     /// The word in logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,6 +58,9 @@ impl Outcome {
             Outcome::Missing => "missing",
             Outcome::Malformed => "malformed",
             Outcome::Inactive => "inactive",
+            Outcome::Invalid => "invalid",
+            Outcome::Unproven => "unproven",
+            Outcome::StepUp => "step_up",
             Outcome::Forbidden => "forbidden",
             Outcome::Unavailable => "unavailable",
         }
@@ -49,12 +72,20 @@ impl Outcome {
 pub struct State {
     /// `$phantom_token_result`
     pub result: Option<Outcome>,
+    /// `$phantom_token_reason`: one word more, part of the program or of the configuration.
+    pub reason: &'static str,
+    /// Who is asked about the token: a place in [`MainConf::providers`](crate::conf::MainConf::providers).
+    pub provider: Option<usize>,
     /// `$phantom_token_cache`
     pub cache: Option<CacheStatus>,
     /// `$phantom_token_time`, in milliseconds.
     pub time: Option<usize>,
-    /// What the client sent in `Authorization`: in the request's own memory.
+    /// What the client sent in `Authorization`: in the request's own memory. The header may hold a JWT of ours by now.
     pub original: Option<ngx_str_t>,
+    /// How the client presented its token.
+    pub scheme: Scheme,
+    /// The token that the client presented: in the request's own memory.
+    pub token: Option<ngx_str_t>,
     /// What was found out, and by which provider.
     pub verdict: Option<(usize, Result<Resolution, Error>)>,
     /// Set while a verdict is being waited for.
@@ -99,6 +130,24 @@ impl State {
             }
             None
         }
+    }
+
+    /// What the token stands for, if the request has been let in with it.
+    pub fn admitted(&self) -> Option<&Arc<Active>> {
+        match (&self.verdict, self.result) {
+            (Some((_, Ok(resolution))), Some(Outcome::Ok)) => match &resolution.verdict {
+                Verdict::Active(active) => Some(active),
+                Verdict::Inactive => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The name of the token that the client presents, by which logs can speak of it.
+    pub fn token_id(&self, request: Request) -> Option<TokenId> {
+        let token = Token::parse(request.bytes(self.token.as_ref()?)).ok()?;
+        let defined = request.main_conf()?.providers.get(self.provider?)?;
+        Some(defined.provider.token_id(token))
     }
 
     /// Puts the JWT into the request's header. Returns whether it could be done.

@@ -1,46 +1,93 @@
-//! `$phantom_token_result`, `$phantom_token_cache` and `$phantom_token_time`.
+//! The variables: `$phantom_token_…`.
+//!
+//! What they show changes as the request goes on, so nginx is told to remember none of them. What a token claims can be
+//! had only once the request has been let in with it, here or by a decision ahead of the access phase
+//! (`phantom_token_phase preaccess`): nobody is to act on the claims of a token that somebody else may have stolen.
 
 use std::fmt::Write as _;
 
 use ngx::ffi::{
-    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_conf_t, ngx_http_add_variable,
-    ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_uint_t,
+    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_HTTP_VAR_PREFIX, NGX_OK, ngx_conf_t,
+    ngx_http_add_variable, ngx_http_get_variable_pt, ngx_http_request_t, ngx_http_variable_value_t,
+    ngx_int_t, ngx_str_t, ngx_time, ngx_uint_t,
 };
 use ngx::ngx_string;
+use phantom_token::policy::ClaimPath;
 
 use crate::panic::contained;
 use crate::request::Request;
+use crate::state::State;
 
 /// What a variable shows, as nginx hands it back to us.
-const RESULT: usize = 0;
-const CACHE: usize = 1;
-const TIME: usize = 2;
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum What {
+    Result,
+    Reason,
+    Cache,
+    Time,
+    Id,
+    Sub,
+    ClientId,
+    Scope,
+    ExpiresIn,
+}
+
+const ALL: [(ngx_str_t, What); 9] = [
+    (ngx_string!("phantom_token_result"), What::Result),
+    (ngx_string!("phantom_token_reason"), What::Reason),
+    (ngx_string!("phantom_token_cache"), What::Cache),
+    (ngx_string!("phantom_token_time"), What::Time),
+    (ngx_string!("phantom_token_id"), What::Id),
+    (ngx_string!("phantom_token_sub"), What::Sub),
+    (ngx_string!("phantom_token_client_id"), What::ClientId),
+    (ngx_string!("phantom_token_scope"), What::Scope),
+    (ngx_string!("phantom_token_expires_in"), What::ExpiresIn),
+];
+
+/// What follows is the name of a claim, with `__` for each dot of its path.
+const CLAIM: &str = "phantom_token_claim_";
 
 /// Makes the variables known.
 ///
 /// # Safety
 /// Called by nginx before it reads the `http` block.
 pub unsafe fn register(cf: *mut ngx_conf_t) -> bool {
-    let variables = [
-        (ngx_string!("phantom_token_result"), RESULT),
-        (ngx_string!("phantom_token_cache"), CACHE),
-        (ngx_string!("phantom_token_time"), TIME),
-    ];
-    variables.into_iter().all(|(mut name, what)| {
-        // Not to be remembered: they may be asked for before the token is resolved and again after it.
-        // SAFETY: `cf` is valid; nginx copies the name, and its answer is a valid variable or NULL.
-        unsafe {
-            let Some(variable) =
-                ngx_http_add_variable(cf, &raw mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t)
-                    .as_mut()
-            else {
-                return false;
-            };
-            variable.get_handler = Some(get);
-            variable.data = what;
-        }
-        true
-    })
+    // SAFETY: the caller's promise, for all of them.
+    let all = ALL
+        .into_iter()
+        .all(|(name, what)| unsafe { add(cf, name, 0, Some(get), what as usize) });
+    // SAFETY: as above.
+    all && unsafe {
+        add(
+            cf,
+            ngx_string!("phantom_token_claim_"),
+            NGX_HTTP_VAR_PREFIX as ngx_uint_t,
+            Some(get_claim),
+            0,
+        )
+    }
+}
+
+/// # Safety
+/// As [`register`].
+unsafe fn add(
+    cf: *mut ngx_conf_t,
+    mut name: ngx_str_t,
+    flags: ngx_uint_t,
+    get: ngx_http_get_variable_pt,
+    data: usize,
+) -> bool {
+    let flags = flags | NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+    // SAFETY: `cf` is valid; nginx copies the name, and its answer is a valid variable or NULL.
+    unsafe {
+        let Some(variable) = ngx_http_add_variable(cf, &raw mut name, flags).as_mut() else {
+            return false;
+        };
+        variable.get_handler = get;
+        variable.data = data;
+    }
+    true
 }
 
 /// Evaluates a variable.
@@ -54,30 +101,98 @@ unsafe extern "C" fn get(
         let Some(request) = (unsafe { Request::new(r) }) else {
             return NGX_ERROR as ngx_int_t;
         };
-        let found = request.state().and_then(|state| match what {
-            RESULT => state.result.map(|result| result.as_str().as_bytes()),
-            CACHE => state.cache.map(|cache| cache.as_str().as_bytes()),
-            _ => state.time.and_then(|milliseconds| {
-                let mut text = String::with_capacity(16);
-                let _ = write!(text, "{}.{:03}", milliseconds / 1000, milliseconds % 1000);
-                request.copy(text.as_bytes())
-            }),
-        });
-        // SAFETY: nginx gives a valid place for the value. What is shown is either in the program itself, which
-        // stays loaded, or in the request's pool.
-        unsafe {
-            match found {
-                None => (*value).set_not_found(1),
-                Some(text) => {
-                    // None is longer than a few dozen bytes.
-                    (*value).set_len(text.len() as u32);
-                    (*value).set_valid(1);
-                    (*value).set_no_cacheable(0);
-                    (*value).set_not_found(0);
-                    (*value).data = text.as_ptr().cast_mut();
-                }
-            }
-        }
+        let found = ALL
+            .iter()
+            .find(|(_, known)| *known as usize == what)
+            .zip(request.state())
+            .and_then(|((_, what), state)| show(request, state, *what));
+        // SAFETY: nginx gives a valid place for the value; the text lives as long as the request.
+        unsafe { set(value, found) };
         NGX_OK as ngx_int_t
     })
+}
+
+/// What a variable shows now. What is in the program or in the configuration stays where it is; what a token claims is
+/// copied, because the request may get another verdict after an internal redirect.
+fn show<'a>(request: Request, state: &State, what: What) -> Option<&'a [u8]> {
+    let claims = || state.admitted().map(|active| active.claims());
+    let copy = |text: &str| request.copy(header_safe(text)?.as_bytes());
+    match what {
+        What::Result => state.result.map(|result| result.as_str().as_bytes()),
+        What::Reason => Some(state.reason.as_bytes()).filter(|reason| !reason.is_empty()),
+        What::Cache => state.cache.map(|cache| cache.as_str().as_bytes()),
+        What::Time => {
+            let milliseconds = state.time?;
+            let mut text = String::with_capacity(16);
+            let _ = write!(text, "{}.{:03}", milliseconds / 1000, milliseconds % 1000);
+            copy(&text)
+        }
+        What::Id => copy(state.token_id(request)?.as_str()),
+        What::Sub => copy(claims()?.sub.as_deref()?),
+        What::ClientId => copy(claims()?.client_id.as_deref()?),
+        What::Scope => copy(&claims()?.scope),
+        What::ExpiresIn => {
+            let exp = state.admitted()?.exp()?;
+            copy(&exp.saturating_sub(ngx_time()).max(0).to_string())
+        }
+    }
+}
+
+/// Evaluates a variable that names a claim.
+unsafe extern "C" fn get_claim(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    name: usize,
+) -> ngx_int_t {
+    contained(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: nginx calls this with a live request, for the time of the call.
+        let Some(request) = (unsafe { Request::new(r) }) else {
+            return NGX_ERROR as ngx_int_t;
+        };
+        // SAFETY: of a variable that is known by the beginning of its name, nginx hands back the whole of it.
+        let name = unsafe { (name as *const ngx_str_t).as_ref() };
+        let found = name
+            .and_then(|name| std::str::from_utf8(request.bytes(name)).ok())
+            .and_then(|name| name.strip_prefix(CLAIM))
+            .and_then(|name| ClaimPath::parse(&name.replace("__", ".")).ok())
+            .zip(request.state())
+            .and_then(|(path, state)| claim(request, state, &path));
+        // SAFETY: nginx gives a valid place for the value; the text is in the request's memory.
+        unsafe { set(value, found) };
+        NGX_OK as ngx_int_t
+    })
+}
+
+/// What the token that the request was let in with says there.
+fn claim<'a>(request: Request, state: &State, path: &ClaimPath) -> Option<&'a [u8]> {
+    let mut text = String::new();
+    path.text(state.admitted()?.claims(), &mut text)
+        .then(|| request.copy(text.as_bytes()))
+        .flatten()
+}
+
+/// A claim that may stand in a header: nothing with a control character may.
+fn header_safe(text: &str) -> Option<&str> {
+    (!text.contains(char::is_control)).then_some(text)
+}
+
+/// Fills in what a variable shows.
+///
+/// # Safety
+/// `value` must be valid; the text must live as long as the request.
+unsafe fn set(value: *mut ngx_http_variable_value_t, found: Option<&[u8]>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match found {
+            None => (*value).set_not_found(1),
+            Some(text) => {
+                // None is longer than an answer of an authorization server may be.
+                (*value).set_len(text.len() as u32);
+                (*value).set_valid(1);
+                (*value).set_no_cacheable(0);
+                (*value).set_not_found(0);
+                (*value).data = text.as_ptr().cast_mut();
+            }
+        }
+    }
 }

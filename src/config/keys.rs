@@ -615,7 +615,16 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn unknown(config: &Config, name: &str) -> ConfigError {
-    let nearest = NAMES
+    ConfigError(format!(
+        "provider {:?}: {}",
+        config.name,
+        no_key(&NAMES, name)
+    ))
+}
+
+/// What is said of a key that there is not: what may have been meant, or what there is.
+pub(crate) fn no_key(names: &[&str], name: &str) -> String {
+    let nearest = names
         .iter()
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
         .min();
@@ -623,17 +632,13 @@ fn unknown(config: &Config, name: &str) -> ConfigError {
         Some((distance, known)) if distance <= known.len().max(3) / 3 => {
             format!("did you mean \"{known}\"?")
         }
-        _ => format!("the keys are: {}", NAMES.join(", ")),
+        _ => format!("the keys are: {}", names.join(", ")),
     };
-    ConfigError(format!(
-        "provider {:?}: there is no key {}; {mend}",
-        config.name,
-        shown(name)
-    ))
+    format!("there is no key {}; {mend}", shown(name))
 }
 
 /// A value in quotes, escaped, and cut where it is too long for a line.
-fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     const MOST: usize = 80;
     match value.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}…", &value[..end]),

@@ -34,11 +34,13 @@ use zeroize::Zeroizing;
 
 use crate::jwt::Algorithm;
 use crate::server::{Credentials, Endpoint, Purpose, Server};
-use crate::token::{Fingerprint, Keys};
+use crate::token::{Fingerprint, Keys, Token, TokenId};
 
 pub(crate) use handover::{Handover, Minting};
+pub(crate) use keys::{no_key, shown as quoted};
 pub(crate) use proof_file::ProofFile;
 pub(crate) use transport::Proxy;
+pub use units::time;
 
 /// A secret: wiped when dropped, and never printed.
 #[derive(Clone, Default)]
@@ -576,6 +578,11 @@ impl Provider {
     /// What distinguishes its answers from those of others: a shared store keeps them apart by it.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    /// By what logs name a token of this provider.
+    pub fn token_id(&self, token: Token<'_>) -> TokenId {
+        self.keys.key(token).id()
     }
 
     /// What an operator should know although it is allowed: certificates that are not verified, secrets that

@@ -19,7 +19,7 @@ const SECOND: &str = "s";
 
 /// A time such as `500ms`, `5s` or `1h 30m`: the longer unit first, each at most once; a number without a unit is
 /// seconds. `None` when it is not one, or longer than 64 bits of milliseconds can say.
-pub(super) fn time(text: &str) -> Option<Duration> {
+pub fn time(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut total: u64 = 0;

@@ -1,14 +1,18 @@
-//! What a location asks of a token beyond being active: pure, and evaluated on every request.
+//! Scopes (RFC 6749 §3.3).
 
 use crate::jwt::Claims;
 
 /// The scopes that a location requires (RFC 6749 §3.3): all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequiredScopes {
+    /// Each behind [`REASON`], so that the reason for a denial is there before it is needed.
     scopes: Vec<Box<str>>,
     /// All of them, separated by one space: what a challenge advertises.
     joined: String,
 }
+
+/// What stands before a scope in the reason for a denial.
+const REASON: &str = "scope:";
 
 /// A scope that RFC 6749 §3.3 does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +37,11 @@ impl RequiredScopes {
             return Err(BadScope);
         }
         for scope in scopes {
-            if !self.scopes.iter().any(|known| **known == *scope) {
-                self.scopes.push(scope.into());
+            if !self.iter().any(|known| known == scope) {
+                self.scopes.push(format!("{REASON}{scope}").into());
             }
         }
-        self.joined = self.scopes.join(" ");
+        self.joined = self.iter().collect::<Vec<_>>().join(" ");
         Ok(())
     }
 
@@ -51,17 +55,94 @@ impl RequiredScopes {
         &self.joined
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(|reason| &reason[REASON.len()..])
+    }
+
     /// The first required scope that the token lacks.
     pub fn missing<'a>(&'a self, claims: &Claims) -> Option<&'a str> {
-        self.scopes
-            .iter()
-            .find(|required| {
-                !claims
-                    .scope
-                    .split(' ')
-                    .any(|granted| *granted == ***required)
-            })
-            .map(|scope| &**scope)
+        self.lacking(&claims.scope)
+            .map(|reason| &reason[REASON.len()..])
+    }
+
+    /// The same as the reason for a denial: `scope:write`.
+    fn lacking(&self, granted: &str) -> Option<&str> {
+        self.scopes.iter().map(|reason| &**reason).find(|reason| {
+            let required = &reason[REASON.len()..];
+            !granted.split(' ').any(|granted| granted == required)
+        })
+    }
+}
+
+/// The scopes that a location requires: those of one of several lists, and some in any case.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scopes {
+    lists: Vec<RequiredScopes>,
+    always: RequiredScopes,
+    /// Each list together with those that are needed in any case; empty when nothing is required.
+    alternatives: Vec<RequiredScopes>,
+}
+
+impl Scopes {
+    /// Adds one alternative: all scopes of a list.
+    pub(super) fn add_list(&mut self, list: &str) -> Result<(), BadScope> {
+        let mut scopes = RequiredScopes::default();
+        scopes.add(list)?;
+        self.lists.push(scopes);
+        self.combine()
+    }
+
+    /// Adds scopes that are needed whichever alternative holds.
+    pub(super) fn add_always(&mut self, list: &str) -> Result<(), BadScope> {
+        self.always.add(list)?;
+        self.combine()
+    }
+
+    fn combine(&mut self) -> Result<(), BadScope> {
+        self.alternatives.clear();
+        for list in &self.lists {
+            let mut alternative = list.clone();
+            if !self.always.is_empty() {
+                alternative.add(self.always.as_str())?;
+            }
+            self.alternatives.push(alternative);
+        }
+        if self.lists.is_empty() {
+            self.alternatives.push(self.always.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.alternatives.is_empty()
+    }
+
+    /// Why the scopes that were granted do not do: the first that is lacking of the alternative that is advertised.
+    pub(super) fn lacking(&self, granted: &str) -> Option<&str> {
+        let mut others = self.alternatives.iter();
+        let lacking = others.next()?.lacking(granted)?;
+        others
+            .all(|scopes| scopes.lacking(granted).is_some())
+            .then_some(lacking)
+    }
+
+    /// The first alternative, separated by one space each.
+    pub(super) fn advertised(&self) -> &str {
+        self.alternatives
+            .first()
+            .map_or("", |scopes| scopes.as_str())
+    }
+
+    /// The scopes of all alternatives, each once.
+    pub(super) fn union(&self) -> Vec<&str> {
+        let mut union = Vec::new();
+        for scope in self.alternatives.iter().flat_map(RequiredScopes::iter) {
+            if !union.contains(&scope) {
+                union.push(scope);
+            }
+        }
+        union
     }
 }
 

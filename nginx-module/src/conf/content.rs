@@ -1,0 +1,155 @@
+//! What the module serves itself: `phantom_token_purge`, `phantom_token_jwks`.
+
+use std::ffi::c_char;
+
+use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
+use ngx::ffi::{
+    NGX_LOG_EMERG, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t,
+};
+use phantom_token::purge::MAX_FORM_LENGTH;
+
+use super::{Complaint, LocationConf, Purpose, complain, place, remember_use};
+use crate::{core_location, jwks, purge};
+
+/// What the module serves itself, of the provider at this place in [`MainConf::providers`](super::MainConf::providers).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Forgets its tokens.
+    Purge(usize),
+    /// Its keys.
+    Jwks(usize),
+}
+
+impl Content {
+    fn directive(self) -> &'static str {
+        match self {
+            Content::Purge(_) => "phantom_token_purge",
+            Content::Jwks(_) => "phantom_token_jwks",
+        }
+    }
+
+    fn handler(self) -> Handler {
+        match self {
+            Content::Purge(_) => purge::handler,
+            Content::Jwks(_) => jwks::handler,
+        }
+    }
+}
+
+type Handler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
+
+/// `phantom_token_purge NAME`
+pub fn purge(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    serve(cf, location, directive, values, Content::Purge)
+}
+
+/// `phantom_token_jwks NAME`
+pub fn jwks(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    serve(cf, location, directive, values, Content::Jwks)
+}
+
+/// Sets what a location serves, of a provider that is named.
+fn serve(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+    content: fn(usize) -> Content,
+) -> Result<(), Complaint> {
+    let name = match values {
+        [""] | ["off"] | [] => {
+            return Err(format!("\"{directive}\" needs the name of a provider").into());
+        }
+        [name, ..] => name,
+    };
+    // Which provider it is will be known later; the rest does not depend on it.
+    handle(cf, location, directive, content(0))?;
+    // SAFETY: `cf` is what nginx gave to the handler of the directive.
+    unsafe { remember_use(cf, location, name, Purpose::Serve(content)) }
+}
+
+/// Makes the module the one that handles the location.
+fn handle(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    content: Content,
+) -> Result<(), Complaint> {
+    match &location.content_at {
+        Some((other, _)) if *other == directive => return Err(Complaint::Duplicate),
+        Some((other, place)) => {
+            return Err(format!(
+                "\"{directive}\" is in a location that has \"{other}\" in {place}: give it one of its own"
+            )
+            .into());
+        }
+        None => {}
+    }
+    // SAFETY: `cf` is what nginx gave to the handler of a directive inside a location, whose contexts it has.
+    unsafe {
+        let Some(core) = core_location(cf).as_mut() else {
+            return Err("it is outside of a location".into());
+        };
+        core.handler = Some(content.handler());
+        location.content_at = Some((content.directive(), place(cf).into()));
+    }
+    Ok(())
+}
+
+/// Makes a location that serves something ready for it.
+pub fn merge(
+    cf: *mut ngx_conf_t,
+    above: &LocationConf,
+    conf: &mut LocationConf,
+    core: &mut ngx_http_core_loc_conf_t,
+) -> *mut c_char {
+    // `if` and `limit_except` are locations within one, whose handler theirs is unless they have their own.
+    if core.noname() != 0 && conf.content.is_none() && core.handler.is_none() {
+        conf.content = above.content;
+        conf.content_at.clone_from(&above.content_at);
+        core.handler = conf.content.map(|content| content.handler() as Handler);
+    }
+    let Some(content) = conf.content else {
+        return NGX_CONF_OK;
+    };
+    let is_ours = core
+        .handler
+        .is_some_and(|handler| std::ptr::fn_addr_eq(handler, content.handler()));
+    if !is_ours {
+        let place = conf.content_at.as_ref().map_or("", |(_, place)| place);
+        // SAFETY: nginx gives a valid configuration with its log.
+        let log = unsafe { (*cf).log };
+        complain(
+            log,
+            NGX_LOG_EMERG,
+            &format!(
+                "\"{}\" is in a location that something else handles: give it one of its own",
+                content.directive()
+            ),
+            place,
+        );
+        return NGX_CONF_ERROR;
+    }
+    if !matches!(content, Content::Purge(_)) {
+        return NGX_CONF_OK;
+    }
+    // More is refused by nginx itself, in all the ways in which a body arrives.
+    const MOST: i64 = MAX_FORM_LENGTH as i64;
+    if core.client_max_body_size == 0 || core.client_max_body_size > MOST {
+        core.client_max_body_size = MOST;
+    }
+    // Tokens need not be written to a disk.
+    core.client_body_buffer_size = core.client_body_buffer_size.max(MAX_FORM_LENGTH);
+    core.client_body_in_file_only = 0;
+    NGX_CONF_OK
+}

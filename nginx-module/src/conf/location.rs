@@ -1,0 +1,210 @@
+//! What a location is configured with, and how it inherits that: `phantom_token`, `phantom_token_realm`,
+//! `phantom_token_preflight`, `phantom_token_phase`. What it asks of a token is in `policy.rs`, what it serves itself in
+//! `content.rs`.
+
+use std::sync::Arc;
+
+use ngx::ffi::ngx_conf_t;
+use phantom_token::policy::Policy;
+
+use super::{Challenges, Complaint, Content, Purpose, Sender, remember_use};
+
+/// What a location does with tokens.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protection {
+    /// Nothing is said here: what the level above says.
+    #[default]
+    Unset,
+    /// Nothing.
+    Off,
+    /// Resolves them with the provider at this place in [`MainConf::providers`](super::MainConf::providers).
+    On(usize),
+    /// Will be `On` or an error when all providers are known.
+    Named,
+}
+
+impl Protection {
+    /// Whether there is a provider.
+    pub fn is_on(self) -> bool {
+        matches!(self, Protection::On(_))
+    }
+}
+
+/// What happens to a CORS preflight.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Preflight {
+    /// It is answered here.
+    #[default]
+    Answer,
+    /// It goes on, without `Authorization`.
+    Pass,
+    /// It needs a token like any other request.
+    Deny,
+}
+
+/// When a token is resolved.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// In the access phase, after `allow`, `deny` and the limits.
+    #[default]
+    Access,
+    /// Before `limit_req` and `limit_conn`, so that these can count by what a token says.
+    Preaccess,
+}
+
+/// What there is once per location.
+#[derive(Default)]
+pub struct LocationConf {
+    /// What is done with tokens.
+    pub protection: Protection,
+    /// What is asked of every token.
+    pub policy: Option<Arc<Policy>>,
+    /// What is asked of whoever presents a token that is bound to a key.
+    pub sender: Sender,
+    /// The parts of the policy that are set at this level, of those that may be set once.
+    pub(super) said: Vec<String>,
+    /// What the module serves here itself.
+    pub content: Option<Content>,
+    /// By which directive, and where that is.
+    pub(super) content_at: Option<(&'static str, Arc<str>)>,
+    preflight: Option<Preflight>,
+    phase: Option<Phase>,
+    realm: Option<Arc<str>>,
+    challenges: Option<Arc<Challenges>>,
+}
+
+impl LocationConf {
+    /// What happens to a CORS preflight.
+    pub fn preflight(&self) -> Preflight {
+        self.preflight.unwrap_or_default()
+    }
+
+    /// When a token is resolved.
+    pub fn phase(&self) -> Phase {
+        self.phase.unwrap_or_default()
+    }
+
+    /// The challenges of this location.
+    pub fn challenges(&self) -> Option<&Challenges> {
+        self.challenges.as_deref()
+    }
+
+    /// Takes from the level above what is not set here.
+    pub(super) fn merge(&mut self, above: &Self) {
+        if self.protection == Protection::Unset {
+            self.protection = above.protection;
+        }
+        self.preflight = self.preflight.or(above.preflight);
+        self.phase = self.phase.or(above.phase);
+        let own = self.sender.merge(&above.sender) || self.realm.is_some() || self.policy.is_some();
+        if self.realm.is_none() {
+            self.realm.clone_from(&above.realm);
+        }
+        match (&mut self.policy, &above.policy) {
+            (Some(own), Some(above)) => Arc::make_mut(own).inherit(above),
+            (Some(_), None) => {}
+            // Locations that only inherit share it.
+            (own, above) => own.clone_from(above),
+        }
+        if !self.protection.is_on() {
+            return;
+        }
+        self.challenges = match &above.challenges {
+            Some(challenges) if !own => Some(Arc::clone(challenges)),
+            _ => Some(Arc::new(Challenges::new(
+                self.realm.as_deref().unwrap_or("api"),
+                self.policy.as_deref(),
+                &self.sender,
+            ))),
+        };
+    }
+}
+
+/// Sets what may be set once.
+pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Complaint> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Complaint::Duplicate),
+    }
+}
+
+/// That a value is none of those that a directive takes.
+pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complaint {
+    format!(
+        "invalid value \"{}\" in \"{directive}\": it is {wanted}",
+        values.join(" ")
+    )
+    .into()
+}
+
+/// `phantom_token NAME | off`
+pub fn provider(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    _: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    if location.protection != Protection::Unset {
+        return Err(Complaint::Duplicate);
+    }
+    match values {
+        ["off"] => {
+            location.protection = Protection::Off;
+            Ok(())
+        }
+        [""] | [] => Err("\"phantom_token\" needs the name of a provider, or off".into()),
+        [name, ..] => {
+            location.protection = Protection::Named;
+            // SAFETY: `cf` is what nginx gave to the handler of the directive.
+            unsafe { remember_use(cf, location, name, Purpose::Resolve) }
+        }
+    }
+}
+
+/// `phantom_token_realm STRING`
+pub fn realm(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let realm = values.first().copied().unwrap_or_default();
+    if realm.chars().any(char::is_control) {
+        return Err(format!(
+            "\"{directive}\" must not contain control characters: it is sent in a header"
+        )
+        .into());
+    }
+    once(&mut location.realm, Arc::from(realm))
+}
+
+/// `phantom_token_preflight answer | pass | deny`
+pub fn preflight(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let preflight = match values {
+        ["answer"] => Preflight::Answer,
+        ["pass"] => Preflight::Pass,
+        ["deny"] => Preflight::Deny,
+        _ => return Err(invalid(directive, values, "answer, pass or deny")),
+    };
+    once(&mut location.preflight, preflight)
+}
+
+/// `phantom_token_phase access | preaccess`
+pub fn phase(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let phase = match values {
+        ["access"] => Phase::Access,
+        ["preaccess"] => Phase::Preaccess,
+        _ => return Err(invalid(directive, values, "access or preaccess")),
+    };
+    once(&mut location.phase, phase)
+}

@@ -1,0 +1,158 @@
+//! What a location asks of whoever presents a token that is bound to a key: `phantom_token_sender_constraint`,
+//! `phantom_token_dpop_window`, `phantom_token_dpop_nonce`, `phantom_token_dpop_uri`,
+//! `phantom_token_client_certificate`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ngx::ffi::ngx_conf_t;
+use phantom_token::config::time;
+
+use super::location::{invalid, once};
+use super::{Complaint, LocationConf, Value};
+
+/// What is done about tokens that are bound to a key of their sender (RFC 7800).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum SenderConstraint {
+    /// One that is bound is refused without its proof.
+    #[default]
+    Enforce,
+    /// One that is not bound is refused as well.
+    Require,
+    /// Nobody looks: something else has.
+    Ignore,
+}
+
+/// What is set of it.
+#[derive(Clone, Default)]
+pub struct Sender {
+    constraint: Option<SenderConstraint>,
+    window: Option<Duration>,
+    nonce: Option<bool>,
+    uri: Option<Rc<Value>>,
+    certificate: Option<Rc<Value>>,
+}
+
+/// How old a proof may be if nothing is said.
+const WINDOW: Duration = Duration::from_secs(60);
+/// A proof is remembered for as long as it may be used.
+const LONGEST_WINDOW: Duration = Duration::from_secs(600);
+
+impl Sender {
+    /// What is done about bound tokens.
+    pub fn constraint(&self) -> SenderConstraint {
+        self.constraint.unwrap_or_default()
+    }
+
+    /// How old a DPoP proof may be.
+    pub fn window(&self) -> Duration {
+        self.window.unwrap_or(WINDOW)
+    }
+
+    /// Whether a DPoP proof must hold a nonce of ours (RFC 9449 §9).
+    pub fn nonce(&self) -> bool {
+        self.nonce.unwrap_or_default()
+    }
+
+    /// The URI that a DPoP proof must be for, if it is not the one that nginx sees.
+    pub fn uri(&self) -> Option<&Value> {
+        self.uri.as_deref()
+    }
+
+    /// The client's certificate as PEM, if nginx does not have it from TLS itself.
+    pub fn certificate(&self) -> Option<&Value> {
+        self.certificate.as_deref()
+    }
+
+    /// Whether challenges name DPoP, for clients that do not know yet.
+    pub fn advertises_dpop(&self) -> bool {
+        self.constraint() == SenderConstraint::Require || self.nonce()
+    }
+
+    /// Takes from the level above what is not set here. Returns whether anything is.
+    pub(super) fn merge(&mut self, above: &Self) -> bool {
+        let own = self.constraint.is_some() || self.nonce.is_some();
+        self.constraint = self.constraint.or(above.constraint);
+        self.window = self.window.or(above.window);
+        self.nonce = self.nonce.or(above.nonce);
+        for (own, above) in [
+            (&mut self.uri, &above.uri),
+            (&mut self.certificate, &above.certificate),
+        ] {
+            if own.is_none() {
+                own.clone_from(above);
+            }
+        }
+        own
+    }
+}
+
+/// `phantom_token_sender_constraint enforce | require | ignore`
+pub fn constraint(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let constraint = match values {
+        ["enforce"] => SenderConstraint::Enforce,
+        ["require"] => SenderConstraint::Require,
+        ["ignore"] => SenderConstraint::Ignore,
+        _ => return Err(invalid(directive, values, "enforce, require or ignore")),
+    };
+    once(&mut location.sender.constraint, constraint)
+}
+
+/// `phantom_token_dpop_window TIME`
+pub fn window(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let window = values
+        .first()
+        .and_then(|value| time(value))
+        .filter(|window| (Duration::from_secs(1)..=LONGEST_WINDOW).contains(window))
+        .ok_or_else(|| invalid(directive, values, "a time from 1s to 10m"))?;
+    once(&mut location.sender.window, window)
+}
+
+/// `phantom_token_dpop_nonce on | off`
+pub fn nonce(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let nonce = match values {
+        ["on"] => true,
+        ["off"] => false,
+        _ => return Err(invalid(directive, values, "on or off")),
+    };
+    once(&mut location.sender.nonce, nonce)
+}
+
+/// `phantom_token_dpop_uri VALUE`
+pub fn uri(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    _: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let text = values.first().copied().unwrap_or_default();
+    let value = Value::compile(cf, text)?;
+    once(&mut location.sender.uri, Rc::new(value))
+}
+
+/// `phantom_token_client_certificate VALUE`
+pub fn certificate(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    _: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let text = values.first().copied().unwrap_or_default();
+    let value = Value::compile(cf, text)?;
+    once(&mut location.sender.certificate, Rc::new(value))
+}

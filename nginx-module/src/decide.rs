@@ -1,0 +1,223 @@
+//! Whether a request may go on: what it presents, what that stands for, and whether it suffices here.
+//!
+//! Nothing of the request is changed by a decision, so that it can be made before the access phase
+//! (`phantom_token_phase preaccess`), and again there; `access.rs` acts on it. What is expensive of it is remembered in
+//! the request's [`State`]; what depends on the location is found out anew, because an internal redirect leads to
+//! another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ngx::ffi::{ngx_str_t, ngx_time};
+use phantom_token::policy::Ground;
+use phantom_token::token::Credentials;
+use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
+
+use crate::conf::{ErrorCode, LocationConf, Protection};
+use crate::request::{Authorization, Request};
+use crate::state::{Outcome, State};
+use crate::suspend::{self, Wait};
+
+/// Where a request stands.
+pub enum Decision {
+    /// It waits; it is decided again when there is a verdict.
+    Suspended,
+    /// It may go on, with the JWT of this.
+    Admitted(Arc<Active>),
+    /// It must not go on, as far as this module is concerned.
+    Refused(Refusal),
+}
+
+/// Why a request is refused.
+pub struct Refusal {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// One word more: what exactly. It is part of the program or of the configuration.
+    pub reason: &'static str,
+    /// The status of the answer.
+    pub status: u16,
+    /// What the challenge says, where the token is at fault.
+    pub error: Option<ErrorCode>,
+    /// When trying again may help.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(outcome: Outcome, reason: &'static str) -> Self {
+        Refusal {
+            outcome,
+            reason,
+            status: match outcome {
+                Outcome::Malformed => 400,
+                Outcome::Forbidden => 403,
+                Outcome::Unavailable => 503,
+                _ => 401,
+            },
+            error: match outcome {
+                Outcome::Malformed => Some(ErrorCode::InvalidRequest),
+                Outcome::Inactive | Outcome::Invalid | Outcome::Unproven => {
+                    Some(ErrorCode::InvalidToken)
+                }
+                Outcome::Forbidden => Some(ErrorCode::InsufficientScope),
+                Outcome::StepUp => Some(ErrorCode::InsufficientUserAuthentication),
+                Outcome::Ok | Outcome::Missing | Outcome::Unavailable => None,
+            },
+            retry_after: None,
+        }
+    }
+
+    /// Something that must not happen has happened here: no memory, most likely.
+    pub fn failed() -> Self {
+        Refusal {
+            status: 500,
+            ..Self::new(Outcome::Unavailable, "failed")
+        }
+    }
+
+    fn of(error: &Error) -> Self {
+        Refusal {
+            status: error.kind().http_status(),
+            retry_after: error.retry_after(),
+            ..Self::new(Outcome::Unavailable, error.kind().as_str())
+        }
+    }
+}
+
+/// Decides, and notes the result in the request's state. `conf` is that of the location the request is in, and
+/// outlives it.
+pub fn decide(request: Request, state: &mut State, conf: &'static LocationConf) -> Decision {
+    if state.pending.is_some() {
+        return Decision::Suspended;
+    }
+    let decision = match find_out(request, state, conf) {
+        Ok(None) => return Decision::Suspended,
+        Ok(Some(active)) => Decision::Admitted(active),
+        Err(refusal) => Decision::Refused(refusal),
+    };
+    (state.result, state.reason) = match &decision {
+        Decision::Refused(refusal) => (Some(refusal.outcome), refusal.reason),
+        _ => (Some(Outcome::Ok), ""),
+    };
+    decision
+}
+
+/// From what the request presents to what it stands for, if that suffices. `None`: it waits.
+fn find_out(
+    request: Request,
+    state: &mut State,
+    conf: &'static LocationConf,
+) -> Result<Option<Arc<Active>>, Refusal> {
+    let provider = provider(conf)?;
+    state.provider = Some(provider);
+    let known = matches!(&state.verdict, Some((by, _)) if *by == provider);
+    if !known && !ask(request, state, provider)? {
+        return Ok(None);
+    }
+    let active = match &state.verdict {
+        None => return Err(Refusal::failed()),
+        Some((_, Err(error))) => return Err(Refusal::of(error)),
+        Some((_, Ok(resolution))) => match &resolution.verdict {
+            Verdict::Inactive => return Err(Refusal::new(Outcome::Inactive, "")),
+            Verdict::Active(active) => Arc::clone(active),
+        },
+    };
+    suffices(request, conf, &active)?;
+    Ok(Some(active))
+}
+
+/// Who is to be asked about the token here.
+fn provider(conf: &LocationConf) -> Result<usize, Refusal> {
+    match conf.protection {
+        Protection::On(provider) => Ok(provider),
+        // Nobody decides where there is nothing to protect.
+        Protection::Unset | Protection::Off | Protection::Named => Err(Refusal::failed()),
+    }
+}
+
+/// Asks the provider about what the client presents. `false` when there is no answer yet: the request is suspended.
+fn ask(request: Request, state: &mut State, provider: usize) -> Result<bool, Refusal> {
+    let token = presented(request, state)?;
+    let worker = request.main_conf().and_then(|main| main.worker.as_deref());
+    let Some((worker, client)) =
+        worker.and_then(|worker| worker.client(provider).map(|client| (worker, client)))
+    else {
+        // It could not be started, which is in the log.
+        return Err(Refusal::new(Outcome::Unavailable, "stopped"));
+    };
+    let tag = worker.slots.borrow().next_tag();
+    match client.submit(token, &worker.queue, tag) {
+        Submitted::Ready(outcome) => {
+            answered(state, provider, outcome);
+            Ok(true)
+        }
+        Submitted::Pending(id) => {
+            let wait = Wait {
+                worker,
+                client,
+                provider,
+                id,
+            };
+            if suspend::suspend(request, state, &wait) {
+                Ok(false)
+            } else {
+                Err(Refusal::failed())
+            }
+        }
+    }
+}
+
+/// Notes what was found out at once.
+fn answered(state: &mut State, provider: usize, outcome: Result<Resolution, Error>) {
+    state.cache = outcome.as_ref().ok().map(|resolution| resolution.cache);
+    state.time.get_or_insert(0);
+    state.verdict = Some((provider, outcome));
+}
+
+/// The token that the client presents: read once, because what is in the header may be a JWT of ours later.
+fn presented<'a>(request: Request, state: &mut State) -> Result<Token<'a>, Refusal> {
+    let malformed = |reason| Refusal::new(Outcome::Malformed, reason);
+    if let Some(token) = &state.token {
+        return Token::parse(request.bytes(token)).map_err(|_| malformed("token"));
+    }
+    let original = match request.authorization() {
+        Authorization::None => return Err(Refusal::new(Outcome::Missing, "")),
+        Authorization::Several => return Err(malformed("several")),
+        Authorization::One(value) => value,
+    };
+    match Credentials::from_authorization(request.bytes(&original)) {
+        Credentials::Token(scheme, token) => {
+            let text = token.expose();
+            state.scheme = scheme;
+            state.original = Some(original);
+            state.token = Some(ngx_str_t {
+                len: text.len(),
+                // nginx's type has no const; nobody writes to it.
+                data: text.as_ptr().cast_mut(),
+            });
+            Ok(token)
+        }
+        Credentials::Missing => Err(Refusal::new(Outcome::Missing, "")),
+        Credentials::Malformed => Err(malformed("token")),
+    }
+}
+
+/// Whether what is known of the token is what this location asks for.
+fn suffices(request: Request, conf: &'static LocationConf, active: &Active) -> Result<(), Refusal> {
+    let Some(policy) = conf.policy.as_deref().filter(|policy| !policy.is_empty()) else {
+        return Ok(());
+    };
+    let values = request.main_conf().map_or(&[][..], |main| &main.values);
+    policy
+        .check(active.claims(), ngx_time(), &mut |slot| {
+            values.get(slot)?.evaluate(request)
+        })
+        .map_err(|denial| {
+            let outcome = match denial.ground {
+                Ground::Audience | Ground::Issuer => Outcome::Invalid,
+                Ground::Acr | Ground::MaxAge => Outcome::StepUp,
+                // And whatever there will be.
+                _ => Outcome::Forbidden,
+            };
+            Refusal::new(outcome, denial.reason)
+        })
+}
