@@ -14,6 +14,7 @@ mod introspection;
 mod jwks;
 mod message;
 mod metadata;
+mod policy;
 mod purge;
 mod token_response;
 mod verify;
@@ -24,6 +25,7 @@ pub use config::config;
 pub use introspection::introspection;
 pub use jwks::jwks;
 pub use metadata::metadata;
+pub use policy::{claim_path, policy};
 pub use purge::purge;
 pub use token_response::token_response;
 pub use verify::verify;
@@ -37,11 +39,13 @@ pub type Target = fn(&[u8]);
 /// Every function by its name, which is that of the program in `fuzz/fuzz_targets/` and of the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("authorization", authorization),
+    ("claim_path", claim_path),
     ("claims", claims),
     ("config", config),
     ("introspection", introspection),
     ("jwks", jwks),
     ("metadata", metadata),
+    ("policy", policy),
     ("purge", purge),
     ("token_response", token_response),
     ("verify", verify),
