@@ -22,9 +22,10 @@
 //! ```
 //!
 //! The modules depend on one another in one direction only:
-//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, and `policy → jwt`.
+//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, and `challenge → policy → {jwt, config}`.
 
 pub mod cache;
+pub mod challenge;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -67,7 +67,9 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let refusal = match decide(request, state, conf) {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(active) => {
-                if state.swap(request, &active) {
+                let nonce = !state.renew_nonce || respond::push_nonce(request, conf).is_some();
+                state.renew_nonce = false;
+                if nonce && state.swap(request, &active) {
                     respond::withdraw_challenge(request, state);
                     return ALLOWED;
                 }

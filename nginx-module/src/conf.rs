@@ -26,6 +26,7 @@ use ngx::ffi::{
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
+use phantom_token::sender::Nonces;
 
 use crate::panic::contained;
 use crate::worker::Worker;
@@ -53,6 +54,8 @@ type Set = fn(*mut ngx_conf_t, &mut LocationConf, &str, &[&str]) -> Result<(), C
 pub enum Complaint {
     /// It is there twice: nginx has words of its own for that.
     Duplicate,
+    /// nginx has said what is wrong already.
+    Said,
     /// What is wrong, and how to mend it. nginx adds file and line.
     Message(String),
 }
@@ -205,6 +208,11 @@ pub struct MainConf {
     pub providers: Vec<Defined>,
     /// The zones, in the order of their definition.
     pub zones: Vec<Rc<Zone>>,
+    /// What a client has asked for, as nginx knows it.
+    pub uri: Option<Value>,
+    /// The nonces that clients get for their proofs. All workers know the same; a reload makes new ones, and clients ask
+    /// for one.
+    pub nonces: Option<Arc<Nonces>>,
     /// What claims are compared with, where that holds variables: a policy knows each by its place in here.
     pub values: Vec<Value>,
     uses: Vec<Use>,
@@ -303,6 +311,7 @@ unsafe extern "C" fn set_in_location(
         };
         match set(cf, conf, name, values) {
             Ok(()) => NGX_CONF_OK,
+            Err(Complaint::Said) => NGX_CONF_ERROR,
             Err(Complaint::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
             Err(Complaint::Message(message)) => refuse(cf, &message),
         }
@@ -377,6 +386,8 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
     contained(NGX_CONF_ERROR, || {
         // SAFETY: `conf` is what `create_main` made, and nobody else looks at it meanwhile.
         let main = unsafe { &mut *conf.cast::<MainConf>() };
+        // It is known to all of nginx's.
+        main.uri = Value::compile(cf, "$scheme://$http_host$request_uri").ok();
         // SAFETY: nginx gives a valid configuration with its log.
         let log = unsafe { (*cf).log };
         if let Err((message, place)) = main.find_zones().and_then(|()| main.find_providers()) {
@@ -516,7 +527,13 @@ pub unsafe extern "C" fn merge_location(
         // SAFETY: both are what `create_location` made, they are not the same, and nobody else looks at them
         // meanwhile.
         let (above, conf) = unsafe { (&*above.cast(), &mut *conf.cast::<LocationConf>()) };
-        conf.merge(above);
+        // SAFETY: the module's main configuration was made first, and nobody else looks at it meanwhile.
+        let Some(main) = (unsafe { MainConf::of_conf(cf).map(|mut main| main.as_mut()) }) else {
+            return NGX_CONF_ERROR;
+        };
+        if let Err(message) = conf.merge(above, &mut main.nonces) {
+            return refuse(cf, message);
+        }
         // SAFETY: nginx calls this with the contexts of the location that is being merged, when its core module has
         // merged its own part; nobody else looks at that meanwhile.
         match unsafe { core_location(cf).as_mut() } {

@@ -8,6 +8,7 @@
 //! | `conf.rs`, `conf/…` | the directives, and what they leave behind |
 //! | `access.rs` | the way of a request through nginx's phases |
 //! | `decide.rs` | whether it may go on |
+//! | `sender.rs` | whether a bound token comes from whom it was issued to |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
 //! | `jwks.rs` | the location that publishes keys |
@@ -28,6 +29,7 @@ mod pool;
 mod purge;
 mod request;
 mod respond;
+mod sender;
 mod state;
 mod suspend;
 mod variables;

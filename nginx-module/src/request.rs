@@ -8,7 +8,7 @@ use std::slice;
 use ngx::ffi::{
     NGX_DONE, NGX_HTTP_SATISFY_ANY, NGX_HTTP_SPECIAL_RESPONSE, NGX_OK, ngx_array_t,
     ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t,
+    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t, ngx_http_get_variable,
     ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t, ngx_list_create,
     ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file,
     ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
@@ -38,6 +38,16 @@ pub enum Authorization {
     Several,
 }
 
+/// A header of the request.
+pub enum Field<'a> {
+    /// It is not there.
+    None,
+    /// It is there, with this value.
+    One(&'a [u8]),
+    /// It is there several times.
+    Several,
+}
+
 impl Request {
     /// Wraps nginx's pointer; `None` if it is NULL.
     ///
@@ -62,6 +72,12 @@ impl Request {
     pub fn method(self) -> u32 {
         // SAFETY: the request lives. nginx's methods are bits of 32.
         unsafe { (*self.as_ptr()).method as u32 }
+    }
+
+    /// The method, as the client wrote it.
+    pub fn method_name<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives.
+        self.bytes(unsafe { &(*self.as_ptr()).method_name })
     }
 
     /// The connection, which lives at least as long.
@@ -308,6 +324,46 @@ impl Request {
                     && slice::from_raw_parts((*header).lowcase_key, name.len()) == name
             }
         })
+    }
+
+    /// A request header. The name is in lower case.
+    pub fn header<'a>(self, name: &[u8]) -> Field<'a> {
+        let mut found = Field::None;
+        for header in self.headers_in() {
+            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
+            let header = unsafe { &*header };
+            let is_it = header.hash != 0
+                && header.key.len == name.len()
+                // SAFETY: as above.
+                && unsafe { slice::from_raw_parts(header.lowcase_key, name.len()) } == name;
+            if is_it {
+                found = match found {
+                    Field::None => Field::One(self.bytes(&header.value)),
+                    Field::One(_) | Field::Several => return Field::Several,
+                };
+            }
+        }
+        found
+    }
+
+    /// What one of nginx's variables shows; `None` if it shows nothing, or if there is none of this name, which is in
+    /// lower case.
+    pub fn variable<'a>(self, name: &'static [u8]) -> Option<&'a [u8]> {
+        let mut text = ngx_str_t {
+            len: name.len(),
+            // nginx's type has no const; it reads the name only.
+            data: name.as_ptr().cast_mut(),
+        };
+        // SAFETY: the request lives; nginx's answer is NULL or a value in the request's memory, of as many bytes as it
+        // says.
+        unsafe {
+            let key = ngx_hash_key(text.data, text.len);
+            let value = ngx_http_get_variable(self.as_ptr(), &raw mut text, key).as_ref()?;
+            if value.not_found() != 0 || value.len() == 0 {
+                return None;
+            }
+            Some(slice::from_raw_parts(value.data, value.len() as usize))
+        }
     }
 
     fn headers_in(self) -> Headers {

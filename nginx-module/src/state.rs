@@ -12,6 +12,7 @@ use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 use crate::panic::contained;
 use crate::pool;
 use crate::request::Request;
+use crate::sender::Sender;
 use crate::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
@@ -88,6 +89,12 @@ pub struct State {
     pub token: Option<ngx_str_t>,
     /// What was found out, and by which provider.
     pub verdict: Option<(usize, Result<Resolution, Error>)>,
+    /// What has been found out of whoever sent it.
+    pub sender: Option<Sender>,
+    /// Whether it is to be told the nonce for its next proof.
+    pub renew_nonce: bool,
+    /// Whether its DPoP proof is noted as used.
+    pub proof_counted: bool,
     /// Set while a verdict is being waited for.
     pub pending: Option<Pending>,
     /// The memory of the last suspension, for the next.

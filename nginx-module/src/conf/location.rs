@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
+use phantom_token::sender::Nonces;
 
 use super::{Challenges, Complaint, Content, Purpose, Sender, remember_use};
 
@@ -90,13 +91,17 @@ impl LocationConf {
     }
 
     /// Takes from the level above what is not set here.
-    pub(super) fn merge(&mut self, above: &Self) {
+    pub(super) fn merge(
+        &mut self,
+        above: &Self,
+        nonces: &mut Option<Arc<Nonces>>,
+    ) -> Result<(), &'static str> {
         if self.protection == Protection::Unset {
             self.protection = above.protection;
         }
         self.preflight = self.preflight.or(above.preflight);
         self.phase = self.phase.or(above.phase);
-        let own = self.sender.merge(&above.sender) || self.realm.is_some() || self.policy.is_some();
+        let own = self.sender.merge(&above.sender, nonces)? || self.realm.is_some() || self.policy.is_some();
         if self.realm.is_none() {
             self.realm.clone_from(&above.realm);
         }
@@ -107,7 +112,7 @@ impl LocationConf {
             (own, above) => own.clone_from(above),
         }
         if !self.protection.is_on() {
-            return;
+            return Ok(());
         }
         self.challenges = match &above.challenges {
             Some(challenges) if !own => Some(Arc::clone(challenges)),
@@ -117,6 +122,7 @@ impl LocationConf {
                 &self.sender,
             ))),
         };
+        Ok(())
     }
 }
 
