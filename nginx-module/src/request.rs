@@ -8,10 +8,10 @@ use std::slice;
 use ngx::ffi::{
     NGX_DONE, NGX_HTTP_SATISFY_ANY, NGX_HTTP_SPECIAL_RESPONSE, NGX_OK, ngx_array_t,
     ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t, ngx_http_get_variable,
-    ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t, ngx_list_create,
-    ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
+    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t,
+    ngx_http_get_variable, ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t,
+    ngx_list_create, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc,
+    ngx_pool_t, ngx_read_file, ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
 };
 use phantom_token::token::Credentials;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ngx::ffi::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_FORBIDDEN, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_UNAUTHORIZED,
     NGX_OK, ngx_buf_t, ngx_chain_t, ngx_http_finalize_request, ngx_http_output_filter,
-    ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_str_t, ngx_table_elt_t, ngx_time, ngx_uint_t,
+    ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_str_t, ngx_table_elt_t,
+    ngx_time, ngx_uint_t,
 };
 
 use crate::conf::{ErrorCode, LocationConf};

@@ -3,31 +3,31 @@
 use aws_lc_rs::digest;
 
 use crate::Token;
-use crate::token::{Credentials, Fingerprint, Key, MAX_TOKEN_LENGTH, TokenError};
+use crate::token::{Credentials, Fingerprint, Key, MAX_TOKEN_LENGTH, Scheme, TokenError};
 
 /// The value of an `Authorization` header.
 pub fn authorization(value: &[u8]) {
     parse(value);
     let trimmed = value.trim_ascii();
-    let bearer = trimmed
-        .get(..6)
-        .is_some_and(|scheme| scheme.to_ascii_lowercase() == b"bearer");
-    let after = trimmed.get(6..).unwrap_or_default();
+    let presented = [(Scheme::Bearer, "bearer"), (Scheme::Dpop, "dpop")]
+        .into_iter()
+        .find(|(_, name)| {
+            let start = trimmed.get(..name.len()).unwrap_or_default();
+            start.to_ascii_lowercase() == name.as_bytes()
+        });
+    let after = presented.map_or(trimmed, |(_, name)| &trimmed[name.len()..]);
     match Credentials::from_authorization(value) {
-        Credentials::Token(token) => {
-            assert!(bearer);
+        Credentials::Token(scheme, token) => {
+            assert!(presented.is_some_and(|(it, _)| it == scheme));
             let token = token.expose().as_bytes();
             let spaces = &after[..after.len() - token.len()];
-            assert_eq!(
-                after.as_ptr_range().end,
-                token.as_ptr_range().end,
-                "it is in the value, at its end"
-            );
+            // It is in the value, at its end.
+            assert_eq!(after.as_ptr_range().end, token.as_ptr_range().end);
             assert!(!spaces.is_empty() && spaces.iter().all(|&byte| byte == b' '));
             assert_eq!(grammar(token), Ok(()));
         }
         Credentials::Malformed => {
-            assert!(bearer);
+            assert!(presented.is_some());
             assert!(
                 after
                     .first()
@@ -37,12 +37,10 @@ pub fn authorization(value: &[u8]) {
             assert!(spaces == 0 || grammar(&after[spaces..]).is_err());
         }
         Credentials::Missing => {
-            assert!(
-                !bearer
-                    || after
-                        .first()
-                        .is_some_and(|&byte| byte > b' ' && byte != 0x7f)
-            );
+            let ends = after
+                .first()
+                .is_none_or(|&byte| byte <= b' ' || byte == 0x7f);
+            assert!(presented.is_none() || !ends);
         }
     }
 }

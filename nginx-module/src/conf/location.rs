@@ -101,7 +101,9 @@ impl LocationConf {
         }
         self.preflight = self.preflight.or(above.preflight);
         self.phase = self.phase.or(above.phase);
-        let own = self.sender.merge(&above.sender, nonces)? || self.realm.is_some() || self.policy.is_some();
+        let own = self.sender.merge(&above.sender, nonces)?
+            || self.realm.is_some()
+            || self.policy.is_some();
         if self.realm.is_none() {
             self.realm.clone_from(&above.realm);
         }
