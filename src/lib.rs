@@ -22,7 +22,8 @@
 //! ```
 //!
 //! The modules depend on one another in one direction only:
-//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, and `challenge → policy → {jwt, config}`.
+//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `challenge → policy → {jwt, config}`, and
+//! `sender → {cache, jwt} → token`.
 
 pub mod cache;
 pub mod challenge;
@@ -39,6 +40,7 @@ pub mod jwt;
 pub mod policy;
 pub mod purge;
 pub mod resolver;
+pub mod sender;
 pub mod server;
 pub mod token;
 pub mod verdict;

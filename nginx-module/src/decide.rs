@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ngx::ffi::{ngx_str_t, ngx_time};
 use phantom_token::policy::Ground;
+use phantom_token::sender::SenderError;
 use phantom_token::token::{Credentials, Scheme};
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
@@ -219,26 +220,26 @@ fn sent_by_its_client(
     provider: usize,
     active: &Active,
 ) -> Result<(), Refusal> {
+    let refused = |error: SenderError| match error.error() {
+        // It is not the client's fault.
+        None => Refusal::new(Outcome::Unavailable, error.reason()),
+        Some(code) => Refusal {
+            error: Some(ErrorCode::of(code)),
+            scheme: error.scheme(),
+            ..Refusal::new(Outcome::Unproven, error.reason())
+        },
+    };
+    if !sender::is_asked_for(conf, state, active).map_err(refused)? {
+        return Ok(());
+    }
     let token = presented(request, state)?;
     let client = request
         .main_conf()
         .and_then(|main| main.worker.as_deref()?.client(provider))
         .ok_or_else(Refusal::failed)?;
-    match sender::check(request, state, conf, client, token, active) {
-        Ok(proven) => {
-            state.renew_nonce = proven.renew_nonce;
-            Ok(())
-        }
-        Err(error) => Err(match error.error() {
-            // It is not the client's fault.
-            None => Refusal::new(Outcome::Unavailable, error.reason()),
-            Some(code) => Refusal {
-                error: Some(ErrorCode::of(code)),
-                scheme: error.scheme(),
-                ..Refusal::new(Outcome::Unproven, error.reason())
-            },
-        }),
-    }
+    let proven = sender::check(request, state, conf, client, token, active).map_err(refused)?;
+    state.renew_nonce = proven.renew_nonce;
+    Ok(())
 }
 
 /// Whether what is known of the token is what this location asks for.

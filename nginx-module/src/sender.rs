@@ -21,6 +21,20 @@ pub struct Sender {
     found: Result<Proven, SenderError>,
 }
 
+/// Whether there is anything to check: of most tokens there is not.
+pub fn is_asked_for(
+    conf: &LocationConf,
+    state: &State,
+    active: &Active,
+) -> Result<bool, SenderError> {
+    match conf.sender.constraint() {
+        SenderConstraint::Ignore => Ok(false),
+        SenderConstraint::Require if !active.is_bound() => Err(SenderError::NotBound),
+        SenderConstraint::Require => Ok(true),
+        SenderConstraint::Enforce => Ok(active.is_bound() || state.scheme == Scheme::Dpop),
+    }
+}
+
 /// Checks it, once per request and location: a proof may be used once, and the same request is decided about several
 /// times.
 pub fn check(
@@ -31,14 +45,6 @@ pub fn check(
     token: Token<'_>,
     active: &Active,
 ) -> Result<Proven, SenderError> {
-    match conf.sender.constraint() {
-        SenderConstraint::Ignore => return Ok(Proven::default()),
-        SenderConstraint::Require if !active.is_bound() => return Err(SenderError::NotBound),
-        SenderConstraint::Require | SenderConstraint::Enforce => {}
-    }
-    if !active.is_bound() && state.scheme == Scheme::Bearer {
-        return Ok(Proven::default());
-    }
     let rules = conf.sender.rules();
     if let Some(known) = &state.sender
         && ptr::eq(known.rules, rules)

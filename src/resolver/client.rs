@@ -20,7 +20,7 @@ use super::report::Reporter;
 use super::runtime::{Departure, Runtime};
 use super::stats::{Counters, Stats};
 use super::{CompletionQueue, LogSink, RequestId};
-use crate::cache::{Levels, Store, Subject};
+use crate::cache::{FirstUse, Levels, ProofId, ProofTime, Store, Subject};
 use crate::clock::{self, Now};
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 use crate::{Error, ErrorKind, Provider, Token};
@@ -290,6 +290,16 @@ impl Client {
         self.0.check()?;
         self.0.shared.levels.purge_all();
         Ok(())
+    }
+
+    /// Notes that the proof of a sender is used (see [`crate::sender`]): in the store that is shared, and where there is
+    /// none, or it notes no proofs, in this client's own memory. Any thread may call it; it never blocks for long. No purge
+    /// forgets a proof. A client that has been stopped, or was started before a fork, knows of none: [`FirstUse::Lost`].
+    pub fn first_use(&self, proof: &ProofId, time: ProofTime) -> FirstUse {
+        if self.0.check().is_err() {
+            return FirstUse::Lost;
+        }
+        self.0.shared.levels.first_use(proof, time, clock::now())
     }
 
     /// What it has done. In a forked child: nothing.
