@@ -32,6 +32,9 @@ pub mod config;
 pub mod error;
 #[cfg(feature = "c-abi")]
 pub mod ffi;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod introspection;
 pub mod jwt;
