@@ -6,6 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use phantom_token::jwt::Claims;
+use phantom_token::policy::{Expected, Policy};
 use phantom_token::{CompletionQueue, Submitted, Token};
 use support::{Server, active_after};
 
@@ -76,4 +78,59 @@ fn a_hit_allocates_nothing() {
     let before = ALLOCATIONS.get();
     std::hint::black_box(vec![1u8; 10]);
     assert_eq!(ALLOCATIONS.get() - before, 1, "the counter counts");
+}
+
+#[test]
+fn a_policy_is_checked_without_an_allocation_whatever_comes_of_it() {
+    let mut policy = Policy::default();
+    for (key, values) in [
+        ("scopes", &["admin"][..]),
+        ("scopes", &["read", "write"]),
+        ("scope", &["api"]),
+        ("audience", &["api"]),
+        ("issuer", &["https://as.example.com"]),
+        ("client", &["web"]),
+        ("require", &["tenant", "acme", "~^test-[0-9]+$", "~*beta"]),
+        ("require", &["level", "7.5"]),
+        ("require", &["details.type", "payment"]),
+        ("require", &["email_verified"]),
+        ("acr", &["gold"]),
+        ("max_age", &["5m"]),
+    ] {
+        policy.set(key, values).unwrap();
+    }
+    policy
+        .add_requirement("host", vec![Expected::Slot(0)])
+        .unwrap();
+    let good = r#"{
+        "scope": "read write api", "aud": ["api"], "iss": "https://as.example.com", "client_id": "web",
+        "tenant": ["test-1", "test-2"], "level": 7.5, "details": [{"type": "account"}, {"type": "payment"}],
+        "email_verified": true, "acr": "gold", "auth_time": 1700000000, "host": "a.example.com"
+    }"#;
+    for (token, reason) in [
+        (good.to_owned(), "ok"),
+        (good.replace("write", "list"), "scope:admin"),
+        (good.replace(r#"["api"]"#, r#""other""#), "audience"),
+        (good.replace("test-", "prod-"), "claim:tenant"),
+        (good.replace("7.5", "7.25"), "claim:level"),
+        (good.replace("payment", "other"), "claim:details.type"),
+        (good.replace("a.example", "b.example"), "claim:host"),
+        (good.replace("gold", "tin"), "acr"),
+        (good.replace("1700000000", "1600000000"), "max_age"),
+    ] {
+        let claims = Claims::from_json(&token).unwrap();
+        let check = || {
+            let host: &[u8] = b"a.example.com";
+            policy
+                .check(&claims, 1_700_000_100, &mut |_| Some(host))
+                .map_or_else(|denial| denial.reason, |()| "ok")
+        };
+        // A regular expression makes room for its matching when it is first used.
+        assert_eq!(check(), reason);
+        let before = ALLOCATIONS.get();
+        for _ in 0..100 {
+            std::hint::black_box(check());
+        }
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{reason}");
+    }
 }

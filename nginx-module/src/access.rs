@@ -34,7 +34,11 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some((request, conf)) = (unsafe { protected(r) }) else {
             return DECLINED;
         };
-        if conf.phase() != Phase::Preaccess || preflight(request, conf).is_some() {
+        // Subrequests come through this phase as well.
+        if !request.is_main()
+            || conf.phase() != Phase::Preaccess
+            || preflight(request, conf).is_some()
+        {
             return DECLINED;
         }
         let Some(state) = request.state_or_new() else {
@@ -67,7 +71,9 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let refusal = match decide(request, state, conf) {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(active) => {
-                if state.swap(request, &active) {
+                let nonce = !state.renew_nonce || respond::push_nonce(request, conf).is_some();
+                state.renew_nonce = false;
+                if nonce && state.swap(request, &active) {
                     respond::withdraw_challenge(request, state);
                     return ALLOWED;
                 }

@@ -5,6 +5,7 @@
 
 mod challenges;
 mod content;
+mod introspection;
 mod location;
 mod policy;
 mod provider;
@@ -27,6 +28,7 @@ use ngx::ffi::{
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
+use phantom_token::sender::Nonces;
 
 use crate::ledger::Ledger;
 use crate::panic::contained;
@@ -35,6 +37,7 @@ use crate::{core_location, pool};
 
 pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
+pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
 pub use sender::{Sender, SenderConstraint};
 pub use value::Value;
@@ -56,6 +59,8 @@ type Set = fn(*mut ngx_conf_t, &mut LocationConf, &str, &[&str]) -> Result<(), C
 pub enum Complaint {
     /// It is there twice: nginx has words of its own for that.
     Duplicate,
+    /// nginx has said what is wrong already.
+    Said,
     /// What is wrong, and how to mend it. nginx adds file and line.
     Message(String),
 }
@@ -86,7 +91,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 23] = [
+pub static mut COMMANDS: [ngx_command_t; 25] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -107,6 +112,16 @@ pub static mut COMMANDS: [ngx_command_t; 23] = [
         ngx_string!("phantom_token"),
         ANYWHERE | ONE,
         location::provider,
+    ),
+    of_location(
+        ngx_string!("phantom_token_introspection_endpoint"),
+        ANYWHERE | ONE,
+        introspection::endpoint,
+    ),
+    of_location(
+        ngx_string!("phantom_token_scopes_enforce"),
+        ANYWHERE | ONE,
+        policy::part,
     ),
     of_location(
         ngx_string!("phantom_token_realm"),
@@ -213,6 +228,11 @@ pub struct MainConf {
     pub providers: Vec<Defined>,
     /// The zones, in the order of their definition.
     pub zones: Vec<Rc<Zone>>,
+    /// What a client has asked for, as nginx knows it.
+    pub uri: Option<Value>,
+    /// The nonces that clients get for their proofs. All workers know the same; a reload makes new ones, and clients ask
+    /// for one.
+    pub nonces: Option<Arc<Nonces>>,
     /// What claims are compared with, where that holds variables: a policy knows each by its place in here.
     pub values: Vec<Value>,
     uses: Vec<Use>,
@@ -232,6 +252,8 @@ pub struct Defined {
     pub used: bool,
     /// Where workers remember together; `None`: each for itself.
     pub zone: Option<Rc<Zone>>,
+    /// Where tokens are introspected, if a location does that; what is set of the provider then is all default.
+    pub introspection: Option<Introspection>,
     /// What `cache_zone` says, to be found when all zones are known.
     wanted: Wanted,
     /// Where the block ends.
@@ -315,6 +337,7 @@ unsafe extern "C" fn set_in_location(
         };
         match set(cf, conf, name, values) {
             Ok(()) => NGX_CONF_OK,
+            Err(Complaint::Said) => NGX_CONF_ERROR,
             Err(Complaint::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
             Err(Complaint::Message(message)) => refuse(cf, &message),
         }
@@ -389,46 +412,64 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
     contained(NGX_CONF_ERROR, || {
         // SAFETY: `conf` is what `create_main` made, and nobody else looks at it meanwhile.
         let main = unsafe { &mut *conf.cast::<MainConf>() };
+        // It is known to all of nginx's.
+        main.uri = Value::compile(cf, "$scheme://$http_host$request_uri").ok();
         // SAFETY: nginx gives a valid configuration with its log.
         let log = unsafe { (*cf).log };
         if let Err((message, place)) = main.find_zones().and_then(|()| main.find_providers()) {
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
-        if !main.providers.is_empty() {
-            // SAFETY: `cf` is valid, and `main` a part of the configuration that is being read.
-            main.shared = unsafe { tally::Shared::define(cf) };
-            if main.shared.is_none() {
-                return NGX_CONF_ERROR;
-            }
-        }
-        for zone in &main.zones {
-            // One is the list's.
-            let providers = Rc::strong_count(zone) - 1;
-            let (level, message) = match providers {
-                0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
-                1..=Zone::MAX_PROVIDERS => continue,
-                _ => (
-                    NGX_LOG_EMERG,
-                    format!(
-                        "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
-                        Zone::MAX_PROVIDERS
-                    ),
-                ),
-            };
-            let name = zone.name();
-            complain(
-                log,
-                level,
-                &format!("zone \"{name}\" {message}"),
-                zone.place(),
-            );
-            if level == NGX_LOG_EMERG {
-                return NGX_CONF_ERROR;
-            }
-        }
         NGX_CONF_OK
     })
+}
+
+/// What can be done only when all has been merged, because a location may bring a provider of its own: the memory of
+/// what is counted, and whether each zone is used by as many providers as it has room for. Returns whether the
+/// configuration may be used.
+///
+/// # Safety
+/// `cf` must be valid, and inside `http`, whose block has been read.
+pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
+    // SAFETY: the caller's promise; nobody else looks at the main configuration meanwhile.
+    let Some(main) = (unsafe { MainConf::of_conf(cf).map(|main| &mut *main.as_ptr()) }) else {
+        return false;
+    };
+    if !main.providers.is_empty() {
+        // SAFETY: `cf` is valid, and `main` a part of the configuration that is being read.
+        main.shared = unsafe { tally::Shared::define(cf) };
+        if main.shared.is_none() {
+            return false;
+        }
+    }
+    // SAFETY: nginx gives a valid configuration with its log.
+    let log = unsafe { (*cf).log };
+    for zone in &main.zones {
+        // One is the list's.
+        let providers = Rc::strong_count(zone) - 1;
+        let (level, message) = match providers {
+            0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
+            1..=Zone::MAX_PROVIDERS => continue,
+            _ => (
+                NGX_LOG_EMERG,
+                format!(
+                    "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
+                    Zone::MAX_PROVIDERS
+                ),
+            ),
+        };
+        let name = zone.name();
+        complain(
+            log,
+            level,
+            &format!("zone \"{name}\" {message}"),
+            zone.place(),
+        );
+        if level == NGX_LOG_EMERG {
+            return false;
+        }
+    }
+    true
 }
 
 /// Says what is wrong at a place of the configuration that has been read already.
@@ -535,7 +576,18 @@ pub unsafe extern "C" fn merge_location(
         // SAFETY: both are what `create_location` made, they are not the same, and nobody else looks at them
         // meanwhile.
         let (above, conf) = unsafe { (&*above.cast(), &mut *conf.cast::<LocationConf>()) };
-        conf.merge(above);
+        if let Err((message, place)) = introspection::merge(cf, above, conf) {
+            // SAFETY: nginx gives a valid configuration with its log.
+            complain(unsafe { (*cf).log }, NGX_LOG_EMERG, &message, &place);
+            return NGX_CONF_ERROR;
+        }
+        // SAFETY: the module's main configuration was made first, and nobody else looks at it meanwhile.
+        let Some(main) = (unsafe { MainConf::of_conf(cf).map(|mut main| main.as_mut()) }) else {
+            return NGX_CONF_ERROR;
+        };
+        if let Err(message) = conf.merge(above, &mut main.nonces) {
+            return refuse(cf, message);
+        }
         // SAFETY: nginx calls this with the contexts of the location that is being merged, when its core module has
         // merged its own part; nobody else looks at that meanwhile.
         match unsafe { core_location(cf).as_mut() } {

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use ngx::ffi::{ngx_str_t, ngx_time};
 use phantom_token::policy::Ground;
-use phantom_token::token::Credentials;
+use phantom_token::sender::SenderError;
+use phantom_token::token::{Credentials, Scheme};
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
 use crate::conf::{ErrorCode, LocationConf, Protection};
 use crate::request::{Authorization, Request};
+use crate::sender;
 use crate::state::{Outcome, State};
 use crate::suspend::{self, Wait};
 
@@ -38,6 +40,8 @@ pub struct Refusal {
     pub status: u16,
     /// What the challenge says, where the token is at fault.
     pub error: Option<ErrorCode>,
+    /// With which scheme the challenge says it.
+    pub scheme: Scheme,
     /// When trying again may help.
     pub retry_after: Option<Duration>,
 }
@@ -62,6 +66,7 @@ impl Refusal {
                 Outcome::StepUp => Some(ErrorCode::InsufficientUserAuthentication),
                 Outcome::Ok | Outcome::Missing | Outcome::Unavailable => None,
             },
+            scheme: Scheme::Bearer,
             retry_after: None,
         }
     }
@@ -92,7 +97,12 @@ pub fn decide(request: Request, state: &mut State, conf: &'static LocationConf) 
     let decision = match find_out(request, state, conf) {
         Ok(None) => return Decision::Suspended,
         Ok(Some(active)) => Decision::Admitted(active),
-        Err(refusal) => Decision::Refused(refusal),
+        Err(refusal) if refusal.outcome == Outcome::Unproven => Decision::Refused(refusal),
+        // Whoever has come with a proof is answered in the same way.
+        Err(refusal) => Decision::Refused(Refusal {
+            scheme: state.scheme,
+            ..refusal
+        }),
     };
     (state.result, state.reason) = match &decision {
         Decision::Refused(refusal) => (Some(refusal.outcome), refusal.reason),
@@ -121,6 +131,7 @@ fn find_out(
             Verdict::Active(active) => Arc::clone(active),
         },
     };
+    sent_by_its_client(request, state, conf, provider, &active)?;
     suffices(request, conf, &active)?;
     Ok(Some(active))
 }
@@ -199,6 +210,36 @@ fn presented<'a>(request: Request, state: &mut State) -> Result<Token<'a>, Refus
         Credentials::Missing => Err(Refusal::new(Outcome::Missing, "")),
         Credentials::Malformed => Err(malformed("token")),
     }
+}
+
+/// Whether a token that is bound to a key comes from who has that.
+fn sent_by_its_client(
+    request: Request,
+    state: &mut State,
+    conf: &LocationConf,
+    provider: usize,
+    active: &Active,
+) -> Result<(), Refusal> {
+    let refused = |error: SenderError| match error.error() {
+        // It is not the client's fault.
+        None => Refusal::new(Outcome::Unavailable, error.reason()),
+        Some(code) => Refusal {
+            error: Some(ErrorCode::of(code)),
+            scheme: error.scheme(),
+            ..Refusal::new(Outcome::Unproven, error.reason())
+        },
+    };
+    if !sender::is_asked_for(conf, state, active).map_err(refused)? {
+        return Ok(());
+    }
+    let token = presented(request, state)?;
+    let client = request
+        .main_conf()
+        .and_then(|main| main.worker.as_deref()?.client(provider))
+        .ok_or_else(Refusal::failed)?;
+    let proven = sender::check(request, state, conf, client, token, active).map_err(refused)?;
+    state.renew_nonce = proven.renew_nonce;
+    Ok(())
 }
 
 /// Whether what is known of the token is what this location asks for.

@@ -8,6 +8,8 @@
 //! | `conf.rs`, `conf/…` | the directives, and what they leave behind |
 //! | `access.rs` | the way of a request through nginx's phases |
 //! | `decide.rs` | whether it may go on |
+//! | `sender.rs` | whether a bound token comes from whom it was issued to |
+//! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
 //! | `ledger.rs` | what this process counts, and when it tells the others |
@@ -23,6 +25,7 @@
 mod access;
 mod conf;
 mod decide;
+mod filter;
 mod jwks;
 mod ledger;
 mod log;
@@ -31,8 +34,10 @@ mod pool;
 mod purge;
 mod request;
 mod respond;
+mod sender;
 mod state;
 mod status;
+mod subrequest;
 mod suspend;
 mod variables;
 mod worker;
@@ -213,7 +218,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 cf,
                 ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
                 Some(access::after_access),
-            )
+            ) && conf::finish(cf)
         })
     })
 }
@@ -222,6 +227,7 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     contained(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx calls this with a valid configuration when it has read the block.
         status(unsafe {
+            filter::install();
             push_handler(
                 cf,
                 ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,

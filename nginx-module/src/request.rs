@@ -9,9 +9,9 @@ use ngx::ffi::{
     NGX_DONE, NGX_HTTP_SATISFY_ANY, NGX_HTTP_SPECIAL_RESPONSE, NGX_OK, ngx_array_t,
     ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
     ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t,
-    ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t, ngx_list_create,
-    ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
+    ngx_http_get_variable, ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t,
+    ngx_list_create, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc,
+    ngx_pool_t, ngx_read_file, ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
 };
 use phantom_token::token::Credentials;
 
@@ -35,6 +35,16 @@ pub enum Authorization {
     One(ngx_str_t),
     /// More than one, of which nginx itself lets none through as of today.
     #[cfg_attr(not(chained_headers), expect(dead_code))]
+    Several,
+}
+
+/// A header of the request.
+pub enum Field<'a> {
+    /// It is not there.
+    None,
+    /// It is there, with this value.
+    One(&'a [u8]),
+    /// It is there several times.
     Several,
 }
 
@@ -62,6 +72,12 @@ impl Request {
     pub fn method(self) -> u32 {
         // SAFETY: the request lives. nginx's methods are bits of 32.
         unsafe { (*self.as_ptr()).method as u32 }
+    }
+
+    /// The method, as the client wrote it.
+    pub fn method_name<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives.
+        self.bytes(unsafe { &(*self.as_ptr()).method_name })
     }
 
     /// The connection, which lives at least as long.
@@ -330,12 +346,50 @@ impl Request {
         self.bytes(unsafe { &(*self.as_ptr()).args })
     }
 
-    fn headers_in(self) -> Headers {
-        Headers {
-            // SAFETY: the request lives.
-            part: unsafe { &raw mut (*self.as_ptr()).headers_in.headers.part },
-            next: 0,
+    /// A request header. The name is in lower case.
+    pub fn header<'a>(self, name: &[u8]) -> Field<'a> {
+        let mut found = Field::None;
+        for header in self.headers_in() {
+            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
+            let header = unsafe { &*header };
+            let is_it = header.hash != 0
+                && header.key.len == name.len()
+                // SAFETY: as above.
+                && unsafe { slice::from_raw_parts(header.lowcase_key, name.len()) } == name;
+            if is_it {
+                found = match found {
+                    Field::None => Field::One(self.bytes(&header.value)),
+                    Field::One(_) | Field::Several => return Field::Several,
+                };
+            }
         }
+        found
+    }
+
+    /// What one of nginx's variables shows; `None` if it shows nothing, or if there is none of this name, which is in
+    /// lower case.
+    pub fn variable<'a>(self, name: &'static [u8]) -> Option<&'a [u8]> {
+        let mut text = ngx_str_t {
+            len: name.len(),
+            // nginx's type has no const; it reads the name only.
+            data: name.as_ptr().cast_mut(),
+        };
+        // SAFETY: the request lives; nginx's answer is NULL or a value in the request's memory, of as many bytes as it
+        // says.
+        unsafe {
+            let key = ngx_hash_key(text.data, text.len);
+            let value = ngx_http_get_variable(self.as_ptr(), &raw mut text, key).as_ref()?;
+            if value.not_found() != 0 || value.len() == 0 {
+                return None;
+            }
+            Some(slice::from_raw_parts(value.data, value.len() as usize))
+        }
+    }
+
+    /// What the client sent.
+    pub fn headers_in(self) -> Headers {
+        // SAFETY: the request lives.
+        unsafe { headers(&raw mut (*self.as_ptr()).headers_in.headers) }
     }
 
     /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token in
@@ -494,8 +548,20 @@ impl Request {
     }
 }
 
+/// The headers of a list of nginx's, one after the other.
+///
+/// # Safety
+/// `list` must be one of `ngx_table_elt_t`, and stay valid while this is used.
+pub unsafe fn headers(list: *mut ngx_list_t) -> Headers {
+    Headers {
+        // SAFETY: the caller's promise.
+        part: unsafe { &raw mut (*list).part },
+        next: 0,
+    }
+}
+
 /// The headers of a list, one after the other.
-struct Headers {
+pub struct Headers {
     part: *mut ngx_list_part_t,
     next: usize,
 }
@@ -504,7 +570,7 @@ impl Iterator for Headers {
     type Item = *mut ngx_table_elt_t;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: made from a live request and used while it lives; a part is NULL or valid and holds `nelts`
+        // SAFETY: made from a list that is valid while this is used; a part is NULL or valid and holds `nelts`
         // headers.
         unsafe {
             loop {

@@ -7,10 +7,10 @@ use ngx::ffi::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_FORBIDDEN, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_OK,
     NGX_HTTP_UNAUTHORIZED, NGX_OK, ngx_buf_t, ngx_chain_t, ngx_http_finalize_request,
     ngx_http_output_filter, ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_str_t,
-    ngx_table_elt_t, ngx_uint_t,
+    ngx_table_elt_t, ngx_time, ngx_uint_t,
 };
 
-use crate::conf::LocationConf;
+use crate::conf::{ErrorCode, LocationConf};
 use crate::decide::Refusal;
 use crate::request::Request;
 use crate::state::{Outcome, State};
@@ -136,8 +136,11 @@ fn set_headers(
     refusal: &Refusal,
 ) -> Option<()> {
     let challenges = conf.challenges()?;
+    if refusal.error == Some(ErrorCode::UseDpopNonce) {
+        push_nonce(request, conf)?;
+    }
     let challenge = match (refusal.error, refusal.outcome) {
-        (Some(error), _) => challenges.refused(state.scheme, error),
+        (Some(error), _) => challenges.refused(refusal.scheme, error),
         (None, Outcome::Missing) => &challenges.missing,
         // It is not the client's fault.
         (None, _) => {
@@ -149,6 +152,15 @@ fn set_headers(
         }
     };
     set_challenge(request, state, challenge.as_bytes())
+}
+
+/// Adds `DPoP-Nonce` (RFC 9449 §9), where proofs are to have one.
+pub fn push_nonce(request: Request, conf: &LocationConf) -> Option<()> {
+    let Some(nonces) = &conf.sender.rules().nonces else {
+        return Some(());
+    };
+    let nonce = request.copy(nonces.current(ngx_time()).as_bytes())?;
+    push_header(request, b"DPoP-Nonce", nonce).map(drop)
 }
 
 /// Adds `Retry-After` (RFC 9110 §10.2.3).

@@ -13,6 +13,8 @@ use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::pool;
 use crate::request::Request;
+use crate::sender::Sender;
+use crate::subrequest::Subrequest;
 use crate::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
@@ -89,8 +91,16 @@ pub struct State {
     pub token: Option<ngx_str_t>,
     /// What was found out, and by which provider.
     pub verdict: Option<(usize, Result<Resolution, Error>)>,
+    /// What has been found out of whoever sent it.
+    pub sender: Option<Sender>,
+    /// Whether it is to be told the nonce for its next proof.
+    pub renew_nonce: bool,
+    /// Whether its DPoP proof is noted as used.
+    pub proof_counted: bool,
     /// Set while a verdict is being waited for.
     pub pending: Option<Pending>,
+    /// What was started on its behalf while it waits.
+    pub carried: Option<NonNull<Subrequest>>,
     /// The memory of the last suspension, for the next.
     pub suspension: Option<NonNull<Suspension>>,
     /// The challenge that we have sent or are about to.

@@ -7,7 +7,10 @@ use parking_lot::Mutex;
 
 use super::lifetime::Lifetime;
 use super::sealed::{self, Entry};
-use super::{CacheCounts, Class, Hit, MemoryCache, SharedWords, Store, Versions};
+use super::{
+    CacheCounts, Class, FirstUse, Hit, MemoryCache, ProofId, ProofTime, Proofs, SharedWords, Store,
+    Versions,
+};
 use crate::clock::Now;
 use crate::token::{Key, Token};
 use crate::{Provider, Verdict};
@@ -29,6 +32,7 @@ pub(crate) struct Levels {
     provider: Arc<Provider>,
     memory: MemoryCache,
     store: Option<Arc<dyn Store>>,
+    proofs: Proofs,
     /// For a client without a store, or with one that keeps no versions.
     versions: Versions,
     /// Likewise.
@@ -41,6 +45,8 @@ impl Levels {
     pub fn new(provider: &Arc<Provider>, store: Option<Arc<dyn Store>>) -> Self {
         Levels {
             memory: MemoryCache::new(provider.cache_size, provider.cache_entries),
+            // Whatever is remembered of tokens, a proof is used once.
+            proofs: Proofs::new(store.clone()),
             // What is not remembered at all is not shared either.
             store: store.filter(|_| !provider.cache_ttl.is_zero()),
             versions: Versions::new(),
@@ -160,6 +166,11 @@ impl Levels {
             store.clear();
             self.versions.change_all();
         }
+    }
+
+    /// Notes that a proof is used. No purge forgets it.
+    pub fn first_use(&self, proof: &ProofId, time: ProofTime, now: Now) -> FirstUse {
+        self.proofs.first_use(proof, time, now.monotonic)
     }
 
     /// Words that all who share the store see, or only this process, when there is none.

@@ -6,6 +6,7 @@
 //! | `lifetime.rs` | for how long |
 //! | `memory.rs` | in the memory of one process |
 //! | `lru.rs` | … and the table that it is kept in |
+//! | `proofs.rs` | which proofs of senders were used |
 //! | `store.rs` | what stands behind it, shared with others: the trait |
 //! | `versions.rs` | what tells one process's memory that something was purged, where the store does not |
 //! | `sealed.rs` | in what form a verdict leaves the process |
@@ -15,6 +16,7 @@ mod levels;
 mod lifetime;
 mod lru;
 mod memory;
+mod proofs;
 pub(crate) mod sealed;
 mod store;
 mod versions;
@@ -24,6 +26,7 @@ pub(crate) use levels::{Levels, Subject};
 pub(crate) use lifetime::server_says;
 pub use lifetime::{Lifetime, lifetime};
 pub use memory::{CacheCounts, Hit, MemoryCache};
-pub use store::{Claim, Claimed, Class, SharedWords, Store};
+pub(crate) use proofs::Proofs;
+pub use store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store};
 pub(crate) use versions::Versions;
 pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};

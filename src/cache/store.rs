@@ -17,6 +17,12 @@
 //! One process at a time asks about a token. It *claims* the key first; the others wait until the answer is in the
 //! store or the claim has ended, whatever ended it: that it was settled, that its time was over, or that its process
 //! died.
+//!
+//! # Proofs
+//!
+//! A proof that a sender has a key is good for one request (RFC 9449 §11.1). So it is noted, for as long as it would be
+//! accepted, and the one thing here that is not allowed to be forgotten: neither for another, nor when a key or all keys
+//! are purged. What can't be noted is not the first use.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -63,9 +69,39 @@ pub enum Claimed {
 /// zeroes.
 pub type SharedWords = [AtomicU64; 4];
 
+/// The name of a proof: a digest, from which nothing of the proof can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProofId(pub [u8; 32]);
+
+/// For how long a proof is to be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProofTime {
+    /// For how long this one would be accepted, from now on.
+    pub left: Duration,
+    /// For how long any could be, from when it is first seen.
+    pub longest: Duration,
+}
+
+/// Whether a proof has been used before. Only the first of these lets anybody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum FirstUse {
+    /// It has not, and from now on it has.
+    First,
+    /// It has.
+    Replayed,
+    /// There is no room to note it, and those that are noted are needed still.
+    Full,
+    /// It can't be known: what was noted is lost, and this one is old enough to have been among it.
+    Lost,
+    /// This store notes no proofs.
+    Unsupported,
+}
+
 /// Remembers for one provider, together with whoever else shares it. Called from any thread; every call is short.
 ///
-/// Nothing here fails: a store that can't do what it is asked to has forgotten, and forgetting is always allowed.
+/// Nothing here fails: a store that can't do what it is asked to has forgotten, and forgetting is always allowed; except
+/// for proofs, of which [`FirstUse`] says what can't be done.
 pub trait Store: Send + Sync {
     /// The key's version: one atomic load. `None` when the store keeps no versions.
     fn version(&self, key: &Key) -> Option<u32>;
@@ -90,6 +126,12 @@ pub trait Store: Send + Sync {
     /// Ends what [`Store::claim`] granted to `flight`: what was found out is stored by now, or there are the bytes that
     /// say why not. Does nothing when another flight holds the claim by now.
     fn settle(&self, _key: &Key, _flight: u64, _failure: Option<&[u8]>) {}
+
+    /// Notes a proof, at once for all who share the store: of any number who ask about the same, one is told that it is
+    /// the first.
+    fn first_use(&self, _proof: &ProofId, _time: ProofTime) -> FirstUse {
+        FirstUse::Unsupported
+    }
 
     /// Words that all who share this store see.
     fn words(&self) -> Option<&SharedWords> {

@@ -314,7 +314,7 @@ impl VerifyingKey {
         self.kind == algorithm.kind() && self.algorithm.is_none_or(|only| only == algorithm)
     }
 
-    fn read(jwk: Value) -> Result<Self, Unusable> {
+    pub fn read(jwk: Value) -> Result<Self, Unusable> {
         let member = |name| jwk.get(name).filter(|value| !value.is_null());
         let kty = member("kty")
             .and_then(Value::as_str)

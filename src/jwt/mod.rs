@@ -31,6 +31,7 @@ mod claims;
 mod keys;
 mod mint;
 mod object;
+mod self_signed;
 mod sign;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -47,6 +48,7 @@ pub(crate) use claims::{beside, seconds};
 pub use keys::{Algorithm, KeySet, KeySetError, MAX_JWKS_LENGTH, MAX_KEYS, Unusable};
 pub use mint::{client_assertion_claims, minted_claims};
 pub(crate) use object::{ObjectError, object, object_throughout};
+pub(crate) use self_signed::{SelfSigned, SelfSignedError};
 pub use sign::{SecretAlgorithm, SigningError, SigningKey, jwks, sign_with_secret};
 pub use verify::{Expected, VerifyError, verify};
 

@@ -283,7 +283,7 @@ impl SigningKey {
 
     /// Signs two parts of whichever bytes.
     #[cfg(test)]
-    pub(super) fn sign_parts(&self, header: &[u8], payload: &[u8]) -> String {
+    pub(crate) fn sign_parts(&self, header: &[u8], payload: &[u8]) -> String {
         let message = format!("{}.{}", encode(header), encode(payload));
         with_signature(&self.key, self.algorithm.native(), message).unwrap()
     }
@@ -409,7 +409,7 @@ fn encode(bytes: &[u8]) -> String {
 /// The thumbprint of a public key (RFC 7638) of which only the required members are given: the hash of them, in the order
 /// of their names, without white space. A map of serde_json is in that order, or in that of insertion where another
 /// crate asks it to be: it is put in order here.
-fn thumbprint(required: &Map<String, Value>) -> String {
+pub(super) fn thumbprint(required: &Map<String, Value>) -> String {
     let mut members: Vec<_> = required.iter().collect();
     members.sort_by_key(|(name, _)| *name);
     let members: Vec<_> = members

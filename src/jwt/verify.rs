@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::claims::{list, present, seconds};
 use super::keys::VerifyingKey;
 use super::{
-    Algorithm, ClaimsError, JwtError, KeySet, ObjectError, decode, object_throughout, parts,
+    Algorithm, ClaimsError, JwtError, KeySet, ObjectError, Parts, decode, object_throughout, parts,
 };
 
 /// How many keys are tried at most: all those that have the `kid` and the kind, or, where the JWT names none, those that
@@ -148,13 +148,7 @@ pub fn verify(
     let signature = decode(parts.signature).map_err(VerifyError::NotJwt)?;
     let header = Header::read(&header, expected)?;
 
-    // All that is signed: both parts as they came, and the dot between them.
-    let message = &parts.text[..parts.header.len() + 1 + parts.payload.len()];
-    let signed_by = |key: &VerifyingKey| {
-        // Of this crate's own features, not of the process: another user of the library can't take it from us.
-        (DEFAULT_PROVIDER.verifier_factory)(&header.algorithm.native(), &key.key)
-            .is_ok_and(|verifier| verifier.verify(message.as_bytes(), &signature).is_ok())
-    };
+    let signed_by = |key: &VerifyingKey| is_signed(&parts, &signature, header.algorithm, key);
     let named = |key: &&VerifyingKey| match &header.kid {
         Some(kid) => key.kid.as_deref() == Some(kid),
         None => true,
@@ -187,6 +181,20 @@ pub fn verify(
     let payload = object_throughout(&payload).map_err(|_| VerifyError::Payload)?;
     check_claims(&payload, expected)?;
     Ok(payload)
+}
+
+/// Whether a JWT is signed with a key.
+pub(super) fn is_signed(
+    parts: &Parts<'_>,
+    signature: &Vec<u8>,
+    algorithm: Algorithm,
+    key: &VerifyingKey,
+) -> bool {
+    // All that is signed: both parts as they came, and the dot between them.
+    let message = &parts.text[..parts.header.len() + 1 + parts.payload.len()];
+    // Of this crate's own features, not of the process: another user of the library can't take it from us.
+    (DEFAULT_PROVIDER.verifier_factory)(&algorithm.native(), &key.key)
+        .is_ok_and(|verifier| verifier.verify(message.as_bytes(), signature).is_ok())
 }
 
 /// What a header decides.

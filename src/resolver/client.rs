@@ -20,8 +20,8 @@ use super::fork::Process;
 use super::report::Reporter;
 use super::runtime::{Departure, Runtime};
 use super::stats::{Counters, Stats};
-use super::{CompletionQueue, LogSink, RequestId};
-use crate::cache::{Levels, Store, Subject};
+use super::{CallSink, CompletionQueue, LogSink, RequestId};
+use crate::cache::{FirstUse, Levels, ProofId, ProofTime, Store, Subject};
 use crate::clock::{self, Now};
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 use crate::{Error, ErrorKind, Provider, Token};
@@ -51,11 +51,13 @@ pub(super) struct Shared {
     /// Tells the thread to end.
     pub stop: Signal,
     pub flights: Flights,
+    /// Where calls go that the host makes.
+    pub calls: Option<CallSink>,
 }
 
 impl Shared {
     pub(super) fn new(provider: Arc<Provider>, surroundings: Surroundings) -> Self {
-        let Surroundings { log, store } = surroundings;
+        let Surroundings { log, store, calls } = surroundings;
         let failures = Arc::<Failures>::default();
         Shared {
             levels: Levels::new(&provider, store),
@@ -64,6 +66,7 @@ impl Shared {
             failures,
             stop: Signal::new(),
             flights: Flights::new(provider.max_waiting),
+            calls,
             provider,
         }
     }
@@ -106,6 +109,8 @@ pub struct Surroundings {
     pub log: Option<LogSink>,
     /// What it remembers in together with others, behind its own memory.
     pub store: Option<Arc<dyn Store>>,
+    /// What makes its calls, for a provider whose calls are the host's to make ([`crate::Config::host_endpoint`]).
+    pub calls: Option<CallSink>,
 }
 
 /// A client that could not be started.
@@ -294,6 +299,16 @@ impl Client {
         self.0.check()?;
         self.0.shared.levels.purge_all();
         Ok(())
+    }
+
+    /// Notes that the proof of a sender is used (see [`crate::sender`]): in the store that is shared, and where there is
+    /// none, or it notes no proofs, in this client's own memory. Any thread may call it; it never blocks for long. No purge
+    /// forgets a proof. A client that has been stopped, or was started before a fork, knows of none: [`FirstUse::Lost`].
+    pub fn first_use(&self, proof: &ProofId, time: ProofTime) -> FirstUse {
+        if self.0.check().is_err() {
+            return FirstUse::Lost;
+        }
+        self.0.shared.levels.first_use(proof, time, clock::now())
     }
 
     /// What it has done. In a forked child: nothing.

@@ -13,6 +13,7 @@
 //! | `credentials.rs` | what calls authenticate with, and secrets that rotate |
 //! | `access_token.rs` | an access token of our own: fetched, kept, refreshed |
 //! | `transport.rs` | HTTP and TLS |
+//! | `host.rs` | calls that the host makes |
 //! | `queue.rs` | how an event loop learns of a verdict |
 //! | `report.rs` | what is logged, and how often |
 //! | `stats.rs` | what is counted |
@@ -28,6 +29,7 @@ mod endpoints;
 mod failures;
 mod flights;
 mod fork;
+mod host;
 mod keys;
 mod queue;
 mod report;
@@ -38,6 +40,7 @@ mod transport;
 pub use client::{Client, StartError, Submitted, Surroundings};
 pub use failures::{LastError, LastErrors};
 pub use flights::RequestId;
+pub use host::{Answer, Call, CallFailure, CallSink};
 pub use queue::{Completion, CompletionQueue};
 pub use report::{LogLevel, LogSink};
 pub use stats::Stats;

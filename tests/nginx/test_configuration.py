@@ -115,6 +115,86 @@ WRONG = {
         ),
         ["phantom_token_purge", "location"],
     ),
+    "a phase that is none": (
+        location("phantom_token_phase early; #<"),
+        ["phantom_token_phase", "early", "access or preaccess"],
+    ),
+    "a phase twice": (
+        location("phantom_token_phase access;\nphantom_token_phase preaccess; #<"),
+        ["duplicate"],
+    ),
+    "an audience twice": (
+        location("phantom_token_audience a;\nphantom_token_audience b; #<"),
+        ["duplicate"],
+    ),
+    "an audience without a word": (
+        location("phantom_token_audience; #<"),
+        ["phantom_token_audience"],
+    ),
+    "an audience of an empty word": (
+        location('phantom_token_audience ""; #<'),
+        ['phantom_token_audience', 'empty'],
+    ),
+    "an issuer twice": (
+        location("phantom_token_issuer a;\nphantom_token_issuer b; #<"),
+        ["duplicate"],
+    ),
+    "a client twice": (
+        location("phantom_token_client a;\nphantom_token_client b; #<"),
+        ["duplicate"],
+    ),
+    "an acr with a space": (
+        location('phantom_token_acr "a b"; #<'),
+        ['phantom_token_acr', 'a b', 'spaces'],
+    ),
+    "an acr twice": (
+        location("phantom_token_acr a;\nphantom_token_acr b; #<"),
+        ["duplicate"],
+    ),
+    "a max_age that is no time": (
+        location("phantom_token_max_age soon; #<"),
+        ["phantom_token_max_age", "soon"],
+    ),
+    "a max_age twice": (
+        location("phantom_token_max_age 1m;\nphantom_token_max_age 2m; #<"),
+        ["duplicate"],
+    ),
+    "a required claim without a name": (
+        location('phantom_token_require ""; #<'),
+        ['phantom_token_require'],
+    ),
+    "a required claim with a dot at its end": (
+        location("phantom_token_require a. b; #<"),
+        ["phantom_token_require", "a."],
+    ),
+    "a regular expression that is none": (
+        location("phantom_token_require a '~('; #<"),
+        ["phantom_token_require", "regular expression"],
+    ),
+    "a regular expression that looks back": (
+        location("phantom_token_require a '~(?<=x)y'; #<"),
+        ['phantom_token_require', 'look-around'],
+    ),
+    "a required claim of no variable": (
+        location("phantom_token_require a a$; #<"),
+        ["invalid variable name"],
+    ),
+    "scopes that RFC 6749 does not allow": (
+        location('phantom_token_scopes \'a\\"b\'; #<'),
+        ['phantom_token_scopes'],
+    ),
+    "a sender constraint that is none": (
+        location("phantom_token_sender_constraint on; #<"),
+        ["phantom_token_sender_constraint", "enforce, require or ignore"],
+    ),
+    "a window that is too long": (
+        location("phantom_token_dpop_window 1h; #<"),
+        ["phantom_token_dpop_window", "1s to 10m"],
+    ),
+    "a nonce that is neither on nor off": (
+        location("phantom_token_dpop_nonce yes; #<"),
+        ["phantom_token_dpop_nonce", "on or off"],
+    ),
     "the keys of a provider that signs nothing": (
         purging("phantom_token_jwks acme; #<"),
         ["acme", "signs nothing", "dialect mint", "mint_key"],

@@ -81,7 +81,6 @@ def test_bytes_that_no_header_may_hold_end_at_nginx(gateway, ugly, api, authoriz
         b"Bearer-Token abc",
         b"XBearer abc",
         b"abc",
-        b"DPoP abc",
     ],
     ids=repr,
 )

@@ -7,6 +7,9 @@ import pytest
 from harness import config
 from harness.client import get, get2
 
+# How a request is sent, and what nginx listens for.
+PROTOCOLS = [pytest.param((get, ""), id="http1"), pytest.param((get2, "http2"), id="http2")]
+
 CLAIMS = {
     "sub": "alice",
     "client_id": "web",
@@ -24,12 +27,13 @@ def gate(gateway, ugly, **how):
     return gateway(**how)
 
 
-@pytest.mark.parametrize("request_it", [get, get2])
-def test_claims_go_to_the_api_as_headers(gateway, ugly, api, secrets, request_it):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_claims_go_to_the_api_as_headers(gateway, ugly, api, secrets, protocol):
+    request_it, listen = protocol
     nginx = gate(
         gateway,
         ugly,
-        listen="http2",
+        listen=listen,
         location="""
         proxy_set_header X-Sub $phantom_token_sub;
         proxy_set_header X-Client $phantom_token_client_id;
@@ -138,13 +142,14 @@ def test_the_access_log_has_them_after_the_answer(gateway, ugly, secrets):
     assert lines[2].split() == ["401", "-", "-", "missing", "-"]
 
 
-@pytest.mark.parametrize("request_it", [get, get2])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_requests_are_limited_by_what_a_token_says_when_it_is_resolved_early(
-    gateway, ugly, api, secrets, request_it
+    gateway, ugly, api, secrets, protocol
 ):
+    request_it, listen = protocol
     ugly.answer = lambda exchange: exchange.active(sub=exchange.token[:5])
     nginx = gateway(
-        listen="http2",
+        listen=listen,
         http="limit_req_zone $phantom_token_sub zone=users:1m rate=1r/m;",
         location="phantom_token_phase preaccess; limit_req zone=users burst=1 nodelay; limit_req_status 429;",
     )

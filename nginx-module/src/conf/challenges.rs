@@ -1,47 +1,11 @@
 //! What a refused client is told in `WWW-Authenticate`, made once per location.
 
-use std::fmt::Write as _;
-
+use phantom_token::challenge::Challenge;
 use phantom_token::policy::Policy;
+use phantom_token::sender::algorithms;
 use phantom_token::token::Scheme;
 
 use super::Sender;
-
-struct Challenge<'a> {
-    scheme: Scheme,
-    realm: &'a str,
-    error: Option<&'a str>,
-    scope: Option<&'a str>,
-    acr_values: Option<&'a str>,
-    max_age: Option<std::time::Duration>,
-}
-
-impl Challenge<'_> {
-    fn to_string(&self) -> String {
-        let mut quoted = String::with_capacity(self.realm.len());
-        for character in self.realm.chars() {
-            // quoted-pair, RFC 9110 §5.6.4
-            if matches!(character, '"' | '\\') {
-                quoted.push('\\');
-            }
-            quoted.push(character);
-        }
-        let mut text = format!("{} realm=\"{quoted}\"", self.scheme.as_str());
-        if let Some(error) = self.error {
-            let _ = write!(text, ", error=\"{error}\"");
-        }
-        if let Some(scope) = self.scope.filter(|scope| !scope.is_empty()) {
-            let _ = write!(text, ", scope=\"{scope}\"");
-        }
-        if let Some(acr) = self.acr_values.filter(|acr| !acr.is_empty()) {
-            let _ = write!(text, ", acr_values=\"{acr}\"");
-        }
-        if let Some(age) = self.max_age {
-            let _ = write!(text, ", max_age=\"{}\"", age.as_secs());
-        }
-        text
-    }
-}
 
 /// What is wrong with a token, in the words of the RFCs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +33,14 @@ impl ErrorCode {
         ErrorCode::InvalidDpopProof,
         ErrorCode::UseDpopNonce,
     ];
+
+    /// The code of this name; `invalid_token` stands for what is not known.
+    pub fn of(name: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|code| code.as_str() == name)
+            .unwrap_or(ErrorCode::InvalidToken)
+    }
 
     fn as_str(self) -> &'static str {
         match self {
@@ -104,16 +76,12 @@ impl Challenges {
     pub(super) fn new(realm: &str, policy: Option<&Policy>, sender: &Sender) -> Self {
         let nothing = Policy::default();
         let policy = policy.unwrap_or(&nothing);
+        let algorithms = algorithms();
         let challenge = |scheme, error: Option<ErrorCode>| {
-            let with_scope = matches!(error, None | Some(ErrorCode::InsufficientScope));
-            let step_up = error == Some(ErrorCode::InsufficientUserAuthentication);
             let challenge = Challenge {
-                scheme,
-                realm,
-                error: error.map(ErrorCode::as_str),
-                scope: with_scope.then(|| policy.scopes_advertised()),
-                acr_values: step_up.then(|| policy.acr_values()),
-                max_age: policy.max_age().filter(|_| step_up),
+                realm: Some(realm),
+                algs: (scheme == Scheme::Dpop).then_some(&*algorithms),
+                ..Challenge::new(scheme, error.map(ErrorCode::as_str), policy)
             };
             challenge.to_string().into_boxed_str()
         };

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
+use phantom_token::sender::Nonces;
 
-use super::{Challenges, Complaint, Content, Purpose, Sender, remember_use};
+use super::{Challenges, Complaint, Content, Purpose, Sender, place, remember_use};
 
 /// What a location does with tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Protection {
     Off,
     /// Resolves them with the provider at this place in [`MainConf::providers`](super::MainConf::providers).
     On(usize),
-    /// Will be `On` or an error when all providers are known.
+    /// Will be `On` or an error when all providers are known, and those made that no block defines.
     Named,
 }
 
@@ -67,6 +68,10 @@ pub struct LocationConf {
     pub content: Option<Content>,
     /// By which directive, and where that is.
     pub(super) content_at: Option<(&'static str, Arc<str>)>,
+    /// Which location introspects tokens where `phantom_token` is `on`.
+    pub(super) introspection_endpoint: Option<Arc<str>>,
+    /// Where it says so.
+    pub(super) on_at: Option<Arc<str>>,
     preflight: Option<Preflight>,
     phase: Option<Phase>,
     realm: Option<Arc<str>>,
@@ -90,13 +95,19 @@ impl LocationConf {
     }
 
     /// Takes from the level above what is not set here.
-    pub(super) fn merge(&mut self, above: &Self) {
+    pub(super) fn merge(
+        &mut self,
+        above: &Self,
+        nonces: &mut Option<Arc<Nonces>>,
+    ) -> Result<(), &'static str> {
         if self.protection == Protection::Unset {
             self.protection = above.protection;
         }
         self.preflight = self.preflight.or(above.preflight);
         self.phase = self.phase.or(above.phase);
-        let own = self.sender.merge(&above.sender) || self.realm.is_some() || self.policy.is_some();
+        let own = self.sender.merge(&above.sender, nonces)?
+            || self.realm.is_some()
+            || self.policy.is_some();
         if self.realm.is_none() {
             self.realm.clone_from(&above.realm);
         }
@@ -107,7 +118,7 @@ impl LocationConf {
             (own, above) => own.clone_from(above),
         }
         if !self.protection.is_on() {
-            return;
+            return Ok(());
         }
         self.challenges = match &above.challenges {
             Some(challenges) if !own => Some(Arc::clone(challenges)),
@@ -117,6 +128,7 @@ impl LocationConf {
                 &self.sender,
             ))),
         };
+        Ok(())
     }
 }
 
@@ -137,7 +149,7 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complai
     .into()
 }
 
-/// `phantom_token NAME | off`
+/// `phantom_token NAME | on | off`
 pub fn provider(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,
@@ -152,7 +164,13 @@ pub fn provider(
             location.protection = Protection::Off;
             Ok(())
         }
-        [""] | [] => Err("\"phantom_token\" needs the name of a provider, or off".into()),
+        ["on"] => {
+            location.protection = Protection::Named;
+            // SAFETY: `cf` is what nginx gave to the handler of the directive.
+            location.on_at = Some(unsafe { place(cf) }.into());
+            Ok(())
+        }
+        [""] | [] => Err("\"phantom_token\" needs the name of a provider, on or off".into()),
         [name, ..] => {
             location.protection = Protection::Named;
             // SAFETY: `cf` is what nginx gave to the handler of the directive.

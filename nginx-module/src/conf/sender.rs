@@ -3,10 +3,12 @@
 //! `phantom_token_client_certificate`.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::config::time;
+use phantom_token::sender::{Nonces, Rules};
 
 use super::location::{invalid, once};
 use super::{Complaint, LocationConf, Value};
@@ -31,10 +33,14 @@ pub struct Sender {
     nonce: Option<bool>,
     uri: Option<Rc<Value>>,
     certificate: Option<Rc<Value>>,
+    /// What is asked of a proof, in sum.
+    rules: Rules,
 }
 
 /// How old a proof may be if nothing is said.
 const WINDOW: Duration = Duration::from_secs(60);
+/// For how long a nonce is handed out; it is accepted for as long again.
+const NONCE_STEP: Duration = Duration::from_secs(60);
 /// A proof is remembered for as long as it may be used.
 const LONGEST_WINDOW: Duration = Duration::from_secs(600);
 
@@ -44,14 +50,9 @@ impl Sender {
         self.constraint.unwrap_or_default()
     }
 
-    /// How old a DPoP proof may be.
-    pub fn window(&self) -> Duration {
-        self.window.unwrap_or(WINDOW)
-    }
-
-    /// Whether a DPoP proof must hold a nonce of ours (RFC 9449 §9).
-    pub fn nonce(&self) -> bool {
-        self.nonce.unwrap_or_default()
+    /// What is asked of a DPoP proof.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// The URI that a DPoP proof must be for, if it is not the one that nginx sees.
@@ -66,11 +67,16 @@ impl Sender {
 
     /// Whether challenges name DPoP, for clients that do not know yet.
     pub fn advertises_dpop(&self) -> bool {
-        self.constraint() == SenderConstraint::Require || self.nonce()
+        self.constraint() == SenderConstraint::Require || self.rules.nonces.is_some()
     }
 
-    /// Takes from the level above what is not set here. Returns whether anything is.
-    pub(super) fn merge(&mut self, above: &Self) -> bool {
+    /// Takes from the level above what is not set here. Returns whether anything is that challenges tell. `nonces` are
+    /// made when they are wanted for the first time.
+    pub(super) fn merge(
+        &mut self,
+        above: &Self,
+        nonces: &mut Option<Arc<Nonces>>,
+    ) -> Result<bool, &'static str> {
         let own = self.constraint.is_some() || self.nonce.is_some();
         self.constraint = self.constraint.or(above.constraint);
         self.window = self.window.or(above.window);
@@ -83,7 +89,14 @@ impl Sender {
                 own.clone_from(above);
             }
         }
-        own
+        if self.nonce == Some(true) && nonces.is_none() {
+            *nonces = Some(Arc::new(Nonces::random(NONCE_STEP)?));
+        }
+        self.rules = Rules {
+            window: self.window.unwrap_or(WINDOW),
+            nonces: nonces.clone().filter(|_| self.nonce == Some(true)),
+        };
+        Ok(own)
     }
 }
 

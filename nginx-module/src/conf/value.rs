@@ -36,7 +36,7 @@ impl Value {
             compile.value = &raw mut source;
             compile.complex_value = &raw mut value;
             if ngx_http_compile_complex_value(&raw mut compile) != NGX_OK as ngx_int_t {
-                return Err(format!("\"{text}\" is not a text that nginx can read").into());
+                return Err(Complaint::Said);
             }
             Ok(Value(value))
         }

@@ -20,7 +20,7 @@ use super::words::{Byte, Half, Long, Word, crash};
 use crate::token::Key;
 
 /// Changes with whatever this file says of the memory, and with what is done in it.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 /// Says that the memory is a zone. It is written after all else, so that a zone whose making was cut short is none.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"phantomZ");
 /// No block.
@@ -39,6 +39,9 @@ const BLOCKS_PER_BUCKET: usize = 4;
 const INACTIVE_SHARE: u32 = 8;
 /// Claims may take one part in so many.
 const CLAIM_SHARE: u32 = 16;
+/// Proofs may take one part in so many. It is a part of what active verdicts may take: where no tokens are bound, nothing
+/// is set aside for proofs, and where there are many, what they cost is a verdict that is asked for again.
+const PROOF_SHARE: u32 = 2;
 /// Bytes of a block: near the square root of twice four bytes for the link times a value of a kilobyte, where what the
 /// links cost and what the last block leaves unused are least together; and two cache lines.
 pub(super) const BLOCK: usize = 128;
@@ -75,9 +78,11 @@ pub(super) struct ShardHead {
     /// that was emptied, touches none of its pages.
     pub(super) fresh: Word,
     /// What is held, by [`Kind`].
-    pub(super) lists: [List; 3],
+    pub(super) lists: [List; 4],
     pub(super) evictions: Long,
     pub(super) recoveries: Long,
+    /// Until when it is not known which proofs were used: see `table.rs`.
+    pub(super) lost: Long,
     /// By provider: entries of another epoch are none.
     pub(super) epochs: [Word; PROVIDERS],
 }
@@ -91,12 +96,22 @@ pub(super) struct List {
     pub(super) blocks: Word,
 }
 
-/// What an entry is. Each kind has a list of its own and a share of the blocks, so that none can push out another.
+/// What an entry is. Each kind has a list of its own and a share of the blocks, so that none can push out another; but
+/// proofs have theirs within that of active verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Active,
     Inactive,
     Claim,
+    Proof,
+}
+
+/// What can be asked for under a key: one entry of each of these may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Space {
+    Verdict,
+    Claim,
+    Proof,
 }
 
 /// The start of an entry's first block. What a lookup reads comes first, within one cache line.
@@ -139,10 +154,18 @@ const _: () = {
 };
 
 impl Kind {
-    pub(super) const ALL: [Kind; 3] = [Kind::Active, Kind::Inactive, Kind::Claim];
+    pub(super) const ALL: [Kind; 4] = [Kind::Active, Kind::Inactive, Kind::Claim, Kind::Proof];
 
     pub(super) fn of(byte: u8) -> Option<Self> {
         Self::ALL.get(usize::from(byte)).copied()
+    }
+
+    pub(super) fn space(self) -> Space {
+        match self {
+            Kind::Active | Kind::Inactive => Space::Verdict,
+            Kind::Claim => Space::Claim,
+            Kind::Proof => Space::Proof,
+        }
     }
 }
 
@@ -213,8 +236,9 @@ pub(super) struct Geometry {
     pub(super) buckets: usize,
     /// Of a shard, with number 0, which is never used.
     pub(super) blocks: usize,
-    /// How many blocks of a shard each [`Kind`] may take; together all that there are.
-    pub(super) quotas: [u32; 3],
+    /// How many blocks of a shard each [`Kind`] may take: together all that there are, without that of proofs, which is
+    /// a part of that of active verdicts.
+    pub(super) quotas: [u32; 4],
 }
 
 impl Geometry {
@@ -240,7 +264,12 @@ impl Geometry {
             shard_size,
             buckets,
             blocks,
-            quotas: [usable - inactive - claims, inactive, claims],
+            quotas: [
+                usable - inactive - claims,
+                inactive,
+                claims,
+                usable / PROOF_SHARE,
+            ],
         }
     }
 }
@@ -391,8 +420,9 @@ mod tests {
             if size < 1 << 40 {
                 assert!(shard_size - used < BLOCK, "{geometry:?}");
             }
-            let quotas: u64 = quotas.iter().copied().map(u64::from).sum();
-            assert_eq!(quotas, blocks as u64 - 1);
+            let [active, inactive, claims, proofs] = quotas.map(u64::from);
+            assert_eq!(active + inactive + claims, blocks as u64 - 1);
+            assert!(0 < proofs && proofs < active);
         }
     }
 

@@ -13,7 +13,8 @@
 //! shard: what it held is forgotten, and nothing else. So no point at which a process may die leaves a wrong entry, and
 //! none needs thinking about.
 //!
-//! A zone reads nothing of what it stores: see `sealed.rs` for what that is.
+//! A zone reads nothing of what it stores: see `sealed.rs` for what that is. Proofs (see `store.rs`) are digests, which
+//! nothing can be had from either.
 
 mod layout;
 mod lock;
@@ -34,7 +35,7 @@ use self::layout::{BLOCK, COUNTERS, Kind, LAYOUT, MAGIC, Map, PROVIDERS};
 use self::lock::Lock;
 use self::providers::Holding;
 use self::table::{Asked, At, Corrupt, Got, MAX_FAILURE, Table, after, bump};
-use super::store::{Claim, Claimed, Class, SharedWords, Store};
+use super::store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store};
 use crate::clock;
 use crate::process::is_alive;
 use crate::token::{Fingerprint, Key};
@@ -70,6 +71,8 @@ pub struct ZoneCounts {
     pub inactive_entries: u64,
     /// Claims held.
     pub claims: u64,
+    /// Proofs noted. Those that ended are among them until their room is needed.
+    pub proofs: u64,
     /// Bytes that all of them take.
     pub bytes: u64,
     /// Bytes that they may take.
@@ -163,10 +166,11 @@ impl Zone {
             let Some(counts) = self.locked(shard, |table| Ok(table.counts())) else {
                 continue;
             };
-            let [active, inactive, claims] = counts.entries;
+            let [active, inactive, claims, proofs] = counts.entries;
             all.entries += active + inactive;
             all.inactive_entries += inactive;
             all.claims += claims;
+            all.proofs += proofs;
             all.bytes += counts.blocks * BLOCK as u64;
             all.evictions += counts.evictions;
             all.recoveries += counts.recoveries;
@@ -209,17 +213,12 @@ impl Zone {
             let shard = self.map.shard(number);
             // SAFETY: as above.
             unsafe { shard.head.lock.init()? };
-            for epoch in &shard.head.epochs {
-                epoch.set(0);
-            }
-            shard.head.evictions.set(0);
-            shard.head.recoveries.set(0);
             // Nobody else has the lock's memory yet, which is as good as to hold the lock.
             Table {
                 map: &self.map,
                 shard,
             }
-            .clean();
+            .format();
         }
         // No write above comes after this.
         fence(Ordering::SeqCst);
@@ -343,6 +342,23 @@ impl ZoneStore {
         self.zone
             .locked(at.place.shard, |table| table.settle(at, flight, failure));
     }
+
+    fn first_use_at(&self, proof: &ProofId, time: ProofTime, now: u64) -> FirstUse {
+        // All providers note proofs together, and none needs a slot for it: so there is no losing it, and what is cleared
+        // is not forgotten.
+        let key = Key(proof.0);
+        let at = At {
+            key: &key,
+            place: self.zone.map.place(&key),
+            slot: 0,
+            now,
+        };
+        let until = after(now, time.left);
+        let longest = after(0, time.longest);
+        self.zone
+            .locked(at.place.shard, |table| table.first_use(at, until, longest))
+            .unwrap_or(FirstUse::Lost)
+    }
 }
 
 impl Store for ZoneStore {
@@ -397,6 +413,10 @@ impl Store for ZoneStore {
 
     fn settle(&self, key: &Key, flight: u64, failure: Option<&[u8]>) {
         self.settle_at(key, flight, failure, clock::now().monotonic);
+    }
+
+    fn first_use(&self, proof: &ProofId, time: ProofTime) -> FirstUse {
+        self.first_use_at(proof, time, clock::now().monotonic)
     }
 
     fn words(&self) -> Option<&SharedWords> {

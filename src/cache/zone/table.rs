@@ -11,15 +11,21 @@
 //! number is looked up within bounds, a chain is followed for as many steps as it can have, and what contradicts itself
 //! is [`Corrupt`]; the caller then empties the shard. So memory that somebody overwrote costs what was in it, and can
 //! make a wrong value of a right one, which its seal shows; it can do no more.
+//!
+//! # Proofs
+//!
+//! Of a verdict that was emptied with its shard nothing is missed, but a proof that was noted there could be used again.
+//! So a shard remembers when it was last emptied ([`ShardHead::lost`]), and refuses, for as long as it takes, every proof
+//! that is old enough to have been noted before.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::layout::{
-    Block, COUNTERS, FIRST, Head, Kind, List, MORE, Map, NONE, PROVIDERS, Place, Shard,
+    Block, COUNTERS, FIRST, Head, Kind, List, MORE, Map, NONE, PROVIDERS, Place, Shard, Space,
 };
 use super::providers::words_of;
 use super::words::{Word, crash};
-use crate::cache::Claim;
+use crate::cache::{Claim, FirstUse};
 use crate::token::Key;
 
 /// How exactly "least recently used" is kept, in units of [`stamp`]: an entry that moved to the front this recently
@@ -34,6 +40,10 @@ pub(super) const MAX_FAILURE: usize = 512;
 const RECORD: usize = 16;
 /// The `pid` of a claim that has failed: no process has it.
 const SETTLED: u32 = 0;
+/// Of [`ShardHead::lost`]: no proof was ever lost.
+const NEVER: u64 = 0;
+/// Likewise: proofs were lost since anybody last looked at the time.
+const LATELY: u64 = u64::MAX;
 
 /// The memory contradicts itself.
 #[derive(Debug)]
@@ -83,7 +93,7 @@ pub(super) enum Asked {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TableCounts {
     /// By [`Kind`].
-    pub(super) entries: [u64; 3],
+    pub(super) entries: [u64; 4],
     pub(super) blocks: u64,
     pub(super) evictions: u64,
     pub(super) recoveries: u64,
@@ -143,12 +153,24 @@ impl<'a> Table<'a> {
     pub(super) fn empty(&self) {
         let head = self.shard.head;
         self.bump_all();
+        head.lost.set(LATELY);
         self.clean();
         head.recoveries.set(head.recoveries.get().wrapping_add(1));
     }
 
-    /// Makes the shard empty.
-    pub(super) fn clean(&self) {
+    /// Makes a shard that is new: one of which nothing was lost.
+    pub(super) fn format(&self) {
+        let head = self.shard.head;
+        for epoch in &head.epochs {
+            epoch.set(0);
+        }
+        head.evictions.set(0);
+        head.recoveries.set(0);
+        head.lost.set(NEVER);
+        self.clean();
+    }
+
+    fn clean(&self) {
         let head = self.shard.head;
         for bucket in self.shard.buckets {
             bucket.set(NONE);
@@ -165,7 +187,7 @@ impl<'a> Table<'a> {
 
     /// Appends to `value` what is stored, if there is room for it.
     pub(super) fn get(&self, at: At<'_>, value: &mut Vec<u8>) -> Result<Got, Corrupt> {
-        let Some(index) = self.find(at.key, at.place, false)? else {
+        let Some(index) = self.find(at.key, at.place, Space::Verdict)? else {
             return Ok(Got::Nothing);
         };
         let entry = self.entry(index)?;
@@ -203,16 +225,46 @@ impl<'a> Table<'a> {
         if self.version(at.place).load(Ordering::Relaxed) != version {
             return Ok(());
         }
-        if let Some(index) = self.find(at.key, at.place, false)? {
+        if let Some(index) = self.find(at.key, at.place, Space::Verdict)? {
             self.discard(index)?;
         }
-        self.insert(at, value, kind, until)
+        self.insert(at, value, kind, until).map(drop)
+    }
+
+    /// Notes a proof until `until`, if it has not been noted before. `longest` is for how many milliseconds any proof may
+    /// be noted.
+    pub(super) fn first_use(
+        &self,
+        at: At<'_>,
+        until: u64,
+        longest: u64,
+    ) -> Result<FirstUse, Corrupt> {
+        if let Some(index) = self.find(at.key, at.place, Space::Proof)? {
+            if at.now < self.entry(index)?.until.get() {
+                return Ok(FirstUse::Replayed);
+            }
+            self.discard(index)?;
+        }
+        let lost = &self.shard.head.lost;
+        if lost.get() == LATELY {
+            lost.set(at.now);
+        }
+        // What was noted by then ends by this.
+        let gone = lost.get().saturating_add(longest);
+        if lost.get() != NEVER && until <= gone {
+            return Ok(FirstUse::Lost);
+        }
+        Ok(if self.insert(at, &[], Kind::Proof, until)? {
+            FirstUse::First
+        } else {
+            FirstUse::Full
+        })
     }
 
     /// Forgets what is stored, and changes the key's version.
     pub(super) fn remove(&self, key: &Key, place: Place) -> Result<(), Corrupt> {
         bump(self.version(place));
-        if let Some(index) = self.find(key, place, false)? {
+        if let Some(index) = self.find(key, place, Space::Verdict)? {
             self.discard(index)?;
         }
         Ok(())
@@ -239,7 +291,7 @@ impl<'a> Table<'a> {
         // Whoever began before the key was purged may ask, but what it finds out will not be stored: nobody has to wait
         // for it, and it takes the place of nobody.
         let outdated = self.version(at.place).load(Ordering::Relaxed) != claim.version;
-        if let Some(index) = self.find(at.key, at.place, true)? {
+        if let Some(index) = self.find(at.key, at.place, Space::Claim)? {
             let entry = self.entry(index)?;
             let (record, said) = self.record(index, entry, failure)?;
             if self.is_live(entry, &at) {
@@ -291,7 +343,7 @@ impl<'a> Table<'a> {
         flight: u64,
         failure: Option<&[u8]>,
     ) -> Result<(), Corrupt> {
-        let Some(index) = self.find(at.key, at.place, true)? else {
+        let Some(index) = self.find(at.key, at.place, Space::Claim)? else {
             return Ok(());
         };
         let entry = self.entry(index)?;
@@ -314,6 +366,7 @@ impl<'a> Table<'a> {
         value[RECORD..RECORD + said.len()].copy_from_slice(said);
         let value = &value[..RECORD + said.len()];
         self.insert(at, value, Kind::Claim, at.now.saturating_add(FAILURE_KEPT))
+            .map(drop)
     }
 
     pub(super) fn counts(&self) -> TableCounts {
@@ -384,8 +437,8 @@ impl<'a> Table<'a> {
         at.now < entry.until.get() && self.is_visible(entry, at.slot)
     }
 
-    /// The key's claim, or what is stored.
-    fn find(&self, key: &Key, place: Place, claim: bool) -> Result<Option<u32>, Corrupt> {
+    /// What is stored under the key, of one of its spaces.
+    fn find(&self, key: &Key, place: Place, space: Space) -> Result<Option<u32>, Corrupt> {
         let name = words_of(key.as_bytes());
         let mut index = self.bucket(place.bucket)?.get();
         for _ in 0..self.shard.blocks.len() {
@@ -398,7 +451,7 @@ impl<'a> Table<'a> {
                 .iter()
                 .zip(name)
                 .all(|(word, other)| word.get() == other);
-            if same && (self.kind(entry)? == Kind::Claim) == claim {
+            if same && self.kind(entry)?.space() == space {
                 return Ok(Some(index));
             }
             index = entry.chain.get();
@@ -406,21 +459,16 @@ impl<'a> Table<'a> {
         Err(Corrupt)
     }
 
-    /// Stores a new entry at the front, in the place of as many of its kind as need be. One that is too large, or that
-    /// ends already, is not stored.
-    fn insert(&self, at: At<'_>, value: &[u8], kind: Kind, until: u64) -> Result<(), Corrupt> {
+    /// Stores a new entry at the front, in the place of as many others as [`Table::make_room`] says. One that is too
+    /// large, or that ends already, is not stored; whether it was is what is returned.
+    fn insert(&self, at: At<'_>, value: &[u8], kind: Kind, until: u64) -> Result<bool, Corrupt> {
         let list = self.list(kind);
-        let quota = self.map.geometry().quotas[kind as usize] as usize;
         let needed = blocks_for(value.len());
         let Ok(length) = u32::try_from(value.len()) else {
-            return Ok(());
+            return Ok(false);
         };
-        if until <= at.now || needed > quota {
-            return Ok(());
-        }
-        // No more than there are to take: each round takes one from the list, or finds a contradiction.
-        while list.blocks.get() as usize > quota - needed {
-            self.evict(list, at.now)?;
+        if until <= at.now || !self.make_room(kind, needed, at.now)? {
+            return Ok(false);
         }
         let first = self.take()?;
         let mut last = first;
@@ -460,7 +508,59 @@ impl<'a> Table<'a> {
         list.entries.set(list.entries.get().wrapping_add(1));
         list.blocks
             .set(list.blocks.get().wrapping_add(needed as u32));
-        Ok(())
+        Ok(true)
+    }
+
+    /// Makes room for an entry of so many blocks: in the place of others of its kind, or of proofs that have ended; a
+    /// proof, in the place of those and of active verdicts. `false` when there is none to be made.
+    fn make_room(&self, kind: Kind, needed: usize, now: u64) -> Result<bool, Corrupt> {
+        let quota = |kind: Kind| u64::from(self.map.geometry().quotas[kind as usize]);
+        let used = |kind: Kind| u64::from(self.list(kind).blocks.get());
+        let needed = needed as u64;
+        // Each round takes an entry from a list, or finds a contradiction: there are no more rounds than entries, and,
+        // where none contradicts itself, than blocks are needed.
+        match kind {
+            Kind::Inactive | Kind::Claim => {
+                if needed > quota(kind) {
+                    return Ok(false);
+                }
+                while used(kind) + needed > quota(kind) {
+                    self.evict(self.list(kind), now)?;
+                }
+                return Ok(true);
+            }
+            Kind::Proof => {
+                // Two for the one that comes, so that those that have ended become fewer though nobody looks for them.
+                let _ = self.end_proof(now)? && self.end_proof(now)?;
+                if used(Kind::Proof) + needed > quota(Kind::Proof) {
+                    return Ok(false);
+                }
+            }
+            Kind::Active => {
+                while used(Kind::Proof) + needed > quota(Kind::Active) {
+                    if !self.end_proof(now)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        while used(Kind::Active) + used(Kind::Proof) + needed > quota(Kind::Active) {
+            if !self.end_proof(now)? {
+                self.evict(self.list(Kind::Active), now)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes out the proof that was noted first, if it has ended. Those noted later may have ended as well: they go when
+    /// it does, which is soon, since all last for about as long.
+    fn end_proof(&self, now: u64) -> Result<bool, Corrupt> {
+        let oldest = self.list(Kind::Proof).oldest.get();
+        let ended = oldest != NONE && self.entry(oldest)?.until.get() <= now;
+        if ended {
+            self.discard(oldest)?;
+        }
+        Ok(ended)
     }
 
     /// Pushes out the entry of a list that was used least recently.
@@ -469,7 +569,7 @@ impl<'a> Table<'a> {
         let entry = self.entry(oldest)?;
         let slot = usize::from(entry.provider.get());
         let live = now < entry.until.get() && self.is_visible(entry, slot);
-        if live && self.kind(entry)? != Kind::Claim {
+        if live && self.kind(entry)?.space() == Space::Verdict {
             let evictions = &self.shard.head.evictions;
             evictions.set(evictions.get().wrapping_add(1));
         }

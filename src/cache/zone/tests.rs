@@ -182,8 +182,8 @@ fn check(number: usize, table: &Table<'_>) -> Result<(), String> {
         Ok(())
     };
     let mut names = std::collections::HashSet::new();
-    let mut entries = [0; 3];
-    let mut blocks = [0; 3];
+    let mut entries = [0; 4];
+    let mut blocks = [0; 4];
     let head_of = |index: u32| shard.blocks[index as usize].head();
     for (bucket, first) in shard.buckets.iter().enumerate() {
         let mut index = first.get();
@@ -192,7 +192,7 @@ fn check(number: usize, table: &Table<'_>) -> Result<(), String> {
             let head = head_of(index);
             let words = head.key.each_ref().map(|word| word.get());
             let kind = Kind::of(head.kind.get()).ok_or("kind")?;
-            holds!(names.insert((words, kind == Kind::Claim)));
+            holds!(names.insert((words, kind.space())));
             let place = table.map.place_of(words[0]);
             holds!(place.shard == number && place.bucket == bucket);
             let length = head.length.get() as usize;
@@ -225,6 +225,8 @@ fn check(number: usize, table: &Table<'_>) -> Result<(), String> {
         }
         holds!(list.oldest.get() == newer && listed == list.entries.get());
     }
+    let [active, _, _, proofs] = blocks;
+    holds!(active + proofs <= table.map.geometry().quotas[Kind::Active as usize]);
     let mut index = shard.head.free.get();
     while index != 0 {
         meet(index)?;

@@ -1,0 +1,119 @@
+//! Whether a token that is bound to a key comes from whom it was issued to: what nginx knows of the request, handed to
+//! the core crate, which decides.
+
+use std::ptr;
+
+use ngx::ffi::ngx_time;
+use phantom_token::sender::{self, Presented, Proof, Proven, Rules, SenderError, Thumbprint};
+use phantom_token::token::Scheme;
+use phantom_token::{Active, Client, Token, cache::FirstUse};
+
+use crate::conf::{LocationConf, SenderConstraint, Value};
+use crate::request::{Field, Request};
+use crate::state::State;
+
+/// What has been found out of a request's sender.
+pub struct Sender {
+    /// By which rules: those of a location.
+    rules: *const Rules,
+    /// Of which token.
+    active: *const Active,
+    found: Result<Proven, SenderError>,
+}
+
+/// Whether there is anything to check: of most tokens there is not.
+pub fn is_asked_for(
+    conf: &LocationConf,
+    state: &State,
+    active: &Active,
+) -> Result<bool, SenderError> {
+    match conf.sender.constraint() {
+        SenderConstraint::Ignore => Ok(false),
+        SenderConstraint::Require if !active.is_bound() => Err(SenderError::NotBound),
+        SenderConstraint::Require => Ok(true),
+        SenderConstraint::Enforce => Ok(active.is_bound() || state.scheme == Scheme::Dpop),
+    }
+}
+
+/// Checks it, once per request and location: a proof may be used once, and the same request is decided about several
+/// times.
+pub fn check(
+    request: Request,
+    state: &mut State,
+    conf: &LocationConf,
+    client: &Client,
+    token: Token<'_>,
+    active: &Active,
+) -> Result<Proven, SenderError> {
+    let rules = conf.sender.rules();
+    if let Some(known) = &state.sender
+        && ptr::eq(known.rules, rules)
+        && ptr::eq(known.active, active)
+    {
+        return known.found;
+    }
+    let found = ask(request, state, conf, client, token, active);
+    state.sender = Some(Sender {
+        rules,
+        active,
+        found,
+    });
+    found
+}
+
+fn ask(
+    request: Request,
+    state: &mut State,
+    conf: &LocationConf,
+    client: &Client,
+    token: Token<'_>,
+    active: &Active,
+) -> Result<Proven, SenderError> {
+    let uri = conf
+        .sender
+        .uri()
+        .or_else(|| request.main_conf()?.uri.as_ref())
+        .and_then(|uri| uri.evaluate(request))
+        // No proof is for nothing.
+        .unwrap_or_default();
+    let certificate = || thumbprint(request, conf.sender.certificate());
+    let presented = Presented {
+        scheme: state.scheme,
+        method: request.method_name(),
+        uri,
+        proof: match request.header(b"dpop") {
+            Field::None => Proof::None,
+            Field::One(proof) => Proof::One(proof),
+            Field::Several => Proof::Several,
+        },
+        certificate: &certificate,
+    };
+    let counted = &mut state.proof_counted;
+    let mut first_use = |proof: &_, time| {
+        // By an earlier location that this request was in.
+        if *counted {
+            return FirstUse::First;
+        }
+        let first = client.first_use(proof, time);
+        *counted = first == FirstUse::First;
+        first
+    };
+    sender::check(
+        active,
+        token,
+        &presented,
+        conf.sender.rules(),
+        ngx_time(),
+        &mut first_use,
+    )
+}
+
+/// The thumbprint of the certificate with which the client has authenticated its connection: to nginx, or to whoever has
+/// told nginx.
+fn thumbprint(request: Request, told: Option<&Value>) -> Option<Thumbprint> {
+    let pem = match told {
+        Some(value) => value.evaluate(request)?,
+        None => request.variable(b"ssl_client_raw_cert")?,
+    };
+    Thumbprint::of_pem(pem)
+}

@@ -1,0 +1,321 @@
+//! What a refused client is told in `WWW-Authenticate`: pure.
+//!
+//! A [`Challenge`] is written by RFC 6750 §3, with the parameters of RFC 9728 §5.1 (`resource_metadata`), RFC 9470 §3
+//! (`acr_values`, `max_age`) and RFC 9449 §7.1 (`algs`). Whatever is put into it, the value that comes out is one
+//! challenge on one line: no byte of a realm, a scope or a URL can end its quotes, let alone the header.
+//!
+//! ```
+//! use phantom_token::challenge::Challenge;
+//! use phantom_token::policy::Policy;
+//! use phantom_token::token::Scheme;
+//!
+//! let mut policy = Policy::default();
+//! policy.set("scopes", &["read", "write"])?;
+//! let challenge = Challenge {
+//!     realm: Some("api"),
+//!     ..Challenge::new(Scheme::Bearer, Some("insufficient_scope"), &policy)
+//! };
+//! assert_eq!(
+//!     challenge.to_string(),
+//!     r#"Bearer realm="api", error="insufficient_scope", scope="read write""#
+//! );
+//! # Ok::<(), phantom_token::policy::PolicyError>(())
+//! ```
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use crate::policy::Policy;
+use crate::token::Scheme;
+
+/// One challenge. A part that is `None`, or an empty text but for the realm, is left out.
+///
+/// Several challenges may stand in one field, with commas between (RFC 9110 §11.6.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Challenge<'a> {
+    /// How a token is to be presented.
+    pub scheme: Scheme,
+    /// What is protected (RFC 9110 §11.5).
+    pub realm: Option<&'a str>,
+    /// The error code; `None` when there was no token at all (RFC 6750 §3.1).
+    pub error: Option<&'a str>,
+    /// A sentence for whoever develops the client.
+    pub error_description: Option<&'a str>,
+    /// Scopes that are required, separated by spaces.
+    pub scope: Option<&'a str>,
+    /// Authentication context classes of which one is required, separated by spaces (RFC 9470 §3).
+    pub acr_values: Option<&'a str>,
+    /// How long ago the user may have been authenticated, in whole seconds (RFC 9470 §3).
+    pub max_age: Option<Duration>,
+    /// The URL of the metadata of what is protected (RFC 9728 §5.1).
+    pub resource_metadata: Option<&'a str>,
+    /// Algorithms that a proof may be signed with, separated by spaces (RFC 9449 §7.1).
+    pub algs: Option<&'a str>,
+}
+
+impl<'a> Challenge<'a> {
+    /// The challenge for an error code, with what the policy has to say to it: its scopes where they are what is missing
+    /// or nothing has been presented yet, how the user is to be authenticated where that is.
+    pub fn new(scheme: Scheme, error: Option<&'a str>, policy: &'a Policy) -> Self {
+        let with_scope = matches!(error, None | Some("insufficient_scope"));
+        let step_up = error == Some("insufficient_user_authentication");
+        Challenge {
+            scheme,
+            error,
+            scope: with_scope.then(|| policy.scopes_advertised()),
+            acr_values: step_up.then(|| policy.acr_values()),
+            max_age: policy.max_age().filter(|_| step_up),
+            ..Challenge::default()
+        }
+    }
+}
+
+impl fmt::Display for Challenge<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.scheme.as_str())?;
+        let mut separator = " ";
+        let mut parameter = |name: &str, value: &dyn fmt::Display| {
+            write!(f, "{separator}{name}=\"{value}\"")?;
+            separator = ", ";
+            Ok(())
+        };
+        if let Some(realm) = self.realm {
+            parameter("realm", &Quoted(realm))?;
+        }
+        for (name, value) in [
+            ("error", self.error),
+            ("error_description", self.error_description),
+            ("scope", self.scope),
+            ("acr_values", self.acr_values),
+        ] {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                parameter(name, &Plain(value))?;
+            }
+        }
+        if let Some(max_age) = self.max_age {
+            parameter("max_age", &max_age.as_secs())?;
+        }
+        if let Some(url) = self.resource_metadata.filter(|url| !url.is_empty()) {
+            parameter("resource_metadata", &Url(url))?;
+        }
+        if let Some(algs) = self.algs.filter(|algs| !algs.is_empty()) {
+            parameter("algs", &Plain(algs))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text as it may stand in quotes (RFC 9110 §5.6.4): quotes and backslashes behind a backslash. A control character
+/// becomes a space, since no quoting makes it safe.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '"' | '\\' => write!(f, "\\{character}"),
+            character if character.is_control() => f.write_char(' '),
+            character => f.write_char(character),
+        })
+    }
+}
+
+/// Text of which RFC 6750 §3 says that it has neither quotes nor backslashes nor anything outside of ASCII, not even
+/// quoted. Something else stands for each.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '"' => f.write_char('\''),
+            '\\' => f.write_char('/'),
+            ' ' | '!'..='~' => f.write_char(character),
+            character if character.is_control() => f.write_char(' '),
+            _ => f.write_char('?'),
+        })
+    }
+}
+
+/// A URL: what none may have is percent-encoded (RFC 3986 §2.1).
+struct Url<'a>(&'a str);
+
+impl fmt::Display for Url<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.bytes().try_for_each(|byte| match byte {
+            b'"' | b'\\' => write!(f, "%{byte:02X}"),
+            byte if byte.is_ascii_graphic() => f.write_char(char::from(byte)),
+            byte => write!(f, "%{byte:02X}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn policy(parts: &[(&str, &[&str])]) -> Policy {
+        let mut policy = Policy::default();
+        for (key, values) in parts {
+            policy.set(key, values).unwrap();
+        }
+        policy
+    }
+
+    #[test]
+    fn a_client_without_a_token_is_told_where_it_is_and_what_is_needed_but_no_error() {
+        let nothing = Policy::default();
+        assert_eq!(Challenge::default().to_string(), "Bearer");
+        assert_eq!(
+            Challenge::new(Scheme::Dpop, None, &nothing).to_string(),
+            "DPoP"
+        );
+        let policy = policy(&[
+            ("scopes", &["read", "write"]),
+            ("scopes", &["admin"]),
+            ("acr", &["gold"]),
+            ("max_age", &["5m"]),
+        ]);
+        let challenge = Challenge {
+            realm: Some("api"),
+            resource_metadata: Some("https://api.example.com/.well-known/oauth-protected-resource"),
+            ..Challenge::new(Scheme::Bearer, None, &policy)
+        };
+        assert_eq!(
+            challenge.to_string(),
+            "Bearer realm=\"api\", scope=\"read write\", \
+             resource_metadata=\"https://api.example.com/.well-known/oauth-protected-resource\""
+        );
+    }
+
+    #[test]
+    fn each_error_says_what_would_mend_it() {
+        let policy = policy(&[
+            ("scope", &["read"]),
+            ("acr", &["gold", "urn:mace:silver"]),
+            ("max_age", &["5m"]),
+        ]);
+        for (error, text) in [
+            ("invalid_request", r#"Bearer error="invalid_request""#),
+            ("invalid_token", r#"Bearer error="invalid_token""#),
+            (
+                "insufficient_scope",
+                r#"Bearer error="insufficient_scope", scope="read""#,
+            ),
+            (
+                "insufficient_user_authentication",
+                r#"Bearer error="insufficient_user_authentication", acr_values="gold urn:mace:silver", max_age="300""#,
+            ),
+        ] {
+            assert_eq!(
+                Challenge::new(Scheme::Bearer, Some(error), &policy).to_string(),
+                text
+            );
+        }
+        let proof = Challenge {
+            error_description: Some("The proof is too old"),
+            algs: Some("ES256 EdDSA"),
+            ..Challenge::new(Scheme::Dpop, Some("invalid_dpop_proof"), &policy)
+        };
+        assert_eq!(
+            proof.to_string(),
+            r#"DPoP error="invalid_dpop_proof", error_description="The proof is too old", algs="ES256 EdDSA""#
+        );
+    }
+
+    #[test]
+    fn what_is_empty_is_left_out_but_for_a_realm() {
+        let challenge = Challenge {
+            realm: Some(""),
+            error: Some(""),
+            error_description: Some(""),
+            scope: Some(""),
+            acr_values: Some(""),
+            resource_metadata: Some(""),
+            algs: Some(""),
+            ..Challenge::default()
+        };
+        assert_eq!(challenge.to_string(), r#"Bearer realm="""#);
+    }
+
+    #[test]
+    fn nothing_gets_out_of_its_quotes() {
+        let evil = "a\"b\\c\r\nX: 1\0\u{7f}\u{85}é";
+        let challenge = Challenge {
+            realm: Some(evil),
+            error_description: Some(evil),
+            resource_metadata: Some(evil),
+            ..Challenge::default()
+        };
+        assert_eq!(
+            challenge.to_string(),
+            "Bearer realm=\"a\\\"b\\\\c  X: 1   é\", error_description=\"a'b/c  X: 1   ?\", \
+             resource_metadata=\"a%22b%5Cc%0D%0AX:%201%00%7F%C2%85%C3%A9\""
+        );
+    }
+
+    /// The parameters, as a client reads them (RFC 9110 §11.2); `None` when it is not a list of them.
+    fn read(challenge: &str) -> Option<Vec<(String, String)>> {
+        let mut parameters = Vec::new();
+        let mut rest = challenge
+            .strip_prefix("Bearer")
+            .or(challenge.strip_prefix("DPoP"))?;
+        while !rest.is_empty() {
+            rest = rest.strip_prefix(if parameters.is_empty() { " " } else { ", " })?;
+            let (name, quoted) = rest.split_once("=\"")?;
+            let mut value = String::new();
+            let mut characters = quoted.chars();
+            loop {
+                match characters.next()? {
+                    '"' => break,
+                    '\\' => value.push(characters.next()?),
+                    character => value.push(character),
+                }
+            }
+            rest = characters.as_str();
+            parameters.push((name.to_owned(), value));
+        }
+        Some(parameters)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_put_in_a_client_reads_as_many_parameters_on_one_line(
+            texts in proptest::collection::vec(proptest::option::of(any::<String>()), 7),
+            max_age in proptest::option::of(any::<Duration>()),
+        ) {
+            let [realm, error, error_description, scope, acr_values, resource_metadata, algs] =
+                std::array::from_fn(|at| texts[at].as_deref());
+            let challenge = Challenge {
+                scheme: Scheme::Dpop,
+                realm, error, error_description, scope, acr_values, max_age, resource_metadata, algs,
+            };
+            let text = challenge.to_string();
+            prop_assert!(!text.contains(char::is_control), "{:?}", text);
+            prop_assert!(http::HeaderValue::from_bytes(text.as_bytes()).is_ok());
+            let read = read(&text);
+            prop_assert!(read.is_some(), "{}", text);
+            let expected: Vec<_> = [
+                ("realm", realm.is_some()),
+                ("error", error.is_some_and(|text| !text.is_empty())),
+                ("error_description", error_description.is_some_and(|text| !text.is_empty())),
+                ("scope", scope.is_some_and(|text| !text.is_empty())),
+                ("acr_values", acr_values.is_some_and(|text| !text.is_empty())),
+                ("max_age", max_age.is_some()),
+                ("resource_metadata", resource_metadata.is_some_and(|text| !text.is_empty())),
+                ("algs", algs.is_some_and(|text| !text.is_empty())),
+            ]
+            .into_iter()
+            .filter_map(|(name, there)| there.then_some(name))
+            .collect();
+            let read = read.unwrap_or_default();
+            prop_assert_eq!(read.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn a_realm_of_any_printable_text_is_read_back(realm in "\\PC{0,40}") {
+            let challenge = Challenge { realm: Some(&realm), ..Challenge::default() };
+            prop_assert_eq!(read(&challenge.to_string()), Some(vec![("realm".to_owned(), realm)]));
+        }
+    }
+}
