@@ -111,7 +111,7 @@ def guarded(gateway, secrets, oidc_provider):
     and a location that purges. Keys may be changed and added.
     """
 
-    def start(method="client_secret_basic", secret=None, files=None, **words):
+    def start(method="client_secret_basic", secret=None, files=None, location="", **words):
         client_id, right = SECRETS[method]
         words = {
             "introspection_endpoint": None,
@@ -123,7 +123,7 @@ def guarded(gateway, secrets, oidc_provider):
         }
         return gateway(
             http="phantom_token_zone tokens:1m;",
-            location="add_header X-Cache $phantom_token_cache always;",
+            location=f"add_header X-Cache $phantom_token_cache always; {location}",
             server="location = /purge { phantom_token_purge acme; }",
             files={"as-ca.pem": oidc_provider.certificates.authority, **(files or {})},
             **words,

@@ -7,6 +7,8 @@ import time
 import uuid
 
 import jwt as pyjwt
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from .keys import private_key, public_jwk
 
@@ -36,9 +38,9 @@ class Sender:
         """The thumbprint of the key (RFC 7638)."""
         return sha256(json.dumps(self.jwk, separators=(",", ":"), sort_keys=True))
 
-    def proof(self, htm, htu, token=None, *, header=None, key=None, **claims):
+    def proof(self, method, uri, token=None, /, *, header=None, key=None, **claims):
         """A proof for one request. Claims and members of the header may be changed, or taken away with None."""
-        payload = {"jti": str(uuid.uuid4()), "htm": htm, "htu": htu, "iat": int(time.time())}
+        payload = {"jti": str(uuid.uuid4()), "htm": method, "htu": uri, "iat": int(time.time())}
         if token is not None:
             payload["ath"] = sha256(token)
         payload = {name: value for name, value in {**payload, **claims}.items() if value is not None}
@@ -47,14 +49,11 @@ class Sender:
         algorithm = header.pop("alg", self.algorithm)
         return pyjwt.encode(payload, self.key if key is None else key, algorithm=algorithm, headers=header)
 
-    def headers(self, htm, htu, token, **changes):
+    def headers(self, method, uri, token, /, **changes):
         """What a request with the token has: `Authorization` and `DPoP`."""
-        return [("Authorization", f"DPoP {token}"), ("DPoP", self.proof(htm, htu, token, **changes))]
+        return [("Authorization", f"DPoP {token}"), ("DPoP", self.proof(method, uri, token, **changes))]
 
 
 def certificate_thumbprint(pem):
     """The `x5t#S256` of a certificate in PEM (RFC 8705)."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return sha256(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
