@@ -74,8 +74,14 @@ async fn the_bare_jwt_verifies_against_the_published_key_and_stays_the_same() {
 async fn a_token_that_is_bound_to_a_key_says_so_wherever_it_is_shown() {
     let server = Server::start();
     for (cnf, token_type) in [
-        (r#"{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#, "DPoP"),
-        (r#"{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0"}"#, "Bearer"),
+        (
+            r#"{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#,
+            "DPoP",
+        ),
+        (
+            r#"{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0"}"#,
+            "Bearer",
+        ),
     ] {
         let request = [("grant_type", "client_credentials"), ("claim.cnf", cnf)];
         let body = json(server.token_request(&request).await).await;
