@@ -32,22 +32,28 @@ pub mod config;
 pub mod error;
 #[cfg(feature = "c-abi")]
 pub mod ffi;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;
+mod process;
 pub mod purge;
 pub mod resolver;
 pub mod sender;
 pub mod server;
+pub mod status;
+pub mod tally;
 pub mod token;
 pub mod verdict;
 
 pub use config::{Config, ConfigError, Provider};
 pub use error::{Error, ErrorKind};
 pub use resolver::{
-    Client, Completion, CompletionQueue, LogLevel, LogSink, RequestId, StartError, Stats,
-    Submitted, Surroundings,
+    Answer, Call, CallFailure, CallSink, Client, Completion, CompletionQueue, LastError,
+    LastErrors, LogLevel, LogSink, RequestId, StartError, Stats, Submitted, Surroundings,
 };
 pub use token::{Token, TokenError};
 pub use verdict::{Active, CacheStatus, Resolution, Verdict};

@@ -47,6 +47,13 @@ pub(super) fn mint(
     response.remove("active");
     // A JWT that has this one is about another (RFC 9701 §5).
     response.remove(TOKEN_INTROSPECTION);
+    // Whoever is bound to a key must not become somebody who is not, because the claim is not what it should be.
+    if response.get("cnf").is_some_and(is_jwt) {
+        return Err(reader.bad(
+            "the token is bound to a key (cnf), but by a JWT where RFC 7800 §3.1 has an object; this is a fault of the \
+             authorization server",
+        ));
+    }
     // A JWT in it is a credential and no claim, neither for the API nor for a log.
     response.retain(|_, value| !is_jwt(value));
     let failed = |what: &str| reader.error(ErrorKind::Internal, what);

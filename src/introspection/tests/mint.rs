@@ -166,6 +166,17 @@ fn no_credential_and_no_other_claim_of_ours_gets_into_it() {
 }
 
 #[test]
+fn a_token_bound_by_a_jwt_where_an_object_belongs_is_not_taken_for_one_that_is_not_bound() {
+    let mut answer = answer();
+    answer["cnf"] = json!(good_jwt());
+    let message = bad(Gateway::new(&[]).read(&answer.to_string()));
+    assert!(message.contains("cnf"), "{message}");
+    answer["cnf"] = json!({"jkt": "x"});
+    let (active, _) = Gateway::new(&[]).minted(&answer);
+    assert!(active.is_bound());
+}
+
+#[test]
 fn only_an_active_access_token_has_one_minted() {
     let gateway = Gateway::new(&[]);
     for body in [

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Fuzzes the readers of what others write, one after the other: all of them, or those named. It needs a nightly compiler
+# and cargo-fuzz, which is installed if it is not there.
+#
+#   FUZZ_SECONDS=60 scripts/fuzz.sh introspection
+#
+# The corpus is read from fuzz/corpus and not changed: what is new goes to fuzz/target/found, and `MERGE=1` moves those
+# inputs into the corpus that reach what none there does. A finding ends it, with the input in fuzz/artifacts.
+set -eu
+cd "$(dirname "$0")/.."
+
+SECONDS_EACH=${FUZZ_SECONDS:-600}
+TOOLCHAIN=${FUZZ_TOOLCHAIN:-nightly}
+
+cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+targets=${*:-$(cargo +"$TOOLCHAIN" fuzz list)}
+
+for target in $targets; do
+    case $target in
+        config) dictionary=config ;;
+        authorization | purge) dictionary=header ;;
+        *) dictionary=json ;;
+    esac
+    corpus=fuzz/corpus/$target
+    found=fuzz/target/found/$target
+    mkdir -p "$found"
+    echo "$target: $SECONDS_EACH s"
+    cargo +"$TOOLCHAIN" fuzz run "$target" "$found" "$corpus" -- \
+        -dict="fuzz/dictionaries/$dictionary.dict" -max_total_time="$SECONDS_EACH" \
+        -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
+    if [ -n "${MERGE:-}" ]; then
+        cargo +"$TOOLCHAIN" fuzz run "$target" "$corpus" "$found" -- -merge=1 -max_len=4096
+    fi
+done

@@ -1,0 +1,61 @@
+//! What fuzzing runs: one function for each reader of what others write, which panics when a promise does not hold.
+//!
+//! That nothing panics is the least of it. Each function says what must be true whatever it is given, and works that out
+//! in another way than the reader does: that what is not active lets nobody in, that no byte but those of a JWT reaches a
+//! header, that nothing is valid for longer than anybody said, that an error shows no JWT.
+//!
+//! An input is text wherever it can be, so that it can be read and written by hand: see the corpus in `fuzz/corpus/`. The
+//! unit tests replay it; `make fuzz` looks for more. The module is there for both alone, behind the feature `fuzzing`.
+
+mod authorization;
+mod claims;
+mod config;
+mod introspection;
+mod jwks;
+mod message;
+mod metadata;
+mod policy;
+mod purge;
+mod token_response;
+mod verify;
+
+pub use authorization::authorization;
+pub use claims::claims;
+pub use config::config;
+pub use introspection::introspection;
+pub use jwks::jwks;
+pub use metadata::metadata;
+pub use policy::{claim_path, policy};
+pub use purge::purge;
+pub use token_response::token_response;
+pub use verify::verify;
+
+/// The time at which everything is read, in seconds since the epoch.
+const NOW: i64 = 1_700_000_000;
+
+/// A function that takes any bytes.
+pub type Target = fn(&[u8]);
+
+/// Every function by its name, which is that of the program in `fuzz/fuzz_targets/` and of the folder of its corpus.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("authorization", authorization),
+    ("claim_path", claim_path),
+    ("claims", claims),
+    ("config", config),
+    ("introspection", introspection),
+    ("jwks", jwks),
+    ("metadata", metadata),
+    ("policy", policy),
+    ("purge", purge),
+    ("token_response", token_response),
+    ("verify", verify),
+];
+
+/// Text that may stand in a log: not without bound, and nothing in it that a terminal would take for more than text.
+fn assert_fit_for_a_log(message: &str) {
+    assert!(message.len() < 4096, "too long: {}", message.len());
+    assert!(!message.chars().any(char::is_control), "{message:?}");
+}
+
+#[cfg(test)]
+mod tests;
