@@ -10,6 +10,7 @@
 mod authorization;
 mod claims;
 mod config;
+mod dpop;
 mod introspection;
 mod jwks;
 mod message;
@@ -22,6 +23,7 @@ mod verify;
 pub use authorization::authorization;
 pub use claims::claims;
 pub use config::config;
+pub use dpop::{certificate, dpop};
 pub use introspection::introspection;
 pub use jwks::jwks;
 pub use metadata::metadata;
@@ -39,9 +41,11 @@ pub type Target = fn(&[u8]);
 /// Every function by its name, which is that of the program in `fuzz/fuzz_targets/` and of the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("authorization", authorization),
+    ("certificate", certificate),
     ("claim_path", claim_path),
     ("claims", claims),
     ("config", config),
+    ("dpop", dpop),
     ("introspection", introspection),
     ("jwks", jwks),
     ("metadata", metadata),
