@@ -15,7 +15,7 @@ VENV_BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help build module demo test install uninstall fmt lint clean \
-        bench bench-gateway bench-zone bench-core bench-instructions \
+        fuzz bench bench-gateway bench-zone bench-core bench-instructions \
         test-core test-server test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
@@ -85,6 +85,9 @@ test-nginx: packages-test $(VENV)/installed module target/release/authorization_
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	$(VENV_BIN)/python -m pytest \
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
+
+fuzz: packages-build ## Fuzzes every reader for FUZZ_SECONDS (600) each; needs a nightly compiler
+	@scripts/fuzz.sh $(FUZZ_TARGETS)
 
 bench: bench-gateway bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
 
