@@ -15,7 +15,7 @@ VENV_BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help build module demo test install uninstall fmt lint clean \
-        fuzz bench bench-gateway bench-zone bench-core bench-instructions \
+        fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
         test-core test-server test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
@@ -89,10 +89,13 @@ test-nginx: packages-test $(VENV)/installed module target/release/authorization_
 fuzz: packages-build ## Fuzzes every reader for FUZZ_SECONDS (600) each; needs a nightly compiler
 	@scripts/fuzz.sh $(FUZZ_TARGETS)
 
-bench: bench-gateway bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
+bench: bench-gateway bench-policy bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
 
 bench-gateway: packages-bench module ## What a hit and a miss cost, against nginx's own auth_request
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/gateway.py
+
+bench-policy: packages-bench module $(VENV)/installed ## What scopes, claims, variables and DPoP proofs cost on a hit
+	MODULE=$(abspath $(MODULE)) $(VENV_BIN)/python benches/policy.py
 
 bench-zone: packages-bench module ## What the memory that workers share costs, with up to a million tokens
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/zone.py --chart docs/cost.svg

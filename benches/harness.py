@@ -44,7 +44,7 @@ def require(*programs: str) -> Path:
     return Path(module).resolve()
 
 
-def kilobyte_jwt() -> str:
+def kilobyte_jwt(**more: object) -> str:
     """A JWT of about 1 KB. Nobody here verifies it."""
 
     def part(data: bytes) -> str:
@@ -55,6 +55,7 @@ def kilobyte_jwt() -> str:
         "sub": "alice",
         "scope": "openid read",
         "padding": "x" * 600,
+        **more,
     }
     header = {"alg": "ES256", "typ": "at+jwt"}
     return ".".join((part(json.dumps(header).encode()), part(json.dumps(claims).encode()), part(bytes(64))))
@@ -185,7 +186,7 @@ class Site:
     """A folder, free ports, and an API and an authorization server behind the gateway that is to be measured: nginx
     too, and so fast that the gateway is what is measured."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, answers: str = "") -> None:
         self.folder = folder
         self.jwt = kilobyte_jwt()
         self.gateway_port, api_port, server_port = free_ports(3)
@@ -218,6 +219,7 @@ class Site:
                         add_header X-JWT "{self.jwt}";
                         return 200 "{self.jwt}";
                     }}
+                    {answers}
                 }}
                 """,
             )
@@ -246,12 +248,12 @@ class Site:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
-    """A place to measure in, gone afterwards."""
+def site(answers: str = "") -> Iterator[Site]:
+    """A place to measure in, gone afterwards. `answers` are further locations of the authorization server."""
     with tempfile.TemporaryDirectory(prefix="phantom-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        made = Site(folder)
+        made = Site(folder, answers)
         try:
             yield made
         finally:
@@ -307,10 +309,10 @@ class Client:
         for thread in threads(workers[0]):
             os.sched_setaffinity(thread, {own} if thread == workers[0] else self.others)
 
-    def slice(self, load: Load, seconds: float) -> Slice:
-        """Loads the gateway for so long."""
+    def slice(self, load: Load, seconds: float, script: str | None = None) -> Slice:
+        """Loads the gateway for so long, with requests that `script` makes if not with the usual ones."""
         before = cpu_times(self.gateway.workers())
-        output = self.wrk(load, seconds, REQUESTS)
+        output = self.wrk(load, seconds, script or REQUESTS)
         after = cpu_times(self.gateway.workers())
         requests = int(re.search(r"(\d+) requests in", output)[1])
 

@@ -36,8 +36,8 @@
 // - Text comes out with a NUL behind it, and with its length where it can be long.
 // - What a `_new`, `_start`, `_retain` or an output parameter gives you is yours: hand it to its `_free`, once.
 //   Every `_free` takes NULL.
-// - Clients, results and zones may be used by any number of threads at once; a configuration or a stats snapshot by one
-//   at a time. Nothing may be used while, or after, it is freed.
+// - Clients, results, zones and policies that are set may be used by any number of threads at once; a configuration or a
+//   stats snapshot by one at a time. Nothing may be used while, or after, it is freed.
 // - Nothing here throws, unwinds or exits; a defect of this library is `PHANTOM_PANIC`.
 // - Tokens, JWTs and secrets appear in no message, no log line and no statistics.
 // - Numbers are never reused, and new ones may be added: have a default for those that you don't know.
@@ -76,6 +76,12 @@ typedef struct phantom_client phantom_client;
 // A verdict on a token, and where it came from. Made by `phantom_client_resolve`, `phantom_client_lookup` and
 // `phantom_client_submit`.
 typedef struct phantom_result phantom_result;
+
+// Why a request may not pass, and what it is answered with. Made by `phantom_policy_check`.
+typedef struct phantom_denial phantom_denial;
+
+// What is asked of a token beyond being active. Made by `phantom_policy_new`.
+typedef struct phantom_policy phantom_policy;
 
 // What a client had done and held at one moment. Made by `phantom_client_stats`.
 typedef struct phantom_stats phantom_stats;
@@ -129,6 +135,8 @@ enum phantom_status
   PHANTOM_PENDING = 1,
   // There is none: memory knows nothing of the token, or no such request is pending.
   PHANTOM_NOT_FOUND = 2,
+  // The request may not pass: the policy denies it.
+  PHANTOM_DENIED = 3,
   // A pointer is NULL, text is not UTF-8, or a number is out of range: the program is at fault.
   PHANTOM_INVALID_ARGUMENT = 10,
   // The token is empty, longer than 8192 bytes, or has a byte that RFC 6750 does not allow.
@@ -174,7 +182,7 @@ const char *phantom_status_string(int32_t status);
 
 // Returns the HTTP status (RFC 9110 §15) that a gateway answers a request with for this: 502 when the authorization
 // server or its answer is at fault, 503 when trying again later helps, 504 when it was too slow, 400 for a malformed
-// token, 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
+// token, 403 for one that a policy denies (`phantom_denial_http_status` knows better), 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
 // `PHANTOM_OK`, `PHANTOM_PENDING` and `PHANTOM_NOT_FOUND`, which are no failures.
 //
 // An inactive token is not a failure but a verdict: answer 401.
@@ -391,6 +399,148 @@ PHANTOM_MUST_USE phantom_cache_status phantom_result_cache_status(const phantom_
 // Returns the word for it in logs: "HIT", "MISS", "COALESCED", or "-" for `PHANTOM_CACHE_NONE`. It is never NULL, also
 // for a number that is no cache status, and never freed.
 const char *phantom_cache_status_string(int32_t cache_status);
+
+// ---------------------------------------------------------------------------------------------------------
+// Policies.
+//
+// An active token is not one that may do everything. A policy says what is asked of it beyond that: scopes, an audience,
+// claims, how and when its user was authenticated; and that one which is bound to a key of its sender comes from that
+// sender. Make one for each thing that is protected, when the program starts, and check it on every request, whether the
+// token was remembered or not.
+//
+//     phantom_policy *policy = NULL;
+//
+//     if (phantom_policy_new(&policy) != PHANTOM_OK ||
+//         phantom_policy_set_str(policy, "realm", "orders") != PHANTOM_OK ||
+//         phantom_policy_set_str(policy, "scopes", "orders:read orders:write") != PHANTOM_OK ||
+//         phantom_policy_set_str(policy, "require", "tenant acme ~^test-") != PHANTOM_OK)
+//       fprintf(stderr, "%s\n", phantom_last_error());
+//
+//     phantom_presentation request = {.size = sizeof request, .authorization = value, .authorization_length = length};
+//     phantom_denial *denial = NULL;
+//
+//     switch (phantom_policy_check(policy, client, result, &request, &denial)) {
+//     case PHANTOM_OK:
+//       forward(phantom_result_authorization(result, NULL));
+//       break;
+//     case PHANTOM_DENIED:
+//       answer(phantom_denial_http_status(denial), phantom_denial_challenge(denial, NULL));
+//       phantom_denial_free(denial);
+//       break;
+//     default:
+//       answer(500, NULL);
+//     }
+//
+// Nothing but `PHANTOM_OK` lets a request through.
+// ---------------------------------------------------------------------------------------------------------
+
+// What a request presents, as it came from the client. Set `size`, and leave 0 and NULL what it does not have. Later
+// versions may add to its end.
+typedef struct {
+  // `sizeof(phantom_presentation)`.
+  size_t size;
+  // The value of its `Authorization` header: "DPoP 8f3c0a…".
+  const char *authorization;
+  // The length of `authorization`.
+  size_t authorization_length;
+  // Its method: "GET".
+  const char *method;
+  // The length of `method`.
+  size_t method_length;
+  // What it asks for, as its client sees it: "https://api.example.com/orders". Nothing after the path is looked at.
+  const char *url;
+  // The length of `url`.
+  size_t url_length;
+  // The value of its `DPoP` header (RFC 9449 §4.1).
+  const char *dpop;
+  // The length of `dpop`.
+  size_t dpop_length;
+  // How many `DPoP` headers it has: more than one is not allowed.
+  size_t dpop_count;
+  // The certificate with which its client has authenticated the connection, as DER. That the client has its key is
+  // what your TLS library has made sure of.
+  const char *client_certificate;
+  // The length of `client_certificate`.
+  size_t client_certificate_length;
+} phantom_presentation;
+
+// Makes a policy that asks for nothing but an active token, with its proof if it is bound to a key, and writes it to
+// `policy`. It is yours: free it with `phantom_policy_free`.
+PHANTOM_MUST_USE
+phantom_status phantom_policy_new(phantom_policy **policy);
+
+// Frees a policy. Denials stay valid.
+void phantom_policy_free(phantom_policy *policy);
+
+// Sets one key: `scopes`, `audience`, `require`, `realm`, `sender_constraint`, … Values are separated by spaces; one
+// with spaces in it stands in quotes. docs/c-api.md lists the keys, `phantom_policy_key` enumerates them. Nobody may be
+// checking the policy meanwhile.
+//
+// `PHANTOM_CONFIG` when there is no such key, or when the value is not one of it; `phantom_last_error` says what
+// would be. Nothing is changed then.
+PHANTOM_MUST_USE
+phantom_status phantom_policy_set(phantom_policy *policy,
+                                  const char *key,
+                                  size_t key_length,
+                                  const char *value,
+                                  size_t value_length);
+
+// The same with a key and a value that end in a NUL.
+PHANTOM_MUST_USE
+phantom_status phantom_policy_set_str(phantom_policy *policy,
+                                      const char *key,
+                                      const char *value);
+
+// Enumerates the keys: returns the name of the one at `index`, or NULL when there is none. Start at 0 and go on until
+// NULL. The name is never freed.
+const char *phantom_policy_key(size_t index);
+
+// Decides whether a request may pass whose token `result` is about. Returns
+//
+// - `PHANTOM_OK`: it may. Nothing was allocated.
+// - `PHANTOM_DENIED`: it may not. `*denial` is yours, and says what to answer: free it with `phantom_denial_free`.
+// - anything else: an error, and no reason to let it through.
+//
+// A NULL `result` is a request without a token: that is denied, with the challenge to present one. `presentation` is
+// what the request presents; NULL is nothing, with which a token that is bound to a key of its sender is denied.
+// `client` is the client that has resolved the token: it knows which proofs were used before (RFC 9449 §11.1). NULL is
+// none; a token that needs such a proof is denied then. `denial` may be NULL. Any thread may call it, with any policy.
+PHANTOM_MUST_USE
+phantom_status phantom_policy_check(const phantom_policy *policy,
+                                    const phantom_client *client,
+                                    const phantom_result *result,
+                                    const phantom_presentation *presentation,
+                                    phantom_denial **denial);
+
+// Frees a denial. NULL is fine.
+void phantom_denial_free(phantom_denial *denial);
+
+// Returns the HTTP status to answer with: 400, 401, 403 or 503; 500 for NULL.
+PHANTOM_MUST_USE int32_t phantom_denial_http_status(const phantom_denial *denial);
+
+// Returns the error code: "insufficient_scope", "invalid_token" (RFC 6750 §3.1), "insufficient_user_authentication"
+// (RFC 9470 §3), "invalid_dpop_proof" (RFC 9449 §7.1), …; NULL if there is none, which is where there is no token. It is
+// part of the denial: never free it.
+PHANTOM_MUST_USE
+const char *phantom_denial_error(const phantom_denial *denial);
+
+// Returns what is wrong, in one word without spaces, for a log: "scope:write", "claim:tenant", "audience", "inactive";
+// NULL for NULL. It is part of the denial: never free it.
+PHANTOM_MUST_USE
+const char *phantom_denial_reason(const phantom_denial *denial);
+
+// Returns the value of the `WWW-Authenticate` header to answer with, and writes its length to `length`; NULL and 0 if
+// there is none. Whatever the policy was set to, it is one line. It is part of the denial: never free it.
+//
+// `length` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_denial_challenge(const phantom_denial *denial,
+                                     size_t *length);
+
+// Returns the value of the `DPoP-Nonce` header to answer with (RFC 9449 §9), or NULL if there is none. It is part of the
+// denial: never free it.
+PHANTOM_MUST_USE
+const char *phantom_denial_dpop_nonce(const phantom_denial *denial);
 
 // ---------------------------------------------------------------------------------------------------------
 // Event loops.

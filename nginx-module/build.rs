@@ -12,6 +12,7 @@ fn main() {
 
     println!("cargo::rustc-check-cfg=cfg(chained_headers)");
     println!("cargo::rustc-check-cfg=cfg(pcre)");
+    println!("cargo::rustc-check-cfg=cfg(http_cache)");
     let version: u64 = env::var("DEP_NGINX_VERSION_NUMBER")
         .ok()
         .and_then(|version| version.parse().ok())
@@ -20,8 +21,10 @@ fn main() {
         println!("cargo::rustc-cfg=chained_headers");
     }
     let features = env::var("DEP_NGINX_FEATURES").unwrap_or_default();
-    if features.split(',').any(|feature| feature.trim() == "pcre") {
-        println!("cargo::rustc-cfg=pcre");
+    for feature in ["pcre", "http_cache"] {
+        if features.split(',').any(|known| known.trim() == feature) {
+            println!("cargo::rustc-cfg={feature}");
+        }
     }
 
     match env::var("CARGO_CFG_TARGET_OS").as_deref() {

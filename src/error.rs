@@ -211,6 +211,11 @@ impl Error {
         &self.message
     }
 
+    /// The message, to be kept.
+    pub(crate) fn shared_message(&self) -> Arc<str> {
+        Arc::clone(&self.message)
+    }
+
     /// When trying again may help, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

@@ -22,8 +22,8 @@
 //! ```
 //!
 //! The modules depend on one another in one direction only:
-//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `challenge → policy → {jwt, config}`, and
-//! `sender → {cache, jwt} → token`.
+//! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `challenge → policy → {jwt, config}`,
+//! `sender → {cache, jwt} → token`, and `ffi → gate → {challenge, policy, sender}`.
 
 pub mod cache;
 pub mod challenge;
@@ -35,21 +35,25 @@ pub mod ffi;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gate;
 pub mod introspection;
 pub mod jwt;
 pub mod policy;
+mod process;
 pub mod purge;
 pub mod resolver;
 pub mod sender;
 pub mod server;
+pub mod status;
+pub mod tally;
 pub mod token;
 pub mod verdict;
 
 pub use config::{Config, ConfigError, Provider};
 pub use error::{Error, ErrorKind};
 pub use resolver::{
-    Client, Completion, CompletionQueue, LogLevel, LogSink, RequestId, StartError, Stats,
-    Submitted, Surroundings,
+    Answer, Call, CallFailure, CallSink, Client, Completion, CompletionQueue, LastError,
+    LastErrors, LogLevel, LogSink, RequestId, StartError, Stats, Submitted, Surroundings,
 };
 pub use token::{Token, TokenError};
 pub use verdict::{Active, CacheStatus, Resolution, Verdict};

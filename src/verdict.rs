@@ -32,6 +32,26 @@ pub enum CacheStatus {
 }
 
 impl CacheStatus {
+    /// Every one, in the order in which they are counted.
+    pub const ALL: [CacheStatus; 5] = [
+        CacheStatus::Hit,
+        CacheStatus::Shared,
+        CacheStatus::Coalesced,
+        CacheStatus::Stale,
+        CacheStatus::Miss,
+    ];
+
+    /// Its place in [`CacheStatus::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            CacheStatus::Hit => 0,
+            CacheStatus::Shared => 1,
+            CacheStatus::Coalesced => 2,
+            CacheStatus::Stale => 3,
+            CacheStatus::Miss => 4,
+        }
+    }
+
     /// The word in logs and in `$phantom_token_cache`.
     pub fn as_str(self) -> &'static str {
         match self {

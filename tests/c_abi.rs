@@ -376,6 +376,7 @@ const NUMBERS: &[(&str, i64)] = &[
     ("PHANTOM_OK", 0),
     ("PHANTOM_PENDING", 1),
     ("PHANTOM_NOT_FOUND", 2),
+    ("PHANTOM_DENIED", 3),
     ("PHANTOM_INVALID_ARGUMENT", 10),
     ("PHANTOM_INVALID_TOKEN", 11),
     ("PHANTOM_CONFIG", 12),

@@ -34,7 +34,11 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some((request, conf)) = (unsafe { protected(r) }) else {
             return DECLINED;
         };
-        if conf.phase() != Phase::Preaccess || preflight(request, conf).is_some() {
+        // Subrequests come through this phase as well.
+        if !request.is_main()
+            || conf.phase() != Phase::Preaccess
+            || preflight(request, conf).is_some()
+        {
             return DECLINED;
         }
         let Some(state) = request.state_or_new() else {

@@ -5,10 +5,12 @@
 
 mod challenges;
 mod content;
+mod introspection;
 mod location;
 mod policy;
 mod provider;
 mod sender;
+mod tally;
 mod value;
 mod zone;
 
@@ -20,20 +22,22 @@ use std::sync::Arc;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
-    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
-    ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
+    NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 use phantom_token::sender::Nonces;
 
+use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
 use crate::{core_location, pool};
 
 pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
+pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
 pub use sender::{Sender, SenderConstraint};
 pub use value::Value;
@@ -44,6 +48,7 @@ const IN_LOCATION: ngx_uint_t = NGX_HTTP_LOC_CONF as ngx_uint_t;
 const ANYWHERE: ngx_uint_t =
     (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
 const BLOCK: ngx_uint_t = NGX_CONF_BLOCK as ngx_uint_t;
+const NONE: ngx_uint_t = NGX_CONF_NOARGS as ngx_uint_t;
 const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
@@ -86,7 +91,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 22] = [
+pub static mut COMMANDS: [ngx_command_t; 25] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -107,6 +112,16 @@ pub static mut COMMANDS: [ngx_command_t; 22] = [
         ngx_string!("phantom_token"),
         ANYWHERE | ONE,
         location::provider,
+    ),
+    of_location(
+        ngx_string!("phantom_token_introspection_endpoint"),
+        ANYWHERE | ONE,
+        introspection::endpoint,
+    ),
+    of_location(
+        ngx_string!("phantom_token_scopes_enforce"),
+        ANYWHERE | ONE,
+        policy::part,
     ),
     of_location(
         ngx_string!("phantom_token_realm"),
@@ -198,6 +213,11 @@ pub static mut COMMANDS: [ngx_command_t; 22] = [
         IN_LOCATION | ONE,
         content::jwks,
     ),
+    of_location(
+        ngx_string!("phantom_token_status"),
+        IN_LOCATION | NONE,
+        content::status,
+    ),
     ngx_command_t::empty(),
 ];
 
@@ -218,6 +238,10 @@ pub struct MainConf {
     uses: Vec<Use>,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
+    /// Where workers add up what they count; there if there is a provider.
+    pub shared: Option<Rc<tally::Shared>>,
+    /// What the worker process counts, if it is one.
+    pub ledger: Option<Box<Ledger>>,
 }
 
 /// A provider of the configuration.
@@ -228,6 +252,8 @@ pub struct Defined {
     pub used: bool,
     /// Where workers remember together; `None`: each for itself.
     pub zone: Option<Rc<Zone>>,
+    /// Where tokens are introspected, if a location does that; what is set of the provider then is all default.
+    pub introspection: Option<Introspection>,
     /// What `cache_zone` says, to be found when all zones are known.
     wanted: Wanted,
     /// Where the block ends.
@@ -394,33 +420,56 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
-        for zone in &main.zones {
-            // One is the list's.
-            let providers = Rc::strong_count(zone) - 1;
-            let (level, message) = match providers {
-                0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
-                1..=Zone::MAX_PROVIDERS => continue,
-                _ => (
-                    NGX_LOG_EMERG,
-                    format!(
-                        "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
-                        Zone::MAX_PROVIDERS
-                    ),
-                ),
-            };
-            let name = zone.name();
-            complain(
-                log,
-                level,
-                &format!("zone \"{name}\" {message}"),
-                zone.place(),
-            );
-            if level == NGX_LOG_EMERG {
-                return NGX_CONF_ERROR;
-            }
-        }
         NGX_CONF_OK
     })
+}
+
+/// What can be done only when all has been merged, because a location may bring a provider of its own: the memory of
+/// what is counted, and whether each zone is used by as many providers as it has room for. Returns whether the
+/// configuration may be used.
+///
+/// # Safety
+/// `cf` must be valid, and inside `http`, whose block has been read.
+pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
+    // SAFETY: the caller's promise; nobody else looks at the main configuration meanwhile.
+    let Some(main) = (unsafe { MainConf::of_conf(cf).map(|main| &mut *main.as_ptr()) }) else {
+        return false;
+    };
+    if !main.providers.is_empty() {
+        // SAFETY: `cf` is valid, and `main` a part of the configuration that is being read.
+        main.shared = unsafe { tally::Shared::define(cf) };
+        if main.shared.is_none() {
+            return false;
+        }
+    }
+    // SAFETY: nginx gives a valid configuration with its log.
+    let log = unsafe { (*cf).log };
+    for zone in &main.zones {
+        // One is the list's.
+        let providers = Rc::strong_count(zone) - 1;
+        let (level, message) = match providers {
+            0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
+            1..=Zone::MAX_PROVIDERS => continue,
+            _ => (
+                NGX_LOG_EMERG,
+                format!(
+                    "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
+                    Zone::MAX_PROVIDERS
+                ),
+            ),
+        };
+        let name = zone.name();
+        complain(
+            log,
+            level,
+            &format!("zone \"{name}\" {message}"),
+            zone.place(),
+        );
+        if level == NGX_LOG_EMERG {
+            return false;
+        }
+    }
+    true
 }
 
 /// Says what is wrong at a place of the configuration that has been read already.
@@ -509,7 +558,7 @@ impl MainConf {
                     return Err((message, place));
                 }
                 // Nothing has to be started for it.
-                Content::Jwks(_) => {}
+                Content::Jwks(_) | Content::Status => {}
             }
             conf.content = Some(content);
         }
@@ -527,6 +576,11 @@ pub unsafe extern "C" fn merge_location(
         // SAFETY: both are what `create_location` made, they are not the same, and nobody else looks at them
         // meanwhile.
         let (above, conf) = unsafe { (&*above.cast(), &mut *conf.cast::<LocationConf>()) };
+        if let Err((message, place)) = introspection::merge(cf, above, conf) {
+            // SAFETY: nginx gives a valid configuration with its log.
+            complain(unsafe { (*cf).log }, NGX_LOG_EMERG, &message, &place);
+            return NGX_CONF_ERROR;
+        }
         // SAFETY: the module's main configuration was made first, and nobody else looks at it meanwhile.
         let Some(main) = (unsafe { MainConf::of_conf(cf).map(|mut main| main.as_mut()) }) else {
             return NGX_CONF_ERROR;

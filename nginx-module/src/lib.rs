@@ -9,8 +9,11 @@
 //! | `access.rs` | the way of a request through nginx's phases |
 //! | `decide.rs` | whether it may go on |
 //! | `sender.rs` | whether a bound token comes from whom it was issued to |
+//! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
+//! | `ledger.rs` | what this process counts, and when it tells the others |
+//! | `status.rs` | the location that shows what the gateway is doing |
 //! | `jwks.rs` | the location that publishes keys |
 //! | `purge.rs` | the location that forgets tokens |
 //! | `respond.rs` | what a refused client is told |
@@ -22,7 +25,9 @@
 mod access;
 mod conf;
 mod decide;
+mod filter;
 mod jwks;
+mod ledger;
 mod log;
 mod panic;
 mod pool;
@@ -31,6 +36,8 @@ mod request;
 mod respond;
 mod sender;
 mod state;
+mod status;
+mod subrequest;
 mod suspend;
 mod variables;
 mod worker;
@@ -48,6 +55,7 @@ use ngx::ffi::{
 };
 
 use crate::conf::MainConf;
+use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
 
@@ -210,7 +218,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 cf,
                 ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
                 Some(access::after_access),
-            )
+            ) && conf::finish(cf)
         })
     })
 }
@@ -219,6 +227,7 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     contained(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx calls this with a valid configuration when it has read the block.
         status(unsafe {
+            filter::install();
             push_handler(
                 cf,
                 ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
@@ -268,6 +277,7 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
                 let conf = conf.as_mut();
                 if conf.providers.iter().any(|defined| defined.used) {
                     conf.worker = Worker::start(&conf.providers, (*cycle).log);
+                    conf.ledger = Ledger::start(conf, (*cycle).log);
                 }
             }
         }
@@ -280,10 +290,15 @@ unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     contained((), || {
         // SAFETY: nginx calls this with a valid cycle, when it handles no more requests.
         unsafe {
-            if let Some(mut conf) = MainConf::of_cycle(cycle)
-                && let Some(worker) = conf.as_mut().worker.as_deref_mut()
-            {
+            let Some(mut conf) = MainConf::of_cycle(cycle) else {
+                return;
+            };
+            let conf = conf.as_mut();
+            if let Some(worker) = conf.worker.as_deref_mut() {
                 worker.stop((*cycle).log);
+            }
+            if let Some(ledger) = &conf.ledger {
+                ledger.stop();
             }
         }
     });

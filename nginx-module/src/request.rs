@@ -326,6 +326,26 @@ impl Request {
         })
     }
 
+    /// The values of a request header, joined by commas. The name is in lower case.
+    pub fn header_values(self, name: &[u8]) -> Vec<u8> {
+        let values = self.headers_in().filter_map(|header| {
+            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
+            unsafe {
+                let is_it = (*header).hash != 0
+                    && (*header).key.len == name.len()
+                    && slice::from_raw_parts((*header).lowcase_key, name.len()) == name;
+                is_it.then(|| self.bytes(&(*header).value))
+            }
+        });
+        values.collect::<Vec<_>>().join(&b","[..])
+    }
+
+    /// What follows the question mark.
+    pub fn query<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives, and so does what its string points to.
+        self.bytes(unsafe { &(*self.as_ptr()).args })
+    }
+
     /// A request header. The name is in lower case.
     pub fn header<'a>(self, name: &[u8]) -> Field<'a> {
         let mut found = Field::None;
@@ -366,12 +386,10 @@ impl Request {
         }
     }
 
-    fn headers_in(self) -> Headers {
-        Headers {
-            // SAFETY: the request lives.
-            part: unsafe { &raw mut (*self.as_ptr()).headers_in.headers.part },
-            next: 0,
-        }
+    /// What the client sent.
+    pub fn headers_in(self) -> Headers {
+        // SAFETY: the request lives.
+        unsafe { headers(&raw mut (*self.as_ptr()).headers_in.headers) }
     }
 
     /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token in
@@ -530,8 +548,20 @@ impl Request {
     }
 }
 
+/// The headers of a list of nginx's, one after the other.
+///
+/// # Safety
+/// `list` must be one of `ngx_table_elt_t`, and stay valid while this is used.
+pub unsafe fn headers(list: *mut ngx_list_t) -> Headers {
+    Headers {
+        // SAFETY: the caller's promise.
+        part: unsafe { &raw mut (*list).part },
+        next: 0,
+    }
+}
+
 /// The headers of a list, one after the other.
-struct Headers {
+pub struct Headers {
     part: *mut ngx_list_part_t,
     next: usize,
 }
@@ -540,7 +570,7 @@ impl Iterator for Headers {
     type Item = *mut ngx_table_elt_t;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: made from a live request and used while it lives; a part is NULL or valid and holds `nelts`
+        // SAFETY: made from a list that is valid while this is used; a part is NULL or valid and holds `nelts`
         // headers.
         unsafe {
             loop {

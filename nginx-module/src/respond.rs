@@ -4,10 +4,10 @@ use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 use ngx::ffi::{
-    NGX_DONE, NGX_ERROR, NGX_HTTP_FORBIDDEN, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_UNAUTHORIZED,
-    NGX_OK, ngx_buf_t, ngx_chain_t, ngx_http_finalize_request, ngx_http_output_filter,
-    ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_str_t, ngx_table_elt_t,
-    ngx_time, ngx_uint_t,
+    NGX_DONE, NGX_ERROR, NGX_HTTP_FORBIDDEN, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_OK,
+    NGX_HTTP_UNAUTHORIZED, NGX_OK, ngx_buf_t, ngx_chain_t, ngx_http_finalize_request,
+    ngx_http_output_filter, ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_str_t,
+    ngx_table_elt_t, ngx_time, ngx_uint_t,
 };
 
 use crate::conf::{ErrorCode, LocationConf};
@@ -83,6 +83,12 @@ pub fn tell(request: Request, status: u16, body: &str) -> ngx_int_t {
     }
     request.discard_body();
     send(request, status, body)
+}
+
+/// Gives the answer of a content handler that shows something.
+pub fn show(request: Request, content_type: &'static str, body: &str) -> ngx_int_t {
+    request.discard_body();
+    send_as(request, NGX_HTTP_OK as ngx_int_t, content_type, body)
 }
 
 /// The body: the names are those of other gateways that do the same.
@@ -231,7 +237,18 @@ pub fn push_header(
 
 /// Sends the answer, and returns what the request is to be finalized with. The body is JSON, or empty.
 fn send(request: Request, status: ngx_int_t, body: &str) -> ngx_int_t {
-    const CONTENT_TYPE: &[u8] = b"application/json";
+    send_as(request, status, "application/json", body)
+}
+
+/// The same, of any media type.
+fn send_as(
+    request: Request,
+    status: ngx_int_t,
+    content_type: &'static str,
+    body: &str,
+) -> ngx_int_t {
+    let (media_type, parameters) =
+        content_type.split_at(content_type.find(';').unwrap_or(content_type.len()));
     // In the request's memory: with HTTP/2 it may be sent long after this has returned.
     let Some(body) = request.copy(body.as_bytes()) else {
         return FAILED;
@@ -248,8 +265,12 @@ fn send(request: Request, status: ngx_int_t, body: &str) -> ngx_int_t {
         if body.is_empty() {
             (*r).set_header_only(1);
         } else {
-            (*headers_out).content_type = string(CONTENT_TYPE);
-            (*headers_out).content_type_len = CONTENT_TYPE.len();
+            (*headers_out).content_type = string(content_type.as_bytes());
+            // So that nginx's filters know it by its type alone, and add no charset to it.
+            (*headers_out).content_type_len = media_type.len();
+            if parameters.contains("charset=utf-8") {
+                (*headers_out).charset = string(b"utf-8");
+            }
             (*headers_out).content_type_lowcase = ptr::null_mut();
         }
 

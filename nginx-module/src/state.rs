@@ -9,10 +9,12 @@ use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_str_t, ngx_table_elt_t};
 use phantom_token::token::{Scheme, TokenId};
 use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
+use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::pool;
 use crate::request::Request;
 use crate::sender::Sender;
+use crate::subrequest::Subrequest;
 use crate::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
@@ -53,7 +55,7 @@ impl Outcome {
     ];
 
     /// The word in logs.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Outcome::Ok => "ok",
             Outcome::Missing => "missing",
@@ -97,10 +99,14 @@ pub struct State {
     pub proof_counted: bool,
     /// Set while a verdict is being waited for.
     pub pending: Option<Pending>,
+    /// What was started on its behalf while it waits.
+    pub carried: Option<NonNull<Subrequest>>,
     /// The memory of the last suspension, for the next.
     pub suspension: Option<NonNull<Suspension>>,
     /// The challenge that we have sent or are about to.
     pub challenge: Option<NonNull<ngx_table_elt_t>>,
+    /// Where it is counted when it ends.
+    ledger: Option<NonNull<Ledger>>,
     /// Whose JWT is in the header: nginx points into it.
     current: Option<Arc<Active>>,
     /// Those that were there before: a variable that was evaluated meanwhile may still point into them.
@@ -113,8 +119,15 @@ const CLEANUP: ngx_pool_cleanup_pt = Some(cleanup);
 impl State {
     /// Makes the state of a request, which the request's pool will drop.
     pub fn create(request: Request) -> Option<NonNull<State>> {
+        let state = State {
+            ledger: request
+                .main_conf()
+                .and_then(|main| main.ledger.as_deref())
+                .map(NonNull::from),
+            ..State::default()
+        };
         // SAFETY: the request lives and so does its pool; `cleanup` is made for a `State`.
-        unsafe { pool::emplace_with(request.pool(), State::default(), CLEANUP) }
+        unsafe { pool::emplace_with(request.pool(), state, CLEANUP) }
     }
 
     /// Finds the state that was made in a pool.
@@ -136,6 +149,16 @@ impl State {
                 next = entry.next;
             }
             None
+        }
+    }
+
+    /// Counts the request, which ends. One whose client has left before there was a verdict has come to nothing.
+    fn count(&self) {
+        if let (Some(ledger), Some(provider), Some(result)) =
+            (self.ledger, self.provider, self.result)
+        {
+            // SAFETY: the ledger is in the configuration, which outlives its requests; it is shared only.
+            unsafe { ledger.as_ref() }.count(provider, result, self.cache);
         }
     }
 
@@ -188,8 +211,12 @@ impl State {
 /// The request is going away.
 unsafe extern "C" fn cleanup(data: *mut c_void) {
     contained((), || {
+        let state = data.cast::<State>();
         // SAFETY: nginx calls this once, with the state that `create` made. A request that waits is forgotten when
         // `pending` is dropped.
-        unsafe { data.cast::<State>().drop_in_place() };
+        unsafe {
+            (*state).count();
+            state.drop_in_place();
+        }
     });
 }

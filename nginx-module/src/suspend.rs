@@ -13,11 +13,12 @@ use ngx::ffi::{
     ngx_msec_t, ngx_pcalloc, ngx_post_event, ngx_posted_events,
 };
 use ngx::ngx_log_error;
-use phantom_token::{Client, Completion, Error, ErrorKind, RequestId, Resolution};
+use phantom_token::{Call, Client, Completion, Error, ErrorKind, RequestId, Resolution};
 
 use crate::panic::contained;
 use crate::request::Request;
 use crate::state::State;
+use crate::subrequest::{self, Subrequest};
 use crate::worker::Worker;
 
 /// A verdict comes within the provider's timeout. Only a thread that stands still needs more, and then the timer ends
@@ -64,6 +65,15 @@ impl Slots {
             }),
         }
         tag
+    }
+
+    /// Who waits with this tag.
+    fn waiting(&self, tag: u64) -> Option<Waiting> {
+        let (index, generation) = (tag as u32, (tag >> 32) as u32);
+        self.slots
+            .get(index as usize)
+            .filter(|slot| slot.generation == generation)?
+            .waiting
     }
 
     fn vacate(&mut self, tag: u64) -> Option<Waiting> {
@@ -212,6 +222,30 @@ pub fn complete(worker: &Worker, completion: Completion) {
     }
 }
 
+/// A client's thread asks for a call: it is made on behalf of the request that it names.
+pub fn carry(worker: &Worker, provider: usize, call: Call) {
+    let waiting = call
+        .tag()
+        .and_then(|tag| worker.slots.borrow().waiting(tag));
+    // If there is nobody the call is dropped, and with it answered.
+    let Some(Waiting { request, mut state }) = waiting else {
+        return;
+    };
+    let Some(by) = request
+        .main_conf()
+        .and_then(|main| main.providers.get(provider)?.introspection.as_ref())
+    else {
+        return;
+    };
+    // SAFETY: a request that waits lives, is suspended, and nothing is at work on it: this is called by the event loop.
+    // The configuration outlives its requests. The reference to the state ends before nginx goes on.
+    unsafe {
+        subrequest::start(request, &by.location, call, |subrequest| {
+            state.as_mut().carried = Some(subrequest);
+        });
+    }
+}
+
 /// No verdict has arrived.
 unsafe extern "C" fn on_timeout(event: *mut ngx_event_t) {
     contained((), || {
@@ -238,7 +272,7 @@ unsafe extern "C" fn on_timeout(event: *mut ngx_event_t) {
 fn resume(Waiting { request, mut state }: Waiting, outcome: Result<Resolution, Error>) {
     // SAFETY: a request that waits lives, or its state would have been dropped and taken out of its slot. The
     // reference ends before nginx is called, which may end the request.
-    let suspension = unsafe {
+    let (suspension, carried) = unsafe {
         let state = state.as_mut();
         let Some(pending) = state.pending.take() else {
             return;
@@ -247,8 +281,12 @@ fn resume(Waiting { request, mut state }: Waiting, outcome: Result<Resolution, E
         state.time = Some(state.time.unwrap_or(0) + waited);
         state.cache = outcome.as_ref().ok().map(|resolution| resolution.cache);
         state.verdict = Some((pending.provider, outcome));
-        pending.suspension
+        (pending.suspension, state.carried.take())
     };
+    if let Some(carried) = carried {
+        // SAFETY: it was made for this request, which lives, and this is called by the event loop.
+        unsafe { Subrequest::cancel(carried) };
+    }
     // SAFETY: the request and its connection live until nginx is told to go on, and the connection's own memory
     // longer than that: nginx marks it when the request ends, and looks at the mark. The memory for posting is in
     // the request's pool and not in use, because a request is posted here once per wait.

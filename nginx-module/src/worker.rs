@@ -18,6 +18,7 @@ use phantom_token::{Client, Completion, CompletionQueue, Surroundings};
 use crate::conf::Defined;
 use crate::log::Lines;
 use crate::panic::contained;
+use crate::subrequest::Calls;
 use crate::suspend::{self, Slots};
 
 /// How many verdicts are handed out before the event loop gets its turn.
@@ -32,6 +33,8 @@ pub struct Worker {
     /// Who waits for them.
     pub slots: RefCell<Slots>,
     lines: Arc<Lines>,
+    /// What the clients ask for that have no way of their own to the authorization server.
+    calls: Arc<Calls>,
     connection: Option<NonNull<ngx_connection_t>>,
     batch: Cell<Vec<Completion>>,
 }
@@ -60,6 +63,7 @@ impl Worker {
             queue,
             slots: RefCell::default(),
             lines,
+            calls: Arc::default(),
             connection: None,
             batch: Cell::default(),
         });
@@ -72,7 +76,7 @@ impl Worker {
             );
             return None;
         }
-        for defined in providers {
+        for (index, defined) in providers.iter().enumerate() {
             if !defined.used {
                 worker.clients.push(None);
                 continue;
@@ -81,6 +85,10 @@ impl Worker {
             let surroundings = Surroundings {
                 log: Some(Lines::sink(&worker.lines, &worker.queue)),
                 store: store(defined),
+                calls: defined
+                    .introspection
+                    .as_ref()
+                    .map(|_| Calls::sink(&worker.calls, &worker.queue, index)),
             };
             let client = Client::start_with(Arc::clone(provider), surroundings);
             if let Err(error) = &client {
@@ -172,14 +180,29 @@ impl Worker {
             suspend::complete(self, completion);
         }
         self.batch.set(batch);
+        for _ in 0..self.calls.len() {
+            if let Some((provider, call)) = self.calls.next() {
+                suspend::carry(self, provider, call);
+            }
+        }
+        if self.calls.len() > 0 {
+            // The event loop gets its turn.
+            self.queue.wake();
+        }
     }
 }
 
-/// The provider's part of its zone, for workers. A process that is master and worker in one (`master_process off`)
-/// shares with nobody, and may unmap at a reload what the clients of the former configuration would still use.
-fn store(defined: &Defined) -> Option<Arc<dyn Store>> {
+/// Whether this process may use memory that nginx has mapped for several. A process that is master and worker in one
+/// (`master_process off`) shares with nobody, and may unmap at a reload what those of the former configuration would
+/// still use.
+pub fn shares_memory() -> bool {
     // SAFETY: nginx's own variable, read on its thread.
-    if unsafe { ngx_process } != NGX_PROCESS_WORKER as ngx_uint_t {
+    unsafe { ngx_process == NGX_PROCESS_WORKER as ngx_uint_t }
+}
+
+/// The provider's part of its zone, for workers.
+fn store(defined: &Defined) -> Option<Arc<dyn Store>> {
+    if !shares_memory() {
         return None;
     }
     let memory = defined.zone.as_ref()?.memory()?;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -142,6 +143,11 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
             .transpose()
     };
     let introspection = match config.introspection_endpoint.as_deref() {
+        None if config.host_endpoint.is_some() => {
+            refuse_unhosted(config)?;
+            let host = config.host_endpoint.clone().map(Arc::new);
+            host.and_then(Endpoint::of_host).into_iter().collect()
+        }
         Some(value) => {
             endpoints(value).map_err(|refusal| refuse("introspection_endpoint", &refusal))?
         }
@@ -174,6 +180,44 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
     })
 }
 
+/// Whoever has the host make its calls leaves to it what is said on the way: whatever would be ours to say, or takes calls
+/// to other endpoints, is refused.
+fn refuse_unhosted(config: &Config) -> Result<(), ConfigError> {
+    let set = [
+        ("issuer", config.issuer.is_some()),
+        ("token_endpoint", config.token_endpoint.is_some()),
+        ("jwks_uri", config.jwks_uri.is_some()),
+        ("client_id", config.client_id.is_some()),
+        ("client_auth", config.client_auth.is_some()),
+        ("ssl_certificate", config.ssl_certificate.is_some()),
+        ("ssl_name", config.ssl_name.is_some()),
+        (
+            "ssl_trusted_certificate",
+            config.ssl_trusted_certificate.is_some(),
+        ),
+        ("proxy", config.proxy.is_some()),
+        ("verify", config.verify),
+        // It asks without a request on whose behalf.
+        ("refresh_ahead", config.refresh_ahead > 0),
+        (
+            "dialect",
+            !matches!(
+                config.dialect,
+                Dialect::Auto | Dialect::Jwt | Dialect::Json | Dialect::Mint
+            ),
+        ),
+    ];
+    match set.into_iter().find(|(_, set)| *set) {
+        None => Ok(()),
+        Some((key, _)) => Err(config.refuse(
+            key,
+            "",
+            "is set, but the calls to the authorization server are the host's to make: remove it, or set \
+             introspection_endpoint",
+        )),
+    }
+}
+
 /// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
 pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
     let values: Vec<_> = value.split(' ').collect();
@@ -203,9 +247,8 @@ pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
 fn located(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
     match transport::unix(value)? {
         Some((socket, url)) => Ok(Endpoint {
-            purpose,
-            url,
             socket: Some(socket),
+            ..Endpoint::new(purpose, url)
         }),
         None => endpoint(value).map(|url| Endpoint::new(purpose, url)),
     }

@@ -218,6 +218,16 @@ pub enum SslProtocols {
     Both,
 }
 
+/// Where a host introspects tokens in its own way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostEndpoint {
+    /// What it is called in messages.
+    pub shown: String,
+    /// What tells it from all others, also from those of other configurations: whatever is remembered is remembered of
+    /// this.
+    pub identity: String,
+}
+
 /// What can be set of a provider: plain data, checked by [`Config::build`].
 #[derive(Clone)]
 #[non_exhaustive]
@@ -234,6 +244,9 @@ pub struct Config {
     /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL, or `unix:/path/of.sock:/introspect`.
     /// Several, separated by spaces, are one authorization server at several addresses, asked in order of health.
     pub introspection_endpoint: Option<String>,
+    /// Where the host introspects tokens for us, if it makes the calls ([`crate::Surroundings::calls`]). No key sets it,
+    /// and where it is set there are no endpoints and no credentials of our own.
+    pub host_endpoint: Option<HostEndpoint>,
     /// Our client identifier at the authorization server.
     pub client_id: Option<String>,
     /// Our client secret.
@@ -401,6 +414,7 @@ impl Config {
             token_endpoint: None,
             jwks_uri: None,
             introspection_endpoint: None,
+            host_endpoint: None,
             client_id: None,
             client_secret: None,
             client_secret_file: None,
@@ -507,6 +521,7 @@ impl fmt::Debug for Config {
                 "introspection_endpoint",
                 &endpoints(&self.introspection_endpoint),
             )
+            .field("host_endpoint", &self.host_endpoint)
             .field("client_id", &self.client_id)
             .field("client_secret", &self.client_secret)
             .field("client_secret_file", &self.client_secret_file)
@@ -573,6 +588,11 @@ impl Provider {
     /// The whole time that one resolution may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// How many bytes each process may remember verdicts in.
+    pub fn cache_size(&self) -> usize {
+        self.cache_size
     }
 
     /// What distinguishes its answers from those of others: a shared store keeps them apart by it.

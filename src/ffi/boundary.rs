@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::status::phantom_status;
+use crate::policy::PolicyError;
 use crate::{ConfigError, Error, TokenError};
 
 /// Why a function did not do what it was asked.
@@ -68,6 +69,12 @@ impl From<Error> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Failure::new(phantom_status::PHANTOM_CONFIG, error.to_string())
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
         Failure::new(phantom_status::PHANTOM_CONFIG, error.to_string())
     }
 }
@@ -237,7 +244,13 @@ impl<T> Output<T> {
     }
 
     pub(super) fn write(self, value: T) {
+        self.write_with(|| value);
+    }
+
+    /// The same with a value that is only made if it is wanted.
+    pub(super) fn write_with(self, value: impl FnOnce() -> T) {
         if !self.0.is_null() {
+            let value = value();
             // SAFETY: storage for a `T` by the contract of the constructor. What was there is not dropped: to C it
             // was uninitialised.
             unsafe { self.0.write(value) };

@@ -81,6 +81,7 @@ pub unsafe extern "C" fn phantom_client_start(
             Surroundings {
                 log: config.log.map(LogTarget::sink),
                 store,
+                calls: None,
             },
         )
         .map_err(|error| system(error.to_string()))?;

@@ -34,8 +34,8 @@
 //! - Text comes out with a NUL behind it, and with its length where it can be long.
 //! - What a `_new`, `_start`, `_retain` or an output parameter gives you is yours: hand it to its `_free`, once.
 //!   Every `_free` takes NULL.
-//! - Clients, results and zones may be used by any number of threads at once; a configuration or a stats snapshot by one
-//!   at a time. Nothing may be used while, or after, it is freed.
+//! - Clients, results, zones and policies that are set may be used by any number of threads at once; a configuration or a
+//!   stats snapshot by one at a time. Nothing may be used while, or after, it is freed.
 //! - Nothing here throws, unwinds or exits; a defect of this library is `PHANTOM_PANIC`.
 //! - Tokens, JWTs and secrets appear in no message, no log line and no statistics.
 //! - Numbers are never reused, and new ones may be added: have a default for those that you don't know.
@@ -47,6 +47,7 @@ pub mod client;
 pub mod config;
 pub mod events;
 pub mod log;
+pub mod policy;
 pub mod result;
 pub mod stats;
 pub mod status;

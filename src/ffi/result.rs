@@ -116,7 +116,7 @@ impl phantom_result {
     ///
     /// # Safety
     /// `result` is NULL, or from [`phantom_result::into_raw`] and not freed during `'a`.
-    unsafe fn active<'a>(result: *const phantom_result) -> Option<&'a Active> {
+    pub(super) unsafe fn active<'a>(result: *const phantom_result) -> Option<&'a Active> {
         // SAFETY: neither NULL nor `INACTIVE`, so by the contract it is what `Arc::into_raw` returned (the tag is
         // gone, and `map_addr` keeps the provenance); the reference that `into_raw` took over keeps the `Active` alive
         // until it is freed, and an `Arc` never gives exclusive access while there is another reference.

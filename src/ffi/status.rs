@@ -18,6 +18,8 @@ pub enum phantom_status {
     PHANTOM_PENDING = 1,
     /// There is none: memory knows nothing of the token, or no such request is pending.
     PHANTOM_NOT_FOUND = 2,
+    /// The request may not pass: the policy denies it.
+    PHANTOM_DENIED = 3,
 
     /// A pointer is NULL, text is not UTF-8, or a number is out of range: the program is at fault.
     PHANTOM_INVALID_ARGUMENT = 10,
@@ -57,10 +59,11 @@ use phantom_status::*;
 
 impl phantom_status {
     /// All of them.
-    pub(super) const ALL: [phantom_status; 18] = [
+    pub(super) const ALL: [phantom_status; 19] = [
         PHANTOM_OK,
         PHANTOM_PENDING,
         PHANTOM_NOT_FOUND,
+        PHANTOM_DENIED,
         PHANTOM_INVALID_ARGUMENT,
         PHANTOM_INVALID_TOKEN,
         PHANTOM_CONFIG,
@@ -97,6 +100,7 @@ impl phantom_status {
             PHANTOM_OK => c"done",
             PHANTOM_PENDING => c"the answer is still to come",
             PHANTOM_NOT_FOUND => c"there is none",
+            PHANTOM_DENIED => c"the policy denies it",
             PHANTOM_INVALID_ARGUMENT => c"an argument is invalid",
             PHANTOM_INVALID_TOKEN => c"the access token is malformed",
             PHANTOM_CONFIG => c"the configuration is invalid",
@@ -120,6 +124,7 @@ impl phantom_status {
     fn http(self) -> u16 {
         match self {
             PHANTOM_OK | PHANTOM_PENDING | PHANTOM_NOT_FOUND => 0,
+            PHANTOM_DENIED => 403,
             PHANTOM_INVALID_TOKEN => 400,
             PHANTOM_INVALID_ARGUMENT | PHANTOM_CONFIG | PHANTOM_SYSTEM => 500,
             PHANTOM_PANIC => ErrorKind::Internal.http_status(),
@@ -167,7 +172,7 @@ pub extern "C" fn phantom_status_string(status: i32) -> *const c_char {
 
 /// Returns the HTTP status (RFC 9110 §15) that a gateway answers a request with for this: 502 when the authorization
 /// server or its answer is at fault, 503 when trying again later helps, 504 when it was too slow, 400 for a malformed
-/// token, 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
+/// token, 403 for one that a policy denies (`phantom_denial_http_status` knows better), 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
 /// `PHANTOM_OK`, `PHANTOM_PENDING` and `PHANTOM_NOT_FOUND`, which are no failures.
 ///
 /// An inactive token is not a failure but a verdict: answer 401.
@@ -222,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_no_status_has_words_and_fails_closed() {
-        for number in [-1, 3, 99, i32::MIN, i32::MAX] {
+        for number in [-1, 4, 99, i32::MIN, i32::MAX] {
             // SAFETY: terminated and static.
             let words = unsafe { CStr::from_ptr(phantom_status_string(number)) };
             assert_eq!(words, c"not a status");

@@ -14,6 +14,11 @@ const LEAST_WAIT: u64 = 1;
 const LONGEST_WAIT: u64 = 3600;
 
 pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
+    if reader.endpoint.host.is_some()
+        && let Some(error) = of_host(reader, status)
+    {
+        return error;
+    }
     let key = reader.endpoint.purpose.key();
     let verb = match reader.endpoint.purpose {
         Purpose::Token => "exchange",
@@ -67,6 +72,40 @@ pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body:
             reader.is_this()
         )),
     }
+}
+
+/// What the host says in the authorization server's place, or what only the host can mend. `None` for all else.
+fn of_host(reader: &Reader<'_>, status: u16) -> Option<Error> {
+    let error = match status {
+        401 | 403 => reader.error(
+            ErrorKind::ClientRefused,
+            &format!(
+                "the authorization server refuses the credentials that are sent from there ({status}); check that they are \
+                 right, and that this client may introspect tokens"
+            ),
+        ),
+        404 => reader.bad(
+            "there is nothing (404); check that introspection_endpoint is the name of what passes the call on, and that it \
+             passes it on to the authorization server's introspection endpoint",
+        ),
+        405 | 406 | 415 => reader.bad(&format!(
+            "no such request is taken ({status}); check that the call is passed on as it is, to the authorization \
+             server's introspection endpoint"
+        )),
+        // What a gateway says of its upstream (RFC 9110 §15.6.3, §15.6.5).
+        502 => reader.error(
+            ErrorKind::Unreachable,
+            "the authorization server can't be reached from there, or what it answers is not HTTP (502); the lines \
+             before this one may say why",
+        ),
+        504 => reader.error(
+            ErrorKind::Timeout,
+            "the authorization server did not answer in time (504); it is too slow, or the timeouts set there are too \
+             short",
+        ),
+        _ => return None,
+    };
+    Some(error)
 }
 
 /// RFC 7662 §2.2 has no 400 for a token that is not active; it is about the request, so it is no verdict.

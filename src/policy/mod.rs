@@ -50,6 +50,8 @@ const LEEWAY: i64 = 60;
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     scopes: Scopes,
+    /// Unset: they are required, and not only advertised.
+    enforce_scopes: Option<bool>,
     audiences: Vec<Box<str>>,
     issuers: Vec<Box<str>>,
     clients: Vec<Box<str>>,
@@ -69,7 +71,7 @@ impl PolicyError {
         PolicyError(format!("{} {complaint}", quoted(value)))
     }
 
-    fn plain(complaint: impl Into<String>) -> Self {
+    pub(crate) fn plain(complaint: impl Into<String>) -> Self {
         PolicyError(complaint.into())
     }
 }
@@ -142,8 +144,16 @@ impl Ground {
 }
 
 /// The keys of [`Policy::set`].
-const KEYS: [&str; 8] = [
-    "scopes", "scope", "audience", "issuer", "client", "require", "acr", "max_age",
+const KEYS: [&str; 9] = [
+    "scopes",
+    "scope",
+    "scopes_enforce",
+    "audience",
+    "issuer",
+    "client",
+    "require",
+    "acr",
+    "max_age",
 ];
 
 impl Policy {
@@ -176,6 +186,11 @@ impl Policy {
         self.scopes
             .add_always(scope)
             .map_err(|error| bad_scope(scope, error))
+    }
+
+    /// Sets whether a token must have the scopes (it must), or challenges only advertise them.
+    pub fn set_scopes_enforce(&mut self, enforce: bool) {
+        self.enforce_scopes = Some(enforce);
     }
 
     /// Sets whom the token must be for: `aud` (RFC 7519 §4.1.3) is or contains one of these.
@@ -258,6 +273,7 @@ impl Policy {
     /// | `audience`, `issuer`, `client`, `acr` | what the token must have one of; replaces what was set |
     /// | `require` | a claim and what it must be one of ([`Expected::parse`]); set several times, all must hold |
     /// | `max_age` | one time: `5m` |
+    /// | `scopes_enforce` | `on`; or `off`: scopes are advertised and not required |
     ///
     /// What is refused changes nothing.
     ///
@@ -274,6 +290,7 @@ impl Policy {
             "issuer" => self.set_issuers(values),
             "client" => self.set_clients(values),
             "acr" => self.set_acr(values),
+            "scopes_enforce" => on_or_off(values).map(|enforce| self.set_scopes_enforce(enforce)),
             "max_age" => max_age(values).map(|max_age| self.set_max_age(max_age)),
             _ => match values {
                 [] => Err(PolicyError::plain("the name of a claim is missing")),
@@ -303,6 +320,7 @@ impl Policy {
         if self.scopes.is_empty() {
             self.scopes.clone_from(&above.scopes);
         }
+        self.enforce_scopes = self.enforce_scopes.or(above.enforce_scopes);
         part(&mut self.audiences, &above.audiences);
         part(&mut self.issuers, &above.issuers);
         part(&mut self.clients, &above.clients);
@@ -342,7 +360,9 @@ impl Policy {
         if !self.clients.is_empty() && !has(&self.clients, claims.client_id.as_deref()) {
             return deny(Ground::Client, "client");
         }
-        if let Some(reason) = self.scopes.lacking(&claims.scope) {
+        if self.enforce_scopes != Some(false)
+            && let Some(reason) = self.scopes.lacking(&claims.scope)
+        {
             return deny(Ground::Scope, reason);
         }
         for requirement in &self.requirements {
@@ -423,6 +443,14 @@ fn one_of(values: &[&str]) -> Result<Vec<Box<str>>, PolicyError> {
             Ok(Box::from(*value))
         })
         .collect()
+}
+
+fn on_or_off(values: &[&str]) -> Result<bool, PolicyError> {
+    match values {
+        ["on"] => Ok(true),
+        ["off"] => Ok(false),
+        _ => Err(PolicyError::new(&values.join(" "), "is neither on nor off")),
+    }
 }
 
 fn max_age(values: &[&str]) -> Result<Duration, PolicyError> {

@@ -745,3 +745,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn scopes_that_are_not_enforced_are_advertised_and_everything_else_still_holds() {
+    let mut policy = Policy::default();
+    policy.set("scopes", &["read", "write"]).unwrap();
+    policy.set("scopes_enforce", &["off"]).unwrap();
+    policy.set("audience", &["api"]).unwrap();
+    let claims = Claims::from_json(r#"{"scope": "other", "aud": "api"}"#).unwrap();
+    assert!(policy.check(&claims, 0, &mut |_| None).is_ok());
+    assert_eq!(policy.scopes_advertised(), "read write");
+    let claims = Claims::from_json(r#"{"scope": "read write"}"#).unwrap();
+    let denial = policy.check(&claims, 0, &mut |_| None).unwrap_err();
+    assert_eq!(denial.ground, Ground::Audience);
+
+    // It is inherited like any other part, and set again below.
+    let mut below = Policy::default();
+    below.set("scope", &["admin"]).unwrap();
+    below.inherit(&policy);
+    let claims = Claims::from_json(r#"{"aud": "api"}"#).unwrap();
+    assert!(below.check(&claims, 0, &mut |_| None).is_ok());
+    below.set("scopes_enforce", &["on"]).unwrap();
+    let denial = below.check(&claims, 0, &mut |_| None).unwrap_err();
+    assert_eq!(denial.ground, Ground::Scope);
+    assert!(below.set("scopes_enforce", &["maybe"]).is_err());
+}

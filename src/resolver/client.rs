@@ -14,12 +14,13 @@ use tokio::sync::{Notify as Signal, mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::breaker::{Breaker, Policy};
+use super::failures::{Failures, LastErrors};
 use super::flights::{Flights, Joined, Landing, Notify};
 use super::fork::Process;
 use super::report::Reporter;
 use super::runtime::{Departure, Runtime};
 use super::stats::{Counters, Stats};
-use super::{CompletionQueue, LogSink, RequestId};
+use super::{CallSink, CompletionQueue, LogSink, RequestId};
 use crate::cache::{FirstUse, Levels, ProofId, ProofTime, Store, Subject};
 use crate::clock::{self, Now};
 use crate::verdict::{CacheStatus, Resolution, Verdict};
@@ -46,20 +47,26 @@ pub(super) struct Shared {
     pub levels: Levels,
     pub counters: Counters,
     pub reporter: Reporter,
+    pub failures: Arc<Failures>,
     /// Tells the thread to end.
     pub stop: Signal,
     pub flights: Flights,
+    /// Where calls go that the host makes.
+    pub calls: Option<CallSink>,
 }
 
 impl Shared {
     pub(super) fn new(provider: Arc<Provider>, surroundings: Surroundings) -> Self {
-        let Surroundings { log, store } = surroundings;
+        let Surroundings { log, store, calls } = surroundings;
+        let failures = Arc::<Failures>::default();
         Shared {
             levels: Levels::new(&provider, store),
-            counters: Counters::default(),
-            reporter: Reporter::new(log),
+            counters: Counters::new(Arc::clone(&failures)),
+            reporter: Reporter::new(log, Arc::clone(&failures)),
+            failures,
             stop: Signal::new(),
             flights: Flights::new(provider.max_waiting),
+            calls,
             provider,
         }
     }
@@ -102,6 +109,8 @@ pub struct Surroundings {
     pub log: Option<LogSink>,
     /// What it remembers in together with others, behind its own memory.
     pub store: Option<Arc<dyn Store>>,
+    /// What makes its calls, for a provider whose calls are the host's to make ([`crate::Config::host_endpoint`]).
+    pub calls: Option<CallSink>,
 }
 
 /// A client that could not be started.
@@ -322,6 +331,15 @@ impl Client {
         stats.breaker_open = shared.breaker().is_open().into();
         shared.counters.read_into(&mut stats);
         stats
+    }
+
+    /// The last error of each kind: one that a request ended with, or one behind which something older was served. In a
+    /// forked child: none.
+    pub fn last_errors(&self) -> LastErrors {
+        if !self.0.process.is_current() {
+            return LastErrors::default();
+        }
+        self.0.shared.failures.read()
     }
 
     /// Ends all flights with [`ErrorKind::Stopped`] and joins the thread, within 2 seconds. Returns whether the

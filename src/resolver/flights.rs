@@ -40,6 +40,19 @@ impl From<Result<Verdict, Error>> for Landing {
     }
 }
 
+/// On whose behalf a call may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behalf {
+    /// On that of one who waits and has this tag.
+    Of(u64),
+    /// On nobody's in particular: those who wait have no tag.
+    Any,
+    /// A call was made on behalf of all who wait.
+    Exhausted,
+    /// Nobody waits any more: the flight has ended.
+    Nobody,
+}
+
 /// What became of a request that asked to wait.
 pub(super) enum Joined {
     /// It is the first: somebody has to ask the authorization server.
@@ -71,6 +84,8 @@ struct State {
 struct Waiter {
     notify: Notify,
     cache: CacheStatus,
+    /// A call was made on its behalf.
+    asked: bool,
 }
 
 impl<Lock: lock_api::RawMutex> Flights<Lock> {
@@ -112,7 +127,11 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         } else {
             CacheStatus::Miss
         };
-        let waiter = Waiter { notify, cache };
+        let waiter = Waiter {
+            notify,
+            cache,
+            asked: false,
+        };
         state
             .by_subject
             .entry(subject)
@@ -139,6 +158,30 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         // What it owns is dropped only after the lock is gone: that may run code of the caller's.
         drop(waiter);
         true
+    }
+
+    /// On whose behalf a call may be made next for the flight for `subject`: each of those who wait is named once. If
+    /// nobody waits the flight ends here, so that whoever comes after starts another.
+    pub(super) fn behalf(&self, subject: &Subject) -> Behalf {
+        let mut state = self.state.lock();
+        let Some(waiters) = state.by_subject.get_mut(subject) else {
+            return Behalf::Nobody;
+        };
+        if waiters.is_empty() {
+            state.by_subject.remove(subject);
+            return Behalf::Nobody;
+        }
+        let mut unasked = waiters.values_mut().filter(|waiter| !waiter.asked);
+        match unasked.next() {
+            None => Behalf::Exhausted,
+            Some(waiter) => {
+                waiter.asked = true;
+                match waiter.notify {
+                    Notify::Queue(_, tag) => Behalf::Of(tag),
+                    Notify::Call(_) => Behalf::Any,
+                }
+            }
+        }
     }
 
     /// Starts a flight that nobody waits for, unless there is one already.

@@ -13,9 +13,11 @@
 //! | `credentials.rs` | what calls authenticate with, and secrets that rotate |
 //! | `access_token.rs` | an access token of our own: fetched, kept, refreshed |
 //! | `transport.rs` | HTTP and TLS |
+//! | `host.rs` | calls that the host makes |
 //! | `queue.rs` | how an event loop learns of a verdict |
 //! | `report.rs` | what is logged, and how often |
 //! | `stats.rs` | what is counted |
+//! | `failures.rs` | what went wrong last |
 //! | `fork.rs` | noticing that the process is not the one that started the thread |
 
 mod access_token;
@@ -24,8 +26,10 @@ mod client;
 mod credentials;
 mod discovery;
 mod endpoints;
+mod failures;
 mod flights;
 mod fork;
+mod host;
 mod keys;
 mod queue;
 mod report;
@@ -34,7 +38,9 @@ mod stats;
 mod transport;
 
 pub use client::{Client, StartError, Submitted, Surroundings};
+pub use failures::{LastError, LastErrors};
 pub use flights::RequestId;
+pub use host::{Answer, Call, CallFailure, CallSink};
 pub use queue::{Completion, CompletionQueue};
 pub use report::{LogLevel, LogSink};
 pub use stats::Stats;

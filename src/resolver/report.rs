@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::{Error, ErrorKind};
+use super::failures::Failures;
+use crate::{Error, ErrorKind, clock};
 
 /// How grave a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,7 @@ const QUIET_FOR_NEWS: Duration = Duration::from_secs(1);
 /// Writes the lines of one client.
 pub(super) struct Reporter {
     sink: Option<LogSink>,
+    failures: Arc<Failures>,
     state: Mutex<State>,
 }
 
@@ -48,15 +50,17 @@ struct Last {
 }
 
 impl Reporter {
-    pub(super) fn new(sink: Option<LogSink>) -> Self {
+    pub(super) fn new(sink: Option<LogSink>, failures: Arc<Failures>) -> Self {
         Reporter {
             sink,
+            failures,
             state: Mutex::default(),
         }
     }
 
     /// A call to the authorization server failed, for however many requests.
     pub(super) fn failed(&self, error: &Error, now: Instant) {
+        self.failures.note(error, clock::now().unix);
         let Some(sink) = &self.sink else { return };
         if let Some(line) = self.state.lock().failed(error, now) {
             sink(level(error.kind()), &line);

@@ -21,7 +21,8 @@ use super::client::Shared;
 use super::credentials::{Pass, Passes};
 use super::discovery::Discovery;
 use super::endpoints::Endpoints;
-use super::flights::Landing;
+use super::flights::{Behalf, Landing};
+use super::host;
 use super::keys::Keys;
 use super::transport::{self, Transport};
 use crate::cache::{Claim, Claimed, Subject};
@@ -31,7 +32,7 @@ use crate::jwt::KeySet;
 use crate::server::{Endpoint, Purpose, Server};
 use crate::token::Token;
 use crate::verdict::{CacheStatus, Verdict};
-use crate::{Error, ErrorKind, LogLevel, cache, clock, introspection};
+use crate::{CallFailure, Error, ErrorKind, LogLevel, cache, clock, introspection};
 
 /// How long [`Runtime::stop`] waits for the thread.
 const STOP: Duration = Duration::from_secs(2);
@@ -223,6 +224,10 @@ impl Desk {
                 Err(error)
             }
         };
+        if flight.abandoned {
+            // There is nobody to tell, and nothing has been learned.
+            return;
+        }
         let landing = self.learn(&mut flight, token, outcome);
         flight.land(landing);
     }
@@ -337,7 +342,7 @@ impl Desk {
             let budget = (untried > 0).then_some(budget);
             let request = self.request(&server, endpoint, token, &pass)?;
             let again = attempt > 0 || renewed;
-            let call = self.call(&server, endpoint, &request, again, fresh, budget);
+            let call = self.call(flight, &server, endpoint, &request, again, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
                     self.answered(index, endpoint);
@@ -389,8 +394,13 @@ impl Desk {
     }
 
     /// One call to one address. The flight's own deadline bounds it, if `budget` does not.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is all that makes up one call"
+    )]
     async fn call(
         &self,
+        flight: &mut Flight<'_>,
         server: &Server,
         endpoint: &Endpoint,
         request: &Request,
@@ -402,7 +412,14 @@ impl Desk {
         let provider = &*shared.provider;
         shared.counters.called(again);
         let started = Instant::now();
-        let call = self.transport.call(provider, endpoint, request, fresh);
+        let call = async {
+            if endpoint.host.is_some() {
+                self.host(flight, endpoint, request).await
+            } else {
+                let transport = &self.transport;
+                transport.call(provider, endpoint, request, fresh).await
+            }
+        };
         let result = match budget {
             Some(budget) => timeout(budget, call).await.unwrap_or_else(|_| {
                 Err(transport::Failure {
@@ -424,6 +441,37 @@ impl Desk {
         let now = clock::now();
         let fresh = cache::lifetime(provider, &verdict, &response.headers, now.unix);
         Ok(Answer { verdict, fresh })
+    }
+
+    /// One call that the host makes: on behalf of one who waits, and of another if that one goes.
+    async fn host(
+        &self,
+        flight: &mut Flight<'_>,
+        endpoint: &Endpoint,
+        request: &Request,
+    ) -> Result<transport::Response, transport::Failure> {
+        let shared = &*self.shared;
+        let provider = &*shared.provider;
+        let Some(sink) = &shared.calls else {
+            return Err(host::no_host(provider));
+        };
+        loop {
+            let tag = match shared.flights.behalf(&flight.subject) {
+                Behalf::Of(tag) => Some(tag),
+                Behalf::Any => None,
+                behalf @ (Behalf::Exhausted | Behalf::Nobody) => {
+                    flight.abandoned = behalf == Behalf::Nobody;
+                    return host::response(provider, endpoint, Err(CallFailure::Gone));
+                }
+            };
+            let (call, answer) = host::call(provider, request, tag);
+            sink(call);
+            // One that is dropped has gone the same way.
+            let outcome = answer.await.unwrap_or(Err(CallFailure::Gone));
+            if !matches!(outcome, Err(CallFailure::Gone)) {
+                return host::response(provider, endpoint, outcome);
+            }
+        }
     }
 
     /// Reads an answer; anew if newer keys of the authorization server may help, and there are any.
@@ -671,6 +719,8 @@ struct Flight<'a> {
     cache: Option<CacheStatus>,
     /// What other processes are to be told.
     failure: Option<Error>,
+    /// Nobody waited for it any more before it could be found out: it has been ended.
+    abandoned: bool,
     landed: bool,
 }
 
@@ -685,6 +735,7 @@ impl<'a> Flight<'a> {
             others_failure: false,
             cache: None,
             failure: None,
+            abandoned: false,
             landed: false,
         }
     }
@@ -710,7 +761,7 @@ impl Drop for Flight<'_> {
         if self.landed {
             return;
         }
-        // The client is being stopped, or there was a panic.
+        // The client is being stopped, there was a panic, or nobody waits any more.
         self.settle();
         if self.asked.is_some() {
             // It may have been the probe.

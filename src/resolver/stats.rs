@@ -1,9 +1,11 @@
 //! What is counted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Error, ErrorKind, Verdict};
+use super::failures::Failures;
+use crate::{Error, ErrorKind, Verdict, clock};
 
 const BUCKETS: usize = Stats::LATENCY_BOUNDS.len() + 1;
 
@@ -77,9 +79,17 @@ pub(super) struct Counters {
     retries: AtomicU64,
     latency: [AtomicU64; BUCKETS],
     latency_sum_us: AtomicU64,
+    failures: Arc<Failures>,
 }
 
 impl Counters {
+    pub(super) fn new(failures: Arc<Failures>) -> Self {
+        Counters {
+            failures,
+            ..Counters::default()
+        }
+    }
+
     pub(super) fn started(&self) {
         add(&self.misses, 1);
     }
@@ -132,6 +142,9 @@ impl Counters {
 
     pub(super) fn failed(&self, error: &Error, requests: usize) {
         add(&self.errors[error.kind().index()], requests as u64);
+        if requests > 0 {
+            self.failures.note(error, clock::now().unix);
+        }
     }
 
     pub(super) fn read_into(&self, stats: &mut Stats) {

@@ -84,6 +84,9 @@ impl Transport {
         };
         let now = clock::now().monotonic;
         for endpoint in provider.server.all() {
+            if endpoint.host.is_some() {
+                continue;
+            }
             // What fails now is said to those who call.
             let _ = transport.client(provider, Route::of(provider, &endpoint, false), now);
         }
@@ -284,14 +287,7 @@ async fn read(
     let limit = provider.max_response_size;
     let announced = response.content_length().unwrap_or(0);
     let too_large = || Failure {
-        error: Error::new(
-            ErrorKind::BadAnswer,
-            format!(
-                "{}: the answer is larger than {limit} bytes; is this the introspection endpoint? If such large \
-                 answers are right, raise max_response_size",
-                provider.place(endpoint)
-            ),
-        ),
+        error: too_large(provider, endpoint),
         again: false,
     };
     if announced > limit as u64 {
@@ -318,6 +314,22 @@ async fn read(
         headers,
         body,
     })
+}
+
+/// An answer of more than `max_response_size`.
+pub(super) fn too_large(provider: &Provider, endpoint: &Endpoint) -> Error {
+    let place = provider.place(endpoint);
+    let limit = provider.max_response_size;
+    let mend = match endpoint.host {
+        Some(_) => "",
+        None => " If such large answers are right, raise max_response_size",
+    };
+    Error::new(
+        ErrorKind::BadAnswer,
+        format!(
+            "{place}: the answer is larger than {limit} bytes; is this the introspection endpoint?{mend}"
+        ),
+    )
 }
 
 /// No answer within the provider's `timeout`.

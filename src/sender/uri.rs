@@ -261,7 +261,8 @@ mod tests {
         ) {
             if let Some(once) = normal(&uri) {
                 prop_assert_eq!(normal(&once), Some(once.clone()));
-                prop_assert!(!once.contains("/./") && !once.contains("/../"));
+                let path = once.splitn(4, '/').nth(3).unwrap_or_default();
+                prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
                 prop_assert!(once.bytes().all(|byte| byte.is_ascii_graphic()));
             }
         }

@@ -15,8 +15,11 @@ mod metadata;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use url::Url;
+
+use crate::config::HostEndpoint;
 
 pub(crate) use client_authentication::{Credentials, Proof, ReadAgain, SECRET_ALGORITHM};
 pub use metadata::{Metadata, MetadataError, well_known};
@@ -65,6 +68,8 @@ pub struct Endpoint {
     pub url: Url,
     /// The Unix socket at which it is, if it is at one.
     pub socket: Option<PathBuf>,
+    /// The host's own name for it, if the host makes the calls: the URL says nothing then.
+    pub host: Option<Arc<HostEndpoint>>,
 }
 
 impl Endpoint {
@@ -74,14 +79,26 @@ impl Endpoint {
             purpose,
             url,
             socket: None,
+            host: None,
         }
+    }
+
+    /// Where the host introspects tokens for us.
+    pub(crate) fn of_host(host: Arc<HostEndpoint>) -> Option<Self> {
+        // No call is made to it: it is what stands for no address at all (RFC 6761 §6.3).
+        let url = Url::parse("http://localhost/").ok()?;
+        Some(Endpoint {
+            host: Some(host),
+            ..Endpoint::new(Purpose::Introspection, url)
+        })
     }
 
     /// Text that tells one endpoint from all others.
     pub(crate) fn identity(&self) -> String {
-        match &self.socket {
-            Some(path) => format!("unix:{}:{}", path.display(), self.url),
-            None => self.url.to_string(),
+        match (&self.host, &self.socket) {
+            (Some(host), _) => format!("host:{}", host.identity),
+            (None, Some(path)) => format!("unix:{}:{}", path.display(), self.url),
+            (None, None) => self.url.to_string(),
         }
     }
 }
@@ -89,6 +106,9 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     /// For messages: without the query, which may hold what does not belong in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.host {
+            return f.write_str(&host.shown);
+        }
         let mut url = self.url.clone();
         url.set_query(None);
         match &self.socket {

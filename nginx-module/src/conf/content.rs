@@ -1,4 +1,4 @@
-//! What the module serves itself: `phantom_token_purge`, `phantom_token_jwks`.
+//! What the module serves itself: `phantom_token_purge`, `phantom_token_jwks`, `phantom_token_status`.
 
 use std::ffi::c_char;
 
@@ -11,13 +11,16 @@ use phantom_token::purge::MAX_FORM_LENGTH;
 use super::{Complaint, LocationConf, Purpose, complain, place, remember_use};
 use crate::{core_location, jwks, purge};
 
-/// What the module serves itself, of the provider at this place in [`MainConf::providers`](super::MainConf::providers).
+/// What the module serves itself; where it is of a provider, of that at this place in
+/// [`MainConf::providers`](super::MainConf::providers).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// Forgets its tokens.
     Purge(usize),
     /// Its keys.
     Jwks(usize),
+    /// What it is doing.
+    Status,
 }
 
 impl Content {
@@ -25,6 +28,7 @@ impl Content {
         match self {
             Content::Purge(_) => "phantom_token_purge",
             Content::Jwks(_) => "phantom_token_jwks",
+            Content::Status => "phantom_token_status",
         }
     }
 
@@ -32,6 +36,7 @@ impl Content {
         match self {
             Content::Purge(_) => purge::handler,
             Content::Jwks(_) => jwks::handler,
+            Content::Status => crate::status::handler,
         }
     }
 }
@@ -56,6 +61,18 @@ pub fn jwks(
     values: &[&str],
 ) -> Result<(), Complaint> {
     serve(cf, location, directive, values, Content::Jwks)
+}
+
+/// `phantom_token_status`
+pub fn status(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    _values: &[&str],
+) -> Result<(), Complaint> {
+    handle(cf, location, directive, Content::Status)?;
+    location.content = Some(Content::Status);
+    Ok(())
 }
 
 /// Sets what a location serves, of a provider that is named.

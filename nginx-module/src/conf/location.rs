@@ -8,7 +8,7 @@ use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
 use phantom_token::sender::Nonces;
 
-use super::{Challenges, Complaint, Content, Purpose, Sender, remember_use};
+use super::{Challenges, Complaint, Content, Purpose, Sender, place, remember_use};
 
 /// What a location does with tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Protection {
     Off,
     /// Resolves them with the provider at this place in [`MainConf::providers`](super::MainConf::providers).
     On(usize),
-    /// Will be `On` or an error when all providers are known.
+    /// Will be `On` or an error when all providers are known, and those made that no block defines.
     Named,
 }
 
@@ -68,6 +68,10 @@ pub struct LocationConf {
     pub content: Option<Content>,
     /// By which directive, and where that is.
     pub(super) content_at: Option<(&'static str, Arc<str>)>,
+    /// Which location introspects tokens where `phantom_token` is `on`.
+    pub(super) introspection_endpoint: Option<Arc<str>>,
+    /// Where it says so.
+    pub(super) on_at: Option<Arc<str>>,
     preflight: Option<Preflight>,
     phase: Option<Phase>,
     realm: Option<Arc<str>>,
@@ -145,7 +149,7 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complai
     .into()
 }
 
-/// `phantom_token NAME | off`
+/// `phantom_token NAME | on | off`
 pub fn provider(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,
@@ -160,7 +164,13 @@ pub fn provider(
             location.protection = Protection::Off;
             Ok(())
         }
-        [""] | [] => Err("\"phantom_token\" needs the name of a provider, or off".into()),
+        ["on"] => {
+            location.protection = Protection::Named;
+            // SAFETY: `cf` is what nginx gave to the handler of the directive.
+            location.on_at = Some(unsafe { place(cf) }.into());
+            Ok(())
+        }
+        [""] | [] => Err("\"phantom_token\" needs the name of a provider, on or off".into()),
         [name, ..] => {
             location.protection = Protection::Named;
             // SAFETY: `cf` is what nginx gave to the handler of the directive.

@@ -32,10 +32,10 @@ pub unsafe extern "C" fn block(
         let Some(name) = unsafe { arguments(cf) }.get(1).and_then(text) else {
             return refuse(cf, "the provider's name is not UTF-8");
         };
-        if name.is_empty() || name == "off" || name.chars().any(char::is_control) {
+        if matches!(name, "" | "on" | "off") || name.chars().any(char::is_control) {
             return refuse(
                 cf,
-                "a provider needs a name of printable characters that is not \"off\"",
+                "a provider needs a name of printable characters that is not \"on\" or \"off\"",
             );
         }
         // SAFETY: `conf` is the module's main configuration, as the table says; nobody else looks at it while this
@@ -81,6 +81,7 @@ pub unsafe extern "C" fn block(
                         used: false,
                         zone: None,
                         wanted: block.zone,
+                        introspection: None,
                         // SAFETY: `cf` is valid while a directive is read.
                         place: unsafe { place(cf) },
                     });

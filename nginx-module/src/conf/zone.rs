@@ -165,7 +165,7 @@ fn parse_size(size: &str) -> Option<usize> {
 }
 
 /// What nginx must be asked for, so that the pages that its pool has to give are `size` bytes.
-fn with_bookkeeping(size: usize) -> Option<usize> {
+pub fn with_bookkeeping(size: usize) -> Option<usize> {
     // SAFETY: set when nginx starts.
     let page = unsafe { ngx_pagesize };
     let pages = size.div_ceil(page);
@@ -237,7 +237,7 @@ unsafe extern "C" fn init(shared: *mut ngx_shm_zone_t, former: *mut c_void) -> n
 ///
 /// # Safety
 /// The zone must be mapped, with a pool in it of which nobody takes something but this function.
-unsafe fn take_all(shared: &ngx_shm_zone_t) -> Option<(NonNull<u8>, usize)> {
+pub unsafe fn take_all(shared: &ngx_shm_zone_t) -> Option<(NonNull<u8>, usize)> {
     let pool: *mut ngx_slab_pool_t = shared.shm.addr.cast();
     // SAFETY: the caller's promise: the pool is valid, and `pages` to `last` is what describes its pages. They are
     // free all of them while `data`, which is for whoever owns the zone, is NULL as nginx has left it, so that

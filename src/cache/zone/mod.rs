@@ -37,6 +37,7 @@ use self::providers::Holding;
 use self::table::{Asked, At, Corrupt, Got, MAX_FAILURE, Table, after, bump};
 use super::store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store};
 use crate::clock;
+use crate::process::is_alive;
 use crate::token::{Fingerprint, Key};
 
 /// How often a lookup makes room for a value that has grown meanwhile.
@@ -422,17 +423,4 @@ impl Store for ZoneStore {
         let holding = self.holding()?;
         Some(self.zone.map.front().providers.words(holding))
     }
-}
-
-/// Whether there is such a process. One of another user is one, and so is one that nobody has waited for yet.
-fn is_alive(pid: u32) -> bool {
-    let Ok(pid) = libc::pid_t::try_from(pid) else {
-        return false;
-    };
-    if pid <= 0 {
-        return false;
-    }
-    // SAFETY: signal 0 is sent to nobody; it only asks.
-    let status = unsafe { libc::kill(pid, 0) };
-    status == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }

@@ -417,3 +417,215 @@ fn what_was_cleared_does_not_come_back_with_the_slot_it_was_in() {
         }
     }
 }
+
+fn proof(number: u64) -> ProofId {
+    ProofId(*key(number).as_bytes())
+}
+
+fn kept(seconds: u64) -> ProofTime {
+    ProofTime {
+        left: Duration::from_secs(seconds),
+        longest: Duration::from_secs(72),
+    }
+}
+
+#[test]
+fn a_proof_is_used_once_whoever_asks_and_again_when_its_time_is_over() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let [one, two] = [1, 2].map(|number| zone.store(&provider(number)));
+    assert_eq!(
+        one.first_use_at(&proof(1), kept(60), START),
+        FirstUse::First
+    );
+    for store in [&one, &two] {
+        assert_eq!(
+            store.first_use_at(&proof(1), kept(60), START + 59_999),
+            FirstUse::Replayed
+        );
+    }
+    assert_eq!(
+        two.first_use_at(&proof(2), kept(60), START),
+        FirstUse::First
+    );
+    assert_eq!(
+        two.first_use_at(&proof(1), kept(60), START + 60_000),
+        FirstUse::First
+    );
+    assert_eq!(zone.counts().proofs, 1, "what has ended is gone");
+    // One that is accepted no more is not noted, and not let in.
+    assert_eq!(one.first_use_at(&proof(3), kept(0), START), FirstUse::Full);
+    zone.check().unwrap();
+}
+
+#[test]
+fn a_proof_is_no_verdict_and_no_claim_of_the_same_name() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    store.set(&key(1), b"one", Kind::Active, START);
+    let version = store.version(&key(1)).unwrap();
+    assert_eq!(
+        store.claim_at(&key(1), &claim(1, version, None), START),
+        Claimed::Granted
+    );
+    assert_eq!(
+        store.first_use_at(&proof(1), kept(60), START),
+        FirstUse::First
+    );
+    assert_eq!(
+        store.seen(&key(1), START).as_deref(),
+        Some(b"one".as_slice())
+    );
+    assert_eq!(
+        store.claim_at(&key(1), &claim(2, version, None), START),
+        Claimed::Held(1)
+    );
+    assert_eq!(
+        store.first_use_at(&proof(1), kept(60), START),
+        FirstUse::Replayed
+    );
+    zone.check().unwrap();
+}
+
+#[test]
+fn no_purge_and_no_change_of_providers_forgets_a_proof() {
+    let memory = Memory::new(1 << 20);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let used = |store: &ZoneStore| {
+        (0..100)
+            .map(|number| store.first_use_at(&proof(number), kept(60), START))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(used(&store), [FirstUse::First; 100]);
+    store.clear();
+    (0..100).for_each(|number| store.remove(&key(number)));
+    assert_eq!(used(&store), [FirstUse::Replayed; 100]);
+    // As many others as there is room for: this one has lost its slot.
+    (0..70).for_each(|number| drop(zone.store(&provider(100 + number))));
+    assert!(store.words().is_none());
+    assert_eq!(used(&store), [FirstUse::Replayed; 100]);
+    let (zone, attached) = memory.try_attach().unwrap();
+    assert_eq!(attached, Attached::Kept);
+    assert_eq!(used(&zone.store(&provider(1))), [FirstUse::Replayed; 100]);
+    assert_eq!(zone.counts().proofs, 100);
+}
+
+#[test]
+fn when_there_is_no_room_for_proofs_none_is_let_in_and_none_is_forgotten() {
+    let memory = Memory::new(1 << 20);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let room = zone.counts().capacity / BLOCK as u64 / 2;
+    let mut noted = Vec::new();
+    let mut full = 0;
+    for number in 0..2 * room {
+        match store.first_use_at(&proof(number), kept(60), START) {
+            FirstUse::First => noted.push(number),
+            FirstUse::Full => full += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(noted.len() as u64 > room * 95 / 100 && noted.len() as u64 <= room);
+    assert_eq!(noted.len() + full, 2 * room as usize);
+    zone.check().unwrap();
+    // Whatever else is stored.
+    for number in 0..5000 {
+        let kind = [Kind::Active, Kind::Inactive][number as usize % 2];
+        store.set(&key(1_000_000 + number), &[0; 900], kind, START);
+    }
+    for &number in &noted {
+        assert_eq!(
+            store.first_use_at(&proof(number), kept(60), START + 59_999),
+            FirstUse::Replayed
+        );
+    }
+    assert_eq!(zone.counts().recoveries, 0);
+    // When they have ended there is room for as many again.
+    let now = START + 60_000;
+    for &number in &noted {
+        let name = proof(number + 1_000_000_000);
+        let said = store.first_use_at(&name, kept(60), now);
+        assert!(matches!(said, FirstUse::First | FirstUse::Full));
+    }
+    let counts = zone.counts();
+    assert!(counts.proofs > room * 9 / 10 && counts.proofs <= room);
+    zone.check().unwrap();
+}
+
+#[test]
+fn proofs_take_room_of_active_verdicts_when_there_are_any_and_give_it_back() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let fill = |from: u64, now: u64| {
+        for number in from..from + 400 {
+            store.set(&key(number), &value(number, 1, 1100), Kind::Active, now);
+        }
+        zone.check().unwrap();
+        zone.counts().entries
+    };
+    let all = fill(10_000, START);
+    let room = zone.counts().capacity / BLOCK as u64 / 2;
+    for number in 0..room {
+        assert_eq!(
+            store.first_use_at(&proof(number), kept(60), START),
+            FirstUse::First
+        );
+    }
+    let fewer = fill(20_000, START);
+    assert!(fewer < all * 6 / 10, "{fewer} of {all}");
+    assert_eq!(zone.counts().proofs, room, "none went for a verdict");
+    assert_eq!(fill(30_000, START + 60_000), all);
+    assert!(zone.counts().proofs < room);
+    // A value that has no room beside them pushes out nothing.
+    let now = START + 60_000;
+    for number in 0..room {
+        let name = proof(1_000_000 + number);
+        assert_eq!(store.first_use_at(&name, kept(60), now), FirstUse::First);
+    }
+    let before = zone.counts();
+    store.set(&key(1), &vec![0; 150_000], Kind::Active, now);
+    assert_eq!(zone.counts().entries, before.entries);
+    assert_eq!(store.seen(&key(1), now), None);
+    zone.check().unwrap();
+}
+
+#[test]
+fn where_proofs_were_lost_only_those_pass_that_were_made_since() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    assert_eq!(
+        store.first_use_at(&proof(1), kept(60), START),
+        FirstUse::First
+    );
+    zone.locked(0, |_| Err::<(), _>(Corrupt));
+    assert_eq!(zone.counts().recoveries, 1);
+    // The one that is forgotten, and any other that may have been with it.
+    let lost = START + 1000;
+    for (number, left) in [(1, 59), (2, 59), (3, 1), (4, 72)] {
+        assert_eq!(
+            store.first_use_at(&proof(number), kept(left), lost),
+            FirstUse::Lost,
+            "{number}"
+        );
+    }
+    // What will be accepted after everything that can have been lost has ended was not among it.
+    for (later, left, said) in [
+        (1, 72, FirstUse::First),
+        (11_999, 60, FirstUse::Lost),
+        (12_000, 60, FirstUse::Lost),
+        (12_001, 60, FirstUse::First),
+        (71_999, 0, FirstUse::Lost),
+        (72_001, 1, FirstUse::First),
+    ] {
+        assert_eq!(
+            store.first_use_at(&proof(100 + later), kept(left), lost + later),
+            said,
+            "{later}"
+        );
+    }
+    zone.check().unwrap();
+}

@@ -46,8 +46,28 @@ fn filled(memory: &Memory) -> Arc<Zone> {
         store.claim_at(&key(0), &claim(1, version), START),
         Claimed::Granted
     );
+    // Two that end soon, and others.
+    for number in (900..902).chain(0..20) {
+        let time = ProofTime {
+            left: if number < 900 { MINUTE } else { MINUTE / 6 },
+            ..PROOF_TIME
+        };
+        assert_eq!(
+            store.first_use_at(&proof(number), time, START),
+            FirstUse::First
+        );
+    }
     assert_eq!(zone.counts().evictions, 0);
     zone
+}
+
+const PROOF_TIME: ProofTime = ProofTime {
+    left: MINUTE,
+    longest: Duration::from_secs(72),
+};
+
+fn proof(number: u64) -> ProofId {
+    ProofId(*key(number + (1 << 40)).as_bytes())
 }
 
 fn claim(flight: u64, version: u32) -> Claim {
@@ -81,6 +101,26 @@ fn verify(zone: &Arc<Zone>, at: u64) {
         .unwrap_or_else(|wrong| panic!("write {at}: {wrong}"));
 }
 
+/// What must hold of a zone that was filled, whatever it has forgotten since: a proof that was used is not new until its
+/// time is over.
+fn verify_proofs(zone: &Arc<Zone>, at: u64) {
+    let store = zone.store(&provider(1));
+    let truth = match zone.counts().recoveries {
+        0 => FirstUse::Replayed,
+        _ => FirstUse::Lost,
+    };
+    for now in [START, START + 59_999] {
+        let time = ProofTime {
+            left: Duration::from_millis(START + 60_000 - now),
+            ..PROOF_TIME
+        };
+        for number in 0..20 {
+            let said = store.first_use_at(&proof(number), time, now);
+            assert_eq!(said, truth, "write {at}, proof {number}");
+        }
+    }
+}
+
 /// Lets a child die at each of its writes, or at every `stride`th when there are many. Returns how many deaths there
 /// were, and how many of them cost a shard.
 fn die_everywhere(stride: u64, work: impl Fn(&ZoneStore)) -> [u64; 2] {
@@ -95,6 +135,7 @@ fn die_everywhere(stride: u64, work: impl Fn(&ZoneStore)) -> [u64; 2] {
             work(&store);
         });
         verify(&zone, write);
+        verify_proofs(&zone, write);
         if lived {
             break;
         }
@@ -107,7 +148,7 @@ fn die_everywhere(stride: u64, work: impl Fn(&ZoneStore)) -> [u64; 2] {
 #[test]
 fn a_process_that_dies_at_any_point_of_a_change_costs_one_shard_at_most() {
     type Change = (&'static str, u64, fn(&ZoneStore));
-    let changes: [Change; 10] = [
+    let changes: [Change; 13] = [
         ("put", 1, |store| {
             store.set(&key(100), &value(100, 2, 50), Kind::Active, START);
         }),
@@ -135,6 +176,17 @@ fn a_process_that_dies_at_any_point_of_a_change_costs_one_shard_at_most() {
         ("fail", 1, |store| {
             store.settle_at(&key(0), 1, Some(&[1; 500]), START);
         }),
+        ("note a proof", 1, |store| {
+            let _ = store.first_use_at(&proof(1000), PROOF_TIME, START);
+        }),
+        ("note a proof in the place of a verdict", 7, |store| {
+            for number in 1000..1300 {
+                let _ = store.first_use_at(&proof(number), PROOF_TIME, START);
+            }
+        }),
+        ("note a proof in the place of others", 1, |store| {
+            let _ = store.first_use_at(&proof(1000), PROOF_TIME, START + 10_000);
+        }),
     ];
     for (name, stride, change) in changes {
         let [deaths, emptied] = die_everywhere(stride, change);
@@ -159,6 +211,7 @@ fn a_process_that_dies_while_it_mends_what_another_left_is_mended_after() {
         assert!(!put(40));
         let lived = put(write);
         verify(&zone, write);
+        verify_proofs(&zone, write);
         if lived {
             break;
         }
@@ -322,8 +375,16 @@ fn hammer(zone: &Arc<Zone>, seed: u64, done: &AtomicU64, wrong: &AtomicU64) {
                     store.settle_at(&name, state, Some(&[1; 100]), now);
                 }
             }
-            240 => store = zone.store(&provider((state >> 40) as u8 % 70)),
-            241 if state & 0x700 == 0 => store.clear(),
+            240..244 => {
+                let _ = store.first_use_at(&proof(state >> 8), PROOF_TIME, now);
+                // Of its own, which no other uses: the second time is never the first.
+                let said = store.first_use_at(&proof(state >> 8), PROOF_TIME, now);
+                if said == FirstUse::First {
+                    wrong.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            244 => store = zone.store(&provider((state >> 40) as u8 % 70)),
+            245 if state & 0x700 == 0 => store.clear(),
             _ => {
                 zone.counts();
             }

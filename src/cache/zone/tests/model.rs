@@ -41,6 +41,10 @@ enum Step {
         who: usize,
         failure: Option<usize>,
     },
+    Use {
+        who: usize,
+        left: u64,
+    },
     Pass {
         millis: u64,
     },
@@ -74,6 +78,7 @@ fn step(keys: u64, lengths: [usize; 2], failure: usize) -> impl Strategy<Value =
         ),
         2 => (who(keys), prop::option::of(0..failure))
             .prop_map(|(who, failure)| Step::Settle { who, failure }),
+        4 => (who(keys), 0..5000u64).prop_map(|(who, left)| Step::Use { who, left }),
         2 => (0..3000u64).prop_map(|millis| Step::Pass { millis }),
         1 => prop_oneof![10 => Just(Step::Pass { millis: 1 }), 1 => Just(Step::Reattach)],
     ]
@@ -99,6 +104,8 @@ struct Model {
     stored: HashMap<usize, Stored>,
     claims: HashMap<usize, Held>,
     noted: HashMap<usize, u32>,
+    /// Until when proofs are noted.
+    proofs: HashMap<u64, u64>,
     /// The flight that was granted a claim last, and the one that was waited for.
     granted: HashMap<usize, u64>,
     waited: HashMap<usize, u64>,
@@ -278,6 +285,29 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     }
                 }
                 model.waited.insert(who, flight);
+            }
+            Step::Use { who, left } => {
+                // Both providers note them together.
+                let number = who as u64 % keys;
+                let time = ProofTime {
+                    left: Duration::from_millis(left),
+                    longest: Duration::from_millis(5000),
+                };
+                let said = store(who).first_use_at(&ProofId(*key(number).as_bytes()), time, now);
+                let used = model.proofs.get(&number).is_some_and(|&until| now < until);
+                let truth = match (used, left) {
+                    (true, _) => FirstUse::Replayed,
+                    (false, 0) => FirstUse::Full,
+                    (false, _) => FirstUse::First,
+                };
+                if exact || used {
+                    prop_assert_eq!(said, truth);
+                } else {
+                    prop_assert!(matches!(said, FirstUse::First | FirstUse::Full));
+                }
+                if said == FirstUse::First {
+                    model.proofs.insert(number, now + left);
+                }
             }
             Step::Pass { millis } => now += millis,
             Step::Reattach => {

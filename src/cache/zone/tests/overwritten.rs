@@ -23,6 +23,13 @@ fn use_all(zone: &Arc<Zone>, now: u64) {
             };
             store.claim_at(&key, &claim, now);
             store.settle_at(&key, number, Some(&[1; 200]), now);
+            let proof = ProofId(*key.as_bytes());
+            let time = ProofTime {
+                left: MINUTE,
+                longest: MINUTE,
+            };
+            let _ = store.first_use_at(&proof, time, now);
+            assert_ne!(store.first_use_at(&proof, time, now), FirstUse::Unsupported);
             match (number + round) % 5 {
                 0 => store.remove(&key),
                 1 => store.set(&key, &[2; 40], Kind::Inactive, now),

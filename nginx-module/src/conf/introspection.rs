@@ -1,0 +1,227 @@
+//! `phantom_token on` and `phantom_token_introspection_endpoint`: tokens are introspected by a location of the operator's.
+//!
+//! There is a provider for each such location of each server, made when it is first used: a location's name means
+//! something in its server only, so that two servers never share what is remembered, even if theirs have the same name.
+
+use std::fmt::Write as _;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ngx::ffi::{
+    ngx_array_t, ngx_conf_t, ngx_http_conf_addr_t, ngx_http_conf_ctx_t, ngx_http_conf_port_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
+    ngx_http_server_name_t,
+};
+use phantom_token::Config;
+use phantom_token::config::HostEndpoint;
+
+use super::location::once;
+use super::{Complaint, Defined, LocationConf, MainConf, Protection, Wanted, bytes};
+
+/// The whole time that one introspection may take. The timeouts of the location itself are what an operator sets; this is
+/// for what none of them bounds.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a provider introspects tokens that a location does it for.
+pub struct Introspection {
+    /// The name of the location.
+    pub location: Box<str>,
+    /// Whose it is: an address to compare with.
+    server: *const ngx_http_core_srv_conf_t,
+    identity: String,
+}
+
+/// `phantom_token_introspection_endpoint LOCATION`
+pub fn endpoint(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let name = values.first().copied().unwrap_or_default();
+    let refusal = if name.is_empty() {
+        "needs the name of a location"
+    } else if name.contains("://") {
+        "takes the name of a location of this server; for a URL define a phantom_token_provider with \
+         introspection_endpoint"
+    } else if name.starts_with('@') {
+        "takes a location that has a URI, and no named one: write its name without @ here and there, and make it \
+         internal"
+    } else if name.chars().any(char::is_control) {
+        "must not contain control characters"
+    } else {
+        return once(&mut location.introspection_endpoint, Arc::from(name));
+    };
+    Err(format!("\"{directive}\" {refusal}").into())
+}
+
+/// Lets a location inherit whether it introspects by a location and by which, and finds or makes the provider for that.
+/// The error is a message and the place that it is about.
+pub fn merge(
+    cf: *mut ngx_conf_t,
+    above: &LocationConf,
+    conf: &mut LocationConf,
+) -> Result<(), (String, String)> {
+    if conf.introspection_endpoint.is_none() {
+        conf.introspection_endpoint
+            .clone_from(&above.introspection_endpoint);
+    }
+    if conf.protection == Protection::Unset {
+        conf.protection = above.protection;
+        conf.on_at.clone_from(&above.on_at);
+    }
+    let Some(place) = &conf.on_at else {
+        return Ok(());
+    };
+    let Some(location) = &conf.introspection_endpoint else {
+        return Err((
+            "\"phantom_token on\" needs to know which location introspects tokens: write \
+             \"phantom_token_introspection_endpoint NAME;\" beside it, or instead of \"on\" the name of a \
+             phantom_token_provider"
+                .to_owned(),
+            place.to_string(),
+        ));
+    };
+    // SAFETY: nginx merges with a valid configuration and the contexts of the server whose location this is; the main
+    // configuration was made before, and nobody else looks at it meanwhile.
+    let index = unsafe {
+        let Some(mut main) = MainConf::of_conf(cf) else {
+            return Err(("it is outside of http".to_owned(), place.to_string()));
+        };
+        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let core = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+        let server = (*(*context).srv_conf.add(core)).cast::<ngx_http_core_srv_conf_t>();
+        let http = (*(*context).main_conf.add(core)).cast::<ngx_http_core_main_conf_t>();
+        main.as_mut().provider_by(&*http, &*server, location, place)
+    };
+    conf.protection = Protection::On(index.map_err(|message| (message, place.to_string()))?);
+    Ok(())
+}
+
+impl MainConf {
+    /// The place of the provider that a location of a server introspects for.
+    fn provider_by(
+        &mut self,
+        http: &ngx_http_core_main_conf_t,
+        server: &ngx_http_core_srv_conf_t,
+        location: &str,
+        place: &str,
+    ) -> Result<usize, String> {
+        let by_location = |defined: &Defined, of: *const ngx_http_core_srv_conf_t| {
+            let by = defined.introspection.as_ref();
+            by.is_some_and(|by| ptr::eq(by.server, of) && *by.location == *location)
+        };
+        let found = self
+            .providers
+            .iter()
+            .position(|defined| by_location(defined, server));
+        if let Some(index) = found {
+            return Ok(index);
+        }
+        let zone = match self.zones.as_slice() {
+            [] => None,
+            [zone] => Some(Rc::clone(zone)),
+            _ => {
+                return Err(
+                    "there are several zones, and \"phantom_token on\" cannot say which one: leave one \
+                     phantom_token_zone, or write the name of a phantom_token_provider with cache_zone instead of \"on\""
+                        .to_owned(),
+                );
+            }
+        };
+        let name = Self::unique(format!("{location}@{}", name_of(server)), |name| {
+            self.providers
+                .iter()
+                .any(|defined| defined.provider.name() == name)
+        });
+        // Servers that are alike to the last address are told apart by their order.
+        let identity = Self::unique(identity(http, server, location), |identity| {
+            let known = |defined: &Defined| {
+                let by = defined.introspection.as_ref();
+                by.is_some_and(|by| by.identity == identity)
+            };
+            self.providers.iter().any(known)
+        });
+        let mut config = Config::new(name);
+        config.host_endpoint = Some(HostEndpoint {
+            shown: format!("location \"{location}\" of server {}", name_of(server)),
+            identity: identity.clone(),
+        });
+        config.timeout = TIMEOUT;
+        // It is nginx's business how to try again (`proxy_next_upstream`).
+        config.retries = 0;
+        let provider = config.build().map_err(|error| error.to_string())?;
+        self.providers.push(Defined {
+            provider,
+            used: true,
+            zone,
+            wanted: Wanted::Any,
+            introspection: Some(Introspection {
+                location: location.into(),
+                server,
+                identity,
+            }),
+            place: place.to_owned(),
+        });
+        Ok(self.providers.len() - 1)
+    }
+
+    /// A text that is not there yet.
+    fn unique(text: String, known: impl Fn(&str) -> bool) -> String {
+        let mut unique = text.clone();
+        let mut number = 2;
+        while known(&unique) {
+            unique = format!("{text}#{number}");
+            number += 1;
+        }
+        unique
+    }
+}
+
+/// What a server is called in messages: by its first name, or where it has none by where it is configured.
+fn name_of(server: &ngx_http_core_srv_conf_t) -> String {
+    let name = String::from_utf8_lossy(bytes(&server.server_name));
+    if !name.is_empty() && !name.contains(char::is_control) {
+        return name.into_owned();
+    }
+    format!("_:{}", server.line)
+}
+
+/// What tells the location of a server from all others, in this configuration and in the next: the server's names, where
+/// it listens, and the location's name, each with its length before it.
+fn identity(
+    http: &ngx_http_core_main_conf_t,
+    server: &ngx_http_core_srv_conf_t,
+    location: &str,
+) -> String {
+    let mut parts = Vec::new();
+    // SAFETY: nginx has read the configuration; these are its own lists, of these types, NULL where there is nothing.
+    unsafe {
+        for name in server.server_names.as_slice::<ngx_http_server_name_t>() {
+            parts.push(format!(
+                "name {}",
+                String::from_utf8_lossy(bytes(&name.name))
+            ));
+        }
+        let ports: Option<&ngx_array_t> = http.ports.as_ref();
+        for port in ports.map_or(&[][..], |ports| ports.as_slice::<ngx_http_conf_port_t>()) {
+            for address in port.addrs.as_slice::<ngx_http_conf_addr_t>() {
+                let servers = address.servers.as_slice::<*mut ngx_http_core_srv_conf_t>();
+                if servers.iter().any(|known| ptr::eq(*known, server)) {
+                    let text = String::from_utf8_lossy(bytes(&address.opt.addr_text));
+                    parts.push(format!("listen {text}"));
+                }
+            }
+        }
+    }
+    // Their order in the file is no matter.
+    parts.sort_unstable();
+    parts.push(format!("location {location}"));
+    let mut identity = String::new();
+    for part in parts {
+        let _ = write!(identity, "{}:{part},", part.len());
+    }
+    identity
+}

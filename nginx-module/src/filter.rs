@@ -1,0 +1,172 @@
+//! Catches the answers to our subrequests (`subrequest.rs`), whatever makes them, of any size and in any number of
+//! pieces. Nothing of them goes to a client.
+//!
+//! It stands where nginx puts other people's filters: after the one that reads files into memory, before all that change
+//! or send what passes.
+
+use std::slice;
+
+use ngx::ffi::{
+    NGX_ERROR, NGX_OK, ngx_chain_t, ngx_http_output_body_filter_pt,
+    ngx_http_output_header_filter_pt, ngx_http_request_t, ngx_http_top_body_filter,
+    ngx_http_top_header_filter, ngx_int_t,
+};
+use phantom_token::{Answer, CallFailure};
+
+use crate::panic::contained;
+use crate::request;
+use crate::subrequest::Subrequest;
+
+const DONE: ngx_int_t = NGX_OK as ngx_int_t;
+const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
+
+/// The filters below this one.
+static mut NEXT_HEADER: ngx_http_output_header_filter_pt = None;
+static mut NEXT_BODY: ngx_http_output_body_filter_pt = None;
+
+/// Puts the filters on top of those that are there.
+///
+/// # Safety
+/// Called on nginx's thread when it has read its configuration, once each time: it begins with no filters then.
+pub unsafe fn install() {
+    // SAFETY: nginx's own variables and ours, which only its one thread uses.
+    unsafe {
+        NEXT_HEADER = ngx_http_top_header_filter;
+        ngx_http_top_header_filter = Some(header);
+        NEXT_BODY = ngx_http_top_body_filter;
+        ngx_http_top_body_filter = Some(body);
+    }
+}
+
+unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request.
+        let Some(subrequest) = (unsafe { Subrequest::of(r) }) else {
+            // SAFETY: set before any request comes; the next filter is called as this one was.
+            return unsafe { NEXT_HEADER.map_or(FAILED, |next| next(r)) };
+        };
+        // SAFETY: the request lives. That the head has been sent is what nginx wants to see. Its upstream is NULL or
+        // valid: what is not cached need not be gathered, and written to a file if it is large, before it comes here.
+        let (status, length) = unsafe {
+            (*r).set_header_sent(1);
+            (*r).set_filter_need_in_memory(1);
+            if let Some(upstream) = (*r).upstream.as_mut()
+                && upstream.cacheable() == 0
+                && upstream.store() == 0
+            {
+                upstream.set_buffering(0);
+            }
+            ((*r).headers_out.status, (*r).headers_out.content_length_n)
+        };
+        let Some(answer) = subrequest.begin(u16::try_from(status).unwrap_or(500)) else {
+            return DONE;
+        };
+        // SAFETY: as above.
+        unsafe { read_headers(r, answer) };
+        let length = usize::try_from(length).unwrap_or(0);
+        if !answer.has_room_for(length) {
+            subrequest.fail(CallFailure::TooLarge);
+        }
+        DONE
+    })
+}
+
+/// What matters of the headers of an answer.
+///
+/// # Safety
+/// `r` must be a live request whose head is complete.
+unsafe fn read_headers(r: *mut ngx_http_request_t, answer: &mut Answer) {
+    // SAFETY: the caller's promise: strings are of the request's memory, the list is one of headers.
+    unsafe {
+        let headers_out = &raw mut (*r).headers_out;
+        let kind = (*headers_out).content_type;
+        if kind.len > 0 {
+            answer.header(b"content-type", slice::from_raw_parts(kind.data, kind.len));
+        }
+        // How long it may be remembered is not counted anew each time a cache gives it.
+        let left = cached_for(r);
+        for header in request::headers(&raw mut (*headers_out).headers) {
+            if (*header).hash == 0 || (*header).key.len == 0 || (*header).value.len == 0 {
+                continue;
+            }
+            let name = slice::from_raw_parts((*header).key.data, (*header).key.len);
+            let value = slice::from_raw_parts((*header).value.data, (*header).value.len);
+            let replaced = left.is_some() && name.eq_ignore_ascii_case(b"cache-control");
+            if Answer::matters(name) && !replaced {
+                answer.header(name, value);
+            }
+        }
+        if let Some(left) = left {
+            answer.header(b"cache-control", format!("max-age={left}").as_bytes());
+        }
+    }
+}
+
+/// For how many seconds more nginx's cache would give this answer, if it comes from there.
+///
+/// # Safety
+/// As [`read_headers`].
+#[cfg(http_cache)]
+unsafe fn cached_for(r: *mut ngx_http_request_t) -> Option<i64> {
+    use ngx::ffi::{
+        NGX_HTTP_CACHE_HIT, NGX_HTTP_CACHE_REVALIDATED, NGX_HTTP_CACHE_STALE,
+        NGX_HTTP_CACHE_UPDATING, ngx_time,
+    };
+    // SAFETY: the caller's promise; both are NULL or valid.
+    unsafe {
+        let cache = (*r).cache.as_ref()?;
+        let status = (*r).upstream.as_ref()?.cache_status();
+        matches!(
+            status,
+            NGX_HTTP_CACHE_HIT
+                | NGX_HTTP_CACHE_REVALIDATED
+                | NGX_HTTP_CACHE_STALE
+                | NGX_HTTP_CACHE_UPDATING
+        )
+        .then(|| (cache.valid_sec - ngx_time()).max(0))
+    }
+}
+
+#[cfg(not(http_cache))]
+unsafe fn cached_for(_: *mut ngx_http_request_t) -> Option<i64> {
+    None
+}
+
+unsafe extern "C" fn body(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request.
+        let Some(subrequest) = (unsafe { Subrequest::of(r) }) else {
+            // SAFETY: set before any request comes; the next filter is called as this one was.
+            return unsafe { NEXT_BODY.map_or(FAILED, |next| next(r, chain)) };
+        };
+        // SAFETY: the chain is NULL or a list of valid buffers, which are ours to use up: in memory from `pos` to
+        // `last`, unless they are in a file alone.
+        unsafe {
+            let mut next = chain;
+            while let Some(link) = next.as_ref() {
+                next = link.next;
+                let buffer = link.buf;
+                let in_memory =
+                    (*buffer).temporary() != 0 || (*buffer).memory() != 0 || (*buffer).mmap() != 0;
+                if in_memory {
+                    if let Ok(length @ 1..) =
+                        usize::try_from((*buffer).last.offset_from((*buffer).pos))
+                    {
+                        subrequest.push(slice::from_raw_parts((*buffer).pos, length));
+                    }
+                    (*buffer).pos = (*buffer).last;
+                } else if (*buffer).in_file() != 0 && (*buffer).file_pos < (*buffer).file_last {
+                    // The filter above has been told to read it.
+                    subrequest.fail(CallFailure::Failed);
+                }
+                if (*buffer).in_file() != 0 {
+                    (*buffer).file_pos = (*buffer).file_last;
+                }
+                if (*buffer).last_buf() != 0 || (*buffer).last_in_chain() != 0 {
+                    subrequest.end();
+                }
+            }
+        }
+        DONE
+    })
+}

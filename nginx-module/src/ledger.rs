@@ -1,0 +1,246 @@
+//! What this process counts, and when it tells the others.
+//!
+//! A request counts when it ends, by a plain number in the worker's own memory. Once a second, and only when there is
+//! something new, a timer writes all numbers to memory that workers share: to rows of this process, see
+//! [`phantom_token::tally`]. A worker that idles has no timer; one that ends writes once more.
+
+use std::cell::{Cell, RefCell};
+use std::mem;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use ngx::ffi::{
+    NGX_LOG_WARN, ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_log_t,
+    ngx_msec_t,
+};
+use ngx::ngx_log_error;
+use phantom_token::tally::{Done, OUTCOMES, Row, Sum, Tally};
+use phantom_token::{CacheStatus, Client, Stats, clock};
+
+use crate::conf::MainConf;
+use crate::panic::contained;
+use crate::state::Outcome;
+use crate::worker;
+
+const _: () = assert!(Outcome::ALL.len() <= OUTCOMES);
+
+/// How old what the others see may be.
+const INTERVAL: ngx_msec_t = 1000;
+
+/// What this process counts.
+pub struct Ledger {
+    tally: Arc<Tally>,
+    /// By the provider's place in the configuration; `None` when it is not used.
+    accounts: Vec<Option<Account>>,
+    timer: NonNull<Timer>,
+}
+
+/// What is counted for a provider.
+struct Account {
+    name: String,
+    client: Option<Client>,
+    /// Whether all processes see one breaker, in a zone.
+    shares_breaker: bool,
+    outcomes: [Cell<u64>; OUTCOMES],
+    verdicts: [Cell<u64>; CacheStatus::ALL.len()],
+    row: RefCell<Option<Row>>,
+}
+
+/// nginx's timer, and what it leads to.
+#[repr(C)]
+struct Timer {
+    /// First, so that it leads to the rest.
+    event: ngx_event_t,
+    /// nginx's debug log takes the event's data for one.
+    connection: ngx_connection_t,
+    ledger: *const Ledger,
+}
+
+impl Ledger {
+    /// Begins to count, in the process that does, when its clients are started. `None` when no provider is used.
+    ///
+    /// # Safety
+    /// Called on nginx's thread; `log` is a log of nginx that outlives the ledger.
+    pub unsafe fn start(main: &MainConf, log: *mut ngx_log_t) -> Option<Box<Self>> {
+        let used: Vec<&str> = main
+            .providers
+            .iter()
+            .filter(|defined| defined.used)
+            .map(|defined| defined.provider.name())
+            .collect();
+        if used.is_empty() {
+            return None;
+        }
+        let tally = match main.shared.as_ref().and_then(|shared| shared.tally()) {
+            // A process that is master and worker in one may unmap it at a reload, and shares with nobody.
+            Some(tally) if worker::shares_memory() => Arc::clone(tally),
+            _ => Tally::alone(clock::now().unix),
+        };
+        let account = |name: &str, index| {
+            let row = tally.row(name, &used);
+            if row.is_none() {
+                ngx_log_error!(
+                    NGX_LOG_WARN,
+                    log,
+                    "phantom_token: provider \"{name}\": there are more workers and providers than can be added up: \
+                     phantom_token_status does not show what this one does"
+                );
+            }
+            Account {
+                name: name.to_owned(),
+                client: main
+                    .worker
+                    .as_ref()
+                    .and_then(|worker| worker.client(index))
+                    .cloned(),
+                shares_breaker: worker::shares_memory() && main.providers[index].zone.is_some(),
+                outcomes: Default::default(),
+                verdicts: Default::default(),
+                row: RefCell::new(row),
+            }
+        };
+        let accounts = main
+            .providers
+            .iter()
+            .enumerate()
+            .map(|(index, defined)| {
+                defined
+                    .used
+                    .then(|| account(defined.provider.name(), index))
+            })
+            .collect();
+        // SAFETY: zeroes are what nginx expects of an event and a connection that are not in use, and a pointer that
+        // is not looked at yet.
+        let mut timer = Box::new(unsafe { mem::zeroed::<Timer>() });
+        timer.connection.fd = -1;
+        timer.event.handler = Some(on_timer);
+        timer.event.log = log;
+        // A worker that is to end does not wait for it.
+        timer.event.set_cancelable(1);
+        timer.event.data = (&raw mut timer.connection).cast();
+        let timer = NonNull::from(Box::leak(timer));
+        let ledger = Box::new(Ledger {
+            tally,
+            accounts,
+            timer,
+        });
+        // SAFETY: the timer is this one's; the ledger is in a box, and stays where it is as long as it lives.
+        unsafe { (*timer.as_ptr()).ledger = &raw const *ledger };
+        Some(ledger)
+    }
+
+    /// A request has ended.
+    pub fn count(&self, provider: usize, outcome: Outcome, cache: Option<CacheStatus>) {
+        let Some(account) = self.account(provider) else {
+            return;
+        };
+        let bump = |counter: &Cell<u64>| counter.set(counter.get() + 1);
+        bump(&account.outcomes[outcome as usize]);
+        if let Some(cache) = cache {
+            bump(&account.verdicts[cache.index()]);
+        }
+        self.remember_to_publish();
+    }
+
+    /// Writes what is counted to where all see it. Returns whether there will be news without a request: something is
+    /// under way.
+    pub fn publish(&self) -> bool {
+        let mut busy = false;
+        for account in self.accounts.iter().flatten() {
+            let done = account.done();
+            busy |= done.stats.in_flight > 0 || done.stats.waiting > 0;
+            if let Some(row) = account.row.borrow_mut().as_mut() {
+                row.publish(&done);
+            }
+        }
+        busy
+    }
+
+    /// What all processes have done for the provider, as far as they have said.
+    pub fn sum(&self, provider: usize) -> Option<Sum> {
+        let account = self.account(provider)?;
+        let mut sum = self.tally.sum(&account.name);
+        if account.shares_breaker {
+            // What others have written of it may be old.
+            sum.done.stats.breaker_open = account.stats().breaker_open * sum.processes;
+        }
+        Some(sum)
+    }
+
+    /// What all have counted in.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Writes for the last time, and gives the rows up. The process is about to end.
+    pub fn stop(&self) {
+        self.publish();
+        self.clear_timer();
+        for account in self.accounts.iter().flatten() {
+            account.row.take();
+        }
+    }
+
+    fn account(&self, provider: usize) -> Option<&Account> {
+        self.accounts.get(provider)?.as_ref()
+    }
+
+    fn remember_to_publish(&self) {
+        let timer = self.timer.as_ptr();
+        // SAFETY: the timer lives as long as the ledger, and is nginx's while the bit is set.
+        unsafe {
+            if (*timer).event.timer_set() == 0 {
+                ngx_add_timer(&raw mut (*timer).event, INTERVAL);
+            }
+        }
+    }
+
+    fn clear_timer(&self) {
+        let timer = self.timer.as_ptr();
+        // SAFETY: as above; it is in nginx's tree if and only if the bit is set.
+        unsafe {
+            if (*timer).event.timer_set() != 0 {
+                ngx_del_timer(&raw mut (*timer).event);
+            }
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.clear_timer();
+        // SAFETY: it was a box, and nginx knows of it no more.
+        drop(unsafe { Box::from_raw(self.timer.as_ptr()) });
+    }
+}
+
+impl Account {
+    fn stats(&self) -> Stats {
+        self.client.as_ref().map(Client::stats).unwrap_or_default()
+    }
+
+    fn done(&self) -> Done {
+        Done {
+            stats: self.stats(),
+            outcomes: self.outcomes.each_ref().map(Cell::get),
+            verdicts: self.verdicts.each_ref().map(Cell::get),
+            last_errors: self
+                .client
+                .as_ref()
+                .map(Client::last_errors)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// A second has passed since there was something new.
+unsafe extern "C" fn on_timer(event: *mut ngx_event_t) {
+    contained((), || {
+        // SAFETY: the event is the first field of a `Timer`, whose ledger lives while nginx knows of it. It is shared
+        // only: what changes of it is in cells.
+        let ledger = unsafe { &*(*event.cast::<Timer>()).ledger };
+        if ledger.publish() {
+            ledger.remember_to_publish();
+        }
+    });
+}

@@ -1,0 +1,123 @@
+//! The location that shows what the gateway is doing: `phantom_token_status`.
+//!
+//! It is a content handler, so that everything that protects a location protects it. What is shown and how is in the
+//! core crate; here is where the numbers are gathered.
+
+use ngx::ffi::{
+    NGINX_VERSION, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR, ngx_http_request_t,
+    ngx_int_t,
+};
+use phantom_token::clock;
+use phantom_token::status::{self, Asked, ProviderStatus, Snapshot, ZoneStatus};
+
+use crate::conf::MainConf;
+use crate::panic::contained;
+use crate::request::Request;
+use crate::respond;
+use crate::state::Outcome;
+use crate::worker;
+
+const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+
+/// The words by which outcomes are counted.
+static OUTCOMES: [&str; Outcome::ALL.len()] = {
+    let mut words = [""; Outcome::ALL.len()];
+    let mut index = 0;
+    while index < words.len() {
+        words[index] = Outcome::ALL[index].as_str();
+        index += 1;
+    }
+    words
+};
+
+/// The content handler.
+pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request, and the handle ends with the call.
+        let Some(request) = (unsafe { Request::new(r) }) else {
+            return FAILED;
+        };
+        if !matches!(request.method(), NGX_HTTP_GET | NGX_HTTP_HEAD) {
+            if respond::push_header(request, b"Allow", b"GET, HEAD").is_none() {
+                return FAILED;
+            }
+            return respond::tell(request, 405, "");
+        }
+        let query = String::from_utf8_lossy(request.query());
+        let accept = request.header_values(b"accept");
+        let asked = match Asked::of(&query, &String::from_utf8_lossy(&accept)) {
+            Ok(asked) => asked,
+            Err(error) => {
+                // Words of ours, without quotes and backslashes.
+                let body =
+                    format!(r#"{{"error":"invalid_request","error_description":"{error}"}}"#);
+                return respond::tell(request, 400, &body);
+            }
+        };
+        let Some(main) = request.main_conf() else {
+            return FAILED;
+        };
+        let rendered = status::render(&snapshot(main), asked);
+        for (name, value) in &rendered.headers {
+            let pushed = request
+                .copy(value.as_bytes())
+                .and_then(|value| respond::push_header(request, name.as_bytes(), value));
+            if pushed.is_none() {
+                return FAILED;
+            }
+        }
+        respond::show(request, rendered.content_type, &rendered.body)
+    })
+}
+
+/// Everything that there is to show.
+fn snapshot(main: &MainConf) -> Snapshot {
+    let mut snapshot = Snapshot {
+        now: clock::now().unix,
+        versions: vec![
+            ("module", env!("CARGO_PKG_VERSION").to_owned()),
+            ("core", status::VERSION.to_owned()),
+            ("nginx", nginx_version()),
+        ],
+        outcomes: &OUTCOMES,
+        ..Snapshot::default()
+    };
+    snapshot.since = snapshot.now;
+    if let Some(ledger) = &main.ledger {
+        // What others have not said yet is a second old at most; of this one, everything is known.
+        ledger.publish();
+        snapshot.since = ledger.tally().since();
+        snapshot.processes = ledger.tally().processes() as u64;
+        for (index, defined) in main.providers.iter().enumerate() {
+            let Some(sum) = ledger.sum(index) else {
+                continue;
+            };
+            let provider = &defined.provider;
+            let size = u64::try_from(provider.cache_size()).unwrap_or(u64::MAX);
+            snapshot.providers.push(ProviderStatus {
+                name: provider.name().to_owned(),
+                zone: defined.zone.as_ref().map(|zone| zone.name().to_owned()),
+                capacity: size.saturating_mul(sum.processes),
+                sum,
+            });
+        }
+    }
+    if worker::shares_memory() {
+        snapshot.zones = main
+            .zones
+            .iter()
+            .filter_map(|zone| {
+                Some(ZoneStatus {
+                    name: zone.name().to_owned(),
+                    counts: zone.memory()?.counts(),
+                })
+            })
+            .collect();
+    }
+    snapshot
+}
+
+/// That of the nginx that the module was built for, which is the only one that loads it.
+fn nginx_version() -> String {
+    NGINX_VERSION.to_string_lossy().into_owned()
+}

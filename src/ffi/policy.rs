@@ -1,0 +1,452 @@
+//! Policies.
+//!
+//! An active token is not one that may do everything. A policy says what is asked of it beyond that: scopes, an audience,
+//! claims, how and when its user was authenticated; and that one which is bound to a key of its sender comes from that
+//! sender. Make one for each thing that is protected, when the program starts, and check it on every request, whether the
+//! token was remembered or not.
+//!
+//! ```c
+//! phantom_policy *policy = NULL;
+//!
+//! if (phantom_policy_new(&policy) != PHANTOM_OK ||
+//!     phantom_policy_set_str(policy, "realm", "orders") != PHANTOM_OK ||
+//!     phantom_policy_set_str(policy, "scopes", "orders:read orders:write") != PHANTOM_OK ||
+//!     phantom_policy_set_str(policy, "require", "tenant acme ~^test-") != PHANTOM_OK)
+//!   fprintf(stderr, "%s\n", phantom_last_error());
+//!
+//! phantom_presentation request = {.size = sizeof request, .authorization = value, .authorization_length = length};
+//! phantom_denial *denial = NULL;
+//!
+//! switch (phantom_policy_check(policy, client, result, &request, &denial)) {
+//! case PHANTOM_OK:
+//!   forward(phantom_result_authorization(result, NULL));
+//!   break;
+//! case PHANTOM_DENIED:
+//!   answer(phantom_denial_http_status(denial), phantom_denial_challenge(denial, NULL));
+//!   phantom_denial_free(denial);
+//!   break;
+//! default:
+//!   answer(500, NULL);
+//! }
+//! ```
+//!
+//! Nothing but `PHANTOM_OK` lets a request through.
+
+use std::ffi::{CString, c_char};
+use std::sync::OnceLock;
+
+use super::boundary::{
+    Failure, Output, boundary, boundary_or, bytes, exclusive, shared, text, text_to_nul,
+};
+use super::client::phantom_client;
+use super::result::phantom_result;
+use super::status::phantom_status;
+use crate::cache::{FirstUse, ProofId};
+use crate::clock;
+use crate::gate::{Gate, Presentation, Refusal};
+use crate::sender::Proof;
+
+/// What is asked of a token beyond being active. Made by `phantom_policy_new`.
+pub struct phantom_policy {
+    gate: Gate,
+}
+
+/// Why a request may not pass, and what it is answered with. Made by `phantom_policy_check`.
+pub struct phantom_denial {
+    http_status: u16,
+    error: Option<CString>,
+    reason: CString,
+    challenge: Option<CString>,
+    dpop_nonce: Option<CString>,
+}
+
+/// What a request presents, as it came from the client. Set `size`, and leave 0 and NULL what it does not have. Later
+/// versions may add to its end.
+#[repr(C)]
+#[derive(Debug)]
+pub struct phantom_presentation {
+    /// `sizeof(phantom_presentation)`.
+    pub size: usize,
+    /// The value of its `Authorization` header: "DPoP 8f3c0a…".
+    pub authorization: *const c_char,
+    /// The length of `authorization`.
+    pub authorization_length: usize,
+    /// Its method: "GET".
+    pub method: *const c_char,
+    /// The length of `method`.
+    pub method_length: usize,
+    /// What it asks for, as its client sees it: "https://api.example.com/orders". Nothing after the path is looked at.
+    pub url: *const c_char,
+    /// The length of `url`.
+    pub url_length: usize,
+    /// The value of its `DPoP` header (RFC 9449 §4.1).
+    pub dpop: *const c_char,
+    /// The length of `dpop`.
+    pub dpop_length: usize,
+    /// How many `DPoP` headers it has: more than one is not allowed.
+    pub dpop_count: usize,
+    /// The certificate with which its client has authenticated the connection, as DER. That the client has its key is
+    /// what your TLS library has made sure of.
+    pub client_certificate: *const c_char,
+    /// The length of `client_certificate`.
+    pub client_certificate_length: usize,
+}
+
+/// Makes a policy that asks for nothing but an active token, with its proof if it is bound to a key, and writes it to
+/// `policy`. It is yours: free it with `phantom_policy_free`.
+///
+/// # Safety
+/// `policy` is NULL or can be written to.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_policy_new(policy: *mut *mut phantom_policy) -> phantom_status {
+    boundary(|| {
+        // SAFETY: the caller's promise for `policy`.
+        let policy = unsafe { Output::required(policy, "policy")? };
+        policy.write(Box::into_raw(Box::new(phantom_policy {
+            gate: Gate::default(),
+        })));
+        Ok(phantom_status::PHANTOM_OK)
+    })
+}
+
+/// Frees a policy. Denials stay valid.
+///
+/// # Safety
+/// `policy` is NULL, or from `phantom_policy_new` and not freed, and no other thread is using it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_policy_free(policy: *mut phantom_policy) {
+    boundary_or((), || {
+        if !policy.is_null() {
+            // SAFETY: it came out of a box in `phantom_policy_new`, is freed once, and nobody else uses it (the caller's
+            // promises).
+            drop(unsafe { Box::from_raw(policy) });
+        }
+    })
+}
+
+/// Sets one key: `scopes`, `audience`, `require`, `realm`, `sender_constraint`, … Values are separated by spaces; one
+/// with spaces in it stands in quotes. docs/c-api.md lists the keys, `phantom_policy_key` enumerates them. Nobody may be
+/// checking the policy meanwhile.
+///
+/// `PHANTOM_CONFIG` when there is no such key, or when the value is not one of it; `phantom_last_error` says what
+/// would be. Nothing is changed then.
+///
+/// # Safety
+/// - `policy` is NULL, or alive and used by no other thread.
+/// - `key` and `value` are NULL, or as many bytes at them as their lengths say can be read.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_policy_set(
+    policy: *mut phantom_policy,
+    key: *const c_char,
+    key_length: usize,
+    value: *const c_char,
+    value_length: usize,
+) -> phantom_status {
+    boundary(|| {
+        // SAFETY: the caller's promises for `policy`, `key` and `value`.
+        let (policy, key, value) = unsafe {
+            (
+                exclusive(policy, "policy")?,
+                text(key, key_length, "key")?,
+                text(value, value_length, "value")?,
+            )
+        };
+        policy.gate.set(key, value)?;
+        Ok(phantom_status::PHANTOM_OK)
+    })
+}
+
+/// The same with a key and a value that end in a NUL.
+///
+/// # Safety
+/// - `policy` is NULL, or alive and used by no other thread.
+/// - `key` and `value` are NULL, or end in a NUL up to which they can be read.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_policy_set_str(
+    policy: *mut phantom_policy,
+    key: *const c_char,
+    value: *const c_char,
+) -> phantom_status {
+    boundary(|| {
+        // SAFETY: the caller's promises for `policy`, `key` and `value`.
+        let (policy, key, value) = unsafe {
+            (
+                exclusive(policy, "policy")?,
+                text_to_nul(key, "key")?,
+                text_to_nul(value, "value")?,
+            )
+        };
+        policy.gate.set(key, value)?;
+        Ok(phantom_status::PHANTOM_OK)
+    })
+}
+
+/// Enumerates the keys: returns the name of the one at `index`, or NULL when there is none. Start at 0 and go on until
+/// NULL. The name is never freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn phantom_policy_key(index: usize) -> *const c_char {
+    boundary_or(std::ptr::null(), || {
+        static KEYS: OnceLock<Vec<CString>> = OnceLock::new();
+        KEYS.get_or_init(|| {
+            Gate::keys()
+                .iter()
+                // A key holds no NUL; if one did, nobody could set it from here, nor should it be listed.
+                .filter_map(|key| CString::new(*key).ok())
+                .collect()
+        })
+        .get(index)
+        .map_or(std::ptr::null(), |key| key.as_ptr())
+    })
+}
+
+/// Decides whether a request may pass whose token `result` is about. Returns
+///
+/// - `PHANTOM_OK`: it may. Nothing was allocated.
+/// - `PHANTOM_DENIED`: it may not. `*denial` is yours, and says what to answer: free it with `phantom_denial_free`.
+/// - anything else: an error, and no reason to let it through.
+///
+/// A NULL `result` is a request without a token: that is denied, with the challenge to present one. `presentation` is
+/// what the request presents; NULL is nothing, with which a token that is bound to a key of its sender is denied.
+/// `client` is the client that has resolved the token: it knows which proofs were used before (RFC 9449 §11.1). NULL is
+/// none; a token that needs such a proof is denied then. `denial` may be NULL. Any thread may call it, with any policy.
+///
+/// # Safety
+/// - `policy` is NULL, or alive and not being changed.
+/// - `client` is NULL, or alive.
+/// - `result` is NULL, or from this library and not freed.
+/// - `presentation` is NULL, or `size` can be read at it, and if that is right, all of it; each text in it is NULL, or as
+///   many bytes at it as its length says can be read.
+/// - `denial` is NULL or can be written to.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_policy_check(
+    policy: *const phantom_policy,
+    client: *const phantom_client,
+    result: *const phantom_result,
+    presentation: *const phantom_presentation,
+    denial: *mut *mut phantom_denial,
+) -> phantom_status {
+    boundary(|| {
+        // SAFETY: the caller's promises for `policy`, `client` and `denial`.
+        let (policy, client, denial) = unsafe {
+            (
+                shared(policy, "policy")?,
+                client.as_ref(),
+                Output::optional(denial),
+            )
+        };
+        // SAFETY: the caller's promise for `presentation`.
+        let presentation = unsafe { presented(presentation)? };
+        let presentation = presentation.as_ref();
+        // SAFETY: the caller's promise for `result`.
+        let active = unsafe { phantom_result::active(result) };
+        let refusal = match active {
+            None if result.is_null() => policy.gate.without_token(presentation),
+            None => policy.gate.inactive(presentation),
+            Some(active) => {
+                let mut first_use = |proof: &ProofId, time| {
+                    // Whether it was used before, nobody knows.
+                    client.map_or(FirstUse::Lost, |client| {
+                        client.client.first_use(proof, time)
+                    })
+                };
+                let now = clock::now().unix;
+                match policy.gate.check(active, presentation, now, &mut first_use) {
+                    Ok(()) => return Ok(phantom_status::PHANTOM_OK),
+                    Err(refusal) => refusal,
+                }
+            }
+        };
+        denial.write_with(|| Box::into_raw(Box::new(refusal.into())));
+        Ok(phantom_status::PHANTOM_DENIED)
+    })
+}
+
+/// Frees a denial. NULL is fine.
+///
+/// # Safety
+/// `denial` is NULL, or from `phantom_policy_check` and not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_free(denial: *mut phantom_denial) {
+    boundary_or((), || {
+        if !denial.is_null() {
+            // SAFETY: it came out of a box in `phantom_policy_check`, and is freed once (the caller's promise).
+            drop(unsafe { Box::from_raw(denial) });
+        }
+    })
+}
+
+/// Returns the HTTP status to answer with: 400, 401, 403 or 503; 500 for NULL.
+///
+/// # Safety
+/// `denial` is NULL, or from this library and not freed.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_http_status(denial: *const phantom_denial) -> i32 {
+    boundary_or(500, || {
+        // SAFETY: the caller's promise for `denial`.
+        unsafe { denial.as_ref() }.map_or(500, |denial| i32::from(denial.http_status))
+    })
+}
+
+/// Returns the error code: "insufficient_scope", "invalid_token" (RFC 6750 §3.1), "insufficient_user_authentication"
+/// (RFC 9470 §3), "invalid_dpop_proof" (RFC 9449 §7.1), …; NULL if there is none, which is where there is no token. It is
+/// part of the denial: never free it.
+///
+/// # Safety
+/// `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_error(denial: *const phantom_denial) -> *const c_char {
+    boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller's promise for `denial`.
+        pointer(unsafe { denial.as_ref() }.and_then(|denial| denial.error.as_ref()))
+    })
+}
+
+/// Returns what is wrong, in one word without spaces, for a log: "scope:write", "claim:tenant", "audience", "inactive";
+/// NULL for NULL. It is part of the denial: never free it.
+///
+/// # Safety
+/// `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_reason(denial: *const phantom_denial) -> *const c_char {
+    boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller's promise for `denial`.
+        pointer(unsafe { denial.as_ref() }.map(|denial| &denial.reason))
+    })
+}
+
+/// Returns the value of the `WWW-Authenticate` header to answer with, and writes its length to `length`; NULL and 0 if
+/// there is none. Whatever the policy was set to, it is one line. It is part of the denial: never free it.
+///
+/// `length` may be NULL.
+///
+/// # Safety
+/// - `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `length` is NULL or can be written to.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_challenge(
+    denial: *const phantom_denial,
+    length: *mut usize,
+) -> *const c_char {
+    boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller's promise for `denial`.
+        let challenge = unsafe { denial.as_ref() }.and_then(|denial| denial.challenge.as_ref());
+        // SAFETY: the caller's promise for `length`.
+        unsafe { Output::optional(length) }
+            .write(challenge.map_or(0, |challenge| challenge.as_bytes().len()));
+        pointer(challenge)
+    })
+}
+
+/// Returns the value of the `DPoP-Nonce` header to answer with (RFC 9449 §9), or NULL if there is none. It is part of the
+/// denial: never free it.
+///
+/// # Safety
+/// `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_dpop_nonce(denial: *const phantom_denial) -> *const c_char {
+    boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller's promise for `denial`.
+        pointer(unsafe { denial.as_ref() }.and_then(|denial| denial.dpop_nonce.as_ref()))
+    })
+}
+
+fn pointer(text: Option<&CString>) -> *const c_char {
+    text.map_or(std::ptr::null(), |text| text.as_ptr())
+}
+
+/// What C says that a request presents.
+///
+/// # Safety
+/// `presentation` is as `phantom_policy_check` wants it, and does not change during `'a`.
+unsafe fn presented<'a>(
+    presentation: *const phantom_presentation,
+) -> Result<Option<Presentation<'a>>, Failure> {
+    if presentation.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not NULL, and `size`, which is at its beginning, can be read by this function's own contract.
+    let size = unsafe { presentation.cast::<usize>().read() };
+    if size != size_of::<phantom_presentation>() {
+        return Err(Failure::new(
+            phantom_status::PHANTOM_INVALID_ARGUMENT,
+            "presentation.size is not sizeof(phantom_presentation)",
+        ));
+    }
+    // SAFETY: of the size that it says it has, so all of it can be read by this function's own contract.
+    let fields = unsafe { &*presentation };
+    // SAFETY: each text can be read up to its length by this function's own contract.
+    let (authorization, method, url, dpop, client_certificate) = unsafe {
+        (
+            part(
+                fields.authorization,
+                fields.authorization_length,
+                "presentation.authorization",
+            )?,
+            part(fields.method, fields.method_length, "presentation.method")?,
+            part(fields.url, fields.url_length, "presentation.url")?,
+            part(fields.dpop, fields.dpop_length, "presentation.dpop")?,
+            part(
+                fields.client_certificate,
+                fields.client_certificate_length,
+                "presentation.client_certificate",
+            )?,
+        )
+    };
+    let proof = match (dpop, fields.dpop_count) {
+        (None, 0) => Proof::None,
+        (Some(proof), 1) => Proof::One(proof),
+        (_, 2..) => Proof::Several,
+        (Some(_), 0) | (None, 1) => {
+            return Err(Failure::new(
+                phantom_status::PHANTOM_INVALID_ARGUMENT,
+                "presentation.dpop_count is not the number of DPoP headers in presentation.dpop",
+            ));
+        }
+    };
+    Ok(Some(Presentation {
+        authorization,
+        method: method.unwrap_or_default(),
+        url: url.unwrap_or_default(),
+        proof,
+        client_certificate,
+    }))
+}
+
+/// What is at `pointer`, if there is anything.
+///
+/// # Safety
+/// As for [`bytes`].
+unsafe fn part<'a>(
+    pointer: *const c_char,
+    length: usize,
+    argument: &str,
+) -> Result<Option<&'a [u8]>, Failure> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the contract is the same.
+    unsafe { bytes(pointer, length, argument) }.map(Some)
+}
+
+impl From<Refusal> for phantom_denial {
+    fn from(refusal: Refusal) -> Self {
+        // None of them holds a NUL; if one did, the answer would only say less.
+        let text = |text: &str| CString::new(text).ok();
+        phantom_denial {
+            http_status: refusal.http_status,
+            error: refusal.error.and_then(text),
+            reason: text(&refusal.reason).unwrap_or_default(),
+            challenge: refusal.challenge.as_deref().and_then(text),
+            dpop_nonce: refusal.dpop_nonce.as_deref().and_then(text),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What went wrong last.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::{Error, ErrorKind};
+
+/// The last error of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    /// When it was, in seconds since the epoch.
+    pub at: i64,
+    /// What it said: for whoever runs the gateway, and without any secret.
+    pub message: Arc<str>,
+}
+
+/// The last error of each kind, by [`ErrorKind::index`].
+pub type LastErrors = [Option<LastError>; ErrorKind::ALL.len()];
+
+/// Remembers the last error of each kind.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<LastErrors>);
+
+impl Failures {
+    pub(super) fn note(&self, error: &Error, unix: i64) {
+        let last = LastError {
+            at: unix,
+            message: error.shared_message(),
+        };
+        let former = self.0.lock()[error.kind().index()].replace(last);
+        // Not under the lock.
+        drop(former);
+    }
+
+    pub(super) fn read(&self) -> LastErrors {
+        self.0.lock().clone()
+    }
+}

@@ -1,0 +1,333 @@
+//! Calls that the host makes: one that has its own way to the authorization server, with connections, TLS and
+//! credentials of its own, is handed each call and brings back the answer. Everything else stays as it is: what is
+//! remembered, who waits for whom, how the answer is read.
+//!
+//! A host may have to make the call on behalf of a request that waits for it, as nginx does: then the call ends when
+//! that request does. Nobody else who waits for the same token may be disturbed by that, so the call is handed over
+//! again, on behalf of another of them; and if there is none left, nobody is asked.
+
+use std::sync::Arc;
+
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::transport::{self, Failure};
+use crate::introspection::Request;
+use crate::server::Endpoint;
+use crate::{Error, ErrorKind, Provider};
+
+/// Takes a call, and sees to it that it is made. Called on the client's thread: it must not block.
+pub type CallSink = Arc<dyn Fn(Call) + Send + Sync>;
+
+/// A call to make: an HTTP `POST` of a form (RFC 7662 §2.1). One that is dropped without an answer has ended with the
+/// request on whose behalf it was made ([`CallFailure::Gone`]).
+pub struct Call {
+    tag: Option<u64>,
+    accept: Option<HeaderValue>,
+    body: Zeroizing<Vec<u8>>,
+    limit: usize,
+    reply: oneshot::Sender<Result<Answer, CallFailure>>,
+}
+
+impl Call {
+    /// The `Content-Type` of what is sent.
+    pub const CONTENT_TYPE: &'static str = "application/x-www-form-urlencoded";
+
+    /// The tag of a request that waits for the answer, as [`crate::Client::submit`] was told it. `None` when all who wait
+    /// came without one.
+    pub fn tag(&self) -> Option<u64> {
+        self.tag
+    }
+
+    /// What is to be sent as `Accept`.
+    pub fn accept(&self) -> &[u8] {
+        self.accept.as_ref().map_or(b"*/*", HeaderValue::as_bytes)
+    }
+
+    /// What is to be sent. It holds the token.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Whether a header of the request on whose behalf the call is made may go along with it. Not what describes that
+    /// request's own body, connection and conditions, what its client would accept, and what proves who that is: all of
+    /// it would be false here, or none of the authorization server's business. `name` is in lower case.
+    pub fn may_carry(name: &[u8]) -> bool {
+        const PREFIXES: [&[u8]; 3] = [b"accept", b"content-", b"if-"];
+        const NAMES: [&[u8]; 16] = [
+            b"authorization",
+            b"cache-control",
+            b"connection",
+            b"cookie",
+            b"dpop",
+            b"expect",
+            b"http2-settings",
+            b"keep-alive",
+            b"pragma",
+            b"proxy-authorization",
+            b"proxy-connection",
+            b"range",
+            b"te",
+            b"trailer",
+            b"transfer-encoding",
+            b"upgrade",
+        ];
+        !NAMES.contains(&name) && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    }
+
+    /// Whether anybody still waits for the answer.
+    pub fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    /// An answer to this call, to be filled in as it arrives. `status` is that of HTTP.
+    pub fn begin(&self, status: u16) -> Answer {
+        Answer {
+            status,
+            headers: HeaderMap::new(),
+            body: Zeroizing::default(),
+            limit: self.limit,
+        }
+    }
+
+    /// Hands the answer over, or says why there is none. May be called on any thread; never blocks.
+    pub fn answer(self, outcome: Result<Answer, CallFailure>) {
+        // Whoever asked may have given up.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// What came back.
+pub struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+    limit: usize,
+}
+
+impl Answer {
+    /// Adds a header. Only those matter that say what the body is and for how long it may be remembered
+    /// ([`Answer::matters`]). What can't be a header is left out.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            self.headers.append(name, value);
+        }
+    }
+
+    /// Whether a header of this name is looked at.
+    pub fn matters(name: &[u8]) -> bool {
+        const NAMES: [&str; 4] = [
+            "cache-control",
+            "content-encoding",
+            "content-type",
+            "retry-after",
+        ];
+        NAMES
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    }
+
+    /// How many bytes of the body have come.
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// Whether a body of so many bytes more is within `max_response_size`.
+    pub fn has_room_for(&self, length: usize) -> bool {
+        self.limit
+            .checked_sub(self.body.len())
+            .is_some_and(|room| length <= room)
+    }
+
+    /// Adds a piece of the body. Returns whether it still is within `max_response_size`; if not, the call has failed
+    /// ([`CallFailure::TooLarge`]).
+    #[must_use]
+    pub fn push(&mut self, piece: &[u8]) -> bool {
+        /// What is reserved at first: few answers are larger.
+        const USUAL: usize = 16 << 10;
+        if !self.has_room_for(piece.len()) {
+            return false;
+        }
+        let needed = self.body.len() + piece.len();
+        if needed > self.body.capacity() {
+            // A buffer that grows by itself leaves a copy behind; this one is wiped as it is replaced.
+            let capacity = needed
+                .max(2 * self.body.capacity())
+                .max(USUAL.min(self.limit));
+            let mut body = Zeroizing::new(Vec::with_capacity(capacity.min(self.limit)));
+            body.extend_from_slice(&self.body);
+            self.body = body;
+        }
+        self.body.extend_from_slice(piece);
+        true
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallFailure {
+    /// The request on whose behalf it was made has ended. It may be made on behalf of another.
+    Gone,
+    /// The answer is larger than `max_response_size`.
+    TooLarge,
+    /// The answer ended before it was whole.
+    CutOff,
+    /// It could not be made, or there was no answer at all.
+    Failed,
+}
+
+/// A call, and where its answer will be.
+pub(super) fn call(
+    provider: &Provider,
+    request: &Request,
+    tag: Option<u64>,
+) -> (Call, oneshot::Receiver<Result<Answer, CallFailure>>) {
+    let (reply, answer) = oneshot::channel();
+    let accept = request.headers.iter().find(|(name, _)| name == ACCEPT);
+    let call = Call {
+        tag,
+        accept: accept.map(|(_, value)| value.clone()),
+        body: request.body.clone(),
+        limit: provider.max_response_size,
+        reply,
+    };
+    (call, answer)
+}
+
+/// What the reader of answers makes of an outcome.
+pub(super) fn response(
+    provider: &Provider,
+    endpoint: &Endpoint,
+    outcome: Result<Answer, CallFailure>,
+) -> Result<transport::Response, Failure> {
+    let failure = match outcome {
+        Ok(answer) => {
+            return Ok(transport::Response {
+                status: answer.status,
+                headers: answer.headers,
+                body: answer.body,
+            });
+        }
+        Err(failure) => failure,
+    };
+    let unreachable = |what: &str| {
+        let place = provider.place(endpoint);
+        Error::new(ErrorKind::Unreachable, format!("{place}: {what}"))
+    };
+    let error = match failure {
+        CallFailure::TooLarge => transport::too_large(provider, endpoint),
+        CallFailure::CutOff => unreachable(
+            "the answer ended before it was whole; the lines before this one may say why",
+        ),
+        CallFailure::Failed => {
+            unreachable("the call could not be made; the lines before this one may say why")
+        }
+        CallFailure::Gone => unreachable(
+            "the call ended with the request on whose behalf it was made, each time anew, and those who still wait have \
+             no answer",
+        ),
+    };
+    // The host has its own ways to try again.
+    Err(Failure {
+        error,
+        again: false,
+    })
+}
+
+/// That a client was started without what its provider is made for.
+pub(super) fn no_host(provider: &Provider) -> Failure {
+    Failure {
+        error: Error::new(
+            ErrorKind::Internal,
+            format!(
+                "provider {:?}: its calls are the host's to make, and the client was started without one",
+                provider.name
+            ),
+        ),
+        again: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(limit: usize) -> Answer {
+        Answer {
+            status: 200,
+            headers: HeaderMap::new(),
+            body: Zeroizing::default(),
+            limit,
+        }
+    }
+
+    #[test]
+    fn an_answer_comes_in_pieces_and_is_bounded_as_a_whole() {
+        let mut answer = answer(70_000);
+        for _ in 0..70_000 {
+            assert!(answer.push(b"a"));
+        }
+        assert_eq!(answer.len(), 70_000);
+        assert!(!answer.push(b"a"));
+        assert_eq!(answer.len(), 70_000, "what is too much is not kept");
+        assert!(answer.push(b""));
+    }
+
+    #[test]
+    fn nothing_goes_along_that_is_false_of_the_call_or_proves_who_the_client_is() {
+        for name in [
+            "authorization",
+            "dpop",
+            "cookie",
+            "content-length",
+            "content-type",
+            "content-encoding",
+            "transfer-encoding",
+            "accept",
+            "accept-encoding",
+            "if-none-match",
+            "if-range",
+            "range",
+            "expect",
+            "upgrade",
+            "connection",
+            "te",
+            "cache-control",
+        ] {
+            assert!(!Call::may_carry(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "host",
+            "user-agent",
+            "x-request-id",
+            "traceparent",
+            "x-forwarded-for",
+            "forwarded",
+            "contents",
+            "iffy",
+        ] {
+            assert!(Call::may_carry(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_no_header_is_left_out() {
+        let mut answer = answer(0);
+        answer.header(b"Cache-Control", b"max-age=5");
+        answer.header(b"Cache Control", b"max-age=6");
+        answer.header(b"Cache-Control", b"a\r\nb");
+        assert_eq!(answer.headers.len(), 1);
+        assert!(Answer::matters(b"Retry-After"));
+        assert!(!Answer::matters(b"Set-Cookie"));
+    }
+}

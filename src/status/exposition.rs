@@ -1,0 +1,143 @@
+//! The text in which metrics are exchanged: Prometheus' format 0.0.4, and OpenMetrics 1.0.
+//!
+//! Written by hand: the two differ in a handful of lines, and libraries for them keep the numbers themselves, which ours
+//! are not theirs to keep.
+
+use std::fmt::{Display, Write as _};
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Prometheus,
+    OpenMetrics,
+}
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    /// A gauge that is always 1, with what there is to know in its labels.
+    Info,
+}
+
+/// A metric.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Metric {
+    /// Without the suffix that its kind brings.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Of which there is one, the name ends in it.
+    pub(super) unit: &'static str,
+    pub(super) help: &'static str,
+}
+
+pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// A text that grows.
+pub(super) struct Exposition {
+    dialect: Dialect,
+    text: String,
+}
+
+impl Exposition {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Exposition {
+            dialect,
+            text: String::with_capacity(16 << 10),
+        }
+    }
+
+    /// Begins a metric: its samples come next, all of them.
+    pub(super) fn begin(&mut self, metric: &Metric) {
+        let name = metric.name;
+        let (suffix, kind) = match (self.dialect, metric.kind) {
+            (Dialect::Prometheus, Kind::Counter) => ("_total", "counter"),
+            (Dialect::Prometheus, Kind::Info) => ("_info", "gauge"),
+            (Dialect::OpenMetrics, Kind::Counter) => ("", "counter"),
+            (Dialect::OpenMetrics, Kind::Info) => ("", "info"),
+            (_, Kind::Gauge) => ("", "gauge"),
+            (_, Kind::Histogram) => ("", "histogram"),
+        };
+        let help = metric.help;
+        let _ = writeln!(self.text, "# HELP {name}{suffix} {help}");
+        let _ = writeln!(self.text, "# TYPE {name}{suffix} {kind}");
+        if self.dialect == Dialect::OpenMetrics && !metric.unit.is_empty() {
+            let _ = writeln!(self.text, "# UNIT {name} {}", metric.unit);
+        }
+    }
+
+    /// A sample of a counter, a gauge or an info.
+    pub(super) fn sample(&mut self, metric: &Metric, labels: Labels<'_>, value: impl Display) {
+        let suffix = match metric.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        self.line(metric.name, suffix, labels, None, value);
+    }
+
+    /// A histogram: how many were at most each bound, the last of which has none, and the sum of all.
+    pub(super) fn histogram(
+        &mut self,
+        metric: &Metric,
+        labels: Labels<'_>,
+        buckets: &[(Option<f64>, u64)],
+        sum: f64,
+    ) {
+        let mut all = 0;
+        for &(bound, count) in buckets {
+            // OpenMetrics wants a canonical float.
+            let bound = bound.map_or("+Inf".to_owned(), |bound| format!("{bound:?}"));
+            self.line(metric.name, "_bucket", labels, Some(&bound), count);
+            all = count;
+        }
+        self.line(metric.name, "_sum", labels, None, sum);
+        self.line(metric.name, "_count", labels, None, all);
+    }
+
+    pub(super) fn end(mut self) -> String {
+        if self.dialect == Dialect::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
+        self.text
+    }
+
+    fn line(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        labels: Labels<'_>,
+        bound: Option<&str>,
+        value: impl Display,
+    ) {
+        let _ = write!(self.text, "{name}{suffix}");
+        let all = labels
+            .iter()
+            .copied()
+            .chain(bound.map(|bound| ("le", bound)));
+        let mut before = '{';
+        for (label, value) in all {
+            let _ = write!(self.text, "{before}{label}=\"");
+            self.escaped(value);
+            self.text.push('"');
+            before = ',';
+        }
+        if before == ',' {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+
+    fn escaped(&mut self, value: &str) {
+        for character in value.chars() {
+            match character {
+                '\\' => self.text.push_str("\\\\"),
+                '"' => self.text.push_str("\\\""),
+                '\n' => self.text.push_str("\\n"),
+                other => self.text.push(other),
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Numbers as people read them.
+
+/// With a comma before each three digits: `1,234,567`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `3.4 MiB`
+pub(super) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if number < 1024 {
+        return format!("{number} B");
+    }
+    let mut value = number as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        // What would be rounded up to a thousand and more is one of the next.
+        if value < 999.5 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value < 9.95 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+/// `98.7 %`. What is not all is not shown as all, nor as nothing what is something.
+pub(super) fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    match percent {
+        _ if percent >= 100.0 => "100 %".to_owned(),
+        _ if percent > 99.9 => "> 99.9 %".to_owned(),
+        _ if percent > 0.0 && percent < 0.1 => "< 0.1 %".to_owned(),
+        _ => format!("{percent:.1} %"),
+    }
+}
+
+/// A span in seconds, in one unit: `12 s`, `3 min`, `5 h`, `8 d`.
+pub(super) fn span(seconds: i64) -> String {
+    match seconds {
+        ..60 => format!("{} s", seconds.max(0)),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A short span: `500 µs`, `2.5 ms`, `10 s`.
+pub(super) fn short_span(micros: u64) -> String {
+    let with = |value: f64, unit: &str| format!("{value} {unit}");
+    match micros {
+        ..1000 => with(micros as f64, "µs"),
+        1000..1_000_000 => with(micros as f64 / 1e3, "ms"),
+        _ => with(micros as f64 / 1e6, "s"),
+    }
+}
+
+/// A moment, in UTC: `2026-11-24 09:30:00 UTC`. Empty when it is none that a calendar has.
+pub(super) fn moment(unix: i64) -> String {
+    let Ok(seconds) = u64::try_from(unix) else {
+        return String::new();
+    };
+    // What lies beyond the year 9999 is none.
+    if seconds > 253_402_300_799 {
+        return String::new();
+    }
+    let (year, month, day) = date(seconds / 86_400);
+    let time = seconds % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        time / 3600,
+        time / 60 % 60,
+        time % 60
+    )
+}
+
+/// The date so many days after 1970-01-01. Years are taken to begin in March, so that the day which some have more is
+/// the last.
+fn date(days: u64) -> (u64, u64, u64) {
+    // 0000-03-01 is so many days before, and 400 years have always the same number of days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (era * 400 + year + next, month, day_of_month)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
+        for (number, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (10_189, "10 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (64 << 20, "64 MiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
+        for (part, text) in [
+            (0.0, "0.0 %"),
+            (0.0001, "< 0.1 %"),
+            (0.5, "50.0 %"),
+            (0.99999, "> 99.9 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(percent(part), text);
+        }
+        for (seconds, text) in [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h")] {
+            assert_eq!(span(seconds), text);
+        }
+        assert_eq!(span(i64::MAX), "106751991167300 d");
+        for (micros, text) in [(500, "500 µs"), (2500, "2.5 ms"), (10_000_000, "10 s")] {
+            assert_eq!(short_span(micros), text);
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_calendar() {
+        for (unix, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_827_696, "2000-02-29 12:34:56 UTC"),
+            (1_735_689_599, "2024-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+            (253_402_300_800, ""),
+            (i64::MAX, ""),
+            (-1, ""),
+        ] {
+            assert_eq!(moment(unix), text);
+        }
+        // As another implementation has it.
+        for day in (0..40_000).step_by(17) {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(day * 86_400);
+            let theirs = httpdate::fmt_http_date(time);
+            let (year, _, date) = date(day);
+            assert!(
+                theirs.contains(&format!("{date:02} ")) && theirs.contains(&format!(" {year} ")),
+                "{theirs}"
+            );
+        }
+    }
+}
