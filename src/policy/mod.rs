@@ -143,7 +143,7 @@ impl Ground {
 }
 
 /// The keys of [`Policy::set`].
-const KEYS: [&str; 9] = [
+pub(crate) const KEYS: [&str; 9] = [
     "scopes",
     "scope",
     "scopes_enforce",
