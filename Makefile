@@ -14,8 +14,8 @@ VENV     := .venv
 VENV_BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build module demo test install uninstall fmt lint clean \
-        bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
+.PHONY: help build module demo test docs-status install uninstall fmt lint clean \
+        fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
         test-core test-server test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
@@ -85,6 +85,14 @@ test-nginx: packages-test $(VENV)/installed module target/release/authorization_
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	$(VENV_BIN)/python -m pytest \
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
+
+docs-status: packages-test $(VENV)/installed module target/release/authorization_server ## Writes anew what docs/operations.md shows: pictures, metrics
+	PHANTOM_KEEP=1 PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
+	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	$(VENV_BIN)/python -m pytest -n 0 tests/nginx/test_status.py -k "real_browser or documented"
+
+fuzz: packages-build ## Fuzzes every reader for FUZZ_SECONDS (600) each; needs a nightly compiler
+	@scripts/fuzz.sh $(FUZZ_TARGETS)
 
 bench: bench-gateway bench-policy bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
 

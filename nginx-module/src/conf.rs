@@ -39,7 +39,7 @@ pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
 pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
-pub use sender::{Sender, SenderConstraint};
+pub use sender::Sender;
 pub use value::Value;
 pub use zone::Zone;
 

@@ -11,7 +11,7 @@ use crate::policy::RequiredScopes;
 /// a location requires.
 pub fn claims(input: &[u8]) {
     let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(0);
-    let (text, _) = with_jwts(&input[end..].trim_ascii());
+    let (text, _) = with_jwts(input[end..].trim_ascii());
     let claims = match check_compact(&text) {
         Ok(compact) => {
             let jwt = compact.as_str();

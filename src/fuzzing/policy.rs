@@ -104,10 +104,10 @@ pub fn policy(input: &[u8]) {
     let granted: Vec<_> = claims.scope.split(' ').collect();
     let has = |scope: &&str| scope.is_empty() || granted.contains(scope);
     let lacks_scope = (!lists.is_empty()
-        && !lists.iter().any(|list| list.iter().all(|one| has(&one))))
+        && !lists.iter().any(|list| list.iter().all(|one| has(one))))
         || set
             .iter()
-            .any(|(key, values)| *key == "scope" && !values.iter().all(|one| has(&one)));
+            .any(|(key, values)| *key == "scope" && !values.iter().all(|one| has(one)));
     // Of what is set more than once, the last counts, but for requirements.
     let last = |wanted: &str| {
         set.iter()
