@@ -34,7 +34,7 @@ use crate::Active;
 use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::challenge::Challenge;
 use crate::config::{no_key, time};
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{self, Policy, PolicyError};
 use crate::sender::{
     self, Constraint as SenderConstraint, NONCE_STEP, Nonces, Presented, Proof, Rules, SenderError,
     Thumbprint, WINDOWS,
@@ -101,22 +101,29 @@ pub struct Refusal {
     pub dpop_nonce: Option<String>,
 }
 
-/// The keys of [`Gate::set`].
-const KEYS: [&str; 13] = [
-    "scopes",
-    "scope",
-    "audience",
-    "issuer",
-    "client",
-    "require",
-    "acr",
-    "max_age",
+/// The keys of [`Gate::set`] that a [`Policy`] does not have.
+const OWN: [&str; 5] = [
     "realm",
     "resource_metadata",
     "sender_constraint",
     "dpop_window",
     "dpop_nonce",
 ];
+
+/// The keys of [`Gate::set`].
+static KEYS: [&str; policy::KEYS.len() + OWN.len()] = {
+    let mut keys = [""; policy::KEYS.len() + OWN.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = if at < policy::KEYS.len() {
+            policy::KEYS[at]
+        } else {
+            OWN[at - policy::KEYS.len()]
+        };
+        at += 1;
+    }
+    keys
+};
 
 impl Gate {
     /// Sets one key: one of [`Policy::set`], whose values are separated by spaces here, or
