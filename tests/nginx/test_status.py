@@ -564,7 +564,7 @@ def test_the_documented_metrics_are_those_that_there_are(busy):
             labels.setdefault(family.name, set()).update(set(sample.labels) - {"le"})
     documented = {}
     for name, kind, words in re.findall(
-        r"^\| `(phantom_token_\w+)` \| (\w+) \| ([^|]*) \|", OPERATIONS.read_text(), re.MULTILINE
+        r"^\| `(phantom_token_\w+)` \| (\w+) \|([^|]*)\|", OPERATIONS.read_text(), re.MULTILINE
     ):
         documented[name.removesuffix("_total")] = (kind, set(re.findall(r"`(\w+)`", words)))
     assert documented == {name: (kind, labels.get(name, set())) for name, kind in kinds.items()}
