@@ -6,18 +6,22 @@
 //! | access | it is decided whether the request goes on, and its token is swapped for the JWT |
 //! | precontent | whatever let the request in, no token of the client's goes on |
 
+use std::sync::Arc;
+
 use ngx::ffi::{
     NGX_AGAIN, NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NO_CONTENT, NGX_HTTP_OPTIONS,
     NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t,
 };
 use ngx::ngx_log_error;
-use phantom_token::token::Credentials;
+use phantom_token::Active;
 
 use crate::conf::{LocationConf, Phase, Preflight};
 use crate::decide::{Decision, Refusal, decide};
+use crate::forward;
 use crate::panic::contained;
-use crate::request::{Authorization, Request};
+use crate::request::Request;
 use crate::respond;
+use crate::source;
 use crate::state::State;
 
 const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
@@ -44,9 +48,12 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some(state) = request.state_or_new() else {
             return FAILED;
         };
+        if !source::take(request, state, conf) {
+            return FAILED;
+        }
         match decide(request, state, conf) {
             Decision::Suspended => AGAIN,
-            Decision::Admitted(_) | Decision::Refused(_) => DECLINED,
+            Decision::Admitted(_) | Decision::Anonymous | Decision::Refused(_) => DECLINED,
         }
     })
 }
@@ -59,8 +66,14 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             return DECLINED;
         };
         if let Some(preflight) = preflight(request, conf) {
+            let state = request.state();
+            let bare = || {
+                request.remove_authorization()
+                    && source::strip(request, state.as_deref(), conf)
+                    && forward::settle(request, None, conf)
+            };
             return match preflight {
-                Preflight::Pass if request.remove_authorization() => ALLOWED,
+                Preflight::Pass if bare() => ALLOWED,
                 Preflight::Pass => FAILED,
                 Preflight::Answer | Preflight::Deny => NO_CONTENT,
             };
@@ -68,66 +81,124 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some(state) = request.state_or_new() else {
             return FAILED;
         };
-        let refusal = match decide(request, state, conf) {
+        if !source::take(request, state, conf) {
+            return FAILED;
+        }
+        let decision = decide(request, state, conf);
+        if matches!(decision, Decision::Suspended) {
+            return AGAIN;
+        }
+        state.taken = false;
+        let refusal = match decision {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(active) => {
                 let nonce = !state.renew_nonce || respond::push_nonce(request, conf).is_some();
                 state.renew_nonce = false;
-                if nonce && state.swap(request, &active) {
+                if nonce && admit(request, state, conf, &active) {
                     respond::withdraw_challenge(request, state);
                     return ALLOWED;
                 }
                 Refusal::failed()
             }
+            Decision::Anonymous => {
+                if request.remove_authorization() && forward::settle(request, Some(state), conf) {
+                    respond::withdraw_challenge(request, state);
+                    // No reason to let it in where another check is to decide (`satisfy any`).
+                    return DECLINED;
+                }
+                Refusal::failed()
+            }
             Decision::Refused(refusal) => refusal,
         };
+        if !source::restrict_caches(request, state, true) {
+            return FAILED;
+        }
         log_refusal(request, state, &refusal);
         let answer = respond::prepare(request, state, conf, &refusal);
         respond::give(request, &answer)
     })
 }
 
-/// After the access phase: whatever let the request in, no bearer token that is not a JWT of ours goes on from a
-/// location that has a provider.
+/// After the access phase: whatever let the request in, no access token that is not a JWT of ours goes on from a
+/// location that has a provider, and no header that the gateway fills says what a client likes, in any location.
 ///
-/// Two kinds of request come here with one. With `satisfy any`, another check may have let it in: its token is
+/// Two kinds of request come here with a token. With `satisfy any`, another check may have let it in: its token is
 /// resolved all the same, and taken off if it is not good. And a subrequest has not been checked by anything: its
 /// token is taken off.
 pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
     contained(FAILED, || {
         // SAFETY: nginx calls this with a live request, and the handle is kept only as `suspend` promises.
-        let Some((request, conf)) = (unsafe { protected(r) }) else {
+        let Some(request) = (unsafe { Request::new(r) }) else {
             return DECLINED;
         };
-        let value = match request.authorization() {
-            Authorization::None => return DECLINED,
-            Authorization::One(value) => value,
-            Authorization::Several => return FAILED,
+        let Some(conf) = request.location() else {
+            return DECLINED;
         };
-        if request.state().is_some_and(|state| state.is_in(request)) {
-            return DECLINED;
-        }
-        let value = request.bytes(&value);
-        if matches!(Credentials::from_authorization(value), Credentials::Missing) {
-            // Another scheme, which another check has accepted.
-            return DECLINED;
-        }
-        if request.is_main() {
-            let Some(state) = request.state_or_new() else {
-                return FAILED;
+        if conf.protection.is_on() {
+            let cleared = match request.is_main() {
+                true => clear(request, conf),
+                false => clear_subrequest(request, conf),
             };
-            match decide(request, state, conf) {
-                Decision::Suspended => return AGAIN,
-                Decision::Admitted(active) if state.swap(request, &active) => return DECLINED,
-                Decision::Admitted(_) | Decision::Refused(_) => {}
+            if cleared != DECLINED {
+                return cleared;
             }
         }
-        if request.remove_authorization() {
+        if forward::settle(request, request.state().as_deref(), conf) {
             DECLINED
         } else {
             FAILED
         }
     })
+}
+
+/// Makes sure that no token of the client's goes on with a main request, and the JWT does if there is one.
+fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
+    let bearer = source::is_in_authorization(request, request.state().as_deref());
+    if !bearer && !conf.token.looks_elsewhere() {
+        return DECLINED;
+    }
+    let Some(state) = request.state_or_new() else {
+        return FAILED;
+    };
+    if !source::take(request, state, conf) {
+        return FAILED;
+    }
+    if state.taken || bearer {
+        match decide(request, state, conf) {
+            Decision::Suspended => return AGAIN,
+            Decision::Admitted(active) => {
+                state.taken = false;
+                if admit(request, state, conf, &active) {
+                    return DECLINED;
+                }
+            }
+            Decision::Anonymous | Decision::Refused(_) => state.taken = false,
+        }
+    }
+    if !bearer || request.remove_authorization() {
+        DECLINED
+    } else {
+        FAILED
+    }
+}
+
+/// The same of a subrequest, which carries what its main request does and is let in by nothing.
+fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
+    let state = request.state();
+    let bearer = source::is_in_authorization(request, state.as_deref());
+    if source::strip(request, state.as_deref(), conf) && (!bearer || request.remove_authorization())
+    {
+        DECLINED
+    } else {
+        FAILED
+    }
+}
+
+/// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
+fn admit(request: Request, state: &mut State, conf: &LocationConf, active: &Arc<Active>) -> bool {
+    state.swap(request, active, conf.token.forward())
+        && source::restrict_caches(request, state, false)
+        && forward::settle(request, Some(state), conf)
 }
 
 /// The request and its location's configuration, if that has a provider.

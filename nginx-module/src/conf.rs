@@ -9,8 +9,10 @@ mod introspection;
 mod location;
 mod policy;
 mod provider;
+mod resource;
 mod sender;
 mod tally;
+mod token;
 mod value;
 mod zone;
 
@@ -22,9 +24,10 @@ use std::sync::Arc;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
-    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
-    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
-    NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_log_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE2,
+    NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
+    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_log_t,
+    ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
@@ -39,7 +42,9 @@ pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
 pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
-pub use sender::{Sender, SenderConstraint};
+pub use resource::Resource;
+pub use sender::Sender;
+pub use token::{Source, Token};
 pub use value::Value;
 pub use zone::Zone;
 
@@ -50,6 +55,8 @@ const ANYWHERE: ngx_uint_t =
 const BLOCK: ngx_uint_t = NGX_CONF_BLOCK as ngx_uint_t;
 const NONE: ngx_uint_t = NGX_CONF_NOARGS as ngx_uint_t;
 const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
+const TWO: ngx_uint_t = NGX_CONF_TAKE2 as ngx_uint_t;
+const ANY: ngx_uint_t = NGX_CONF_ANY as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
 /// How a directive that belongs to a location sets what it sets, from its name and its arguments.
@@ -91,7 +98,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 25] = [
+pub static mut COMMANDS: [ngx_command_t; 31] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -110,7 +117,7 @@ pub static mut COMMANDS: [ngx_command_t; 25] = [
     },
     of_location(
         ngx_string!("phantom_token"),
-        ANYWHERE | ONE,
+        ANYWHERE | SOME,
         location::provider,
     ),
     of_location(
@@ -204,6 +211,36 @@ pub static mut COMMANDS: [ngx_command_t; 25] = [
         sender::certificate,
     ),
     of_location(
+        ngx_string!("phantom_token_source"),
+        ANYWHERE | SOME,
+        token::source,
+    ),
+    of_location(
+        ngx_string!("phantom_token_forward"),
+        ANYWHERE | SOME,
+        token::forward,
+    ),
+    of_location(
+        ngx_string!("phantom_token_set_header"),
+        ANYWHERE | TWO,
+        token::set_header,
+    ),
+    of_location(
+        ngx_string!("phantom_token_optional"),
+        ANYWHERE | ONE,
+        token::optional,
+    ),
+    of_location(
+        ngx_string!("phantom_token_resource"),
+        ANYWHERE | ONE,
+        resource::identifier,
+    ),
+    of_location(
+        ngx_string!("phantom_token_resource_metadata"),
+        IN_LOCATION | ANY,
+        resource::metadata,
+    ),
+    of_location(
         ngx_string!("phantom_token_purge"),
         IN_LOCATION | ONE,
         content::purge,
@@ -283,6 +320,8 @@ struct Use {
 /// What a location uses a provider for.
 enum Purpose {
     Resolve,
+    /// The same, if the request chooses it.
+    Allow,
     Serve(fn(usize) -> Content),
 }
 
@@ -536,6 +575,11 @@ impl MainConf {
                     conf.protection = Protection::On(index);
                     continue;
                 }
+                Purpose::Allow => {
+                    defined.used = true;
+                    conf.token.allow(index);
+                    continue;
+                }
                 Purpose::Serve(content) => content(index),
             };
             match content {
@@ -558,7 +602,7 @@ impl MainConf {
                     return Err((message, place));
                 }
                 // Nothing has to be started for it.
-                Content::Jwks(_) | Content::Status => {}
+                Content::Jwks(_) | Content::Status | Content::Metadata => {}
             }
             conf.content = Some(content);
         }
@@ -587,6 +631,17 @@ pub unsafe extern "C" fn merge_location(
         };
         if let Err(message) = conf.merge(above, &mut main.nonces) {
             return refuse(cf, message);
+        }
+        // SAFETY: nginx gives a valid configuration with its log.
+        let log = unsafe { (*cf).log };
+        if let Err((message, place)) = conf.token.merge(&above.token, conf.protection) {
+            complain(log, NGX_LOG_EMERG, &message, &place);
+            return NGX_CONF_ERROR;
+        }
+        if let Err(message) = resource::finish(conf, main) {
+            let place = conf.content_at.as_ref().map_or("", |(_, place)| place);
+            complain(log, NGX_LOG_EMERG, &message, place);
+            return NGX_CONF_ERROR;
         }
         // SAFETY: nginx calls this with the contexts of the location that is being merged, when its core module has
         // merged its own part; nobody else looks at that meanwhile.

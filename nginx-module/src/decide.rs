@@ -1,21 +1,22 @@
 //! Whether a request may go on: what it presents, what that stands for, and whether it suffices here.
 //!
-//! Nothing of the request is changed by a decision, so that it can be made before the access phase
+//! What it presents has been taken in before (`source.rs`). Nothing of the request is changed by a decision, so that it can be made before the access phase
 //! (`phantom_token_phase preaccess`), and again there; `access.rs` acts on it. What is expensive of it is remembered in
 //! the request's [`State`]; what depends on the location is found out anew, because an internal redirect leads to
 //! another one.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ngx::ffi::{ngx_str_t, ngx_time};
+use ngx::ffi::ngx_time;
 use phantom_token::policy::Ground;
 use phantom_token::sender::SenderError;
-use phantom_token::token::{Credentials, Scheme};
+use phantom_token::token::Scheme;
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
 use crate::conf::{ErrorCode, LocationConf, Protection};
-use crate::request::{Authorization, Request};
+use crate::request::Request;
 use crate::sender;
 use crate::state::{Outcome, State};
 use crate::suspend::{self, Wait};
@@ -26,6 +27,8 @@ pub enum Decision {
     Suspended,
     /// It may go on, with the JWT of this.
     Admitted(Arc<Active>),
+    /// It may go on with nothing: it presents no token, and none is needed.
+    Anonymous,
     /// It must not go on, as far as this module is concerned.
     Refused(Refusal),
 }
@@ -97,6 +100,9 @@ pub fn decide(request: Request, state: &mut State, conf: &'static LocationConf) 
     let decision = match find_out(request, state, conf) {
         Ok(None) => return Decision::Suspended,
         Ok(Some(active)) => Decision::Admitted(active),
+        Err(refusal) if refusal.outcome == Outcome::Missing && conf.token.is_optional() => {
+            Decision::Anonymous
+        }
         Err(refusal) if refusal.outcome == Outcome::Unproven => Decision::Refused(refusal),
         // Whoever has come with a proof is answered in the same way.
         Err(refusal) => Decision::Refused(Refusal {
@@ -106,6 +112,7 @@ pub fn decide(request: Request, state: &mut State, conf: &'static LocationConf) 
     };
     (state.result, state.reason) = match &decision {
         Decision::Refused(refusal) => (Some(refusal.outcome), refusal.reason),
+        Decision::Anonymous => (Some(Outcome::Missing), ""),
         _ => (Some(Outcome::Ok), ""),
     };
     decision
@@ -117,7 +124,10 @@ fn find_out(
     state: &mut State,
     conf: &'static LocationConf,
 ) -> Result<Option<Arc<Active>>, Refusal> {
-    let provider = provider(conf)?;
+    if let Some(fault) = state.fault {
+        return Err(Refusal::new(Outcome::Malformed, fault));
+    }
+    let provider = provider(request, state, conf)?;
     state.provider = Some(provider);
     let known = matches!(&state.verdict, Some((by, _)) if *by == provider);
     if !known && !ask(request, state, provider)? {
@@ -137,12 +147,43 @@ fn find_out(
 }
 
 /// Who is to be asked about the token here.
-fn provider(conf: &LocationConf) -> Result<usize, Refusal> {
+fn provider(
+    request: Request,
+    state: &mut State,
+    conf: &'static LocationConf,
+) -> Result<usize, Refusal> {
     match conf.protection {
         Protection::On(provider) => Ok(provider),
+        Protection::Chosen => {
+            choose(request, state, conf).ok_or_else(|| Refusal::new(Outcome::Invalid, "provider"))
+        }
         // Nobody decides where there is nothing to protect.
         Protection::Unset | Protection::Off | Protection::Named => Err(Refusal::failed()),
     }
+}
+
+/// Chooses among the providers of this location, once: what names one may change while the request is on its way.
+fn choose(request: Request, state: &mut State, conf: &'static LocationConf) -> Option<usize> {
+    let here = NonNull::from(conf);
+    if let Some((place, chosen)) = state.chosen
+        && place == here
+    {
+        return chosen;
+    }
+    let chosen = conf
+        .token
+        .choice()
+        .zip(request.main_conf())
+        .and_then(|(choice, main)| {
+            let name = choice.value.evaluate(request)?;
+            choice.allowed.iter().copied().find(|index| {
+                main.providers
+                    .get(*index)
+                    .is_some_and(|defined| defined.provider.name().as_bytes() == name)
+            })
+        });
+    state.chosen = Some((here, chosen));
+    chosen
 }
 
 /// Asks the provider about what the client presents. `false` when there is no answer yet: the request is suspended.
@@ -184,31 +225,12 @@ fn answered(state: &mut State, provider: usize, outcome: Result<Resolution, Erro
     state.verdict = Some((provider, outcome));
 }
 
-/// The token that the client presents: read once, because what is in the header may be a JWT of ours later.
-fn presented<'a>(request: Request, state: &mut State) -> Result<Token<'a>, Refusal> {
-    let malformed = |reason| Refusal::new(Outcome::Malformed, reason);
-    if let Some(token) = &state.token {
-        return Token::parse(request.bytes(token)).map_err(|_| malformed("token"));
-    }
-    let original = match request.authorization() {
-        Authorization::None => return Err(Refusal::new(Outcome::Missing, "")),
-        Authorization::Several => return Err(malformed("several")),
-        Authorization::One(value) => value,
-    };
-    match Credentials::from_authorization(request.bytes(&original)) {
-        Credentials::Token(scheme, token) => {
-            let text = token.expose();
-            state.scheme = scheme;
-            state.original = Some(original);
-            state.token = Some(ngx_str_t {
-                len: text.len(),
-                // nginx's type has no const; nobody writes to it.
-                data: text.as_ptr().cast_mut(),
-            });
-            Ok(token)
-        }
-        Credentials::Missing => Err(Refusal::new(Outcome::Missing, "")),
-        Credentials::Malformed => Err(malformed("token")),
+/// The token that the client presents, as it was taken in (`source.rs`): what is in the header may be a JWT of ours by now.
+fn presented<'a>(request: Request, state: &State) -> Result<Token<'a>, Refusal> {
+    match &state.token {
+        None => Err(Refusal::new(Outcome::Missing, "")),
+        Some(token) => Token::parse(request.bytes(token))
+            .map_err(|_| Refusal::new(Outcome::Malformed, "token")),
     }
 }
 

@@ -7,9 +7,9 @@
 use std::slice;
 
 use ngx::ffi::{
-    NGX_ERROR, NGX_OK, ngx_chain_t, ngx_http_output_body_filter_pt,
+    NGX_ERROR, NGX_HTTP_NO_CONTENT, NGX_OK, ngx_chain_t, ngx_http_output_body_filter_pt,
     ngx_http_output_header_filter_pt, ngx_http_request_t, ngx_http_top_body_filter,
-    ngx_http_top_header_filter, ngx_int_t,
+    ngx_http_top_header_filter, ngx_int_t, ngx_uint_t,
 };
 use phantom_token::{Answer, CallFailure};
 
@@ -63,8 +63,15 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
         };
         // SAFETY: as above.
         unsafe { read_headers(r, answer) };
-        let length = usize::try_from(length).unwrap_or(0);
-        if !answer.has_room_for(length) {
+        if status == NGX_HTTP_NO_CONTENT as ngx_uint_t || length == 0 {
+            subrequest.end();
+            // SAFETY: as above. nginx would log an alert about a body that is made of nothing.
+            unsafe {
+                if (*r).upstream.is_null() {
+                    (*r).set_header_only(1);
+                }
+            }
+        } else if !answer.has_room_for(usize::try_from(length).unwrap_or(0)) {
             subrequest.fail(CallFailure::TooLarge);
         }
         DONE

@@ -7,7 +7,9 @@
 //! | --- | --- |
 //! | `conf.rs`, `conf/…` | the directives, and what they leave behind |
 //! | `access.rs` | the way of a request through nginx's phases |
+//! | `source.rs` | how a token comes in |
 //! | `decide.rs` | whether it may go on |
+//! | `forward.rs` | how what it stands for goes on |
 //! | `sender.rs` | whether a bound token comes from whom it was issued to |
 //! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
@@ -15,26 +17,32 @@
 //! | `ledger.rs` | what this process counts, and when it tells the others |
 //! | `status.rs` | the location that shows what the gateway is doing |
 //! | `jwks.rs` | the location that publishes keys |
+//! | `metadata.rs` | the location that describes what is protected |
 //! | `purge.rs` | the location that forgets tokens |
 //! | `respond.rs` | what a refused client is told |
 //! | `variables.rs` | `$phantom_token_…` |
 //! | `state.rs` | what is known of one request, across internal redirects |
 //! | `request.rs` | nginx's request: the one place where its fields are touched |
+//! | `headers.rs` | the request's headers: taken out, put in |
 //! | `log.rs`, `panic.rs`, `pool.rs` | lines from other threads, where panics end, values in nginx's pools |
 
 mod access;
 mod conf;
 mod decide;
 mod filter;
+mod forward;
+mod headers;
 mod jwks;
 mod ledger;
 mod log;
+mod metadata;
 mod panic;
 mod pool;
 mod purge;
 mod request;
 mod respond;
 mod sender;
+mod source;
 mod state;
 mod status;
 mod subrequest;

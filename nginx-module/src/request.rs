@@ -1,7 +1,6 @@
 //! An nginx request, as far as this module touches it: the one place where its fields are read and written.
 
-use std::cell::LazyCell;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -10,12 +9,13 @@ use ngx::ffi::{
     ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
     ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t,
     ngx_http_get_variable, ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t,
-    ngx_list_create, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc,
-    ngx_pool_t, ngx_read_file, ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
+    ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file,
+    ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
 };
-use phantom_token::token::Credentials;
+use phantom_token::source::{self, Form};
 
 use crate::conf::{LocationConf, MainConf};
+use crate::headers::{self, string};
 use crate::module;
 use crate::state::State;
 
@@ -392,24 +392,19 @@ impl Request {
         unsafe { headers(&raw mut (*self.as_ptr()).headers_in.headers) }
     }
 
-    /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token in
-    /// `original`, which is what the client sent, can't be had from a variable any more. Returns whether it could be
-    /// done.
+    /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token that the client
+    /// has presented, can't be had from a variable any more. Returns whether it could be done.
     ///
     /// # Safety
-    /// `value` must be followed by a NUL and live as long as the request; `original` is of the request's own memory.
-    pub unsafe fn set_authorization(self, value: &str, original: Option<ngx_str_t>) -> bool {
-        let value = ngx_str_t {
-            len: value.len(),
-            // nginx's type has no const; nothing in nginx writes to the value of a header.
-            data: value.as_ptr().cast_mut(),
-        };
+    /// `value` must be followed by a NUL and live as long as the request.
+    pub unsafe fn set_authorization(self, value: &str, token: Option<&[u8]>) -> bool {
+        let value = string(value.as_bytes());
         // SAFETY: the request lives; the pointer is NULL or one of its headers.
         unsafe {
             let headers_in = &raw mut (*self.as_ptr()).headers_in;
             let mut header = (*headers_in).authorization;
             if header.is_null() {
-                // It was taken off before.
+                // It was taken off before, or never there.
                 header = ngx_list_push(&raw mut (*headers_in).headers).cast();
                 if header.is_null() {
                     return false;
@@ -422,8 +417,10 @@ impl Request {
                 (*header).lowcase_key = LOWER.as_ptr().cast_mut();
                 (*header).hash = ngx_hash_key(LOWER.as_ptr().cast_mut(), LOWER.len() - 1);
                 (*headers_in).authorization = header;
+                self.forget(&[], &[], token);
             } else {
-                self.forget((*header).value, original);
+                let former = self.bytes(&(*header).value);
+                self.forget(&[former], &[former], token);
             }
             (*header).value = value;
         }
@@ -433,85 +430,133 @@ impl Request {
     /// Takes `Authorization` off the request. Only this request's list changes: a subrequest shares the headers
     /// themselves with its parent. Returns whether it could be done.
     pub fn remove_authorization(self) -> bool {
-        // SAFETY: the request lives; its list is one of `ngx_table_elt_t`, and so is the copy.
+        // SAFETY: the request lives, and the pointer is NULL or one of its headers.
         unsafe {
             let headers_in = &raw mut (*self.as_ptr()).headers_in;
-            let removed = (*headers_in).authorization;
-            if removed.is_null() {
+            let Some(removed) = (*headers_in).authorization.as_ref() else {
                 return true;
-            }
-            let list: *mut ngx_list_t =
-                ngx_list_create(self.pool(), 20, size_of::<ngx_table_elt_t>());
-            if list.is_null() {
+            };
+            if !headers::remove(self, headers::is_authorization) {
                 return false;
             }
-            const NAME: &[u8] = b"authorization";
-            for header in self.headers_in() {
-                if (*header).key.len == NAME.len()
-                    && slice::from_raw_parts((*header).lowcase_key, NAME.len()) == NAME
-                {
-                    continue;
-                }
-                let copy: *mut ngx_table_elt_t = ngx_list_push(list).cast();
-                if copy.is_null() {
-                    return false;
-                }
-                copy.write(*header);
-            }
-            // A list that has one part only points into itself: the copy must do so too.
-            let last = (*list).last;
-            (*headers_in).headers = *list;
-            if ptr::eq(last, &raw const (*list).part) {
-                (*headers_in).headers.last = &raw mut (*headers_in).headers.part;
-            }
             (*headers_in).authorization = ptr::null_mut();
-            self.forget((*removed).value, None);
+            let removed = self.bytes(&removed.value);
+            self.forget(&[removed], &[removed], None);
         }
         true
     }
 
-    /// Forgets what nginx remembers of variables (and captures of regular expressions) that hold `value`, or
-    /// the token in `original`: they are evaluated anew when they are asked for again. A variable that was `set` is empty then.
-    ///
-    /// # Safety
-    /// `value` and `original` must be strings that nginx made for this request.
-    unsafe fn forget(self, value: ngx_str_t, original: Option<ngx_str_t>) {
+    /// Takes all parameters of a name out of the query: of what nginx goes on with, of what the client has asked for, and
+    /// of the request line, so that no variable and no log shows them. Returns the values that were there, which stay in
+    /// memory; `None` when there is no memory to go without them.
+    pub fn remove_from_query<'a>(self, name: &[u8]) -> Option<Vec<&'a [u8]>> {
+        let mut removed = Vec::new();
+        // SAFETY: the request lives, and nobody else looks at its strings meanwhile.
+        let (args, uri, line) = unsafe {
+            let r = self.as_ptr();
+            (
+                &mut (*r).args,
+                &mut (*r).unparsed_uri,
+                &mut (*r).request_line,
+            )
+        };
+        // Each is some text, a query, and some text: where the query begins and ends.
+        let whole = self.bytes(args);
+        self.leave_out(
+            args,
+            whole.len()..whole.len(),
+            0..whole.len(),
+            name,
+            &mut removed,
+        )?;
+        let question = |text: &[u8]| text.iter().position(|byte| *byte == b'?');
+        let text = self.bytes(uri);
+        if let Some(at) = question(text) {
+            self.leave_out(uri, at..at + 1, at + 1..text.len(), name, &mut removed)?;
+        }
+        let text = self.bytes(line);
+        if let Some(at) = question(text) {
+            // The version follows, but for the oldest one.
+            let end = text
+                .iter()
+                .rposition(|byte| *byte == b' ')
+                .filter(|end| *end > at);
+            let end = end.unwrap_or(text.len());
+            self.leave_out(line, at..at + 1, at + 1..end, name, &mut removed)?;
+        }
+        Some(removed)
+    }
+
+    /// Leaves the parameters of a name out of the query that is part of a string, and what leads to the query as well if
+    /// nothing is left of it.
+    fn leave_out<'a>(
+        self,
+        text_in: &mut ngx_str_t,
+        lead: Range<usize>,
+        query: Range<usize>,
+        name: &[u8],
+        removed: &mut Vec<&'a [u8]>,
+    ) -> Option<()> {
+        let text: &'a [u8] = self.bytes(text_in);
+        let before = removed.len();
+        removed.extend(source::values(Form::Query, &text[query.clone()], name));
+        if removed.len() == before {
+            return Some(());
+        }
+        let mut rest = Vec::with_capacity(text.len());
+        source::without(Form::Query, &text[query.clone()], name, &mut |piece| {
+            rest.extend_from_slice(piece);
+        });
+        let mut left = Vec::with_capacity(text.len());
+        if lead.start < query.start {
+            left.extend_from_slice(&text[..lead.start]);
+            if rest.first().is_some_and(|byte| *byte != b'#') {
+                left.extend_from_slice(&text[lead]);
+            }
+        }
+        left.extend_from_slice(&rest);
+        left.extend_from_slice(&text[query.end..]);
+        *text_in = string(headers::copy(self, &left)?);
+        Some(())
+    }
+
+    /// Forgets what nginx remembers of variables (and captures of regular expressions) that are in one of `places`, or
+    /// hold one of `texts`, or the token: they are evaluated anew when they are asked for again. A variable that was `set`
+    /// is empty then. `token` is one that is good, or was found to be one; a text may be anything that a client likes.
+    pub fn forget(self, places: &[&[u8]], texts: &[&[u8]], token: Option<&[u8]>) {
         /// What is looked for in other values must be long enough not to be in there by chance.
         const TELLING: usize = 16;
-        if value.data.is_null() || value.len == 0 {
-            return;
-        }
-        // SAFETY: the caller's promise.
-        let header = unsafe { slice::from_raw_parts(value.data, value.len) };
-        // Read only if there is a variable to compare with: most requests have none at this point.
-        let token = LazyCell::new(|| {
-            // SAFETY: the caller's promise.
-            let original = original.map(|it| unsafe { slice::from_raw_parts(it.data, it.len) })?;
-            match Credentials::from_authorization(original) {
-                Credentials::Token(_, token) => Some(token.expose().as_bytes()),
-                _ => None,
-            }
-        });
-        let range = header.as_ptr_range();
         let holds = |data: *const u8, len: usize| {
             if len == 0 || data.is_null() {
                 return false;
             }
-            if range.contains(&data) {
+            let (start, end) = (data.addr(), data.addr() + len);
+            let is_in = |place: &&[u8]| {
+                let place = place.as_ptr_range();
+                start < place.end.addr() && place.start.addr() < end
+            };
+            if places.iter().any(is_in) {
                 return true;
-            }
-            // A token that is good is looked for, however short. What is not good may be anything that a client
-            // likes, and must not make other variables disappear.
-            let secret = (*token).unwrap_or(header);
-            if len < secret.len() {
-                return false;
             }
             // SAFETY: what nginx remembers of a variable or a capture is `len` bytes in memory that it keeps.
             let remembered = unsafe { slice::from_raw_parts(data, len) };
-            if token.is_none() && secret.len() < TELLING {
-                return remembered == secret;
+            let within = |secret: &[u8]| {
+                len >= secret.len()
+                    && !secret.is_empty()
+                    && memchr::memmem::find(remembered, secret).is_some()
+            };
+            // A token that is good is looked for, however short. What is not good may be anything that a client
+            // likes, and must not make other variables disappear.
+            match token {
+                Some(token) => within(token),
+                None => texts.iter().any(|text| {
+                    if text.len() < TELLING {
+                        !text.is_empty() && remembered == *text
+                    } else {
+                        within(text)
+                    }
+                }),
             }
-            memchr::memmem::find(remembered, secret).is_some()
         };
         // SAFETY: the request lives; nginx has as many values per request as there are indexed variables, and
         // `captures` holds `ncaptures` numbers, pairs of start and end in `captures_data`.

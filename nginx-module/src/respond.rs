@@ -94,6 +94,12 @@ pub fn show(request: Request, content_type: &'static str, body: &str) -> ngx_int
 /// The body: the names are those of other gateways that do the same.
 fn body(refusal: &Refusal) -> &'static str {
     match (refusal.outcome, refusal.status) {
+        (Outcome::Malformed, _) if refusal.reason == "several" => {
+            r#"{"code":"invalid_request","message":"The request presents more than one access token"}"#
+        }
+        (Outcome::Malformed, _) if refusal.reason != "token" => {
+            r#"{"code":"invalid_request","message":"The access token is malformed"}"#
+        }
         (Outcome::Malformed, _) => {
             r#"{"code":"invalid_request","message":"The Authorization header is malformed"}"#
         }

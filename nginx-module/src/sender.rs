@@ -4,11 +4,13 @@
 use std::ptr;
 
 use ngx::ffi::ngx_time;
-use phantom_token::sender::{self, Presented, Proof, Proven, Rules, SenderError, Thumbprint};
+use phantom_token::sender::{
+    self, Constraint, Presented, Proof, Proven, Rules, SenderError, Thumbprint,
+};
 use phantom_token::token::Scheme;
 use phantom_token::{Active, Client, Token, cache::FirstUse};
 
-use crate::conf::{LocationConf, SenderConstraint, Value};
+use crate::conf::{LocationConf, Value};
 use crate::request::{Field, Request};
 use crate::state::State;
 
@@ -28,10 +30,10 @@ pub fn is_asked_for(
     active: &Active,
 ) -> Result<bool, SenderError> {
     match conf.sender.constraint() {
-        SenderConstraint::Ignore => Ok(false),
-        SenderConstraint::Require if !active.is_bound() => Err(SenderError::NotBound),
-        SenderConstraint::Require => Ok(true),
-        SenderConstraint::Enforce => Ok(active.is_bound() || state.scheme == Scheme::Dpop),
+        Constraint::Ignore => Ok(false),
+        Constraint::Require if !active.is_bound() => Err(SenderError::NotBound),
+        Constraint::Require => Ok(true),
+        Constraint::Enforce => Ok(active.is_bound() || state.scheme == Scheme::Dpop),
     }
 }
 

@@ -9,12 +9,15 @@ use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_str_t, ngx_table_elt_t};
 use phantom_token::token::{Scheme, TokenId};
 use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
+use crate::conf::LocationConf;
+use crate::forward;
+use crate::headers::{self, HeaderName, is_authorization};
 use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::pool;
-use crate::request::Request;
+use crate::request::{Authorization, Request};
 use crate::sender::Sender;
-use crate::subrequest::Subrequest;
+use crate::subrequest::Carried;
 use crate::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
@@ -83,8 +86,17 @@ pub struct State {
     pub cache: Option<CacheStatus>,
     /// `$phantom_token_time`, in milliseconds.
     pub time: Option<usize>,
-    /// What the client sent in `Authorization`: in the request's own memory. The header may hold a JWT of ours by now.
-    pub original: Option<ngx_str_t>,
+    /// What has been read of `Authorization`: where it begins in the request's own memory. The header may hold a JWT of
+    /// ours by now.
+    pub original: Option<NonNull<u8>>,
+    /// Why what the client presents is no token that can be used.
+    pub fault: Option<&'static str>,
+    /// Whether the token was in the query.
+    pub in_query: bool,
+    /// Whether something has been taken in that nobody has acted on.
+    pub taken: bool,
+    /// Which of several providers was chosen, and where.
+    pub chosen: Option<(NonNull<LocationConf>, Option<usize>)>,
     /// How the client presented its token.
     pub scheme: Scheme,
     /// The token that the client presented: in the request's own memory.
@@ -99,16 +111,18 @@ pub struct State {
     pub proof_counted: bool,
     /// Set while a verdict is being waited for.
     pub pending: Option<Pending>,
-    /// What was started on its behalf while it waits.
-    pub carried: Option<NonNull<Subrequest>>,
+    /// What was started on its behalf while it waits. After `pending`, so that it is dropped after that.
+    pub carried: Option<Carried>,
     /// The memory of the last suspension, for the next.
     pub suspension: Option<NonNull<Suspension>>,
     /// The challenge that we have sent or are about to.
     pub challenge: Option<NonNull<ngx_table_elt_t>>,
     /// Where it is counted when it ends.
     ledger: Option<NonNull<Ledger>>,
-    /// Whose JWT is in the header: nginx points into it.
+    /// Whose JWT is in a header: nginx points into it.
     current: Option<Arc<Active>>,
+    /// Whether that is a header of its own, and not `Authorization`.
+    moved: bool,
     /// Those that were there before: a variable that was evaluated meanwhile may still point into them.
     former: Vec<Arc<Active>>,
 }
@@ -180,31 +194,71 @@ impl State {
         Some(defined.provider.token_id(token))
     }
 
-    /// Puts the JWT into the request's header. Returns whether it could be done.
-    pub fn swap(&mut self, request: Request, active: &Arc<Active>) -> bool {
+    /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise. Returns whether it
+    /// could be done.
+    pub fn swap(
+        &mut self,
+        request: Request,
+        active: &Arc<Active>,
+        forward: Option<&HeaderName>,
+    ) -> bool {
         if self
             .current
             .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, active) && self.is_in(request))
+            .is_some_and(|current| Arc::ptr_eq(current, active) && self.is_in(request, forward))
         {
             return true;
         }
         if let Some(former) = self.current.replace(Arc::clone(active)) {
             self.former.push(former);
         }
+        let token = self.token.as_ref().map(|token| request.bytes(token));
+        if let Some(name) = forward {
+            self.moved = true;
+            request.forget(&[], &[], token);
+            return forward::place(request, self, name, active.jwt());
+        }
+        // An earlier location has put it elsewhere.
+        if self.moved {
+            self.moved = false;
+            if !headers::remove(request, |header| {
+                self.is_ours(&header.value) && !is_authorization(header)
+            }) {
+                return false;
+            }
+        }
         // SAFETY: the value is followed by a NUL, and lives as long as `current` or `former` hold it: as long as
         // the request's pool.
-        unsafe { request.set_authorization(active.authorization(), self.original) }
+        unsafe { request.set_authorization(active.authorization(), token) }
     }
 
     /// Whether the header holds the JWT that we put there last.
-    pub fn is_in(&self, request: Request) -> bool {
-        match (request.authorization(), &self.current) {
-            (crate::request::Authorization::One(value), Some(current)) => {
+    pub fn is_in(&self, request: Request, forward: Option<&HeaderName>) -> bool {
+        let Some(current) = &self.current else {
+            return false;
+        };
+        match (forward, request.authorization()) {
+            (None, Authorization::One(value)) => {
                 std::ptr::eq(value.data, current.authorization().as_ptr())
             }
+            (Some(name), Authorization::None) => request.headers_in().any(|header| {
+                // SAFETY: the header is one of the request's.
+                let header = unsafe { &*header };
+                name.is_of(header) && std::ptr::eq(header.value.data, current.jwt().as_ptr())
+            }),
             _ => false,
         }
+    }
+
+    /// Whether the value of a header is a JWT that we have put there.
+    pub fn is_ours(&self, value: &ngx_str_t) -> bool {
+        self.current.iter().chain(&self.former).any(|active| {
+            active
+                .authorization()
+                .as_bytes()
+                .as_ptr_range()
+                .contains(&value.data.cast_const())
+        })
     }
 }
 

@@ -590,6 +590,11 @@ impl Provider {
         self.timeout
     }
 
+    /// The issuer identifier of the authorization server (RFC 8414 §2), exactly as it is set.
+    pub fn issuer(&self) -> Option<&str> {
+        self.server.issuer.as_deref()
+    }
+
     /// How many bytes each process may remember verdicts in.
     pub fn cache_size(&self) -> usize {
         self.cache_size

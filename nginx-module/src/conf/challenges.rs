@@ -73,13 +73,19 @@ impl Challenges {
             .map_or(&*self.missing, |(_, text)| text)
     }
 
-    pub(super) fn new(realm: &str, policy: Option<&Policy>, sender: &Sender) -> Self {
+    pub(super) fn new(
+        realm: &str,
+        policy: Option<&Policy>,
+        sender: &Sender,
+        resource_metadata: Option<&str>,
+    ) -> Self {
         let nothing = Policy::default();
         let policy = policy.unwrap_or(&nothing);
         let algorithms = algorithms();
         let challenge = |scheme, error: Option<ErrorCode>| {
             let challenge = Challenge {
                 realm: Some(realm),
+                resource_metadata,
                 algs: (scheme == Scheme::Dpop).then_some(&*algorithms),
                 ..Challenge::new(scheme, error.map(ErrorCode::as_str), policy)
             };

@@ -1,4 +1,5 @@
-//! What the module serves itself: `phantom_token_purge`, `phantom_token_jwks`, `phantom_token_status`.
+//! What the module serves itself: `phantom_token_purge`, `phantom_token_jwks`, `phantom_token_status`,
+//! `phantom_token_resource_metadata`.
 
 use std::ffi::c_char;
 
@@ -21,6 +22,8 @@ pub enum Content {
     Jwks(usize),
     /// What it is doing.
     Status,
+    /// What is protected.
+    Metadata,
 }
 
 impl Content {
@@ -29,6 +32,7 @@ impl Content {
             Content::Purge(_) => "phantom_token_purge",
             Content::Jwks(_) => "phantom_token_jwks",
             Content::Status => "phantom_token_status",
+            Content::Metadata => "phantom_token_resource_metadata",
         }
     }
 
@@ -37,6 +41,7 @@ impl Content {
             Content::Purge(_) => purge::handler,
             Content::Jwks(_) => jwks::handler,
             Content::Status => crate::status::handler,
+            Content::Metadata => crate::metadata::handler,
         }
     }
 }
@@ -96,7 +101,7 @@ fn serve(
 }
 
 /// Makes the module the one that handles the location.
-fn handle(
+pub(super) fn handle(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,
     directive: &str,
@@ -134,6 +139,7 @@ pub fn merge(
     if core.noname() != 0 && conf.content.is_none() && core.handler.is_none() {
         conf.content = above.content;
         conf.content_at.clone_from(&above.content_at);
+        conf.resource.inherit_document(&above.resource);
         core.handler = conf.content.map(|content| content.handler() as Handler);
     }
     let Some(content) = conf.content else {

@@ -8,7 +8,9 @@ use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
 use phantom_token::sender::Nonces;
 
-use super::{Challenges, Complaint, Content, Purpose, Sender, place, remember_use};
+use super::{
+    Challenges, Complaint, Content, Purpose, Resource, Sender, Token, place, remember_use, token,
+};
 
 /// What a location does with tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Protection {
     Off,
     /// Resolves them with the provider at this place in [`MainConf::providers`](super::MainConf::providers).
     On(usize),
+    /// Resolves them with one of several, which the request chooses: see [`Token::choice`].
+    Chosen,
     /// Will be `On` or an error when all providers are known, and those made that no block defines.
     Named,
 }
@@ -27,7 +31,7 @@ pub enum Protection {
 impl Protection {
     /// Whether there is a provider.
     pub fn is_on(self) -> bool {
-        matches!(self, Protection::On(_))
+        matches!(self, Protection::On(_) | Protection::Chosen)
     }
 }
 
@@ -62,6 +66,10 @@ pub struct LocationConf {
     pub policy: Option<Arc<Policy>>,
     /// What is asked of whoever presents a token that is bound to a key.
     pub sender: Sender,
+    /// How a token comes in, and how what it stands for goes on.
+    pub token: Token,
+    /// What is protected, as clients know it.
+    pub resource: Resource,
     /// The parts of the policy that are set at this level, of those that may be set once.
     pub(super) said: Vec<String>,
     /// What the module serves here itself.
@@ -105,7 +113,7 @@ impl LocationConf {
         }
         self.preflight = self.preflight.or(above.preflight);
         self.phase = self.phase.or(above.phase);
-        let own = self.sender.merge(&above.sender, nonces)?
+        let own = self.sender.merge(&above.sender, nonces)? | self.resource.merge(&above.resource)
             || self.realm.is_some()
             || self.policy.is_some();
         if self.realm.is_none() {
@@ -126,6 +134,7 @@ impl LocationConf {
                 self.realm.as_deref().unwrap_or("api"),
                 self.policy.as_deref(),
                 &self.sender,
+                self.resource.metadata_url().as_deref(),
             ))),
         };
         Ok(())
@@ -149,7 +158,7 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complai
     .into()
 }
 
-/// `phantom_token NAME | on | off`
+/// `phantom_token NAME | $VARIABLE NAME… | on | off`
 pub fn provider(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,
@@ -171,11 +180,31 @@ pub fn provider(
             Ok(())
         }
         [""] | [] => Err("\"phantom_token\" needs the name of a provider, on or off".into()),
-        [name, ..] => {
+        [text, names @ ..] if text.contains('$') => {
+            if names.is_empty() {
+                return Err(format!(
+                    "\"phantom_token {text}\" needs the names of the providers that it may choose: write them after it"
+                )
+                .into());
+            }
+            token::choose(cf, location, text)?;
+            location.protection = Protection::Chosen;
+            for name in names {
+                // SAFETY: `cf` is what nginx gave to the handler of the directive.
+                unsafe { remember_use(cf, location, name, Purpose::Allow)? };
+            }
+            Ok(())
+        }
+        [name] => {
             location.protection = Protection::Named;
             // SAFETY: `cf` is what nginx gave to the handler of the directive.
             unsafe { remember_use(cf, location, name, Purpose::Resolve) }
         }
+        _ => Err(
+            "\"phantom_token\" takes one name; to choose among several write a variable before them, such as \
+             \"phantom_token $tenant one two\""
+                .into(),
+        ),
     }
 }
 

@@ -1,0 +1,369 @@
+//! How a token comes in and how what it stands for goes on: `phantom_token_source`, `phantom_token_forward`,
+//! `phantom_token_set_header`, `phantom_token_optional`; and among which providers a request chooses.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ngx::ffi::ngx_conf_t;
+
+use super::location::{invalid, once};
+use super::{Complaint, LocationConf, Protection, Value, place};
+use crate::headers::{self, HeaderName};
+
+/// Where a token may be.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In `Authorization`, with its scheme.
+    Authorization,
+    /// Alone in a header.
+    Header(HeaderName),
+    /// In a cookie of this name.
+    Cookie(Box<str>),
+    /// In a parameter of the query of this name.
+    Query(Box<str>),
+}
+
+/// A header that is set for the API.
+pub struct SetHeader {
+    /// Its name.
+    pub name: HeaderName,
+    /// What it says.
+    pub value: Value,
+    /// Where that is set.
+    place: Box<str>,
+}
+
+/// The providers among which a request chooses.
+pub struct Choice {
+    /// What names one.
+    pub value: Value,
+    /// Those that it may name: places in [`MainConf::providers`](super::MainConf::providers).
+    pub allowed: Vec<usize>,
+}
+
+/// What is set of all that.
+#[derive(Default)]
+pub struct Token {
+    sources: Option<Arc<[Source]>>,
+    /// `None` inside: `Authorization`.
+    forward: Option<Option<Rc<HeaderName>>>,
+    headers: Option<Rc<Vec<SetHeader>>>,
+    optional: Option<bool>,
+    choice: Option<Rc<Choice>>,
+}
+
+impl Token {
+    /// Where a token may be, in the order in which they are read.
+    pub fn sources(&self) -> &[Source] {
+        self.sources.as_deref().unwrap_or(&[Source::Authorization])
+    }
+
+    /// Whether a token may be anywhere but in `Authorization`.
+    pub fn looks_elsewhere(&self) -> bool {
+        self.sources()
+            .iter()
+            .any(|source| *source != Source::Authorization)
+    }
+
+    /// In which header the JWT goes on, if not in `Authorization`.
+    pub fn forward(&self) -> Option<&HeaderName> {
+        self.forward.as_ref()?.as_deref()
+    }
+
+    /// The headers that are set.
+    pub fn headers(&self) -> &[SetHeader] {
+        self.headers.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a request without a token may go on.
+    pub fn is_optional(&self) -> bool {
+        self.optional.unwrap_or_default()
+    }
+
+    /// The providers among which a request chooses, where it does.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.choice.as_deref()
+    }
+
+    /// Adds a provider to those that may be chosen, before locations inherit them.
+    pub(super) fn allow(&mut self, provider: usize) {
+        if let Some(choice) = self.choice.as_mut().and_then(Rc::get_mut) {
+            choice.allowed.push(provider);
+        }
+    }
+
+    /// Takes from the level above what is not set here. The error is a message and the place that it is about.
+    pub(super) fn merge(
+        &mut self,
+        above: &Self,
+        protection: Protection,
+    ) -> Result<(), (String, String)> {
+        let same_choice = self.choice.is_none() && protection == Protection::Chosen;
+        if same_choice {
+            self.choice.clone_from(&above.choice);
+        }
+        if self.sources.is_none() {
+            self.sources.clone_from(&above.sources);
+        }
+        if self.forward.is_none() {
+            self.forward.clone_from(&above.forward);
+        }
+        // As nginx's own lists of headers: those of the level above apply if there are none here.
+        if self.headers.is_none() {
+            self.headers.clone_from(&above.headers);
+        }
+        self.optional = self.optional.or(above.optional);
+        for header in self.headers() {
+            let by =
+                if self
+                    .forward()
+                    .is_some_and(|name| name.is_same(&header.name))
+                {
+                    "\"phantom_token_forward\" puts the JWT there"
+                } else if self.sources().iter().any(
+                    |source| matches!(source, Source::Header(name) if name.is_same(&header.name)),
+                ) {
+                    "\"phantom_token_source\" reads the token there"
+                } else {
+                    continue;
+                };
+            let name = header.name.as_str();
+            let message = format!(
+                "\"phantom_token_set_header\" cannot set \"{name}\" where {by}: give it another name"
+            );
+            return Err((message, header.place.to_string()));
+        }
+        Ok(())
+    }
+}
+
+/// `phantom_token_source authorization | header NAME | cookie NAME | query NAME …`
+pub fn source(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let mut sources = location.token.sources.take().unwrap_or_default().to_vec();
+    let mut rest = values;
+    while let [kind, after @ ..] = rest {
+        let source = match (*kind, after) {
+            ("authorization", _) => {
+                rest = after;
+                Source::Authorization
+            }
+            ("header" | "cookie" | "query", [name, after @ ..]) => {
+                rest = after;
+                match *kind {
+                    "header" => Source::Header(header_name(directive, name)?),
+                    "cookie" => Source::Cookie(cookie_name(directive, name)?),
+                    _ => Source::Query(parameter_name(directive, name)?),
+                }
+            }
+            ("header" | "cookie" | "query", []) => {
+                return Err(format!(
+                    "\"{directive}\" needs a name after \"{kind}\", such as \"{kind} access_token\""
+                )
+                .into());
+            }
+            _ => {
+                return Err(invalid(
+                    directive,
+                    &[kind],
+                    "authorization, header NAME, cookie NAME or query NAME",
+                ));
+            }
+        };
+        if sources.iter().any(|known| is_same(known, &source)) {
+            return Err(
+                format!("\"{directive}\" names one place twice: remove one of them").into(),
+            );
+        }
+        sources.push(source);
+    }
+    location.token.sources = Some(sources.into());
+    Ok(())
+}
+
+fn is_same(one: &Source, other: &Source) -> bool {
+    match (one, other) {
+        (Source::Header(one), Source::Header(other)) => one.is_same(other),
+        _ => one == other,
+    }
+}
+
+/// `phantom_token_forward authorization | header NAME`
+pub fn forward(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let forward = match values {
+        ["authorization"] => None,
+        ["header", name] => Some(Rc::new(header_name(directive, name)?)),
+        _ => return Err(invalid(directive, values, "authorization or header NAME")),
+    };
+    once(&mut location.token.forward, forward)
+}
+
+/// `phantom_token_set_header NAME VALUE`
+pub fn set_header(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let [name, text] = values else {
+        return Err(invalid(directive, values, "NAME VALUE"));
+    };
+    let name = header_name(directive, name)?;
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(format!(
+            "the value in \"{directive}\" has a control character: it is sent in a header"
+        )
+        .into());
+    }
+    let headers = location.token.headers.get_or_insert_default();
+    if headers.iter().any(|known| known.name.is_same(&name)) {
+        return Err(format!(
+            "\"{directive}\" sets \"{}\" twice here: remove one of them",
+            name.as_str()
+        )
+        .into());
+    }
+    let value = Value::compile(cf, text)?;
+    // SAFETY: `cf` is what nginx gave to the handler of the directive.
+    let place = unsafe { place(cf) }.into();
+    // Nothing has inherited it yet.
+    if let Some(headers) = Rc::get_mut(headers) {
+        headers.push(SetHeader { name, value, place });
+    }
+    Ok(())
+}
+
+/// `phantom_token_optional on | off`
+pub fn optional(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let optional = match values {
+        ["on"] => true,
+        ["off"] => false,
+        _ => return Err(invalid(directive, values, "on or off")),
+    };
+    once(&mut location.token.optional, optional)
+}
+
+/// What names the provider in `phantom_token $VARIABLE NAME…`.
+pub(super) fn choose(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    text: &str,
+) -> Result<(), Complaint> {
+    location.token.choice = Some(Rc::new(Choice {
+        value: Value::compile(cf, text)?,
+        allowed: Vec::new(),
+    }));
+    Ok(())
+}
+
+/// Names of headers that are not ours to read or to fill: those of the connection or of the message, and those that nginx
+/// itself acts upon. `-` at the end stands for whatever follows.
+const RESERVED: [&str; 30] = [
+    "Host",
+    "Connection",
+    "Content-",
+    "Transfer-Encoding",
+    "TE",
+    "Trailer",
+    "Upgrade",
+    "Keep-Alive",
+    "Proxy-",
+    "Expect",
+    "Cookie",
+    "DPoP",
+    "If-",
+    "Range",
+    "User-Agent",
+    "Referer",
+    "Via",
+    "Accept",
+    "Accept-",
+    "X-Forwarded-For",
+    "X-Real-IP",
+    "Depth",
+    "Destination",
+    "Overwrite",
+    "Date",
+    "Origin",
+    "Access-Control-",
+    "HTTP2-Settings",
+    "Max-Forwards",
+    "Sec-WebSocket-",
+];
+
+/// The name of a header (RFC 9110 §5.1) that may be ours.
+fn header_name(directive: &str, name: &str) -> Result<HeaderName, Complaint> {
+    if !is_token(name) {
+        return Err(format!("\"{name}\" in \"{directive}\" is no name of a header").into());
+    }
+    if headers::same(name.as_bytes(), b"authorization") {
+        return Err(match directive {
+            "phantom_token_set_header" => {
+                "\"phantom_token_set_header\" cannot set \"Authorization\": \"phantom_token_forward\" says where the JWT \
+                 goes"
+                    .into()
+            }
+            _ => format!("write \"authorization\" instead of \"header {name}\" in \"{directive}\"").into(),
+        });
+    }
+    let is_reserved = RESERVED.iter().any(|reserved| {
+        let reserved = reserved.as_bytes();
+        match reserved.strip_suffix(b"-") {
+            Some(start) => name
+                .as_bytes()
+                .get(..=start.len())
+                .is_some_and(|beginning| headers::same(beginning, reserved)),
+            None => headers::same(name.as_bytes(), reserved),
+        }
+    });
+    if is_reserved {
+        return Err(format!(
+            "\"{directive}\" cannot have \"{name}\", which has a meaning of its own: choose another header, such as \
+             X-Token"
+        )
+        .into());
+    }
+    Ok(HeaderName::new(name))
+}
+
+/// The name of a cookie (RFC 6265 §4.1.1).
+fn cookie_name(directive: &str, name: &str) -> Result<Box<str>, Complaint> {
+    if is_token(name) {
+        return Ok(name.into());
+    }
+    Err(format!("\"{name}\" in \"{directive}\" is no name of a cookie").into())
+}
+
+/// The name of a parameter, as it is when it has been decoded.
+fn parameter_name(directive: &str, name: &str) -> Result<Box<str>, Complaint> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if !name.is_empty() && name.bytes().all(is_plain) {
+        return Ok(name.into());
+    }
+    Err(format!(
+        "\"{name}\" in \"{directive}\" is no name of a parameter: use letters, digits and - . _ ~"
+    )
+    .into())
+}
+
+/// `token`, RFC 9110 §5.6.2
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}

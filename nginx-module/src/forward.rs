@@ -1,0 +1,66 @@
+//! How what a token stands for goes on: the JWT in `Authorization` or in a header of its own, and what it says in others.
+//!
+//! Whatever a client sends in a header that the gateway fills is taken out on every request of the location, with a token
+//! or without one: an API that believes such a header must be able to.
+
+use ngx::ffi::NGX_LOG_WARN;
+use ngx::ngx_log_error;
+
+use crate::conf::LocationConf;
+use crate::headers::{self, HeaderName};
+use crate::request::Request;
+use crate::state::State;
+
+/// Makes sure that the headers that the gateway fills here hold what it has to say and nothing else. Returns whether it
+/// could be done. To do it again changes nothing.
+pub fn settle(request: Request, state: Option<&State>, conf: &LocationConf) -> bool {
+    if let Some(name) = conf.token.forward()
+        && !headers::remove(request, |header| {
+            name.is_of(header) && !state.is_some_and(|state| state.is_ours(&header.value))
+        })
+    {
+        return false;
+    }
+    let set = conf.token.headers();
+    if set.is_empty() {
+        return true;
+    }
+    if !headers::remove(request, |header| set.iter().any(|it| it.name.is_of(header))) {
+        return false;
+    }
+    // While a main request waits, what runs is on behalf of the wait.
+    let admitted = state.is_some_and(|state| state.admitted().is_some() && state.pending.is_none());
+    !admitted
+        || set
+            .iter()
+            .all(|it| put(request, &it.name, it.value.evaluate(request)))
+}
+
+/// Adds one of them, if it has something to say.
+fn put(request: Request, name: &HeaderName, value: Option<&[u8]>) -> bool {
+    let Some(value) = value else { return false };
+    if value.is_empty() {
+        return true;
+    }
+    if value.iter().any(u8::is_ascii_control) {
+        let log = request.log();
+        let name = name.as_str();
+        ngx_log_error!(
+            NGX_LOG_WARN,
+            log,
+            "phantom_token: \"{name}\" is not set: its value has a control character"
+        );
+        return true;
+    }
+    headers::copy(request, value).is_some_and(|value| headers::put(request, name, value).is_some())
+}
+
+/// Puts a JWT into a header of its own, and takes out what else may hold one. The JWT must live as long as the request,
+/// and a NUL must follow it. Returns whether it could be done.
+pub fn place(request: Request, state: &State, name: &HeaderName, jwt: &str) -> bool {
+    request.remove_authorization()
+        && headers::remove(request, |header| {
+            name.is_of(header) || state.is_ours(&header.value)
+        })
+        && headers::put(request, name, jwt.as_bytes()).is_some()
+}

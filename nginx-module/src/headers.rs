@@ -1,0 +1,261 @@
+//! The headers of a request, changed for whoever it goes to: taken out, put in, and the cookies among them replaced.
+//!
+//! nginx keeps them in a list of arrays, and has pointers of its own to some of them. A subrequest begins with its parent's
+//! list, down to the same arrays. So no header is ever moved or copied here: a list is made anew of pieces of those arrays,
+//! with what is unwanted between the pieces. Whoever else uses the arrays sees no change, and nginx's pointers stay right;
+//! those to what has been taken out are the caller's to clear.
+
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use ngx::ffi::{
+    ngx_hash_key, ngx_list_part_t, ngx_list_push, ngx_palloc, ngx_str_t, ngx_table_elt_t,
+    ngx_uint_t,
+};
+
+use crate::request::Request;
+
+/// The name of a header, ready for nginx's lists. It is part of the configuration or of the program, which outlive the
+/// requests.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeaderName {
+    name: Box<str>,
+    lower: Box<str>,
+    hash: ngx_uint_t,
+}
+
+impl HeaderName {
+    /// The name, which the caller has checked.
+    pub fn new(name: &str) -> Self {
+        let lower = name.to_ascii_lowercase();
+        // SAFETY: nginx reads as many bytes as it is told.
+        let hash = unsafe { ngx_hash_key(lower.as_ptr().cast_mut(), lower.len()) };
+        HeaderName {
+            name: name.into(),
+            lower: lower.into(),
+            hash,
+        }
+    }
+
+    /// The name, as it is written in the configuration.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a header has this name, for some who may read it: CGI and what is like it (RFC 3875 §4.1.18) take `-` and
+    /// `_` for the same, and no case for another.
+    pub fn is_of(&self, header: &ngx_table_elt_t) -> bool {
+        header.key.len == self.lower.len() && {
+            // SAFETY: a header's name is as many bytes as it says.
+            let key = unsafe { slice::from_raw_parts(header.key.data, header.key.len) };
+            same(key, self.lower.as_bytes())
+        }
+    }
+
+    /// Whether two names are the same in that sense.
+    pub fn is_same(&self, other: &HeaderName) -> bool {
+        same(self.lower.as_bytes(), other.lower.as_bytes())
+    }
+}
+
+/// Whether two names differ in nothing but case, and `-` for `_`.
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    let plain = |byte: &u8| match byte {
+        b'_' => b'-',
+        other => other.to_ascii_lowercase(),
+    };
+    one.iter().map(plain).eq(other.iter().map(plain))
+}
+
+/// Takes all headers out of the request that are not wanted. Returns whether it could be done.
+pub fn remove(request: Request, unwanted: impl Fn(&ngx_table_elt_t) -> bool) -> bool {
+    // SAFETY: the headers are the request's.
+    let any = request
+        .headers_in()
+        .any(|header| unwanted(unsafe { &*header }));
+    !any || rebuild(request, |header| !unwanted(header))
+}
+
+/// Makes the request's list anew, of those headers that are to stay. Returns whether it could be done.
+fn rebuild(request: Request, stays: impl Fn(&ngx_table_elt_t) -> bool) -> bool {
+    /// For how many headers there is room at first in a list of none.
+    const ROOM: usize = 4;
+    // SAFETY: the request lives, and its list is one of `ngx_table_elt_t`: each part has `nelts` of them. What is made is
+    // in the request's pool. A part that says that it is full is never written to beyond its end: nginx looks at `nalloc`
+    // for the last one only, and makes a new part. No part is empty but the only one, which nginx expects.
+    unsafe {
+        let list = &raw mut (*request.as_ptr()).headers_in.headers;
+        let mut first = ngx_list_part_t {
+            elts: ptr::null_mut(),
+            nelts: 0,
+            next: ptr::null_mut(),
+        };
+        // NULL while there is none, and while the first is the last.
+        let mut last: *mut ngx_list_part_t = ptr::null_mut();
+        let mut next = Some((*list).part);
+        while let Some(part) = next {
+            let headers = part.elts.cast::<ngx_table_elt_t>();
+            let mut at = 0;
+            while at < part.nelts {
+                let start = at;
+                while at < part.nelts && stays(&*headers.add(at)) {
+                    at += 1;
+                }
+                if at > start {
+                    let piece = ngx_list_part_t {
+                        elts: headers.add(start).cast(),
+                        nelts: at - start,
+                        next: ptr::null_mut(),
+                    };
+                    if first.nelts == 0 {
+                        first = piece;
+                    } else {
+                        let place = ngx_palloc(request.pool(), size_of::<ngx_list_part_t>()).cast();
+                        let Some(place) = NonNull::<ngx_list_part_t>::new(place) else {
+                            return false;
+                        };
+                        place.write(piece);
+                        if last.is_null() {
+                            first.next = place.as_ptr();
+                        } else {
+                            (*last).next = place.as_ptr();
+                        }
+                        last = place.as_ptr();
+                    }
+                }
+                // The one that does not stay, or the end.
+                at += 1;
+            }
+            next = part.next.as_ref().copied();
+        }
+        let mut room = ROOM;
+        if first.nelts == 0 {
+            first.elts = ngx_palloc(request.pool(), ROOM * size_of::<ngx_table_elt_t>());
+            if first.elts.is_null() {
+                return false;
+            }
+        } else {
+            room = last.as_ref().map_or(first.nelts, |last| last.nelts);
+        }
+        (*list).part = first;
+        (*list).last = if last.is_null() {
+            &raw mut (*list).part
+        } else {
+            last
+        };
+        (*list).nalloc = room;
+    }
+    true
+}
+
+/// Adds a header. The value must live as long as the request, and a NUL should follow it, as it does in nginx's own.
+/// `None` when there is no memory.
+pub fn put(request: Request, name: &HeaderName, value: &[u8]) -> Option<NonNull<ngx_table_elt_t>> {
+    // The end of a subrequest's list may be its parent's.
+    if !request.is_main() && !rebuild(request, |_| true) {
+        return None;
+    }
+    // SAFETY: the request lives, its list is one of `ngx_table_elt_t`, and nginx does not clear what it returns. nginx's
+    // types have no const; nothing in nginx writes to the name or the value of a header.
+    unsafe {
+        let headers = &raw mut (*request.as_ptr()).headers_in.headers;
+        let header = NonNull::new(ngx_list_push(headers).cast::<ngx_table_elt_t>())?;
+        header.write_bytes(0, 1);
+        let fields = header.as_ptr();
+        (*fields).hash = name.hash;
+        (*fields).key = string(name.name.as_bytes());
+        (*fields).lowcase_key = name.lower.as_ptr().cast_mut();
+        (*fields).value = string(value);
+        Some(header)
+    }
+}
+
+/// Copies a value into the request's memory, with a NUL after it.
+pub fn copy(request: Request, value: &[u8]) -> Option<&'static [u8]> {
+    let mut text = Vec::with_capacity(value.len() + 1);
+    text.extend_from_slice(value);
+    text.push(0);
+    let copy = request.copy(&text)?;
+    copy.get(..value.len())
+}
+
+/// Puts other values in the place of those of all `Cookie` headers: none if there is none. They must be as those of
+/// [`put`]. Returns whether it could be done.
+pub fn set_cookies(request: Request, values: &[&[u8]]) -> bool {
+    let name = HeaderName::new("Cookie");
+    if !remove(request, |header| is_cookie(header)) {
+        return false;
+    }
+    let mut made = Vec::with_capacity(values.len());
+    for value in values {
+        let header = put(request, &name, value);
+        let Some(header) = header else { return false };
+        // The name must outlive the request, which this one does not.
+        // SAFETY: the header is in the request's list.
+        unsafe {
+            (*header.as_ptr()).key = string(b"Cookie");
+            (*header.as_ptr()).lowcase_key = b"cookie".as_ptr().cast_mut();
+        }
+        made.push(header);
+    }
+    point_to_cookies(request, &made)
+}
+
+/// Whether it is a `Cookie` header.
+pub fn is_cookie(header: &ngx_table_elt_t) -> bool {
+    // SAFETY: a header's name is as many bytes as it says.
+    let key = unsafe { slice::from_raw_parts(header.key.data, header.key.len) };
+    same(key, b"cookie")
+}
+
+/// Whether it is an `Authorization` header.
+pub fn is_authorization(header: &ngx_table_elt_t) -> bool {
+    // SAFETY: a header's name is as many bytes as it says.
+    unsafe { slice::from_raw_parts(header.key.data, header.key.len) }
+        .eq_ignore_ascii_case(b"authorization")
+}
+
+/// Tells nginx which headers are the cookies.
+#[cfg(chained_headers)]
+fn point_to_cookies(request: Request, cookies: &[NonNull<ngx_table_elt_t>]) -> bool {
+    // SAFETY: the request lives, and these are in its list.
+    unsafe {
+        let mut next = ptr::null_mut();
+        for header in cookies.iter().rev() {
+            (*header.as_ptr()).next = next;
+            next = header.as_ptr();
+        }
+        (*request.as_ptr()).headers_in.cookie = next;
+    }
+    true
+}
+
+/// Tells nginx which headers are the cookies.
+#[cfg(not(chained_headers))]
+fn point_to_cookies(request: Request, cookies: &[NonNull<ngx_table_elt_t>]) -> bool {
+    use ngx::ffi::ngx_array_create;
+
+    // SAFETY: the request lives, and these are in its list. The array is one of as many pointers, in the request's pool.
+    unsafe {
+        let room = cookies.len().max(1);
+        let array = ngx_array_create(request.pool(), room, size_of::<*mut ngx_table_elt_t>());
+        let Some(array) = array.as_mut() else {
+            return false;
+        };
+        let places = array.elts.cast::<*mut ngx_table_elt_t>();
+        for (at, header) in cookies.iter().enumerate() {
+            places.add(at).write(header.as_ptr());
+        }
+        array.nelts = cookies.len();
+        (*request.as_ptr()).headers_in.cookies = *array;
+    }
+    true
+}
+
+/// nginx's string of a text.
+pub fn string(text: &[u8]) -> ngx_str_t {
+    ngx_str_t {
+        len: text.len(),
+        data: text.as_ptr().cast_mut(),
+    }
+}

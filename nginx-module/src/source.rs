@@ -1,0 +1,236 @@
+//! How a token comes in: what a request presents in the places that its location looks at, and how it is taken out of
+//! them.
+//!
+//! What held a token in a cookie, a header or the query is taken out as soon as it has been read, whatever becomes of the
+//! request: nobody after this finds it there, be it the API, a variable or the access log. The token itself stays in the
+//! request's memory, for us ([`State::token`]). `Authorization` is where the JWT goes, so that it stays until then.
+
+use std::borrow::Cow;
+use std::ptr::NonNull;
+
+use ngx::ffi::{ngx_str_t, ngx_table_elt_t};
+use phantom_token::Token;
+use phantom_token::source::{Form, decode, values, without};
+use phantom_token::token::{Credentials, Scheme};
+
+use crate::conf::{LocationConf, Source};
+use crate::headers::{self, string};
+use crate::request::{Authorization, Request};
+use crate::respond;
+use crate::state::State;
+
+/// What was found.
+#[derive(Default)]
+struct Found {
+    /// The places that hold something.
+    places: usize,
+    token: Option<(Scheme, ngx_str_t)>,
+    /// Why it is no token that can be used.
+    fault: Option<&'static str>,
+    in_query: bool,
+    /// There is no memory to take it out.
+    failed: bool,
+}
+
+impl Found {
+    /// Notes what is in one place: nothing, if it is empty; `None`, if it can't be read.
+    fn note(&mut self, place: &'static str, value: Option<&[u8]>) {
+        if value.is_some_and(<[u8]>::is_empty) {
+            return;
+        }
+        self.places += 1;
+        match value.map(Token::parse) {
+            Some(Ok(token)) => {
+                self.token = Some((Scheme::Bearer, string(token.expose().as_bytes())));
+            }
+            _ => self.blame(place),
+        }
+    }
+
+    fn blame(&mut self, fault: &'static str) {
+        // That there are several says more than that one of them is none.
+        if fault == "several" {
+            self.fault = Some(fault);
+        } else {
+            self.fault.get_or_insert(fault);
+        }
+    }
+}
+
+/// Reads what the request presents, once, and takes it out of where it was. What is there then is a token
+/// ([`State::token`]), a fault ([`State::fault`]), or neither. Returns whether it could be done.
+pub fn take(request: Request, state: &mut State, conf: &LocationConf) -> bool {
+    let mut found = Found::default();
+    for source in conf.token.sources() {
+        match source {
+            Source::Authorization => read_authorization(request, state, &mut found),
+            _ => take_out(request, Some(state), source, &mut found),
+        }
+    }
+    if found.places + usize::from(state.token.is_some()) > 1 {
+        found.blame("several");
+    }
+    // A request that was at fault once stays so, whatever another location looks at.
+    state.fault = state.fault.or(found.fault);
+    state.in_query |= found.in_query;
+    if let (None, Some((scheme, token))) = (state.token, found.token) {
+        state.scheme = scheme;
+        state.token = Some(token);
+    }
+    state.taken |= found.places > 0;
+    !found.failed
+}
+
+/// Takes out what this location looks at, without a look at what it is: a subrequest is let in by nothing. Returns whether
+/// it could be done.
+pub fn strip(request: Request, state: Option<&State>, conf: &LocationConf) -> bool {
+    let mut found = Found::default();
+    for source in conf.token.sources() {
+        if *source != Source::Authorization {
+            take_out(request, state, source, &mut found);
+        }
+    }
+    !found.failed
+}
+
+/// Whether `Authorization` holds an access token of the client's, or what should be one.
+pub fn is_in_authorization(request: Request, state: Option<&State>) -> bool {
+    match request.authorization() {
+        Authorization::None => false,
+        Authorization::Several => true,
+        Authorization::One(value) => {
+            !state.is_some_and(|state| state.is_ours(&value))
+                && !matches!(
+                    Credentials::from_authorization(request.bytes(&value)),
+                    Credentials::Missing
+                )
+        }
+    }
+}
+
+/// Forbids caches to keep an answer to a request that had its token in the query (RFC 6750 §2.3): all of them, or those
+/// that many share.
+pub fn restrict_caches(request: Request, state: &mut State, refused: bool) -> bool {
+    if !state.in_query {
+        return true;
+    }
+    // Once: it stays across internal redirects.
+    state.in_query = false;
+    let value: &[u8] = if refused { b"no-store" } else { b"private" };
+    respond::push_header(request, b"Cache-Control", value).is_some()
+}
+
+fn read_authorization(request: Request, state: &mut State, found: &mut Found) {
+    let value = match request.authorization() {
+        Authorization::None => return,
+        Authorization::Several => {
+            found.places += 2;
+            return;
+        }
+        Authorization::One(value) => value,
+    };
+    // What we have read already, or have put there.
+    if state.original == NonNull::new(value.data) || state.is_ours(&value) {
+        return;
+    }
+    match Credentials::from_authorization(request.bytes(&value)) {
+        Credentials::Missing => return,
+        Credentials::Malformed => found.blame("token"),
+        Credentials::Token(scheme, token) => {
+            found.token = Some((scheme, string(token.expose().as_bytes())));
+        }
+    }
+    state.original = NonNull::new(value.data);
+    found.places += 1;
+}
+
+/// Reads what is in one place, and takes it out.
+fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mut Found) {
+    let place = match source {
+        Source::Authorization => return,
+        Source::Header(_) => "header",
+        Source::Cookie(_) => "cookie",
+        Source::Query(_) => "query",
+    };
+    let held = match source {
+        Source::Authorization => return,
+        Source::Header(name) => {
+            let is_it = |header: &ngx_table_elt_t| {
+                name.is_of(header) && !state.is_some_and(|state| state.is_ours(&header.value))
+            };
+            let held: Vec<&[u8]> = request
+                .headers_in()
+                // SAFETY: the headers are the request's.
+                .map(|header| unsafe { &*header })
+                .filter(|header| is_it(header))
+                .map(|header| request.bytes(&header.value))
+                .collect();
+            if held.is_empty() {
+                return;
+            }
+            found.failed |= !headers::remove(request, is_it);
+            held
+        }
+        Source::Cookie(name) => {
+            let cookies: Vec<&[u8]> = request
+                .headers_in()
+                // SAFETY: the headers are the request's.
+                .map(|header| unsafe { &*header })
+                .filter(|header| headers::is_cookie(header))
+                .map(|header| request.bytes(&header.value))
+                .collect();
+            let held: Vec<_> = cookies
+                .iter()
+                .flat_map(|cookies| values(Form::Cookie, cookies, name.as_bytes()))
+                .collect();
+            if held.is_empty() {
+                return;
+            }
+            found.failed |= remove_cookies(request, &cookies, name.as_bytes()).is_none();
+            held
+        }
+        Source::Query(name) => {
+            let held: Vec<_> = values(Form::Query, request.query(), name.as_bytes()).collect();
+            let all = request.remove_from_query(name.as_bytes());
+            found.failed |= all.is_none();
+            // The query may have been rewritten: then it holds nothing, but what the client has asked for still did.
+            request.forget(&all.unwrap_or_default(), &[], None);
+            if held.is_empty() {
+                return;
+            }
+            found.in_query = true;
+            held
+        }
+    };
+    request.forget(&held, &held, None);
+    if held.len() > 1 {
+        found.places += held.len();
+        found.blame("several");
+        return;
+    }
+    for value in held {
+        let value = match source {
+            Source::Query(_) => match decode(Form::Query, value) {
+                Some(Cow::Owned(decoded)) => request.copy(&decoded),
+                Some(Cow::Borrowed(value)) => Some(value),
+                None => None,
+            },
+            _ => Some(value.trim_ascii()),
+        };
+        found.note(place, value);
+    }
+}
+
+fn remove_cookies(request: Request, cookies: &[&[u8]], name: &[u8]) -> Option<()> {
+    let mut left = Vec::with_capacity(cookies.len());
+    for cookies in cookies {
+        let mut rest = Vec::with_capacity(2 * cookies.len());
+        without(Form::Cookie, cookies, name, &mut |piece| {
+            rest.extend_from_slice(piece);
+        });
+        if !rest.is_empty() {
+            left.push(headers::copy(request, &rest)?);
+        }
+    }
+    headers::set_cookies(request, &left).then_some(())
+}
