@@ -19,7 +19,7 @@ targets=${*:-$(cargo +"$TOOLCHAIN" fuzz list)}
 for target in $targets; do
     case $target in
         config) dictionary=config ;;
-        authorization | certificate | purge) dictionary=header ;;
+        authorization | certificate | purge | source) dictionary=header ;;
         *) dictionary=json ;;
     esac
     corpus=fuzz/corpus/$target

@@ -208,12 +208,13 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
                 .is_none_or(|text| check_compact(text.as_bytes()).is_err())
         }));
         assert!(active.exp().is_some_and(|exp| exp <= NOW + MINT_TTL));
+    } else if message.body.trim_ascii_start().starts_with(b"{") {
+        // It is where the server has put it: of an exchange, see above.
+        let mut claims = provider.jwt_claims.iter();
+        let is_there = claims.any(|name| said_beside[name] == jwt);
+        assert!(is_there || provider.dialect == Dialect::Exchange);
     } else {
-        assert!(
-            contains(&message.body, jwt.as_bytes())
-                || provider.dialect == Dialect::Exchange
-                || said_beside.is_object()
-        );
+        assert_eq!(message.body.trim_ascii_end(), jwt.as_bytes());
     }
 
     // Nothing is valid for longer than anybody says, and whoever is bound to a key stays bound.

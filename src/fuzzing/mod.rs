@@ -17,6 +17,7 @@ mod message;
 mod metadata;
 mod policy;
 mod purge;
+mod source;
 mod status;
 mod token_response;
 mod verify;
@@ -30,6 +31,7 @@ pub use jwks::jwks;
 pub use metadata::metadata;
 pub use policy::{claim_path, policy};
 pub use purge::purge;
+pub use source::source;
 pub use status::status;
 pub use token_response::token_response;
 pub use verify::verify;
@@ -53,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("metadata", metadata),
     ("policy", policy),
     ("purge", purge),
+    ("source", source),
     ("status", status),
     ("token_response", token_response),
     ("verify", verify),
