@@ -422,7 +422,6 @@ WRONG = {
         location("phantom_token_source header X-A;\nphantom_token_set_header X-A a; #<"),
         ["X-A", "phantom_token_source", "another name"],
     ),
-    "a header of an unknown variable": (location("phantom_token_set_header X-A $nobody; #<"), ["nobody"]),
     "a header with a control character": (
         location('phantom_token_set_header X-A "a\\tb"; #<'),
         ["control character"],
@@ -430,7 +429,6 @@ WRONG = {
     "a choice of optional that is none": (location("phantom_token_optional maybe; #<"), ["maybe", "on or off"]),
     "a choice among none": (location("phantom_token $arg_a; #<"), ["names of the providers"]),
     "a choice among unknown ones": (location("phantom_token $arg_a acme\nother; #<"), ["other"]),
-    "a choice by an unknown variable": (location("phantom_token $nobody acme; #<"), ["nobody"]),
     "several providers without a choice": (location("phantom_token acme other; #<"), ["one name", "variable"]),
     **{
         f"a resource that is none, {name}": (location(f"phantom_token_resource '{name}'; #<"), ["https URL"])

@@ -2,6 +2,8 @@
 
 import base64
 import re
+import secrets as random
+import urllib.parse
 
 import pytest
 
@@ -70,7 +72,7 @@ def test_every_other_header_goes_on_as_it_came(gateway, ugly, api, secrets, way)
         ([("cookie", "session=@"), ("cookie", "a=b")], ["a=b"]),
         ([("cookie", "a=b"), ("cookie", "c=d;session=@;e")], ["a=b", "c=d; e"]),
         ([("cookie", 'a="x y"; session="@"')], ['a="x y"']),
-        ([("cookie", "session=@; Session=x; xsession=y")], ["Session=x; xsession=y"]),
+        ([("cookie", "session=@; session2=x; xsession=y")], ["session2=x; xsession=y"]),
     ],
 )
 def test_only_the_cookie_with_the_token_is_taken_out(gateway, api, secrets, headers, left, protocol):
@@ -124,13 +126,11 @@ server {{
     log = (nginx.dir / "seen.log").read_text()
     assert token not in log
     assert log.count("\n") == 3
-    assert "/c?x=%2F&y|x=%2F&y|x=%2F&y||" in log
+    assert "/c?x=%2F&y|x=%2F&y|x=%2F&y|-|" in log
 
 
 @pytest.mark.parametrize("token", ["abc", "a-b.c_d~e+f/g=", "%61bc", "a%2Bb%2f%3D"])
 def test_a_token_of_the_query_is_decoded(gateway, ugly, api, secrets, token):
-    import urllib.parse
-
     nginx = gateway(location="phantom_token_source query access_token;")
     written = token if "%" in token else urllib.parse.quote(token, safe="")
     assert get(nginx.port, f"/?access_token={written}").status == 200
@@ -403,7 +403,8 @@ server {{
         return [
             get(port, path, headers=[("cookie", f"a={secrets.token()}")]).status,
             get(port, path, headers=[("cookie", f"b={secrets.token()}")]).status,
-            get(port, f"{path}?c={secrets.token()}").status,
+            # Where it is no source, nginx's own lines show it.
+            get(port, f"{path}?c={random.token_hex(16)}").status,
             get(port, path, token=secrets.token()).status,
         ]
 

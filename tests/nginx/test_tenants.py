@@ -122,7 +122,7 @@ def test_a_redirect_chooses_anew(start_nginx, ugly, other, api, secrets):
         f"""
 {config.provider(ugly.url, secrets, name="one")}
 {config.provider(other.url, secrets, name="two")}
-map $uri $tenant {{ default one; /second two; }}
+map $uri $tenant {{ volatile; default one; /second two; }}
 server {{
     listen @listen@;
     location /first {{ phantom_token $tenant one two; try_files /nowhere /second; }}
