@@ -6,6 +6,7 @@
 //! | access | it is decided whether the request goes on, and its token is swapped for the JWT |
 //! | precontent | whatever let the request in, no token of the client's goes on |
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{
@@ -98,6 +99,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             return AGAIN;
         }
         state.taken = false;
+        state.settled = None;
         let refusal = match decision {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(active) => {
@@ -152,7 +154,13 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
                 return cleared;
             }
         }
-        if forward::settle(request, request.state().as_deref(), conf) {
+        let state = request.state();
+        // By the access phase already.
+        let settled = request.is_main()
+            && state
+                .as_ref()
+                .is_some_and(|state| state.settled == Some(NonNull::from(conf)));
+        if settled || forward::settle(request, state.as_deref(), conf) {
             DECLINED
         } else {
             FAILED
@@ -205,9 +213,14 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
 fn admit(request: Request, state: &mut State, conf: &LocationConf, active: &Arc<Active>) -> bool {
-    state.swap(request, active, conf.token.forward())
+    if state.swap(request, active, conf.token.forward())
         && source::restrict_caches(request, state, false)
         && forward::settle(request, Some(state), conf)
+    {
+        state.settled = Some(NonNull::from(conf));
+        return true;
+    }
+    false
 }
 
 /// The request and its location's configuration, if that has a provider.
