@@ -39,8 +39,8 @@ pub fn is_identifier(text: &str) -> bool {
         })
 }
 
-/// Where the metadata of what has this identifier is (RFC 9728 §3.1). `None` if it is no identifier.
-pub fn metadata_url(identifier: &str) -> Option<String> {
+/// Scheme, host and port of what has this identifier. `None` if it is no identifier.
+pub fn origin(identifier: &str) -> Option<&str> {
     if !is_identifier(identifier) {
         return None;
     }
@@ -48,7 +48,13 @@ pub fn metadata_url(identifier: &str) -> Option<String> {
     let end = identifier[start..]
         .find(['/', '?'])
         .map_or(identifier.len(), |at| start + at);
-    let (origin, rest) = identifier.split_at(end);
+    Some(&identifier[..end])
+}
+
+/// Where the metadata of what has this identifier is (RFC 9728 §3.1). `None` if it is no identifier.
+pub fn metadata_url(identifier: &str) -> Option<String> {
+    let origin = origin(identifier)?;
+    let rest = &identifier[origin.len()..];
     // The slash that ends the host goes, where nothing or a query follows.
     let rest = match rest.strip_prefix('/') {
         Some(after) if after.is_empty() || after.starts_with('?') => after,

@@ -629,6 +629,8 @@ pub unsafe extern "C" fn merge_location(
         let Some(main) = (unsafe { MainConf::of_conf(cf).map(|mut main| main.as_mut()) }) else {
             return NGX_CONF_ERROR;
         };
+        let uri = conf.resource.uri(cf);
+        conf.sender.follow(&above.sender, uri);
         if let Err(message) = conf.merge(above, &mut main.nonces) {
             return refuse(cf, message);
         }

@@ -124,11 +124,11 @@ fn find_out(
     state: &mut State,
     conf: &'static LocationConf,
 ) -> Result<Option<Arc<Active>>, Refusal> {
+    let provider = provider(request, state, conf)?;
+    state.provider = Some(provider);
     if let Some(fault) = state.fault {
         return Err(Refusal::new(Outcome::Malformed, fault));
     }
-    let provider = provider(request, state, conf)?;
-    state.provider = Some(provider);
     let known = matches!(&state.verdict, Some((by, _)) if *by == provider);
     if !known && !ask(request, state, provider)? {
         return Ok(None);

@@ -275,6 +275,15 @@ def test_the_window_is_the_one_that_is_set(guarded, authorization_server):
     assert refused(ask(nginx, SENDER.headers("GET", URI, token, iat=ago - 700)), "proof_iat")
 
 
+def test_a_proof_is_for_the_resource_by_its_name_whatever_host_the_client_claims(guarded, authorization_server):
+    nginx = guarded(location="phantom_token_resource https://api.example.com:443/ignored?x;")
+    token = bound(authorization_server)
+    assert refused(ask(nginx, SENDER.headers("GET", URI, token)), "proof_htu")
+    assert ask(nginx, SENDER.headers("GET", "https://api.example.com/orders", token)).status == 200
+    assert refused(ask(nginx, SENDER.headers("GET", "https://other.example.com/orders", token)), "proof_htu")
+    assert refused(ask(nginx, SENDER.headers("GET", "https://api.example.com/ignored", token)), "proof_htu")
+
+
 @PROTOCOLS
 def test_a_nonce_is_handed_out_and_asked_for(guarded, authorization_server, api, protocol, listen):
     nginx = guarded(listen=f"reuseport {listen}", workers=2, location="phantom_token_dpop_nonce on;")

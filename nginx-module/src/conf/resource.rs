@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
-use phantom_token::resource::{Metadata, is_identifier, metadata_url};
+use phantom_token::resource::{Metadata, is_identifier, metadata_url, origin};
 use phantom_token::sender::{Constraint, algorithms};
 
 use super::location::{invalid, once};
-use super::{Complaint, Content, LocationConf, MainConf, Protection, Source};
+use super::{Complaint, Content, LocationConf, MainConf, Protection, Source, Value};
 
 /// What is set of it.
 #[derive(Default)]
@@ -27,6 +27,16 @@ impl Resource {
     /// Where the metadata is, which challenges tell (RFC 9728 §5.1).
     pub fn metadata_url(&self) -> Option<String> {
         metadata_url(self.identifier.as_deref()?)
+    }
+
+    /// What clients ask for, if the identifier says so: its scheme, host and port, and the path of the request.
+    pub(super) fn uri(&self, cf: *mut ngx_conf_t) -> Option<Value> {
+        let origin = origin(self.identifier.as_deref()?)?;
+        // It would be the name of a variable.
+        if origin.contains('$') {
+            return None;
+        }
+        Value::compile(cf, &format!("{origin}$request_uri")).ok()
     }
 
     /// The metadata, where a location publishes it.

@@ -20,6 +20,8 @@ pub struct Sender {
     window: Option<Duration>,
     nonce: Option<bool>,
     uri: Option<Rc<Value>>,
+    /// The same, by what `phantom_token_resource` says.
+    uri_of_resource: Option<Rc<Value>>,
     certificate: Option<Rc<Value>>,
     /// What is asked of a proof, in sum.
     rules: Rules,
@@ -38,7 +40,7 @@ impl Sender {
 
     /// The URI that a DPoP proof must be for, if it is not the one that nginx sees.
     pub fn uri(&self) -> Option<&Value> {
-        self.uri.as_deref()
+        self.uri.as_deref().or(self.uri_of_resource.as_deref())
     }
 
     /// The client's certificate as PEM, if nginx does not have it from TLS itself.
@@ -49,6 +51,11 @@ impl Sender {
     /// Whether challenges name DPoP, for clients that do not know yet.
     pub fn advertises_dpop(&self) -> bool {
         self.constraint() == Constraint::Require || self.rules.nonces.is_some()
+    }
+
+    /// Notes what clients ask for where the resource has a name here; where it has none, it is that of the level above.
+    pub(super) fn follow(&mut self, above: &Self, uri: Option<Value>) {
+        self.uri_of_resource = uri.map(Rc::new).or_else(|| above.uri_of_resource.clone());
     }
 
     /// Takes from the level above what is not set here. Returns whether anything is that challenges tell. `nonces` are
