@@ -18,7 +18,7 @@ targets=${*:-$(cargo +"$TOOLCHAIN" fuzz list)}
 for target in $targets; do
     case $target in
         config) dictionary=config ;;
-        authorization | purge) dictionary=header ;;
+        authorization | purge | source) dictionary=header ;;
         *) dictionary=json ;;
     esac
     corpus=fuzz/corpus/$target

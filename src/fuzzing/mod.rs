@@ -16,6 +16,7 @@ mod message;
 mod metadata;
 mod policy;
 mod purge;
+mod source;
 mod token_response;
 mod verify;
 
@@ -27,6 +28,7 @@ pub use jwks::jwks;
 pub use metadata::metadata;
 pub use policy::{claim_path, policy};
 pub use purge::purge;
+pub use source::source;
 pub use token_response::token_response;
 pub use verify::verify;
 
@@ -47,6 +49,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("metadata", metadata),
     ("policy", policy),
     ("purge", purge),
+    ("source", source),
     ("token_response", token_response),
     ("verify", verify),
 ];
