@@ -14,8 +14,8 @@ VENV     := .venv
 VENV_BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build module demo test install uninstall fmt lint clean \
-        bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
+.PHONY: help build module demo test docs-status install uninstall fmt lint clean \
+        fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
         test-core test-server test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
@@ -86,6 +86,14 @@ test-nginx: packages-test $(VENV)/installed module target/release/authorization_
 	$(VENV_BIN)/python -m pytest \
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
 
+docs-status: packages-test $(VENV)/installed module target/release/authorization_server ## Writes anew what docs/operations.md shows: pictures, metrics
+	PHANTOM_KEEP=1 PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
+	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	$(VENV_BIN)/python -m pytest -n 0 tests/nginx/test_status.py -k "real_browser or documented"
+
+fuzz: packages-build ## Fuzzes every reader for FUZZ_SECONDS (600) each; needs a nightly compiler
+	@scripts/fuzz.sh $(FUZZ_TARGETS)
+
 bench: bench-gateway bench-policy bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
 
 bench-gateway: packages-bench module ## What a hit and a miss cost, against nginx's own auth_request
@@ -97,9 +105,11 @@ bench-policy: packages-bench module $(VENV)/installed ## What scopes, claims, va
 bench-zone: packages-bench module ## What the memory that workers share costs, with up to a million tokens
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/zone.py --chart docs/cost.svg
 
-bench-core: packages-build ## A lookup in the library, and the bytes that a token takes in a zone
+bench-core: packages-build ## A lookup, a policy and a proof of a sender in the library, and the bytes of a token in a zone
 	$(CARGO) bench --bench zone_memory
 	$(CARGO) bench --bench lookup
+	$(CARGO) bench --bench policy
+	$(CARGO) bench --bench dpop
 
 bench-instructions: packages-bench module ## How many instructions a hit takes (needs valgrind)
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/instructions.py

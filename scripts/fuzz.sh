@@ -5,7 +5,8 @@
 #   FUZZ_SECONDS=60 scripts/fuzz.sh introspection
 #
 # The corpus is read from fuzz/corpus and not changed: what is new goes to fuzz/target/found, and `MERGE=1` moves those
-# inputs into the corpus that reach what none there does. A finding ends it, with the input in fuzz/artifacts.
+# inputs into the corpus that reach what none there does. A finding ends it, with the input in fuzz/artifacts: copy it
+# into the corpus under a name that says what it is, and `cargo test` replays it from then on.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,7 +19,7 @@ targets=${*:-$(cargo +"$TOOLCHAIN" fuzz list)}
 for target in $targets; do
     case $target in
         config) dictionary=config ;;
-        authorization | purge | source) dictionary=header ;;
+        authorization | certificate | purge | source) dictionary=header ;;
         *) dictionary=json ;;
     esac
     corpus=fuzz/corpus/$target
@@ -29,6 +30,6 @@ for target in $targets; do
         -dict="fuzz/dictionaries/$dictionary.dict" -max_total_time="$SECONDS_EACH" \
         -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
     if [ -n "${MERGE:-}" ]; then
-        cargo +"$TOOLCHAIN" fuzz run "$target" "$corpus" "$found" -- -merge=1 -max_len=4096
+        cargo +"$TOOLCHAIN" fuzz run "$target" "$corpus" "$found" -- -merge=1 -use_counters=0 -max_len=4096
     fi
 done

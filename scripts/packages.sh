@@ -7,7 +7,8 @@ set -euo pipefail
 build=(build-essential pkg-config)
 module=("${build[@]}" nginx nginx-dev libclang-dev libpcre2-dev libpcre3-dev zlib1g-dev libssl-dev)
 demo=("${module[@]}" python3 curl)
-test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind gdb nodejs npm procps)
+test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind gdb nodejs npm procps
+      chromium prometheus)
 bench=("${demo[@]}" python3-venv wrk)
 
 case "${1:-}" in
@@ -20,7 +21,8 @@ declare -n wanted="$1"
 provided() {
     case "$1" in
         nodejs) command -v node ;;
-        npm | valgrind | gdb | clang | wrk | curl | python3 | nginx) command -v "$1" ;;
+        prometheus) command -v promtool ;;
+        npm | chromium | valgrind | gdb | clang | wrk | curl | python3 | nginx) command -v "$1" ;;
         python3-venv) python3 -c 'import ensurepip, venv' ;;
         *) dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii' ;;
     esac >/dev/null 2>&1

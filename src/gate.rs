@@ -29,32 +29,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::Active;
 use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::challenge::Challenge;
 use crate::config::{no_key, time};
-use crate::policy::{Policy, PolicyError};
-use crate::sender::{self, Nonces, Presented, Proof, Rules, SenderError, Thumbprint};
+use crate::policy::{self, Policy, PolicyError};
+use crate::sender::{
+    self, Constraint as SenderConstraint, NONCE_STEP, Nonces, Presented, Proof, Rules, SenderError,
+    Thumbprint, WINDOWS,
+};
 use crate::token::{Credentials, Scheme};
-
-/// The longest that a proof may be accepted for: it is remembered as long.
-const LONGEST_WINDOW: Duration = Duration::from_secs(600);
-/// How often there is a new nonce.
-const NONCE_STEP: Duration = Duration::from_secs(60);
-
-/// What is done about tokens that are bound to a key of their sender (RFC 7800).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SenderConstraint {
-    /// One that is bound is refused without its proof.
-    #[default]
-    Enforce,
-    /// One that is not bound is refused as well.
-    Require,
-    /// Nobody looks: something else has.
-    Ignore,
-}
 
 /// What stands between a request and what it asks for. By default only an active token is needed; one that is bound to a
 /// key of its sender comes with its proof.
@@ -116,22 +101,29 @@ pub struct Refusal {
     pub dpop_nonce: Option<String>,
 }
 
-/// The keys of [`Gate::set`].
-const KEYS: [&str; 13] = [
-    "scopes",
-    "scope",
-    "audience",
-    "issuer",
-    "client",
-    "require",
-    "acr",
-    "max_age",
+/// The keys of [`Gate::set`] that a [`Policy`] does not have.
+const OWN: [&str; 5] = [
     "realm",
     "resource_metadata",
     "sender_constraint",
     "dpop_window",
     "dpop_nonce",
 ];
+
+/// The keys of [`Gate::set`].
+static KEYS: [&str; policy::KEYS.len() + OWN.len()] = {
+    let mut keys = [""; policy::KEYS.len() + OWN.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = if at < policy::KEYS.len() {
+            policy::KEYS[at]
+        } else {
+            OWN[at - policy::KEYS.len()]
+        };
+        at += 1;
+    }
+    keys
+};
 
 impl Gate {
     /// Sets one key: one of [`Policy::set`], whose values are separated by spaces here, or
@@ -174,11 +166,10 @@ impl Gate {
             }
             ("sender_constraint", values) => {
                 self.sender = match values {
-                    ["enforce"] => SenderConstraint::Enforce,
-                    ["require"] => SenderConstraint::Require,
-                    ["ignore"] => SenderConstraint::Ignore,
-                    _ => return Err(refused("it is enforce, require or ignore")),
-                };
+                    [name] => SenderConstraint::from_name(name),
+                    _ => None,
+                }
+                .ok_or_else(|| refused("it is enforce, require or ignore"))?;
             }
             ("dpop_window", values) => {
                 let window = match values {
@@ -186,7 +177,7 @@ impl Gate {
                     _ => None,
                 };
                 self.rules.window = window
-                    .filter(|window| (Duration::from_secs(1)..=LONGEST_WINDOW).contains(window))
+                    .filter(|window| WINDOWS.contains(window))
                     .ok_or_else(|| refused("it is a time from 1s to 10m"))?;
             }
             (_, &["on"]) => {

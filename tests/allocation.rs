@@ -6,9 +6,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use phantom_token::gate::{Gate, Presentation};
 use phantom_token::jwt::Claims;
 use phantom_token::policy::{Expected, Policy};
-use phantom_token::{CompletionQueue, Submitted, Token};
+use phantom_token::{CompletionQueue, Submitted, Token, Verdict};
 use support::{Server, active_after};
 
 thread_local! {
@@ -133,4 +134,33 @@ fn a_policy_is_checked_without_an_allocation_whatever_comes_of_it() {
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "{reason}");
     }
+}
+
+#[test]
+fn a_request_that_may_pass_a_gate_allocates_nothing() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let client = server.client(&[]);
+    let token = Token::parse(b"opaque").unwrap();
+    let resolution = client.resolve(token, None).unwrap();
+    let Verdict::Active(active) = resolution.verdict else {
+        panic!("it is active");
+    };
+    let mut gate = Gate::default();
+    gate.set("require", "sub ~.").unwrap();
+    let presented = Presentation {
+        authorization: Some(b"Bearer opaque"),
+        method: b"GET",
+        url: b"https://api.example.com/orders",
+        ..Presentation::default()
+    };
+    let check = || {
+        let mut first_use = |proof: &_, time| client.first_use(proof, time);
+        gate.check(&active, Some(&presented), 1_700_000_000, &mut first_use)
+    };
+    assert_eq!(check(), Ok(()));
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        std::hint::black_box(check()).unwrap();
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }

@@ -582,7 +582,7 @@ fn trouble_is_one_log_line_that_names_the_provider_and_holds_no_secret() {
         server.provider(&[]),
         Surroundings {
             log: Some(log),
-            store: None,
+            ..Surroundings::default()
         },
     )
     .unwrap();

@@ -199,6 +199,38 @@ fn stale_is_served_neither_without_leave_nor_past_exp_nor_for_an_answer_that_can
     }
 }
 
+#[test]
+fn the_last_error_of_each_kind_is_known_also_when_something_older_was_served_instead() {
+    let knob = Knob::default();
+    let server = knob.server();
+    let client = server.client(&[
+        ("cache_ttl", "200ms"),
+        ("stale_if_error", "1m"),
+        ("max_fails", "0"),
+        ("retries", "0"),
+    ]);
+    assert!(client.last_errors().iter().all(Option::is_none));
+    resolve(&client, "t").unwrap();
+    knob.fail_with(503);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(resolve(&client, "t").unwrap().cache, CacheStatus::Stale);
+    let last = &client.last_errors()[ErrorKind::Busy.index()];
+    let last = last.as_ref().expect("it was busy");
+    assert!(last.at.abs_diff(i64::try_from(unix_now()).unwrap()) <= 10);
+    assert!(last.message.contains("503"), "{}", last.message);
+    assert_eq!(
+        client.stats().errors[ErrorKind::Busy.index()],
+        0,
+        "no request failed"
+    );
+
+    let error = resolve(&client, "u").unwrap_err();
+    let last = client.last_errors()[error.kind().index()].clone().unwrap();
+    assert_eq!(*last.message, *error.message());
+    let seen = client.last_errors().iter().flatten().count();
+    assert_eq!(seen, 1);
+}
+
 trait Status {
     fn http_status_of_kind(&self) -> u16;
 }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use phantom_token::cache::{Attached, Claim, Claimed, Class, SharedWords, Store, Zone};
+use phantom_token::cache::{
+    Attached, Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Zone,
+};
 use phantom_token::token::Key;
 use phantom_token::{CacheStatus, Client, ErrorKind, Provider, Surroundings};
 use support::{
@@ -104,6 +106,75 @@ fn with_cache_ttl_0_nothing_is_shared() {
     resolve(&two, "t").unwrap();
     assert_eq!(server.calls().len(), 2);
     assert_eq!(zone.counts().entries, 0);
+}
+
+const MINUTE: ProofTime = ProofTime {
+    left: Duration::from_secs(60),
+    longest: Duration::from_secs(72),
+};
+
+#[test]
+fn a_proof_is_used_once_by_all_whatever_is_remembered_of_tokens_and_whatever_is_purged() {
+    let server = Server::start(active_after(Duration::ZERO));
+    for settings in [&[][..], &[("cache_ttl", "0")], &[("cache_size", "0")]] {
+        let zone = zone();
+        let [one, two] = workers(&server, &zone, settings);
+        let [other] = workers(&server, &zone, &[("client_id", "another")]);
+        let used = |client: &Client| client.first_use(&ProofId([7; 32]), MINUTE);
+        assert_eq!(used(&one), FirstUse::First);
+        for client in [&one, &two, &other] {
+            assert_eq!(used(client), FirstUse::Replayed, "{settings:?}");
+            client.purge_all().unwrap();
+        }
+        assert_eq!(used(&two), FirstUse::Replayed);
+        assert_eq!(zone.counts().proofs, 1);
+    }
+}
+
+#[test]
+fn with_a_store_that_notes_no_proofs_or_none_a_client_notes_them_itself() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let provider = server.provider(&[]);
+    let shelf: Arc<dyn Store> = Arc::new(Shelf::default());
+    for store in [None, Some(shelf)] {
+        let surroundings = Surroundings {
+            store,
+            ..Surroundings::default()
+        };
+        let client = Client::start_with(Arc::clone(&provider), surroundings).unwrap();
+        let used = || client.first_use(&ProofId([7; 32]), MINUTE);
+        assert_eq!(used(), FirstUse::First);
+        client.purge_all().unwrap();
+        assert_eq!(used(), FirstUse::Replayed);
+        client.stop();
+        assert_eq!(used(), FirstUse::Lost, "who is stopped knows of none");
+    }
+}
+
+#[test]
+fn of_threads_that_use_one_proof_at_once_one_is_the_first() {
+    let server = Server::start(active_after(Duration::ZERO));
+    let zone = zone();
+    let shared = workers::<4>(&server, &zone, &[]);
+    let alone = server.client(&[]);
+    for clients in [shared.to_vec(), vec![alone; 4]] {
+        let first = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for client in &clients {
+                scope.spawn(|| {
+                    for number in 0..2000u16 {
+                        let [low, high] = number.to_le_bytes();
+                        let mut id = [low; 32];
+                        id[1] = high;
+                        if client.first_use(&ProofId(id), MINUTE) == FirstUse::First {
+                            first.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(first.into_inner(), 2000);
+    }
 }
 
 #[test]

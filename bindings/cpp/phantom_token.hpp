@@ -13,7 +13,7 @@
 //       request.set("Authorization", result.authorization());
 //
 // - Whatever fails throws `phantom_token::Error`: there is no verdict, let no request through. An inactive token is a
-//   result.
+//   result. What is asked of a token beyond that is a `Policy`, which tells what to answer where it denies.
 // - Clients and results may be used by any number of threads at once, a configuration by one at a time.
 // - Link with libphantom_token: `pkg-config --cflags --libs phantom_token`.
 //
@@ -70,6 +70,8 @@ struct Free {
   void operator()(phantom_client *client) const noexcept { phantom_client_free(client); }
   void operator()(phantom_result *result) const noexcept { phantom_result_free(result); }
   void operator()(phantom_stats *stats) const noexcept { phantom_stats_free(stats); }
+  void operator()(phantom_policy *policy) const noexcept { phantom_policy_free(policy); }
+  void operator()(phantom_denial *denial) const noexcept { phantom_denial_free(denial); }
 };
 
 template <typename T> using Owner = std::unique_ptr<T, Free>;
@@ -253,6 +255,99 @@ private:
   // Before the client, so that it goes after it.
   std::shared_ptr<const Log> log_;
   detail::Owner<phantom_client> client_;
+};
+
+// Why a request may not pass, and what to answer.
+struct Denial {
+  // 400, 401, 403 or 503.
+  int http_status;
+  // The error code: "insufficient_scope", "invalid_token", …; empty where there is no token.
+  std::string error;
+  // What is wrong, in one word, for a log: "scope:write", "audience", "inactive".
+  std::string reason;
+  // The value of `WWW-Authenticate` to answer with; empty if there is none.
+  std::string challenge;
+  // The value of `DPoP-Nonce` to answer with; empty if there is none.
+  std::string dpop_nonce;
+};
+
+// What a request presents, as it came from the client. What it does not have stays empty.
+struct Presentation {
+  // The value of its `Authorization` header.
+  std::optional<std::string_view> authorization;
+  std::string_view method;
+  // What it asks for, as its client sees it: "https://api.example.com/orders".
+  std::string_view url;
+  // The value of its `DPoP` header, and how many it has.
+  std::string_view dpop;
+  std::size_t dpop_count = 0;
+  // The certificate with which its client has authenticated the connection, as DER.
+  std::optional<std::string_view> client_certificate;
+};
+
+// What is asked of a token beyond being active. One that is set may be checked by any number of threads at once.
+class Policy {
+public:
+  Policy() : policy_(detail::make<phantom_policy>(phantom_policy_new)) {}
+
+  // Sets one key: `scopes`, `audience`, `require`, `realm`, … Values are separated by spaces; one with spaces in it
+  // stands in quotes. Throws when there is no such key, or the value is not one of it.
+  Policy &set(std::string_view key, std::string_view value) {
+    check(phantom_policy_set(get(), detail::begin(key), key.size(), detail::begin(value), value.size()));
+    return *this;
+  }
+
+  // Why a request may not pass whose token `result` is about; nothing if it may. Throws when that cannot be decided.
+  //
+  // `client` has resolved the token: it knows which proofs were used before. Without a presentation, a token that is
+  // bound to a key of its sender is denied.
+  [[nodiscard]] std::optional<Denial> denial(const Client &client, const Result &result,
+                                             const Presentation &presentation) const {
+    return denial(client.get(), result.get(), presentation);
+  }
+  // The denial of a request without a token.
+  [[nodiscard]] Denial denial(const Presentation &presentation = {}) const {
+    // There is always one.
+    return denial(nullptr, nullptr, presentation).value();
+  }
+
+  phantom_policy *get() const noexcept { return policy_.get(); }
+
+private:
+  std::optional<Denial> denial(const phantom_client *client, const phantom_result *result,
+                               const Presentation &presentation) const {
+    phantom_presentation request = {};
+    request.size = sizeof request;
+    if (presentation.authorization) {
+      request.authorization = detail::begin(*presentation.authorization);
+      request.authorization_length = presentation.authorization->size();
+    }
+    request.method = detail::begin(presentation.method);
+    request.method_length = presentation.method.size();
+    request.url = detail::begin(presentation.url);
+    request.url_length = presentation.url.size();
+    request.dpop = presentation.dpop_count == 0 ? presentation.dpop.data() : detail::begin(presentation.dpop);
+    request.dpop_length = presentation.dpop.size();
+    request.dpop_count = presentation.dpop_count;
+    if (presentation.client_certificate) {
+      request.client_certificate =
+          reinterpret_cast<const std::uint8_t *>(detail::begin(*presentation.client_certificate));
+      request.client_certificate_length = presentation.client_certificate->size();
+    }
+    phantom_denial *made = nullptr;
+    const phantom_status status = phantom_policy_check(get(), client, result, &request, &made);
+    if (status == PHANTOM_OK)
+      return std::nullopt;
+    if (status != PHANTOM_DENIED)
+      throw Error(status);
+    const detail::Owner<phantom_denial> denial(made);
+    const auto text = [](const char *text) { return std::string(text == nullptr ? "" : text); };
+    return Denial{phantom_denial_http_status(made), text(phantom_denial_error(made)),
+                  text(phantom_denial_reason(made)), text(phantom_denial_challenge(made, nullptr)),
+                  text(phantom_denial_dpop_nonce(made))};
+  }
+
+  detail::Owner<phantom_policy> policy_;
 };
 
 } // namespace phantom_token

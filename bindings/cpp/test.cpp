@@ -79,6 +79,25 @@ int main(int argc, char **argv) {
       refused = true;
     }
     promise("a negative timeout is refused", refused);
+    Policy policy;
+    policy.set("realm", "api").set("scopes", "read").set("require", "client_id \"gate way\" gateway");
+    Presentation request;
+    const std::string bearer = "Bearer " + token;
+    request.authorization = bearer;
+    promise("a token that a policy has nothing against has no denial", !policy.denial(client, result, request));
+    const auto denial = policy.set("scope", "admin").denial(client, result, request);
+    promise("one that lacks a scope has one with all that an answer needs",
+            denial && denial->http_status == 403 && denial->error == "insufficient_scope" &&
+                denial->reason == "scope:admin" && denial->dpop_nonce.empty() &&
+                denial->challenge == "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"read admin\"");
+    promise("so has one that is inactive", policy.denial(client, inactive, request)->reason == "inactive");
+    promise("and a request without one", policy.denial().http_status == 401 && policy.denial().error.empty());
+    request.authorization = "Bearer";
+    promise("what is no token is told apart from none", policy.denial(request).http_status == 400);
+    request.dpop_count = 2;
+    promise("more proofs than one are no error here", policy.denial(client, result, request)->reason == "scope:admin");
+    promise("a policy that cannot be is an error",
+            failure([&] { policy.set("max_age", "soon"); }) == PHANTOM_CONFIG);
     client.stop();
     promise("a stopped client says so", failure([&] { client.resolve(token); }) == PHANTOM_STOPPED &&
                                             failure([&] { client.purge(token); }) == PHANTOM_STOPPED &&

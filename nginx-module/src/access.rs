@@ -24,6 +24,7 @@ use crate::request::Request;
 use crate::respond;
 use crate::source;
 use crate::state::State;
+use crate::subrequest::Subrequest;
 
 const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
 const ALLOWED: ngx_int_t = NGX_OK as ngx_int_t;
@@ -35,15 +36,23 @@ const NO_CONTENT: ngx_int_t = NGX_HTTP_NO_CONTENT as ngx_int_t;
 /// refuses nothing, which is the access phase's business: others have a say there.
 pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
     contained(FAILED, || {
-        // SAFETY: nginx calls this with a live main request, and the handle is kept only as `suspend` promises.
+        // SAFETY: nginx calls this with a live request, and the handle is kept only as `suspend` promises.
+        let (request, ours) = unsafe { (Request::new(r), Subrequest::of(r).is_some()) };
+        let Some(request) = request else {
+            return FAILED;
+        };
+        if !request.is_main() {
+            // One of ours that runs before its main request has come to the limits would be counted in its place, and
+            // refused for it: it goes past them.
+            let main = request.main().location();
+            let early = ours && main.is_some_and(|conf| conf.phase() == Phase::Preaccess);
+            return if early { ALLOWED } else { DECLINED };
+        }
+        // SAFETY: as above.
         let Some((request, conf)) = (unsafe { protected(r) }) else {
             return DECLINED;
         };
-        // Subrequests come through this phase as well.
-        if !request.is_main()
-            || conf.phase() != Phase::Preaccess
-            || preflight(request, conf).is_some()
-        {
+        if conf.phase() != Phase::Preaccess || preflight(request, conf).is_some() {
             return DECLINED;
         }
         let Some(state) = request.state_or_new() else {

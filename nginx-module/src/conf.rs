@@ -43,7 +43,7 @@ pub use content::Content;
 pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
 pub use resource::Resource;
-pub use sender::{Sender, SenderConstraint};
+pub use sender::Sender;
 pub use token::{Source, Token};
 pub use value::Value;
 pub use zone::Zone;

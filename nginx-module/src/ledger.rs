@@ -22,7 +22,15 @@ use crate::panic::contained;
 use crate::state::Outcome;
 use crate::worker;
 
-const _: () = assert!(Outcome::ALL.len() <= OUTCOMES);
+// There is a place for each, and it is that of the list.
+const _: () = {
+    assert!(Outcome::ALL.len() <= OUTCOMES);
+    let mut index = 0;
+    while index < Outcome::ALL.len() {
+        assert!(Outcome::ALL[index] as usize == index);
+        index += 1;
+    }
+};
 
 /// How old what the others see may be.
 const INTERVAL: ngx_msec_t = 1000;

@@ -17,7 +17,7 @@ use crate::panic::contained;
 use crate::pool;
 use crate::request::{Authorization, Request};
 use crate::sender::Sender;
-use crate::subrequest::Subrequest;
+use crate::subrequest::Carried;
 use crate::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
@@ -113,8 +113,8 @@ pub struct State {
     pub proof_counted: bool,
     /// Set while a verdict is being waited for.
     pub pending: Option<Pending>,
-    /// What was started on its behalf while it waits.
-    pub carried: Option<NonNull<Subrequest>>,
+    /// What was started on its behalf while it waits. After `pending`, so that it is dropped after that.
+    pub carried: Option<Carried>,
     /// The memory of the last suspension, for the next.
     pub suspension: Option<NonNull<Suspension>>,
     /// The challenge that we have sent or are about to.

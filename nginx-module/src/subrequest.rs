@@ -10,7 +10,7 @@
 //! the key under which a cache finds another token's answer, and one that was evaluated for ours would be the token in the
 //! log of the client's. So it has values of its own, and of its parent's only what `set` has set.
 //!
-//! A parent that goes on while its subrequest still runs ends it ([`Subrequest::cancel`]); one that goes away takes it
+//! A parent that goes on while its subrequest still runs ends it ([`Carried::cancel`]); one that goes away takes it
 //! along, and the call is made again on behalf of another.
 
 use std::collections::VecDeque;
@@ -65,11 +65,12 @@ impl Calls {
 }
 
 /// One call, and what has come of it so far. It is in the pool of the main request, as the subrequest itself is; nginx
-/// and the filters find it by [`Subrequest::of`].
+/// and the filters find it by [`Subrequest::of`]. What it owns is given back when the subrequest ends or is ended, or with
+/// the main request's [`Carried`].
 pub struct Subrequest {
     /// nginx's; NULL until there is one.
     request: *mut ngx_http_request_t,
-    /// Taken when it is answered. Dropped with the pool, if it never was: that is an answer too.
+    /// Taken when it is answered.
     call: Option<Call>,
     answer: Option<Answer>,
     /// The last of the answer has come.
@@ -135,19 +136,34 @@ impl Subrequest {
             call.answer(Err(failure));
         }
     }
+}
 
+/// What a request has to do with the call that is made on its behalf. When it is dropped with the request, the call has
+/// gone: whoever made it must have stopped waiting before, or be told that there is no answer.
+pub struct Carried(NonNull<Subrequest>);
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        // SAFETY: the subrequest is in the request's pool, whose memory is freed only after its cleanups, of which this is
+        // a part, have run. Nobody else looks at it meanwhile.
+        unsafe { self.0.as_mut() }.fail(CallFailure::Gone);
+    }
+}
+
+impl Carried {
     /// Ends it, if it still runs: nobody waits for it any more, or has heard of it what there is to hear.
     ///
     /// # Safety
     /// Called on nginx's thread, from none of the subrequest's own handlers, while its main request lives and is not
-    /// being ended. No reference to what `this` is may exist.
-    pub unsafe fn cancel(this: NonNull<Self>) {
+    /// being ended.
+    pub unsafe fn cancel(self) {
+        let this = self.0;
+        drop(self);
         // SAFETY: the caller's promise. nginx is called without a reference.
         unsafe {
             if (*this.as_ptr()).over {
                 return;
             }
-            (*this.as_ptr()).fail(CallFailure::Gone);
             let r = (*this.as_ptr()).request;
             let Some(upstream) = (*r).upstream.as_ref() else {
                 return;
@@ -174,7 +190,7 @@ pub unsafe fn start(
     request: Request,
     location: &'static str,
     call: Call,
-    note: impl FnOnce(NonNull<Subrequest>),
+    note: impl FnOnce(Carried),
 ) {
     let subrequest = Subrequest {
         request: ptr::null_mut(),
@@ -183,9 +199,9 @@ pub unsafe fn start(
         whole: false,
         over: false,
     };
-    // SAFETY: the request lives and so does its pool. If there is no memory the call has been dropped, and with it
-    // answered.
-    let Some(subrequest) = (unsafe { pool::emplace(request.pool(), subrequest) }) else {
+    // SAFETY: the request lives and so does its pool, which drops nothing here. If there is no memory the call has been
+    // dropped, and with it answered.
+    let Some(subrequest) = (unsafe { pool::emplace_with(request.pool(), subrequest, None) }) else {
         return;
     };
     // SAFETY: the request lives. What is handed to nginx is in its pool, or in the configuration; the reference to the
@@ -198,7 +214,7 @@ pub unsafe fn start(
             return;
         };
         (*this).request = r;
-        note(subrequest);
+        note(Carried(subrequest));
         let prepared = (*this)
             .call
             .as_ref()
@@ -468,8 +484,12 @@ unsafe extern "C" fn finalized(
             if let (Some(call), Some(answer)) = (this.call.take(), this.answer.take()) {
                 call.answer(Ok(answer));
             }
-        } else if client_left || rc == CLIENT_LEFT {
-            this.fail(CallFailure::Gone);
+        } else if client_left {
+            // The main request is about to go. The call goes with that, and not before: those who wait are asked then
+            // who is left.
+            this.answer = None;
+            this.over = true;
+            return rc;
         } else if !fatal {
             let says_itself =
                 rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t || rc == CREATED || rc == NO_CONTENT;
@@ -484,10 +504,7 @@ unsafe extern "C" fn finalized(
         });
         this.over = true;
         // What has failed is the call: it must not close the connection of a client that is still there.
-        if fatal && !client_left {
-            return NGX_OK as ngx_int_t;
-        }
-        rc
+        if fatal { NGX_OK as ngx_int_t } else { rc }
     })
 }
 

@@ -18,7 +18,7 @@ use phantom_token::{Call, Client, Completion, Error, ErrorKind, RequestId, Resol
 use crate::panic::contained;
 use crate::request::Request;
 use crate::state::State;
-use crate::subrequest::{self, Subrequest};
+use crate::subrequest;
 use crate::worker::Worker;
 
 /// A verdict comes within the provider's timeout. Only a thread that stands still needs more, and then the timer ends
@@ -285,7 +285,7 @@ fn resume(Waiting { request, mut state }: Waiting, outcome: Result<Resolution, E
     };
     if let Some(carried) = carried {
         // SAFETY: it was made for this request, which lives, and this is called by the event loop.
-        unsafe { Subrequest::cancel(carried) };
+        unsafe { carried.cancel() };
     }
     // SAFETY: the request and its connection live until nginx is told to go on, and the connection's own memory
     // longer than that: nginx marks it when the request ends, and looks at the mark. The memory for posting is in

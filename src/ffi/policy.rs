@@ -87,7 +87,7 @@ pub struct phantom_presentation {
     pub dpop_count: usize,
     /// The certificate with which its client has authenticated the connection, as DER. That the client has its key is
     /// what your TLS library has made sure of.
-    pub client_certificate: *const c_char,
+    pub client_certificate: *const u8,
     /// The length of `client_certificate`.
     pub client_certificate_length: usize,
 }
@@ -395,7 +395,7 @@ unsafe fn presented<'a>(
             part(fields.url, fields.url_length, "presentation.url")?,
             part(fields.dpop, fields.dpop_length, "presentation.dpop")?,
             part(
-                fields.client_certificate,
+                fields.client_certificate.cast(),
                 fields.client_certificate_length,
                 "presentation.client_certificate",
             )?,

@@ -172,8 +172,9 @@ pub extern "C" fn phantom_status_string(status: i32) -> *const c_char {
 
 /// Returns the HTTP status (RFC 9110 §15) that a gateway answers a request with for this: 502 when the authorization
 /// server or its answer is at fault, 503 when trying again later helps, 504 when it was too slow, 400 for a malformed
-/// token, 403 for one that a policy denies (`phantom_denial_http_status` knows better), 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
-/// `PHANTOM_OK`, `PHANTOM_PENDING` and `PHANTOM_NOT_FOUND`, which are no failures.
+/// token, 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
+/// `PHANTOM_OK`, `PHANTOM_PENDING` and `PHANTOM_NOT_FOUND`, which are no failures. 403 for `PHANTOM_DENIED`, of which the
+/// denial knows better.
 ///
 /// An inactive token is not a failure but a verdict: answer 401.
 #[unsafe(no_mangle)]

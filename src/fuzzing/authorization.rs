@@ -8,7 +8,10 @@ use crate::token::{Credentials, Fingerprint, Key, MAX_TOKEN_LENGTH, Scheme, Toke
 /// The value of an `Authorization` header.
 pub fn authorization(value: &[u8]) {
     parse(value);
-    let trimmed = value.trim_ascii();
+    let around = |byte: &&u8| [b' ', b'\t'].contains(*byte);
+    let start = value.iter().take_while(around).count();
+    let trimmed = &value[start..];
+    let trimmed = &trimmed[..trimmed.len() - trimmed.iter().rev().take_while(around).count()];
     let presented = [(Scheme::Bearer, "bearer"), (Scheme::Dpop, "dpop")]
         .into_iter()
         .find(|(_, name)| {

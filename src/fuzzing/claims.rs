@@ -5,13 +5,13 @@ use serde_json::Value;
 use super::assert_fit_for_a_log;
 use super::message::with_jwts;
 use crate::jwt::{Claims, check_compact, reread};
-use crate::policy::RequiredScopes;
+use crate::policy::Policy;
 
 /// A JWT, in which `~header~payload~` may stand for a signed one, or an object of claims; in a first line the scopes that
 /// a location requires.
 pub fn claims(input: &[u8]) {
     let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(0);
-    let (text, _) = with_jwts(&input[end..].trim_ascii());
+    let (text, _) = with_jwts(input[end..].trim_ascii());
     let claims = match check_compact(&text) {
         Ok(compact) => {
             let jwt = compact.as_str();
@@ -47,18 +47,24 @@ pub fn claims(input: &[u8]) {
     assert_eq!(document["exp"].as_i64(), claims.exp);
     assert_eq!(claims.is_bound(), !document["cnf"].is_null());
 
-    let mut required = RequiredScopes::default();
+    let mut required = Policy::default();
     let Ok(list) = std::str::from_utf8(&input[..end]) else {
         return;
     };
-    if required.add(list).is_err() {
+    if required.add_scope(list).is_err() {
         assert!(required.is_empty());
         return;
     }
     let granted: Vec<_> = claims.scope.split_ascii_whitespace().collect();
     let lacks = list
         .split_ascii_whitespace()
-        .find(|scope| !granted.contains(scope));
-    assert_eq!(required.missing(&claims), lacks);
-    assert!(!required.as_str().contains(['"', '\\', '\r', '\n']));
+        .find(|scope| !granted.contains(scope))
+        .map(|scope| format!("scope:{scope}"));
+    let denied = required.check(&claims, 0, &mut |_| None).err();
+    assert_eq!(denied.map(|denial| denial.reason.to_owned()), lacks);
+    assert!(
+        !required
+            .scopes_advertised()
+            .contains(['"', '\\', '\r', '\n'])
+    );
 }

@@ -96,6 +96,28 @@ fn sign(header: &[u8], payload: &[u8]) -> String {
     jwt
 }
 
+/// The bytes that base64url stands for, by another reader than ours, which takes everything.
+pub(super) fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in text.bytes() {
+        let six = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            _ => 63,
+        };
+        bits = (bits << 6) | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    bytes
+}
+
 /// The key pair of the server, and of the gateway where it signs: always the same, of no worth.
 static PAIR: LazyLock<Ed25519KeyPair> =
     LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes are a seed"));
@@ -112,3 +134,6 @@ pub(super) static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
 pub(super) static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     KeySet::parse(jwks(std::slice::from_ref(&*KEY)).as_bytes()).expect("what we publish is read")
 });
+
+/// Its thumbprint (RFC 7638).
+pub(super) static JKT: LazyLock<String> = LazyLock::new(|| KEY.kid().to_owned());

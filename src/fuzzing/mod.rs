@@ -10,6 +10,7 @@
 mod authorization;
 mod claims;
 mod config;
+mod dpop;
 mod introspection;
 mod jwks;
 mod message;
@@ -17,18 +18,21 @@ mod metadata;
 mod policy;
 mod purge;
 mod source;
+mod status;
 mod token_response;
 mod verify;
 
 pub use authorization::authorization;
 pub use claims::claims;
 pub use config::config;
+pub use dpop::{certificate, dpop};
 pub use introspection::introspection;
 pub use jwks::jwks;
 pub use metadata::metadata;
 pub use policy::{claim_path, policy};
 pub use purge::purge;
 pub use source::source;
+pub use status::status;
 pub use token_response::token_response;
 pub use verify::verify;
 
@@ -41,15 +45,18 @@ pub type Target = fn(&[u8]);
 /// Every function by its name, which is that of the program in `fuzz/fuzz_targets/` and of the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("authorization", authorization),
+    ("certificate", certificate),
     ("claim_path", claim_path),
     ("claims", claims),
     ("config", config),
+    ("dpop", dpop),
     ("introspection", introspection),
     ("jwks", jwks),
     ("metadata", metadata),
     ("policy", policy),
     ("purge", purge),
     ("source", source),
+    ("status", status),
     ("token_response", token_response),
     ("verify", verify),
 ];

@@ -103,11 +103,10 @@ pub fn policy(input: &[u8]) {
     let document = object(&claims);
     let granted: Vec<_> = claims.scope.split(' ').collect();
     let has = |scope: &&str| scope.is_empty() || granted.contains(scope);
-    let lacks_scope = (!lists.is_empty()
-        && !lists.iter().any(|list| list.iter().all(|one| has(&one))))
+    let lacks_scope = (!lists.is_empty() && !lists.iter().any(|list| list.iter().all(has)))
         || set
             .iter()
-            .any(|(key, values)| *key == "scope" && !values.iter().all(|one| has(&one)));
+            .any(|(key, values)| *key == "scope" && !values.iter().all(has));
     // Of what is set more than once, the last counts, but for requirements.
     let last = |wanted: &str| {
         set.iter()

@@ -1,70 +1,90 @@
-//! What clients present elsewhere: a token in a cookie or in the query.
-
-use url::form_urlencoded;
+//! Tokens in cookies and queries.
 
 use crate::source::{Form, decode, values, without};
 
-const NAME: &[u8] = b"token";
-
-/// The value of a `Cookie` header, and a query.
-pub fn source(text: &[u8]) {
-    cookie(text);
-    query(text);
-}
-
-fn left(form: Form, text: &[u8]) -> Vec<u8> {
-    let mut left = Vec::new();
-    without(form, text, NAME, &mut |piece| left.extend_from_slice(piece));
-    assert_eq!(values(form, &left, NAME).count(), 0);
-    left
-}
-
-fn cookie(text: &[u8]) {
-    let pairs = |text: &[u8]| -> Vec<Vec<u8>> {
-        let space = |byte: &u8| *byte == b' ' || *byte == b'\t';
-        text.split(|byte| *byte == b';')
-            .map(|pair| {
-                let start = pair.iter().take_while(|byte| space(byte)).count();
-                let end = pair.iter().rev().take_while(|byte| space(byte)).count();
-                pair[start..(pair.len() - end).max(start)].to_vec()
-            })
-            .filter(|pair| !pair.is_empty())
-            .collect()
+/// A letter (`c` for cookies, else a query) and a name in the first line, and the text.
+pub fn source(input: &[u8]) {
+    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+        return;
     };
-    let is_it = |pair: &Vec<u8>| {
-        let name = pair
-            .iter()
-            .position(|byte| *byte == b'=')
-            .map(|at| &pair[..at]);
-        name.is_some_and(|name| pairs(name) == [NAME])
+    let (line, text) = (&input[..end], &input[end + 1..]);
+    let Some((letter, name)) = line.split_first() else {
+        return;
     };
-    let (held, others): (Vec<_>, Vec<_>) = pairs(text).into_iter().partition(is_it);
-    let found: Vec<_> = values(Form::Cookie, text, NAME).collect();
-    assert_eq!(found.len(), held.len());
-    for (value, pair) in found.into_iter().zip(&held) {
-        let quote = usize::from(pair.ends_with(b"\""));
-        assert!(pair.ends_with(value) || pair[..pair.len() - quote].ends_with(value));
+    // As one that can be configured.
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    if name.is_empty() || !name.iter().all(is_name) {
+        return;
     }
-    assert_eq!(pairs(&left(Form::Cookie, text)), others);
-}
-
-fn query(text: &[u8]) {
-    // As those who come after read it.
-    let read = |text: &[u8]| -> Vec<(String, String)> {
-        let end = text.iter().position(|byte| *byte == b'#');
-        form_urlencoded::parse(&text[..end.unwrap_or(text.len())])
-            .into_owned()
-            .collect()
+    let form = if *letter == b'c' {
+        Form::Cookie
+    } else {
+        Form::Query
     };
-    let (held, others): (Vec<_>, Vec<_>) = read(text)
+    let found: Vec<_> = values(form, text, name).collect();
+    let within = text.as_ptr_range();
+    assert!(found.iter().all(|value| {
+        let value = value.as_ptr_range();
+        value.is_empty() || (within.start <= value.start && value.end <= within.end)
+    }));
+    let mut left = Vec::new();
+    without(form, text, name, &mut |piece| left.extend_from_slice(piece));
+    assert_eq!(values(form, &left, name).count(), 0, "some of it is left");
+
+    let (ours, others): (Vec<_>, Vec<_>) = pairs(form, text)
         .into_iter()
-        .partition(|(name, _)| name.as_bytes() == NAME);
-    let found: Vec<_> = values(Form::Query, text, NAME).collect();
-    assert_eq!(found.len(), held.len());
-    for (value, (_, expected)) in found.into_iter().zip(&held) {
-        if let Some(decoded) = decode(Form::Query, value) {
-            assert_eq!(String::from_utf8_lossy(&decoded), *expected);
+        .partition(|(other, _)| other.as_bytes() == name);
+    assert_eq!(
+        pairs(form, &left),
+        others,
+        "another reader sees the others, and not ours"
+    );
+    assert_eq!(found.len(), ours.len(), "another reader sees as many");
+    for (value, (_, said)) in found.iter().zip(&ours) {
+        match decode(form, value) {
+            Some(value) => assert_eq!(String::from_utf8_lossy(&value), *said),
+            None => assert!(form == Form::Query && value.contains(&b'%')),
         }
     }
-    assert_eq!(read(&left(Form::Query, text)), others);
+    // What follows the query is not part of it.
+    if form == Form::Query {
+        let fragment = |text: &[u8]| {
+            let start = text.iter().position(|&byte| byte == b'#');
+            text[start.unwrap_or(text.len())..].to_vec()
+        };
+        assert_eq!(fragment(&left), fragment(text));
+    }
+}
+
+/// Names and values as another reader has them.
+fn pairs(form: Form, text: &[u8]) -> Vec<(String, String)> {
+    let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match form {
+        Form::Query => {
+            let query = text.split(|&byte| byte == b'#').next().unwrap_or_default();
+            form_urlencoded::parse(query).into_owned().collect()
+        }
+        Form::Cookie => text
+            .split(|&byte| byte == b';')
+            .filter_map(|pair| {
+                let mut sides = pair.splitn(2, |&byte| byte == b'=');
+                let (name, value) = (trim(sides.next()?), trim(sides.next()?));
+                let value = match value
+                    .strip_prefix(b"\"")
+                    .and_then(|it| it.strip_suffix(b"\""))
+                {
+                    Some(inner) => inner,
+                    None => value,
+                };
+                Some((owned(name), owned(value)))
+            })
+            .collect(),
+    }
+}
+
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }

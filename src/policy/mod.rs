@@ -33,12 +33,11 @@ use std::time::Duration;
 
 pub use claim_path::ClaimPath;
 pub use requirement::{Expected, Pattern};
-pub use scopes::{BadScope, RequiredScopes};
 
 use crate::config::{no_key, quoted, time};
 use crate::jwt::{Claims, seconds};
 use requirement::Requirement;
-use scopes::Scopes;
+use scopes::{BadScope, Scopes};
 
 /// How far in the future a time may be that `max_age` counts from, in seconds: clocks differ.
 const LEEWAY: i64 = 60;
@@ -144,7 +143,7 @@ impl Ground {
 }
 
 /// The keys of [`Policy::set`].
-const KEYS: [&str; 9] = [
+pub(crate) const KEYS: [&str; 9] = [
     "scopes",
     "scope",
     "scopes_enforce",

@@ -507,7 +507,7 @@ fn what_cannot_be_is_refused_with_the_mend_and_changes_nothing() {
         (
             "x",
             &["x"],
-            r#"there is no key "x"; the keys are: scopes, scope, audience, issuer, client, require, acr, max_age"#,
+            r#"there is no key "x"; the keys are: scopes, scope, scopes_enforce, audience, issuer, client, require, acr, max_age"#,
         ),
         ("scopes", &[], "scopes: a scope is missing"),
         ("scope", &[" "], "scope: a scope is missing"),

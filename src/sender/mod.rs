@@ -43,6 +43,7 @@ mod nonce;
 mod uri;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,36 @@ use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::jwt::{Algorithm, Claims};
 use crate::token::Scheme;
 use crate::{Active, Token};
+
+/// What is done about tokens that are bound to a key of their sender (RFC 7800).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Constraint {
+    /// One that is bound is refused without its proof.
+    #[default]
+    Enforce,
+    /// One that is not bound is refused as well.
+    Require,
+    /// Nobody looks: something else has.
+    Ignore,
+}
+
+impl Constraint {
+    /// The one of this name: `enforce`, `require` or `ignore`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "enforce" => Some(Constraint::Enforce),
+            "require" => Some(Constraint::Require),
+            "ignore" => Some(Constraint::Ignore),
+            _ => None,
+        }
+    }
+}
+
+/// For how long a proof may be accepted: it is remembered as long.
+pub const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
+/// How often there is a new nonce. One is accepted for as long again.
+pub const NONCE_STEP: Duration = Duration::from_secs(60);
 
 /// What is asked of a proof beside that it is right.
 #[derive(Debug, Clone)]

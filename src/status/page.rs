@@ -66,7 +66,7 @@ pub(super) fn write(snapshot: &Snapshot, refresh: bool) -> String {
                             "every " (REFRESH) " s · "
                             a href="?format=html&refresh=off" { "pause" }
                         } @else {
-                            a href="?format=html" { "go on" }
+                            a href="?format=html" { "resume" }
                         }
                     }
                 }
@@ -106,7 +106,7 @@ fn card(snapshot: &Snapshot, number: usize, provider: &ProviderStatus) -> Markup
                 (breaker(stats.breaker_open, provider.sum.processes))
             }
             dl.facts {
-                (fact("Answered from memory", match provider.hit_ratio() {
+                (fact("Hit ratio", match provider.hit_ratio() {
                     Some(ratio) => percent(ratio),
                     None => "–".to_owned(),
                 }, html! {
@@ -121,8 +121,10 @@ fn card(snapshot: &Snapshot, number: usize, provider: &ProviderStatus) -> Markup
                     small { "of " (bytes(provider.capacity)) }
                     (meter("meter", ratio(stats.bytes, provider.capacity), true))
                 }))
+                (fact("Evicted", count(stats.evictions), html! { small { "before their time" } }))
             }
             (requests(snapshot, provider))
+            (verdicts(provider))
             (latency(provider))
             (errors(snapshot, provider))
         }
@@ -138,7 +140,7 @@ fn fact(name: &str, value: String, more: Markup) -> Markup {
 fn breaker(open: u64, processes: u64) -> Markup {
     html! {
         @if open == 0 {
-            span.badge.good { "asked" }
+            span.badge.good { "breaker closed" }
         } @else if open >= processes {
             span.badge.bad { "breaker open" }
         } @else {
@@ -183,24 +185,41 @@ fn colour(index: usize, outcome: &str) -> String {
 }
 
 fn requests(snapshot: &Snapshot, provider: &ProviderStatus) -> Markup {
-    let all: u64 = snapshot
-        .requests(provider)
-        .fold(0, |all, (_, count)| all.saturating_add(count));
-    let mut start = 0;
-    let parts: Vec<_> = snapshot
+    let counts = snapshot
         .requests(provider)
         .enumerate()
-        .filter(|(_, (_, count))| *count > 0)
-        .map(|(index, (outcome, count))| {
+        .map(|(index, (outcome, count))| (colour(index, outcome), outcome.to_owned(), count));
+    shares("Requests", counts.collect())
+}
+
+fn verdicts(provider: &ProviderStatus) -> Markup {
+    const COLOURS: [&str; 5] = ["f0", "f6", "f4", "f3", "f1"];
+    let counts = provider
+        .verdicts()
+        .zip(COLOURS)
+        .map(|((status, count), colour)| (colour.to_owned(), status, count));
+    shares("Verdicts", counts.collect())
+}
+
+/// Counts as parts of a bar, with a legend: colours, words and counts.
+fn shares(title: &str, mut counts: Vec<(String, String, u64)>) -> Markup {
+    let all = counts
+        .iter()
+        .fold(0u64, |all, (_, _, count)| all.saturating_add(*count));
+    counts.retain(|(_, _, count)| *count > 0);
+    let mut start = 0;
+    let parts: Vec<_> = counts
+        .into_iter()
+        .map(|(colour, word, count)| {
             let part = ratio(count, all);
             let from = start;
             start += length(part);
-            (colour(index, outcome), outcome, count, part, from)
+            (colour, word, count, part, from)
         })
         .collect();
     html! {
         section {
-            h3 { "Requests: " (count(all)) }
+            h3 { (title) ": " (count(all)) }
             @if parts.is_empty() {
                 p.none { "None yet." }
             } @else {
@@ -210,12 +229,12 @@ fn requests(snapshot: &Snapshot, provider: &ProviderStatus) -> Markup {
                     }
                 }
                 ul.legend {
-                    @for (class, outcome, number, part, _) in &parts {
+                    @for (class, word, number, part, _) in &parts {
                         li {
                             svg viewBox="0 0 10 10" aria-hidden="true" {
                                 rect class=(class) width="10" height="10" rx="3" {}
                             }
-                            (outcome) " " strong { (count(*number)) } " " span.none { (percent(*part)) }
+                            (word) " " strong { (count(*number)) } " " span.none { (percent(*part)) }
                         }
                     }
                 }
@@ -263,8 +282,8 @@ fn latency(provider: &ProviderStatus) -> Markup {
     html! {
         section {
             h3 {
-                "Authorization server's latency"
-                @if calls > 0 { ": half " (quantile(0.5)) ", 99 % " (quantile(0.99)) }
+                "Latency of the authorization server"
+                @if calls > 0 { ": median " (quantile(0.5)) ", 99 % " (quantile(0.99)) }
             }
             @if calls == 0 {
                 p.none { "No call yet." }

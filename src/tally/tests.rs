@@ -219,10 +219,13 @@ fn a_long_message_is_cut_between_characters_and_none_can_forge_a_line() {
     one.last_errors[2] = failure(1, "a\nb\u{1b}[31m");
     row.publish(&one);
     let last = sum(&tally, "a").done.last_errors;
-    assert_eq!(last[0], failure(1, &"é".repeat(LONGEST / 2)));
+    assert_eq!(
+        last[0],
+        failure(1, &format!("{}…", "é".repeat((LONGEST - 3) / 2)))
+    );
     assert_eq!(
         last[1],
-        failure(1, &format!("x{}", "é".repeat(LONGEST / 2 - 1)))
+        failure(1, &format!("x{}…", "é".repeat((LONGEST - 4) / 2)))
     );
     assert_eq!(last[2], failure(1, "a?b?[31m"));
 }

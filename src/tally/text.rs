@@ -14,6 +14,8 @@ use crate::LastError;
 const WORDS: usize = 25;
 /// Bytes that are kept of a message.
 pub(super) const LONGEST: usize = WORDS * 8;
+/// What a message ends with of which a part is left out.
+const CUT: &str = "…";
 /// How often a message is read that is written meanwhile.
 const ATTEMPTS: usize = 16;
 
@@ -30,12 +32,20 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn write(&self, error: &LastError) {
         let text = error.message.as_bytes();
-        let length = (0..=LONGEST.min(text.len()))
+        let room = match text.len() {
+            0..=LONGEST => text.len(),
+            _ => LONGEST - CUT.len(),
+        };
+        let mut length = (0..=room)
             .rev()
             .find(|&end| error.message.is_char_boundary(end))
             .unwrap_or(0);
         let mut bytes = [0; LONGEST];
         bytes[..length].copy_from_slice(&text[..length]);
+        if text.len() > LONGEST {
+            bytes[length..length + CUT.len()].copy_from_slice(CUT.as_bytes());
+            length += CUT.len();
+        }
 
         // Odd, whatever it was: its last writer may have died.
         let writing = self.sequence.load(Relaxed).wrapping_add(1) | 1;

@@ -50,6 +50,9 @@ int main(void) {
   size_t length = 7, known_length = strlen(known);
   uint64_t id = 7, number = 7;
   int fd = -7;
+  phantom_policy *policy = NULL;
+  phantom_denial *denial = NULL;
+  phantom_presentation presentation = {.size = sizeof presentation};
 
   NULL_IN(phantom_constant, value, strcmp(phantom_constant(0, NULL), "PHANTOM_OK") == 0);
 
@@ -135,6 +138,35 @@ int main(void) {
   NULL_IN(phantom_result_expires_at, result, phantom_result_expires_at(NULL) == -1);
   NULL_IN(phantom_result_cache_status, result, phantom_result_cache_status(NULL) == PHANTOM_CACHE_NONE);
   NULL_IN(phantom_result_free, result, (phantom_result_free(NULL), freed()));
+
+  NULL_IN(phantom_policy_new, policy, refused(phantom_policy_new(NULL), "policy"));
+  NEED(phantom_policy_new(&policy) == PHANTOM_OK);
+  NULL_IN(phantom_policy_set, policy, refused(phantom_policy_set(NULL, "scope", 5, "read", 4), "policy"));
+  NULL_IN(phantom_policy_set, key, refused(phantom_policy_set(policy, NULL, 5, "read", 4), "key"));
+  NULL_IN(phantom_policy_set, value, refused(phantom_policy_set(policy, "scope", 5, NULL, 4), "value"));
+  NULL_IN(phantom_policy_set_str, policy, refused(phantom_policy_set_str(NULL, "scope", "read"), "policy"));
+  NULL_IN(phantom_policy_set_str, key, refused(phantom_policy_set_str(policy, NULL, "read"), "key"));
+  NULL_IN(phantom_policy_set_str, value, refused(phantom_policy_set_str(policy, "scope", NULL), "value"));
+  NULL_IN(phantom_policy_check, policy,
+          refused(phantom_policy_check(NULL, client, active, &presentation, &denial), "policy") && denial == NULL);
+  NULL_IN(phantom_policy_check, client, phantom_policy_check(policy, NULL, active, &presentation, &denial) == PHANTOM_OK);
+  NULL_IN(phantom_policy_check, presentation, phantom_policy_check(policy, client, active, NULL, &denial) == PHANTOM_OK);
+  NULL_IN(phantom_policy_check, denial, phantom_policy_check(policy, client, inactive, NULL, NULL) == PHANTOM_DENIED);
+  PROMISE("a request that may pass has no denial", denial == NULL);
+  NULL_IN(phantom_policy_check, result,
+          phantom_policy_check(policy, client, NULL, &presentation, &denial) == PHANTOM_DENIED && denial != NULL);
+  NULL_IN(phantom_denial_http_status, denial, phantom_denial_http_status(NULL) == 500);
+  NULL_IN(phantom_denial_error, denial, phantom_denial_error(NULL) == NULL);
+  NULL_IN(phantom_denial_reason, denial, phantom_denial_reason(NULL) == NULL);
+  length = 7;
+  NULL_IN(phantom_denial_challenge, denial, phantom_denial_challenge(NULL, &length) == NULL && length == 0);
+  text = phantom_denial_challenge(denial, NULL);
+  NULL_IN(phantom_denial_challenge, length, text != NULL && strncmp(text, "Bearer", 6) == 0);
+  NULL_IN(phantom_denial_dpop_nonce, denial, phantom_denial_dpop_nonce(NULL) == NULL);
+  NULL_IN(phantom_denial_free, denial, (phantom_denial_free(NULL), freed()));
+  NULL_IN(phantom_policy_free, policy, (phantom_policy_free(NULL), freed()));
+  phantom_denial_free(denial);
+  phantom_policy_free(policy);
 
   NULL_IN(phantom_client_stats, client, refused(phantom_client_stats(NULL, &stats), "client") && stats == NULL);
   NULL_IN(phantom_client_stats, stats, refused(phantom_client_stats(client, NULL), "stats"));

@@ -114,6 +114,16 @@ curl -sS -d "grant_type=client_credentials&scope=read+write&client_id=$CLIENT_ID
 LARGE_TOKEN=$(curl -sS -d "grant_type=client_credentials&scope=read&padding=9000&client_id=$CLIENT_ID" \
     --data-urlencode "client_secret=$CLIENT_SECRET" "$origin/token" | grep -o '"access_token":"[^"]*"' | cut -d '"' -f 4)
 export LARGE_TOKEN
+# Tokens that are bound: one to a certificate, of which only the digest matters, and one to a key that nobody has.
+export CERTIFICATE='what stands for a certificate'
+thumbprint=$(printf %s "$CERTIFICATE" | openssl dgst -sha256 -binary | base64 | tr '+/' '-_' | tr -d '=')
+bound() {
+    curl -sS -d "grant_type=client_credentials&scope=read&client_id=$CLIENT_ID" --data-urlencode "claim.cnf=$1" \
+        --data-urlencode "client_secret=$CLIENT_SECRET" "$origin/token" | grep -o '"access_token":"[^"]*"' | cut -d '"' -f 4
+}
+CERTIFIED_TOKEN=$(bound "{\"x5t#S256\":\"$thumbprint\"}")
+KEYED_TOKEN=$(bound '{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}')
+export CERTIFIED_TOKEN KEYED_TOKEN
 [ "$(wc -l <"$TOKENS")" -eq 1600 ] || { echo "no tokens:" >&2; cat "$work/server.log" >&2; exit 1; }
 
 # --- Programs.
@@ -137,7 +147,7 @@ compile_cxx() {
 }
 
 printf -- '--- compilers\n'
-programs=(basics nulls blocking events threads fork stop store zone)
+programs=(basics nulls blocking policy events threads fork stop store zone)
 for program in "${programs[@]}"; do
     promise "tests/c/$program.c compiles as C11 without a warning" compile_c "tests/c/$program.c" "$program"
 done

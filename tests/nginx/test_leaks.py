@@ -91,7 +91,7 @@ def test_an_answer_to_the_client_never_shows_the_jwt(gateway, ugly, secrets):
 
 
 def test_what_an_authorization_server_says_in_an_error_is_not_logged_raw(gateway, ugly, secrets):
-    nginx = gateway()
+    nginx = gateway(level="info")
     token = secrets.token()
     ugly.answer = lambda exchange: exchange.reply(
         500,

@@ -10,7 +10,7 @@ import urllib.parse
 import pytest
 
 from harness import config
-from harness.client import get
+from harness.client import Http1, get
 from harness.nginx import NginxServer
 from harness.wait import until
 
@@ -46,6 +46,33 @@ def reports(nginx):
     return blocks
 
 
+def by_location(nginx, ugly, secrets):
+    """Tokens that a location introspects: from the server and its cache, too large, cut off, and with clients that leave."""
+    active = type(ugly.calls[0]).active
+    ugly.answer = lambda exchange: exchange.active(headers=["Cache-Control: max-age=1"])
+    cached = secrets.token()
+    for _ in range(3):
+        assert get(nginx.port, "/old", token=cached).status == 200
+    ugly.answer = lambda exchange: exchange.reply(body=b"x" * 200_000)
+    assert get(nginx.port, "/old", token=secrets.token()).status == 502
+    ugly.answer = lambda exchange: (exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na"), exchange.close())
+    assert get(nginx.port, "/old", token=secrets.token()).status == 502
+    ugly.answer = ugly.holding()
+    token = secrets.token()
+    before = len(ugly.calls)
+    left, stays = Http1(nginx.port), Http1(nginx.port)
+    left.send(target="/old/left", token=token)
+    ugly.wait_calls(before + 1)
+    stays.send(target="/old", token=token)
+    assert get(nginx.port, "/old").status == 401
+    left.close()
+    ugly.wait_calls(before + 2)
+    ugly.release()
+    assert stays.read().status == 200
+    stays.close()
+    ugly.answer = active
+
+
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="there is no valgrind")
 def test_a_workers_life_touches_nothing_that_is_not_its_own_and_leaves_nothing_behind(ugly, api, secrets):
     block = config.provider(ugly.url, secrets, timeout="30s", cache_ttl="1s", refresh_ahead="50", stale_if_error="1m")
@@ -59,7 +86,20 @@ server {{
     location / {{ proxy_pass {api.url}; }}
     location /scoped {{ phantom_token_scopes write; proxy_pass {api.url}; }}
     location = /purge {{ phantom_token off; phantom_token_purge acme; }}
+    location /old {{
+        phantom_token on;
+        phantom_token_introspection_endpoint curity;
+        proxy_pass {api.url};
+    }}
+    location curity {{
+        internal;
+        proxy_pass {ugly.url};
+        proxy_cache c;
+        proxy_cache_methods POST;
+        proxy_cache_key $request_body;
+    }}
 }}
+proxy_cache_path @dir@/cache keys_zone=c:1m;
 """,
         secrets=secrets,
     )
@@ -73,6 +113,7 @@ server {{
         form = [("Content-Type", "application/x-www-form-urlencoded")]
         body = urllib.parse.urlencode({"token": tokens[0]}).encode()
         assert get(nginx.port, "/purge", method="POST", headers=form, body=body).status == 200
+        by_location(nginx, ugly, secrets)
         ugly.answer = lambda exchange: exchange.inactive()
         assert get(nginx.port, "/", token=tokens[0]).status == 401
         ugly.answer = lambda exchange: exchange.reply(status=500)

@@ -42,6 +42,11 @@ def clients():
         "tls_client_auth_san_dns": Certificates.client_name,
     }
     yield {"client_id": "app", "client_secret": "0123456789-secret-of-the-app"}
+    yield {
+        "client_id": "app-tls",
+        "client_secret": "0123456789-secret-of-the-app",
+        "tls_client_certificate_bound_access_tokens": True,
+    }
 
 
 class OidcProvider(ForeignServer):
@@ -58,14 +63,27 @@ class OidcProvider(ForeignServer):
             tls=self.certificates.context,
         )
 
-    def as_app(self, path, **form):
-        status, body = self.call(path, form, basic=("app", "0123456789-secret-of-the-app"))
+    def as_app(self, path, *, app="app", headers=None, tls=None, **form):
+        status, body = self.call(path, form, basic=(app, "0123456789-secret-of-the-app"), headers=headers, tls=tls)
         assert status == 200, body
         return body
 
     def issue(self):
         """An opaque token of the application."""
         return self.as_app("/token", grant_type="client_credentials", scope="read")["access_token"]
+
+    def issue_to(self, sender):
+        """One that is bound to the key of a sender (RFC 9449 §5)."""
+        proof = {"DPoP": sender.proof("POST", f"{self.base}/token")}
+        answer = self.as_app("/token", headers=proof, grant_type="client_credentials", scope="read")
+        assert answer["token_type"] == "DPoP"
+        return answer["access_token"]
+
+    def issue_to_certificate(self):
+        """One that is bound to the client's certificate (RFC 8705 §3)."""
+        tls = self.certificates.client_context()
+        answer = self.as_app("/token", app="app-tls", tls=tls, grant_type="client_credentials", scope="read")
+        return answer["access_token"]
 
     def revoke(self, token):
         self.as_app("/token/revocation", token=token)
@@ -93,7 +111,7 @@ def guarded(gateway, secrets, oidc_provider):
     and a location that purges. Keys may be changed and added.
     """
 
-    def start(method="client_secret_basic", secret=None, files=None, **words):
+    def start(method="client_secret_basic", secret=None, files=None, location="", **words):
         client_id, right = SECRETS[method]
         words = {
             "introspection_endpoint": None,
@@ -105,7 +123,7 @@ def guarded(gateway, secrets, oidc_provider):
         }
         return gateway(
             http="phantom_token_zone tokens:1m;",
-            location="add_header X-Cache $phantom_token_cache always;",
+            location=f"add_header X-Cache $phantom_token_cache always; {location}",
             server="location = /purge { phantom_token_purge acme; }",
             files={"as-ca.pem": oidc_provider.certificates.authority, **(files or {})},
             **words,

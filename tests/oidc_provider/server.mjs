@@ -39,10 +39,12 @@ const start = (issuer) => {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      dPoP: { enabled: true },
       introspection: { enabled: true, allowedPolicy: () => true },
       jwtIntrospection: { enabled: true },
       mTLS: {
         enabled: true,
+        certificateBoundAccessTokens: true,
         tlsClientAuth: true,
         getCertificate: certificateOf,
         certificateAuthorized: (ctx) => ctx.req.socket.authorized,

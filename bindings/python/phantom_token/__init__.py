@@ -25,6 +25,7 @@ from ._errors import (
     ClientRefusedError,
     ConfigError,
     DeadlineExceeded,
+    DeniedError,
     ForkedError,
     InternalError,
     InvalidArgumentError,
@@ -37,6 +38,7 @@ from ._errors import (
     UnavailableError,
     UnreachableError,
 )
+from ._policy import Policy
 from ._result import LatencyBar, Result, Stats
 from ._settings import Setting
 
@@ -59,6 +61,7 @@ __all__ = [
     "ClientRefusedError",
     "ConfigError",
     "DeadlineExceeded",
+    "DeniedError",
     "ForkedError",
     "InternalError",
     "InvalidArgumentError",
@@ -67,6 +70,7 @@ __all__ = [
     "OverloadedError",
     "PanicError",
     "PhantomTokenError",
+    "Policy",
     "Result",
     "Setting",
     "Stats",

@@ -28,6 +28,7 @@ class Status(enum.IntEnum):
     OK = 0
     PENDING = 1
     NOT_FOUND = 2
+    DENIED = 3
     INVALID_ARGUMENT = 10
     INVALID_TOKEN = 11
     CONFIG = 12
@@ -93,10 +94,40 @@ class phantom_stats(ctypes.Structure):
     """Opaque."""
 
 
+class phantom_policy(ctypes.Structure):
+    """Opaque."""
+
+
+class phantom_denial(ctypes.Structure):
+    """Opaque."""
+
+
+class phantom_presentation(ctypes.Structure):
+    """What a request presents: each text with its length, NULL and 0 where there is none."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("authorization", ctypes.c_char_p),
+        ("authorization_length", ctypes.c_size_t),
+        ("method", ctypes.c_char_p),
+        ("method_length", ctypes.c_size_t),
+        ("url", ctypes.c_char_p),
+        ("url_length", ctypes.c_size_t),
+        ("dpop", ctypes.c_char_p),
+        ("dpop_length", ctypes.c_size_t),
+        ("dpop_count", ctypes.c_size_t),
+        ("client_certificate", ctypes.c_char_p),
+        ("client_certificate_length", ctypes.c_size_t),
+    ]
+
+
 config_p = ctypes.POINTER(phantom_config)
 client_p = ctypes.POINTER(phantom_client)
 result_p = ctypes.POINTER(phantom_result)
 stats_p = ctypes.POINTER(phantom_stats)
+policy_p = ctypes.POINTER(phantom_policy)
+denial_p = ctypes.POINTER(phantom_denial)
+presentation_p = ctypes.POINTER(phantom_presentation)
 
 _status = ctypes.c_int32
 _size_p = ctypes.POINTER(ctypes.c_size_t)
@@ -180,6 +211,23 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     ),
     "phantom_result_expires_at": (ctypes.c_int64, [result_p]),
     "phantom_result_cache_status": (ctypes.c_int32, [result_p]),
+    "phantom_policy_new": (_status, [ctypes.POINTER(policy_p)]),
+    "phantom_policy_free": (None, [policy_p]),
+    "phantom_policy_set": (
+        _status,
+        [policy_p, _text_in, ctypes.c_size_t, _text_in, ctypes.c_size_t],
+    ),
+    "phantom_policy_key": (_words, [ctypes.c_size_t]),
+    "phantom_policy_check": (
+        _status,
+        [policy_p, client_p, result_p, presentation_p, ctypes.POINTER(denial_p)],
+    ),
+    "phantom_denial_free": (None, [denial_p]),
+    "phantom_denial_http_status": (ctypes.c_int32, [denial_p]),
+    "phantom_denial_error": (_words, [denial_p]),
+    "phantom_denial_reason": (_words, [denial_p]),
+    "phantom_denial_challenge": (_text_out, [denial_p, _size_p]),
+    "phantom_denial_dpop_nonce": (_words, [denial_p]),
 }
 
 

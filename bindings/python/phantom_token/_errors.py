@@ -9,14 +9,14 @@ from ._abi import Status, library
 
 
 class PhantomTokenError(Exception):
-    """Something failed, and there is no verdict: let no request through.
+    """Something failed, or there is no verdict, or it is a denial: let no request through.
 
     The text says what went wrong and what to do about it; it holds no token, no JWT and no secret.
     """
 
     #: The number of the C ABI, one of `Status` if this package knows it.
     status: int
-    #: The HTTP status that a gateway answers with for this: 400, 500, 502, 503 or 504.
+    #: The HTTP status that a gateway answers with for this: 400, 401, 403, 500, 502, 503 or 504.
     http_status: int
     #: After how many seconds trying again may help, if that is known: the authorization server said so (`Retry-After`),
     #: or is asked again then (`CircuitOpenError`).
@@ -41,6 +41,19 @@ class InvalidTokenError(PhantomTokenError, ValueError):
 
 class ConfigError(PhantomTokenError, ValueError):
     """A setting is unknown, missing, contradictory, or names a file that cannot be read."""
+
+
+class DeniedError(PhantomTokenError):
+    """A policy denies the request. Here, `http_status` is 400, 401, 403 or 503."""
+
+    #: What is wrong, in one word, for a log: `scope:write`, `audience`, `inactive`.
+    reason: str = "denied"
+    #: The error code of the challenge: `insufficient_scope`, `invalid_token`, …; `None` where there is no token.
+    error: Optional[str] = None
+    #: The value of `WWW-Authenticate` to answer with, if there is one.
+    challenge: Optional[str] = None
+    #: The value of `DPoP-Nonce` to answer with (RFC 9449 §9), if there is one.
+    dpop_nonce: Optional[str] = None
 
 
 class SystemResourceError(PhantomTokenError):
@@ -97,6 +110,7 @@ class PanicError(InternalError):
 
 
 _CLASSES: Dict[int, Type[PhantomTokenError]] = {
+    Status.DENIED: DeniedError,
     Status.INVALID_ARGUMENT: InvalidArgumentError,
     Status.INVALID_TOKEN: InvalidTokenError,
     Status.CONFIG: ConfigError,

@@ -35,10 +35,12 @@ TYPES: Dict[str, List[object]] = {
     "uint64_t *": [ctypes.POINTER(ctypes.c_uint64)],
     "size_t *": [ctypes.POINTER(ctypes.c_size_t)],
     **{f"phantom_{it} *": [pointer] for it, pointer in (
-        ("config", _abi.config_p), ("client", _abi.client_p), ("result", _abi.result_p), ("stats", _abi.stats_p)
+        ("config", _abi.config_p), ("client", _abi.client_p), ("result", _abi.result_p), ("stats", _abi.stats_p),
+        ("policy", _abi.policy_p), ("denial", _abi.denial_p), ("presentation", _abi.presentation_p),
     )},
     **{f"phantom_{it} **": [ctypes.POINTER(pointer)] for it, pointer in (
-        ("config", _abi.config_p), ("client", _abi.client_p), ("result", _abi.result_p), ("stats", _abi.stats_p)
+        ("config", _abi.config_p), ("client", _abi.client_p), ("result", _abi.result_p), ("stats", _abi.stats_p),
+        ("policy", _abi.policy_p), ("denial", _abi.denial_p), ("presentation", _abi.presentation_p),
     )},
 }
 
@@ -90,6 +92,15 @@ def test_a_function_is_declared_as_the_header_declares_it(name: str) -> None:
 def test_the_header_was_read() -> None:
     assert len(declared()) >= 30
     assert declared()["phantom_client_cancel"] == ("phantom_status", ["phantom_client *", "uint64_t"])
+
+
+def test_a_presentation_has_the_fields_of_the_header() -> None:
+    match = re.search(r"typedef struct \{([^}]*)\} phantom_presentation;", HEADER)
+    assert match
+    text = re.sub(r"//[^\n]*", "", match[1])
+    theirs = re.findall(r"(\w+ )(\*?)(\w+);", text)
+    sizes = {"": ctypes.c_size_t, "*": ctypes.c_char_p}
+    assert [(name, sizes[pointer]) for _, pointer, name in theirs] == _abi.phantom_presentation._fields_
 
 
 def test_statuses_are_those_of_the_library() -> None:

@@ -159,6 +159,7 @@ impl App {
         );
         add_extra_claims(&mut claims, &form)?;
 
+        let token_type = token_type(&claims);
         let token = Token::sign(&self.signer, client_id, username, claims, expires_at)
             .map_err(server_error)?;
         let opaque = tokens::random().map_err(server_error)?;
@@ -168,7 +169,7 @@ impl App {
         drop(state);
         let body = json!({
             "access_token": opaque,
-            "token_type": "Bearer",
+            "token_type": token_type,
             "expires_in": lifetime.max(0),
             "scope": scope,
         });
@@ -354,11 +355,20 @@ impl App {
     }
 }
 
+/// How a token is to be presented: with a proof, if it is bound to a key of its client (RFC 9449 §5).
+fn token_type(claims: &Map<String, Value>) -> &'static str {
+    if claims.get("cnf").is_some_and(|cnf| cnf["jkt"].is_string()) {
+        "DPoP"
+    } else {
+        "Bearer"
+    }
+}
+
 /// The body of an RFC 7662 response for an active token.
 fn introspection_response(token: &Token, jwt_claim: &str, jwt: String) -> Value {
     let mut response = token.claims.clone();
     response.insert("active".to_owned(), json!(true));
-    response.insert("token_type".to_owned(), json!("Bearer"));
+    response.insert("token_type".to_owned(), json!(token_type(&token.claims)));
     if let Some(username) = &token.username {
         response.insert("username".to_owned(), json!(username));
     }

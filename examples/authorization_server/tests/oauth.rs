@@ -71,6 +71,34 @@ async fn the_bare_jwt_verifies_against_the_published_key_and_stays_the_same() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_bound_to_a_key_says_so_wherever_it_is_shown() {
+    let server = Server::start();
+    for (cnf, token_type) in [
+        (
+            r#"{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#,
+            "DPoP",
+        ),
+        (
+            r#"{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0"}"#,
+            "Bearer",
+        ),
+    ] {
+        let request = [("grant_type", "client_credentials"), ("claim.cnf", cnf)];
+        let body = json(server.token_request(&request).await).await;
+        assert_eq!(body["token_type"], token_type);
+        let token = body["access_token"].as_str().unwrap();
+        let response = server
+            .introspect("/introspect", "application/json", token)
+            .await;
+        let body = json(response).await;
+        assert_eq!(body["token_type"], token_type);
+        assert_eq!(body["cnf"].to_string(), cnf);
+        let jwt = server.jwt(token).await;
+        assert_eq!(verified(&server, &jwt).await.claims["cnf"], body["cnf"]);
+    }
+}
+
+#[tokio::test]
 async fn json_carries_the_claims_and_the_jwt_in_the_claim_that_is_asked_for() {
     let server = Server::start();
     let user = [

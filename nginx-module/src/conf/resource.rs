@@ -7,10 +7,10 @@ use std::sync::Arc;
 use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
 use phantom_token::resource::{Metadata, is_identifier, metadata_url};
-use phantom_token::sender::algorithms;
+use phantom_token::sender::{Constraint, algorithms};
 
 use super::location::{invalid, once};
-use super::{Complaint, Content, LocationConf, MainConf, Protection, SenderConstraint, Source};
+use super::{Complaint, Content, LocationConf, MainConf, Protection, Source};
 
 /// What is set of it.
 #[derive(Default)]
@@ -144,7 +144,7 @@ pub fn finish(conf: &mut LocationConf, main: &MainConf) -> Result<(), String> {
             Source::Header(_) | Source::Cookie(_) | Source::Query(_) => None,
         });
     // Proofs are checked where they come, but with this.
-    let checks = conf.sender.constraint() != SenderConstraint::Ignore;
+    let checks = conf.sender.constraint() != Constraint::Ignore;
     let algorithms = algorithms();
     let metadata = Metadata {
         resource: identifier,

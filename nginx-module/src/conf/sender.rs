@@ -8,27 +8,15 @@ use std::time::Duration;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::config::time;
-use phantom_token::sender::{Nonces, Rules};
+use phantom_token::sender::{Constraint, NONCE_STEP, Nonces, Rules, WINDOWS};
 
 use super::location::{invalid, once};
 use super::{Complaint, LocationConf, Value};
 
-/// What is done about tokens that are bound to a key of their sender (RFC 7800).
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum SenderConstraint {
-    /// One that is bound is refused without its proof.
-    #[default]
-    Enforce,
-    /// One that is not bound is refused as well.
-    Require,
-    /// Nobody looks: something else has.
-    Ignore,
-}
-
 /// What is set of it.
 #[derive(Clone, Default)]
 pub struct Sender {
-    constraint: Option<SenderConstraint>,
+    constraint: Option<Constraint>,
     window: Option<Duration>,
     nonce: Option<bool>,
     uri: Option<Rc<Value>>,
@@ -37,16 +25,9 @@ pub struct Sender {
     rules: Rules,
 }
 
-/// How old a proof may be if nothing is said.
-const WINDOW: Duration = Duration::from_secs(60);
-/// For how long a nonce is handed out; it is accepted for as long again.
-const NONCE_STEP: Duration = Duration::from_secs(60);
-/// A proof is remembered for as long as it may be used.
-const LONGEST_WINDOW: Duration = Duration::from_secs(600);
-
 impl Sender {
     /// What is done about bound tokens.
-    pub fn constraint(&self) -> SenderConstraint {
+    pub fn constraint(&self) -> Constraint {
         self.constraint.unwrap_or_default()
     }
 
@@ -67,7 +48,7 @@ impl Sender {
 
     /// Whether challenges name DPoP, for clients that do not know yet.
     pub fn advertises_dpop(&self) -> bool {
-        self.constraint() == SenderConstraint::Require || self.rules.nonces.is_some()
+        self.constraint() == Constraint::Require || self.rules.nonces.is_some()
     }
 
     /// Takes from the level above what is not set here. Returns whether anything is that challenges tell. `nonces` are
@@ -93,7 +74,7 @@ impl Sender {
             *nonces = Some(Arc::new(Nonces::random(NONCE_STEP)?));
         }
         self.rules = Rules {
-            window: self.window.unwrap_or(WINDOW),
+            window: self.window.unwrap_or(Rules::default().window),
             nonces: nonces.clone().filter(|_| self.nonce == Some(true)),
         };
         Ok(own)
@@ -107,12 +88,10 @@ pub fn constraint(
     directive: &str,
     values: &[&str],
 ) -> Result<(), Complaint> {
-    let constraint = match values {
-        ["enforce"] => SenderConstraint::Enforce,
-        ["require"] => SenderConstraint::Require,
-        ["ignore"] => SenderConstraint::Ignore,
-        _ => return Err(invalid(directive, values, "enforce, require or ignore")),
-    };
+    let constraint = values
+        .first()
+        .and_then(|name| Constraint::from_name(name))
+        .ok_or_else(|| invalid(directive, values, "enforce, require or ignore"))?;
     once(&mut location.sender.constraint, constraint)
 }
 
@@ -126,7 +105,7 @@ pub fn window(
     let window = values
         .first()
         .and_then(|value| time(value))
-        .filter(|window| (Duration::from_secs(1)..=LONGEST_WINDOW).contains(window))
+        .filter(|window| WINDOWS.contains(window))
         .ok_or_else(|| invalid(directive, values, "a time from 1s to 10m"))?;
     once(&mut location.sender.window, window)
 }

@@ -39,9 +39,8 @@ class Answer:
 class Http1:
     """One connection of HTTP/1.1."""
 
-    def __init__(self, port, timeout=TIMEOUT):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port, timeout=TIMEOUT, tls=None):
+        self.sock = _connected(port, timeout, tls)
         self._connection = Connection(self.sock)
 
     def __enter__(self):
@@ -101,11 +100,10 @@ def get(port, target="/", method="GET", **how):
 
 
 class Http2:
-    """One connection of HTTP/2 in clear text, with prior knowledge."""
+    """One connection of HTTP/2: in clear text with prior knowledge, or with TLS if its context is given."""
 
-    def __init__(self, port, initial_window=None):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port, initial_window=None, tls=None):
+        self.sock = _connected(port, TIMEOUT, tls)
         config = h2.config.H2Configuration(client_side=True, validate_outbound_headers=False)
         self.h2 = h2.connection.H2Connection(config)
         if initial_window is not None:
@@ -192,6 +190,12 @@ def get2(port, target="/", method="GET", **how):
     """One request over HTTP/2 on a connection of its own."""
     with Http2(port) as client:
         return client.request(method, target, **how)
+
+
+def _connected(port, timeout, tls):
+    sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return tls.wrap_socket(sock, server_hostname="localhost") if tls else sock
 
 
 def _bytes(text):

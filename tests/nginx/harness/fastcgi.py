@@ -8,10 +8,11 @@ _BEGIN, _END, _PARAMS, _STDIN, _STDOUT = 1, 3, 4, 5, 6
 
 
 class FastCgi(TcpServer):
-    """Answers every request with 200 and `hello`."""
+    """Answers every request with 200 and `hello`, or with the bytes in `answer`."""
 
     def __init__(self):
         self.requests = []
+        self.answer = None
         super().__init__()
 
     def serve(self, sock):
@@ -30,7 +31,7 @@ class FastCgi(TcpServer):
                 params += content
             elif kind == _STDIN and not content:
                 self.requests.append(_pairs(params))
-                out = b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nhello"
+                out = self.answer or b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nhello"
                 sock.sendall(
                     _record(_STDOUT, request, out)
                     + _record(_STDOUT, request, b"")

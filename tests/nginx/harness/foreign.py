@@ -52,6 +52,13 @@ class Certificates:
     def client_key(self):
         return self._client.private_key_pem.bytes().decode()
 
+    def client_context(self):
+        """What trusts the server and shows it the client's certificate."""
+        context = ssl.create_default_context()
+        self._authority.configure_trust(context)
+        self._client.configure_cert(context)
+        return context
+
 
 class ForeignServer:
     """A program that reads its configuration from a file of JSON, whose path is its last argument; says where it
@@ -87,13 +94,13 @@ class ForeignServer:
     def base(self):
         return f"{'https' if self.tls else 'http'}://{HOST}:{self.port}"
 
-    def call(self, path, form, basic=None):
+    def call(self, path, form, basic=None, headers=None, tls=None):
         """Posts a form, as the client of `basic` (id and secret) if that is given; gives status and JSON."""
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **(headers or {})}
         if basic:
             pair = ":".join(urllib.parse.quote_plus(part) for part in basic)
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        return self._request("POST", path, urllib.parse.urlencode(form), headers)
+        return self._request("POST", path, urllib.parse.urlencode(form), headers, tls)
 
     def get(self, path):
         """The JSON that is at a path."""
@@ -101,9 +108,9 @@ class ForeignServer:
         assert status == 200, body
         return body
 
-    def _request(self, method, path, body=None, headers=None):
+    def _request(self, method, path, body=None, headers=None, tls=None):
         if self.tls:
-            connection = http.client.HTTPSConnection(HOST, self.port, timeout=20, context=self.tls)
+            connection = http.client.HTTPSConnection(HOST, self.port, timeout=20, context=tls or self.tls)
         else:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:

@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[3]
 NGINX = shutil.which(os.environ.get("NGINX_BINARY") or "nginx") or "/usr/sbin/nginx"
 MODULE = Path(os.environ.get("PHANTOM_TOKEN_MODULE", ROOT / "build/modules/ngx_http_phantom_token_module.so")).resolve()
 
+# How much a server logs unless its test says otherwise. At `debug` every log of the suite is searched for secrets too.
+LEVEL = os.environ.get("PHANTOM_LOG_LEVEL", "info")
+
 _ALARMS = re.compile(r"\[(?:alert|emerg|crit)\]|exited on signal|panicked at|AddressSanitizer")
 _LISTEN = re.compile(r"@(listen|port)(?::(\w+))?@")
 
@@ -84,7 +87,7 @@ class Configuration:
     """
 
     def __init__(
-        self, http, *, main="", events="", workers=1, master=True, daemon=False, level="info", files=None, quiet=False
+        self, http, *, main="", events="", workers=1, master=True, daemon=False, level=LEVEL, files=None, quiet=False
     ):
         self.dir = Path(tempfile.mkdtemp(prefix="phantom-nginx-"))
         # The worker is an unprivileged user and reads what a test puts here.
@@ -335,5 +338,8 @@ class NginxServer(Configuration):
         found = self.secrets.found_in(without_header_dumps(log))
         if found:
             problems.append(f"the error log shows secrets: {found}")
+            problems.extend(
+                f"here: {line}" for line in without_header_dumps(log).splitlines() if any(one in line for one in found)
+            )
         self.remove()
         assert not problems, "\n".join(problems)

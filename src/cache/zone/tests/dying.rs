@@ -300,6 +300,43 @@ fn a_claim_ends_with_its_process() {
     }));
 }
 
+#[test]
+fn of_processes_that_use_one_proof_at_once_one_is_the_first() {
+    const PROOFS: usize = 400;
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let notes = Memory::new(PAGE);
+    // SAFETY: a page of zeroes that is aligned and lives longer than what is made of it.
+    let notes = unsafe { std::slice::from_raw_parts(notes.base().cast::<AtomicU64>(), PROOFS) };
+    let children: Vec<_> = (1..=4u8)
+        .map(|number| {
+            // SAFETY: as in `in_child`.
+            let child = unsafe { libc::fork() };
+            assert!(child >= 0);
+            if child == 0 {
+                let store = zone.store(&provider(number));
+                for (number, note) in notes.iter().enumerate() {
+                    let said = store.first_use_at(&proof(number as u64), PROOF_TIME, START);
+                    if said == FirstUse::First {
+                        note.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                // SAFETY: as in `in_child`.
+                unsafe { libc::_exit(0) };
+            }
+            child
+        })
+        .collect();
+    for child in children {
+        let mut status = 0;
+        // SAFETY: a child of this process that nobody has waited for yet, and `status` may be written to.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+    }
+    assert!(notes.iter().all(|note| note.load(Ordering::Relaxed) == 1));
+    zone.check().unwrap();
+}
+
 /// Children that do this and that with a zone, until they are killed. They don't outlive the test.
 struct Herd<'a> {
     children: Vec<libc::pid_t>,
