@@ -76,12 +76,11 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             return DECLINED;
         };
         if let Some(preflight) = preflight(request, conf) {
-            let state = request.state();
-            let bare = || {
-                request.remove_authorization()
-                    && source::strip(request, state.as_deref(), conf)
-                    && forward::settle(request, None, conf)
-            };
+            // Whoever answers it: a browser asks with the same query.
+            if !source::strip(request, request.state().as_deref(), conf) {
+                return FAILED;
+            }
+            let bare = || request.remove_authorization() && forward::settle(request, None, conf);
             return match preflight {
                 Preflight::Pass if bare() => ALLOWED,
                 Preflight::Pass => FAILED,

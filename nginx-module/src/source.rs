@@ -194,7 +194,11 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
             let all = request.remove_from_query(name.as_bytes());
             found.failed |= all.is_none();
             // The query may have been rewritten: then it holds nothing, but what the client has asked for still did.
-            request.forget(&all.unwrap_or_default(), &[], None);
+            let all = all.unwrap_or_default();
+            if all.is_empty() && held.is_empty() {
+                return;
+            }
+            request.forget(&all, &[], None);
             if held.is_empty() {
                 return;
             }

@@ -437,6 +437,47 @@ def test_a_preflight_that_passes_takes_no_token_along(gateway, api, secrets, way
     api.never_saw(token)
 
 
+def test_a_preflight_that_is_answered_shows_no_token_in_the_log(gateway, secrets):
+    nginx = gateway(http="log_format seen '$request $request_uri';", server="access_log seen.log seen;", location=ALL)
+    token = secrets.token()
+    headers = [("origin", "https://x"), ("access-control-request-method", "GET")]
+    assert get(nginx.port, f"/a?access_token={token}&b", "OPTIONS", headers=headers).status == 204
+    nginx.quit()
+    nginx.wait_gone()
+    assert (nginx.dir / "seen.log").read_text() == "OPTIONS /a?b HTTP/1.1 /a?b\n"
+
+
+def test_a_page_of_parts_gets_the_jwt_in_each_and_no_token(start_nginx, ugly, api, secrets):
+    page = b'<!--# include virtual="/part" --><!--# include virtual="/off" -->'
+    api.answer = lambda request: (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page) + page
+        if request.target.startswith("/page")
+        else None
+    )
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+phantom_token acme;
+{ALL}
+phantom_token_forward header X-Jwt;
+phantom_token_set_header X-User $phantom_token_sub;
+server {{
+    listen @listen@;
+    location / {{ ssi on; proxy_pass {api.url}; }}
+    location /off {{ phantom_token off; proxy_pass {api.url}; }}
+}}
+"""
+    )
+    token = secrets.token()
+    answer = get(nginx.port, f"/page?access_token={token}", headers=[("X-User", "root"), ("X-Jwt", "a.b.c")])
+    assert answer.body == b"hellohello"
+    for request in api.wait(3):
+        assert request.values("x-jwt") == [ugly.jwt_for(token)]
+        assert request.values("x-user") == [f"of {token[-8:]}"]
+        assert request.values("authorization") == []
+    api.never_saw(token)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_the_error_log_shows_no_token(start_nginx, ugly, secrets, way):
     nginx = start_nginx(
