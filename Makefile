@@ -105,9 +105,10 @@ bench-policy: packages-bench module $(VENV)/installed ## What scopes, claims, va
 bench-zone: packages-bench module ## What the memory that workers share costs, with up to a million tokens
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/zone.py --chart docs/cost.svg
 
-bench-core: packages-build ## A lookup in the library, a proof of its sender, and the bytes that a token takes in a zone
+bench-core: packages-build ## A lookup, a policy and a proof of a sender in the library, and the bytes of a token in a zone
 	$(CARGO) bench --bench zone_memory
 	$(CARGO) bench --bench lookup
+	$(CARGO) bench --bench policy
 	$(CARGO) bench --bench dpop
 
 bench-instructions: packages-bench module ## How many instructions a hit takes (needs valgrind)

@@ -23,7 +23,7 @@
 //!
 //! The modules depend on one another in one direction only:
 //! `ffi → resolver → {cache, introspection, jwt} → {token, config}`, `challenge → policy → {jwt, config}`,
-//! `sender → {cache, jwt} → token`, and `ffi → gate → {challenge, policy, sender}`.
+//! `sender → {cache, jwt} → token`, `status → tally → resolver`, and `ffi → gate → {challenge, policy, sender}`.
 
 pub mod cache;
 pub mod challenge;

@@ -6,6 +6,7 @@
 //! | access | it is decided whether the request goes on, and its token is swapped for the JWT |
 //! | precontent | whatever let the request in, no token of the client's goes on |
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{
@@ -23,6 +24,7 @@ use crate::request::Request;
 use crate::respond;
 use crate::source;
 use crate::state::State;
+use crate::subrequest::Subrequest;
 
 const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
 const ALLOWED: ngx_int_t = NGX_OK as ngx_int_t;
@@ -34,15 +36,23 @@ const NO_CONTENT: ngx_int_t = NGX_HTTP_NO_CONTENT as ngx_int_t;
 /// refuses nothing, which is the access phase's business: others have a say there.
 pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
     contained(FAILED, || {
-        // SAFETY: nginx calls this with a live main request, and the handle is kept only as `suspend` promises.
+        // SAFETY: nginx calls this with a live request, and the handle is kept only as `suspend` promises.
+        let (request, ours) = unsafe { (Request::new(r), Subrequest::of(r).is_some()) };
+        let Some(request) = request else {
+            return FAILED;
+        };
+        if !request.is_main() {
+            // One of ours that runs before its main request has come to the limits would be counted in its place, and
+            // refused for it: it goes past them.
+            let main = request.main().location();
+            let early = ours && main.is_some_and(|conf| conf.phase() == Phase::Preaccess);
+            return if early { ALLOWED } else { DECLINED };
+        }
+        // SAFETY: as above.
         let Some((request, conf)) = (unsafe { protected(r) }) else {
             return DECLINED;
         };
-        // Subrequests come through this phase as well.
-        if !request.is_main()
-            || conf.phase() != Phase::Preaccess
-            || preflight(request, conf).is_some()
-        {
+        if conf.phase() != Phase::Preaccess || preflight(request, conf).is_some() {
             return DECLINED;
         }
         let Some(state) = request.state_or_new() else {
@@ -89,6 +99,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             return AGAIN;
         }
         state.taken = false;
+        state.settled = None;
         let refusal = match decision {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(active) => {
@@ -143,7 +154,13 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
                 return cleared;
             }
         }
-        if forward::settle(request, request.state().as_deref(), conf) {
+        let state = request.state();
+        // By the access phase already.
+        let settled = request.is_main()
+            && state
+                .as_ref()
+                .is_some_and(|state| state.settled == Some(NonNull::from(conf)));
+        if settled || forward::settle(request, state.as_deref(), conf) {
             DECLINED
         } else {
             FAILED
@@ -196,9 +213,14 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
 fn admit(request: Request, state: &mut State, conf: &LocationConf, active: &Arc<Active>) -> bool {
-    state.swap(request, active, conf.token.forward())
+    if state.swap(request, active, conf.token.forward())
         && source::restrict_caches(request, state, false)
         && forward::settle(request, Some(state), conf)
+    {
+        state.settled = Some(NonNull::from(conf));
+        return true;
+    }
+    false
 }
 
 /// The request and its location's configuration, if that has a provider.

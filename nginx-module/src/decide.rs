@@ -240,7 +240,7 @@ fn sent_by_its_client(
     state: &mut State,
     conf: &LocationConf,
     provider: usize,
-    active: &Active,
+    active: &Arc<Active>,
 ) -> Result<(), Refusal> {
     let refused = |error: SenderError| match error.error() {
         // It is not the client's fault.

@@ -7,9 +7,9 @@
 use std::slice;
 
 use ngx::ffi::{
-    NGX_ERROR, NGX_HTTP_NO_CONTENT, NGX_OK, ngx_chain_t, ngx_http_output_body_filter_pt,
-    ngx_http_output_header_filter_pt, ngx_http_request_t, ngx_http_top_body_filter,
-    ngx_http_top_header_filter, ngx_int_t, ngx_uint_t,
+    NGX_ERROR, NGX_HTTP_NO_CONTENT, NGX_HTTP_SPECIAL_RESPONSE, NGX_OK, ngx_chain_t,
+    ngx_http_output_body_filter_pt, ngx_http_output_header_filter_pt, ngx_http_request_t,
+    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_uint_t,
 };
 use phantom_token::{Answer, CallFailure};
 
@@ -91,7 +91,12 @@ unsafe fn read_headers(r: *mut ngx_http_request_t, answer: &mut Answer) {
             answer.header(b"content-type", slice::from_raw_parts(kind.data, kind.len));
         }
         // How long it may be remembered is not counted anew each time a cache gives it.
-        let left = cached_for(r);
+        let left = if (*headers_out).status < NGX_HTTP_SPECIAL_RESPONSE as ngx_uint_t {
+            cached_for(r)
+        } else {
+            // An error that is remembered has no file to look at.
+            None
+        };
         for header in request::headers(&raw mut (*headers_out).headers) {
             if (*header).hash == 0 || (*header).key.len == 0 || (*header).value.len == 0 {
                 continue;
@@ -117,20 +122,26 @@ unsafe fn read_headers(r: *mut ngx_http_request_t, answer: &mut Answer) {
 unsafe fn cached_for(r: *mut ngx_http_request_t) -> Option<i64> {
     use ngx::ffi::{
         NGX_HTTP_CACHE_HIT, NGX_HTTP_CACHE_REVALIDATED, NGX_HTTP_CACHE_STALE,
-        NGX_HTTP_CACHE_UPDATING, ngx_time,
+        NGX_HTTP_CACHE_UPDATING, ngx_http_file_cache_header_t, ngx_time,
     };
-    // SAFETY: the caller's promise; both are NULL or valid.
+    // SAFETY: the caller's promise; all are NULL or valid. What is read of a file of the cache begins with this header, and
+    // stays where it is.
     unsafe {
         let cache = (*r).cache.as_ref()?;
-        let status = (*r).upstream.as_ref()?.cache_status();
-        matches!(
-            status,
-            NGX_HTTP_CACHE_HIT
-                | NGX_HTTP_CACHE_REVALIDATED
-                | NGX_HTTP_CACHE_STALE
-                | NGX_HTTP_CACHE_UPDATING
-        )
-        .then(|| (cache.valid_sec - ngx_time()).max(0))
+        let until = match (*r).upstream.as_ref()?.cache_status() {
+            // What the cache itself has of it has been counted anew from the answer's `Cache-Control` by now.
+            NGX_HTTP_CACHE_HIT => {
+                let start = cache.buf.as_ref()?.start;
+                start
+                    .cast::<ngx_http_file_cache_header_t>()
+                    .read_unaligned()
+                    .valid_sec
+            }
+            NGX_HTTP_CACHE_REVALIDATED => cache.valid_sec,
+            NGX_HTTP_CACHE_STALE | NGX_HTTP_CACHE_UPDATING => 0,
+            _ => return None,
+        };
+        Some((until - ngx_time()).max(0))
     }
 }
 

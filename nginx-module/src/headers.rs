@@ -183,7 +183,7 @@ pub fn copy(request: Request, value: &[u8]) -> Option<&'static [u8]> {
 /// [`put`]. Returns whether it could be done.
 pub fn set_cookies(request: Request, values: &[&[u8]]) -> bool {
     let name = HeaderName::new("Cookie");
-    if !remove(request, |header| is_cookie(header)) {
+    if !remove(request, is_cookie) {
         return false;
     }
     let mut made = Vec::with_capacity(values.len());

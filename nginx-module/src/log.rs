@@ -1,5 +1,7 @@
-//! Lines from the client's thread on their way to nginx's error log, which only nginx's thread may write.
+//! Lines from the client's thread on their way to nginx's error log, which only nginx's thread may write; and lines that
+//! must not become a flood.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,5 +71,27 @@ impl Lines {
                 "phantom_token: {lost} more lines were lost"
             );
         }
+    }
+}
+
+/// A line that is written again only after a while, with the number of those that were not.
+#[derive(Default)]
+pub struct Seldom {
+    said: Cell<i64>,
+    suppressed: Cell<u64>,
+}
+
+impl Seldom {
+    /// Between two lines, in seconds.
+    const QUIET: i64 = 10;
+
+    /// Whether to write it at `now`, in seconds; with how many were not written since the last one.
+    pub fn now(&self, now: i64) -> Option<u64> {
+        if self.said.get() != 0 && now.saturating_sub(self.said.get()) < Self::QUIET {
+            self.suppressed.set(self.suppressed.get() + 1);
+            return None;
+        }
+        self.said.set(now);
+        Some(self.suppressed.take())
     }
 }

@@ -68,6 +68,12 @@ impl Request {
         unsafe { (*self.as_ptr()).main == self.as_ptr() }
     }
 
+    /// The request that the client asked for.
+    pub fn main(self) -> Self {
+        // SAFETY: the request lives, and its main request at least as long.
+        NonNull::new(unsafe { (*self.as_ptr()).main }).map_or(self, Request)
+    }
+
     /// The method, one of nginx's `NGX_HTTP_…`.
     pub fn method(self) -> u32 {
         // SAFETY: the request lives. nginx's methods are bits of 32.

@@ -2,8 +2,10 @@
 //! the core crate, which decides.
 
 use std::ptr;
+use std::sync::Arc;
 
-use ngx::ffi::ngx_time;
+use ngx::ffi::{NGX_LOG_WARN, ngx_time};
+use ngx::ngx_log_error;
 use phantom_token::sender::{
     self, Constraint, Presented, Proof, Proven, Rules, SenderError, Thumbprint,
 };
@@ -18,8 +20,8 @@ use crate::state::State;
 pub struct Sender {
     /// By which rules: those of a location.
     rules: *const Rules,
-    /// Of which token.
-    active: *const Active,
+    /// Of which token. It is held, so that no other can come to stand where it does.
+    active: Arc<Active>,
     found: Result<Proven, SenderError>,
 }
 
@@ -45,19 +47,19 @@ pub fn check(
     conf: &LocationConf,
     client: &Client,
     token: Token<'_>,
-    active: &Active,
+    active: &Arc<Active>,
 ) -> Result<Proven, SenderError> {
     let rules = conf.sender.rules();
     if let Some(known) = &state.sender
         && ptr::eq(known.rules, rules)
-        && ptr::eq(known.active, active)
+        && Arc::ptr_eq(&known.active, active)
     {
         return known.found;
     }
     let found = ask(request, state, conf, client, token, active);
     state.sender = Some(Sender {
         rules,
-        active,
+        active: Arc::clone(active),
         found,
     });
     found
@@ -98,6 +100,9 @@ fn ask(
         }
         let first = client.first_use(proof, time);
         *counted = first == FirstUse::First;
+        if matches!(first, FirstUse::Full | FirstUse::Lost) {
+            warn(request, client, first);
+        }
         first
     };
     sender::check(
@@ -108,6 +113,33 @@ fn ask(
         ngx_time(),
         &mut first_use,
     )
+}
+
+/// Tells the operator that requests are refused because of us.
+fn warn(request: Request, client: &Client, why: FirstUse) {
+    let Some(worker) = request.main_conf().and_then(|main| main.worker.as_deref()) else {
+        return;
+    };
+    let Some(more) = worker.unnoted_proofs.now(ngx_time()) else {
+        return;
+    };
+    let log = request.log();
+    let name = client.provider().name();
+    let why = match why {
+        FirstUse::Full => {
+            "there is no room to note DPoP proofs, and requests that bring one are refused: give it a larger \
+             phantom_token_zone, or set a shorter phantom_token_dpop_window"
+        }
+        _ => {
+            "a part of the zone was lost with a worker that died, and with it which DPoP proofs were used: those of \
+             before are refused"
+        }
+    };
+    ngx_log_error!(
+        NGX_LOG_WARN,
+        log,
+        "phantom_token: provider \"{name}\": {why} ({more} more of this kind since the last line)"
+    );
 }
 
 /// The thumbprint of the certificate with which the client has authenticated its connection: to nginx, or to whoever has

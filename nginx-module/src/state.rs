@@ -95,6 +95,8 @@ pub struct State {
     pub in_query: bool,
     /// Whether something has been taken in that nobody has acted on.
     pub taken: bool,
+    /// In which location the headers that the gateway fills were filled last, for the main request.
+    pub settled: Option<NonNull<LocationConf>>,
     /// Which of several providers was chosen, and where.
     pub chosen: Option<(NonNull<LocationConf>, Option<usize>)>,
     /// How the client presented its token.

@@ -16,7 +16,7 @@ use phantom_token::cache::Store;
 use phantom_token::{Client, Completion, CompletionQueue, Surroundings};
 
 use crate::conf::Defined;
-use crate::log::Lines;
+use crate::log::{Lines, Seldom};
 use crate::panic::contained;
 use crate::subrequest::Calls;
 use crate::suspend::{self, Slots};
@@ -32,6 +32,8 @@ pub struct Worker {
     pub queue: Arc<CompletionQueue>,
     /// Who waits for them.
     pub slots: RefCell<Slots>,
+    /// That proofs of senders can't be noted.
+    pub unnoted_proofs: Seldom,
     lines: Arc<Lines>,
     /// What the clients ask for that have no way of their own to the authorization server.
     calls: Arc<Calls>,
@@ -62,6 +64,7 @@ impl Worker {
             clients: Vec::with_capacity(providers.len()),
             queue,
             slots: RefCell::default(),
+            unnoted_proofs: Seldom::default(),
             lines,
             calls: Arc::default(),
             connection: None,

@@ -374,6 +374,89 @@ WRONG = {
         location("phantom_token acme;\nphantom_token_realm a;\nphantom_token_realm b; #<"),
         ["duplicate"],
     ),
+    "a source that is none": (location("phantom_token_source form; #<"), ["form", "cookie NAME"]),
+    "a source without its name": (location("phantom_token_source authorization cookie; #<"), ["name", "cookie"]),
+    "a source twice": (
+        location("phantom_token_source cookie a;\nphantom_token_source query a cookie a; #<"),
+        ["twice"],
+    ),
+    "a source that CGI takes for another": (
+        location("phantom_token_source header X-A header x_a; #<"),
+        ["twice"],
+    ),
+    "a header as source that is none": (location('phantom_token_source header "X A"; #<'), ["X A", "header"]),
+    "a header as source that is the default": (
+        location("phantom_token_source header authorization; #<"),
+        ["authorization", "instead"],
+    ),
+    "a header as source that means something else": (
+        location("phantom_token_source header Cookie; #<"),
+        ["Cookie", "another"],
+    ),
+    "a cookie of no name": (location('phantom_token_source cookie "a=b"; #<'), ["a=b", "cookie"]),
+    "a parameter of no name": (location('phantom_token_source query "a&b"; #<'), ["a&b", "parameter"]),
+    "a way on that is none": (location("phantom_token_forward cookie a; #<"), ["header NAME"]),
+    "a way on without a name": (location("phantom_token_forward header; #<"), ["header NAME"]),
+    "two ways on": (
+        location("phantom_token_forward authorization;\nphantom_token_forward header X-Jwt; #<"),
+        ["duplicate"],
+    ),
+    **{
+        f"a JWT in {name}": (location(f"phantom_token_forward header {name}; #<"), [name, "another header"])
+        for name in ("Host", "content-length", "Transfer_Encoding", "Proxy-Connection", "Connection", "TE", "DPoP")
+    },
+    "a header that is no header": (location('phantom_token_set_header "X:Y" a; #<'), ["X:Y", "header"]),
+    "a header that is the JWT's": (
+        location("phantom_token_set_header Authorization a; #<"),
+        ["Authorization", "phantom_token_forward"],
+    ),
+    "a header twice": (
+        location("phantom_token_set_header X-A a;\nphantom_token_set_header x_a b; #<"),
+        ["x_a", "twice"],
+    ),
+    "a header of two meanings": (
+        location("phantom_token_forward header X-A;\nphantom_token_set_header X_A a; #<"),
+        ["X_A", "phantom_token_forward", "another name"],
+    ),
+    "a header that is a source as well": (
+        location("phantom_token_source header X-A;\nphantom_token_set_header X-A a; #<"),
+        ["X-A", "phantom_token_source", "another name"],
+    ),
+    "a header with a control character": (
+        location('phantom_token_set_header X-A "a\\tb"; #<'),
+        ["control character"],
+    ),
+    "a choice of optional that is none": (location("phantom_token_optional maybe; #<"), ["maybe", "on or off"]),
+    "a choice among none": (location("phantom_token $arg_a; #<"), ["names of the providers"]),
+    "a choice among unknown ones": (location("phantom_token $arg_a acme\nother; #<"), ["other"]),
+    "several providers without a choice": (location("phantom_token acme other; #<"), ["one name", "variable"]),
+    **{
+        f"a resource that is none, {name}": (location(f"phantom_token_resource '{name}'; #<"), ["https URL"])
+        for name in ("api", "http://a.example", "https://", "https://a.example/#b", "https://a.example/ b")
+    },
+    "metadata of nothing": (location("phantom_token_resource_metadata; #<"), ["phantom_token_resource URL"]),
+    "metadata of no provider": (
+        location("phantom_token_resource https://a.example;\nphantom_token_resource_metadata; #<"),
+        ["phantom_token NAME", "authorization_servers="],
+    ),
+    "metadata of no issuer": (
+        location(
+            "phantom_token acme; phantom_token_resource https://a.example;\nphantom_token_resource_metadata; #<"
+        ),
+        ["acme", "issuer", "authorization_servers="],
+    ),
+    "metadata with an unknown word": (
+        location("phantom_token_resource_metadata scope=a; #<"),
+        ["scope=a", "scopes="],
+    ),
+    "metadata with a word twice": (
+        location("phantom_token_resource_metadata name=a name=b; #<"),
+        ["name", "twice"],
+    ),
+    "metadata in server": (
+        f"{WHOLE}\nserver {{ listen @listen@;\nphantom_token_resource_metadata; #<\n}}",
+        ["phantom_token_resource_metadata"],
+    ),
 }
 
 FILES = {
@@ -446,6 +529,9 @@ def test_a_wrong_configuration_is_refused_with_file_line_and_mend(check, name):
         f"phantom_token_zone tokens:64M; {WHOLE}",
         zones("phantom_token_zone one:1m; phantom_token_zone two:1m;", "cache_zone two;")
         + f"phantom_token_provider other {{ {ENDPOINT} {CREDENTIALS} cache_zone one; }}",
+        location("phantom_token acme; phantom_token_source authorization cookie session; phantom_token_source query t;"),
+        location("phantom_token acme; phantom_token_forward header X-Jwt; phantom_token_set_header X-A '';"),
+        location("phantom_token $arg_a acme; phantom_token_set_header X-A $arg_a-$phantom_token_sub;"),
         purging("phantom_token_purge acme;"),
         purging("phantom_token_purge acme; allow 127.0.0.1; deny all; limit_except POST { deny all; }"),
         purging("phantom_token_purge acme; client_max_body_size 0; if ($arg_x) { set $y 1; }"),

@@ -310,6 +310,8 @@ def test_when_no_more_proofs_can_be_noted_it_is_503_and_nobody_passes_twice(guar
     assert answer.value("X-Reason") == "replays_full"
     assert answer.value("WWW-Authenticate") is None
     assert answer.value("Retry-After")
+    line = nginx.only_line("no room to note DPoP proofs")
+    assert "[warn]" in line and "phantom_token_zone" in line
     for headers in used[:20] + used[-20:]:
         assert refused(ask(nginx, headers), "proof_replayed")
     assert len(api.requests) == len(used)

@@ -103,7 +103,6 @@ def test_what_four_workers_have_done_is_one_sum(watched, secrets):
 
 
 def test_every_outcome_counts_as_the_access_log_has_it(watched, ugly, secrets):
-    claims = {}
     unreachable = config.provider("http://127.0.0.1:1/", secrets, name="away", timeout="1s")
     nginx = watched(
         http=unreachable,
@@ -115,14 +114,21 @@ def test_every_outcome_counts_as_the_access_log_has_it(watched, ugly, secrets):
         location /redirected { phantom_token acme; error_page 403 = /; phantom_token_scopes more; empty_gif; }
         """,
     )
-    good, bad = secrets.token(), secrets.token()
-    ugly.answer = lambda exchange: exchange.inactive() if exchange.token == bad else exchange.active(**claims)
+    good, bad, bound = secrets.token(), secrets.token(), secrets.token()
+    answers = {
+        good: lambda exchange: exchange.active(),
+        bad: lambda exchange: exchange.inactive(),
+        # Nobody has shown the key.
+        bound: lambda exchange: exchange.active(cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+    }
+    ugly.answer = lambda exchange: answers[exchange.token](exchange)
     for target, how in [
         ("/", {"token": good}),
         ("/", {"token": good}),
         ("/", {}),
         ("/", {"authorization": "Bearer a b"}),
         ("/", {"token": bad}),
+        ("/", {"token": bound}),
         ("/audience", {"token": good}),
         ("/acr", {"token": good}),
         ("/scope", {"token": good}),
@@ -131,18 +137,18 @@ def test_every_outcome_counts_as_the_access_log_has_it(watched, ugly, secrets):
         ("/away", {"token": good}),
     ]:
         get(nginx.port, target, **how)
-    logged = Counter(line.split("result=")[1].split()[0] for line in nginx.wait_access("result=[a-z]", 10))
+    logged = Counter(line.split("result=")[1].split()[0] for line in nginx.wait_access("result=[a-z]", 11))
     both = until(
         lambda: (found := [provider(nginx, name)["requests"] for name in ("acme", "away")])
-        and sum(sum(one.values()) for one in found) >= 10
+        and sum(sum(one.values()) for one in found) >= 11
         and found,
-        "ten requests are counted",
+        "all requests are counted",
     )
     counted = Counter(both[0]) + Counter(both[1])
     assert counted == logged
     assert list(both[0]) == sorted(OUTCOMES)
     assert counted["ok"] == 3
-    assert set(counted) == set(OUTCOMES) - {"unproven"}
+    assert {outcome for outcome, count in counted.items() if count} == set(OUTCOMES)
     assert both[1]["unavailable"] == 1
 
 
@@ -190,7 +196,7 @@ def test_what_is_under_way_in_another_worker_is_seen_to_end(watched, ugly, secre
 
 @pytest.mark.parametrize("zone", ["tokens:1m", None])
 def test_the_breaker_is_seen_to_open_and_to_close(watched, ugly, secrets, zone):
-    nginx = watched(workers=1, zone=zone, max_fails="2", fail_timeout="1s", retries="0")
+    nginx = watched(workers=1, zone=zone, max_fails="2", fail_timeout="4s", retries="0")
     ugly.answer = lambda exchange: exchange.reply(status=503, body=b"", content_type=None)
     for _ in range(3):
         get(nginx.port, token=secrets.token())
@@ -306,7 +312,6 @@ def test_a_worker_that_idles_does_nothing(watched, secrets):
         text = Path(f"/proc/{pid}/task/{pid}/status").read_text()
         return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE).group(1))
 
-    # Longer than the keep-alive of the client's connections to anybody would matter here.
     until(lambda: (before := switches()) and time.sleep(2.5) is None and switches() == before, "it sleeps", 60)
 
 
@@ -315,6 +320,38 @@ def test_without_a_master_it_counts_for_itself(watched, secrets):
     get(nginx.port, token=secrets.token())
     found = settled(nginx, 1)
     assert found["workers"] == 1 and status(nginx)["zones"] == []
+
+
+def test_tokens_that_a_location_introspects_are_counted_too(start_nginx, ugly, secrets):
+    nginx = start_nginx(
+        f"""
+server {{
+    listen @listen@ reuseport;
+    server_name gateway;
+    location / {{
+        phantom_token on;
+        phantom_token_introspection_endpoint /introspect;
+        empty_gif;
+    }}
+    location = /introspect {{ internal; proxy_pass {ugly.url}; }}
+    location = /status {{ phantom_token_status; }}
+    location = /who {{ return 200 $pid; }}
+}}
+""",
+        workers=2,
+    )
+    with Crowd(nginx.port, 20) as crowd:
+        crowd.find_workers()
+        for member in crowd.one_per_worker():
+            crowd.ask("/", token=secrets.token(), members=[member])
+
+    def found():
+        [one] = status(nginx)["providers"]
+        return one if one["requests"]["ok"] == 2 else None
+
+    one = until(found, "two workers have told")
+    assert one["name"] == "/introspect@gateway"
+    assert one["introspection"]["calls"] == 2
 
 
 def test_without_a_provider_there_is_nothing_to_show(start_nginx):

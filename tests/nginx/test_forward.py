@@ -1,0 +1,359 @@
+"""How what a token stands for goes on: `phantom_token_forward`, `phantom_token_set_header`, `phantom_token_optional`."""
+
+import base64
+
+import pytest
+
+from harness import config
+from harness.client import get, get2
+
+PROTOCOLS = [pytest.param((get, ""), id="http1"), pytest.param((get2, "http2"), id="http2")]
+USER = "Basic " + base64.b64encode(b"user:password").decode()
+PASSWORDS = {"passwords": "user:{PLAIN}password\n"}
+
+FORWARD = "phantom_token_forward header X-Jwt;"
+SET = "phantom_token_set_header X-User $phantom_token_sub;"
+# The same name to whoever reads as CGI does.
+FORGED = [("x-user", "root"), ("X_User", "root"), ("X-USER", "root"), ("X-User", "")]
+
+
+def jwt_of(ugly, token):
+    return f"Bearer {ugly.jwt_for(token)}"
+
+
+def named(request, name):
+    """The values of all headers that CGI gives the same name."""
+    plain = name.lower().replace("_", "-")
+    return [value for key, value in request.headers if key.lower().replace("_", "-") == plain]
+
+
+# --- phantom_token_forward ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["miss", "hit"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("source", ["authorization", "cookie session"])
+def test_the_jwt_goes_bare_in_a_header_of_its_own(gateway, ugly, api, secrets, source, protocol, cold):
+    get_, listen = protocol
+    nginx = gateway(location=f"phantom_token_source {source}; {FORWARD}", listen=listen)
+    token = secrets.token()
+    forged = [("x-jwt", "a.b.c"), ("x-jwt", "")]
+    how = {"token": token, "headers": forged}
+    if source != "authorization":
+        how = {"headers": [("authorization", USER), ("cookie", f"session={token}"), *forged]}
+    for _ in range(1 if cold else 2):
+        assert get_(nginx.port, **how).status == 200
+    for request in api.requests:
+        assert named(request, "x-jwt") == [ugly.jwt_for(token)]
+        assert request.values("authorization") == []
+    api.never_saw(token)
+
+
+def test_the_whole_request_is_what_it_should_be(gateway, ugly, api, secrets):
+    nginx = gateway(location=f"{FORWARD} {SET} phantom_token_set_header X-Client $phantom_token_client_id;")
+    token = secrets.token()
+    assert get(nginx.port, "/a?b", token=token, headers=[("Accept", "x"), ("X-User", "root"), ("X-Z", "z")]).status == 200
+    jwt = ugly.jwt_for(token)
+    assert api.only().head == (
+        f"GET /a?b HTTP/1.1\r\nHost: {api.address}\r\nConnection: close\r\nAccept: x\r\nX-Z: z\r\n"
+        f"X-Jwt: {jwt}\r\nX-User: of {token[-8:]}\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize("location", ["", "satisfy any; allow 127.0.0.1; deny all;", "phantom_token_optional on;"])
+def test_no_client_fills_the_header_of_the_jwt(gateway, ugly, api, secrets, location):
+    ugly.answer = lambda exchange: exchange.inactive()
+    nginx = gateway(server="underscores_in_headers on;", location=f"{FORWARD} {location}")
+    forged = [("X-Jwt", "a.b.c"), ("x_jwt", "a.b.c")]
+    get(nginx.port, headers=forged)
+    get(nginx.port, token=secrets.token(), headers=forged)
+    for request in api.requests:
+        assert named(request, "x-jwt") == []
+        assert request.values("authorization") == []
+    assert bool(api.requests) == bool(location)
+
+
+def test_an_internal_redirect_moves_the_jwt_to_where_the_next_location_wants_it(start_nginx, ugly, api, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+phantom_token acme;
+server {{
+    listen @listen@;
+    location /a {{ {FORWARD} try_files /nowhere @plain; }}
+    location @plain {{ proxy_pass {api.url}; }}
+    location /b {{ try_files /nowhere @moved; }}
+    location @moved {{ {FORWARD} proxy_pass {api.url}; }}
+    location /c {{ {FORWARD} try_files /nowhere @other; }}
+    location @other {{ phantom_token_forward header X-Other; proxy_pass {api.url}; }}
+    location /d {{ {FORWARD} try_files /nowhere @off; }}
+    location @off {{ phantom_token off; proxy_pass {api.url}; }}
+}}
+"""
+    )
+    token = secrets.token()
+    jwt = ugly.jwt_for(token)
+    expected = {
+        "/a": ([f"Bearer {jwt}"], [], []),
+        "/b": ([], [jwt], []),
+        "/c": ([], [], [jwt]),
+        "/d": ([], [jwt], []),
+    }
+    for path in expected:
+        assert get(nginx.port, path, token=token).status == 200
+    found = {
+        request.target: tuple(request.values(name) for name in ("authorization", "x-jwt", "x-other"))
+        for request in api.requests
+    }
+    assert found == expected
+    api.never_saw(token)
+
+
+# --- phantom_token_set_header -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["miss", "hit"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_header_says_what_the_token_says_and_nothing_of_the_client(gateway, ugly, api, secrets, protocol, cold):
+    get_, listen = protocol
+    nginx = gateway(
+        server="underscores_in_headers on;",
+        location=f'{SET} phantom_token_set_header X-Line "user=$phantom_token_sub scope=$phantom_token_scope $arg_x";',
+        listen=listen,
+    )
+    token = secrets.token()
+    forged = [(name.lower(), value) for name, value in FORGED] if listen else FORGED
+    for _ in range(1 if cold else 2):
+        assert get_(nginx.port, "/?x=y", token=token, headers=forged).status == 200
+    for request in api.requests:
+        assert named(request, "x-user") == [f"of {token[-8:]}"]
+        assert request.value("x-line") == f"user=of {token[-8:]} scope=read y"
+
+
+@pytest.mark.parametrize("kind", ["proxy", "grpc", "fastcgi"])
+@pytest.mark.parametrize("present", [True, False], ids=["token", "none"])
+def test_every_kind_of_upstream_believes_the_gateway(start_nginx, ugly, api, fastcgi, secrets, kind, present):
+    upstream = {
+        "proxy": f"proxy_pass {api.url};",
+        "grpc": "grpc_pass grpc://@listen:grpc@;",
+        "fastcgi": f"fastcgi_pass {fastcgi.address};",
+    }[kind]
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+underscores_in_headers on;
+server {{
+    listen @listen@;
+    location / {{ phantom_token acme; phantom_token_optional on; {SET} {FORWARD} {upstream} }}
+}}
+server {{
+    listen @listen:grpc@ http2;
+    location / {{ add_header X-Got "$http_x_user|$http_x_jwt|$http_authorization"; return 200; }}
+}}
+"""
+    )
+    token = secrets.token()
+    how = {"token": token} if present else {"authorization": USER}
+    answer = get(nginx.port, headers=[*FORGED, ("X-Jwt", "a"), ("x_jwt", "b")], **how)
+    assert answer.status == 200
+    user, jwt = (f"of {token[-8:]}", ugly.jwt_for(token)) if present else ("", "")
+    if kind == "grpc":
+        assert answer.value("x-got") == f"{user}|{jwt}|"
+    elif kind == "proxy":
+        assert named(api.only(), "x-user") == ([user] if present else [])
+        assert named(api.only(), "x-jwt") == ([jwt] if present else [])
+        assert api.only().values("authorization") == []
+    else:
+        params = fastcgi.requests[0]
+        assert [value for name, value in params if name == "HTTP_X_USER"] == ([user] if present else [])
+        assert [value for name, value in params if name == "HTTP_X_JWT"] == ([jwt] if present else [])
+        assert [value for name, value in params if name == "HTTP_AUTHORIZATION"] == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "phantom_token_optional on;",
+        "satisfy any; allow 127.0.0.1; deny all;",
+        "phantom_token off;",
+        "phantom_token_preflight pass;",
+    ],
+)
+def test_what_clients_say_is_taken_out_with_a_token_or_without(start_nginx, ugly, api, secrets, location):
+    ugly.answer = lambda exchange: exchange.inactive()
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+phantom_token acme;
+underscores_in_headers on;
+{SET}
+server {{ listen @listen@; location / {{ {location} proxy_pass {api.url}; }} }}
+"""
+    )
+    preflight = [("Origin", "https://x"), ("Access-Control-Request-Method", "GET")] if "preflight" in location else []
+    get(nginx.port, method="OPTIONS", headers=[*FORGED, *preflight])
+    if not preflight:
+        get(nginx.port, token=secrets.token(), headers=FORGED)
+    assert api.requests
+    for request in api.requests:
+        assert named(request, "x-user") == []
+
+
+def test_a_value_that_is_empty_or_has_a_control_character_sets_nothing(gateway, ugly, api, secrets):
+    ugly.answer = lambda exchange: exchange.active(name="a\r\nX-Admin: yes", sub="")
+    nginx = gateway(
+        location="""
+            phantom_token_set_header X-Name $phantom_token_claim_name;
+            phantom_token_set_header X-None $phantom_token_claim_none;
+            phantom_token_set_header X-Arg "$control";
+            phantom_token_set_header X-Constant yes;
+        """,
+        http='map $arg_x $control { default "a\tb"; }',
+    )
+    assert get(nginx.port, token=secrets.token(), headers=[("X-Name", "root"), ("X-Arg", "root")]).status == 200
+    request = api.only()
+    assert request.value("x-constant") == "yes"
+    for name in ("x-name", "x-none", "x-arg", "x-admin"):
+        assert request.values(name) == []
+    assert nginx.only_line('"X-Arg" is not set')
+
+
+def test_headers_are_inherited_all_or_none(start_nginx, ugly, api, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+phantom_token acme;
+phantom_token_set_header X-One 1;
+phantom_token_set_header X-Two 2;
+server {{
+    listen @listen@;
+    location /http {{ proxy_pass {api.url}; }}
+    location /own {{ phantom_token_set_header X-Two own; proxy_pass {api.url}; }}
+    location /if {{ if ($arg_x) {{ proxy_pass {api.url}; }} proxy_pass {api.url}; }}
+}}
+"""
+    )
+    for target in ("/http", "/own", "/if", "/if?x=1"):
+        assert get(nginx.port, target, token=secrets.token(), headers=[("X-One", "forged")]).status == 200
+    found = {
+        request.target: [request.values(name) for name in ("x-one", "x-two")] for request in api.requests
+    }
+    assert found == {
+        "/http": [["1"], ["2"]],
+        # It is no header of the gateway's here.
+        "/own": [["forged"], ["own"]],
+        "/if": [["1"], ["2"]],
+        "/if?x=1": [["1"], ["2"]],
+    }
+
+
+def test_a_subrequest_carries_them_too(start_nginx, ugly, api, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+phantom_token acme;
+{SET} {FORWARD}
+server {{
+    listen @listen@;
+    location / {{ mirror /mirror; auth_request /auth; proxy_pass {api.url}/main; }}
+    location = /mirror {{ internal; proxy_pass {api.url}/mirror; }}
+    location = /auth {{ internal; proxy_pass {api.url}/auth; }}
+}}
+"""
+    )
+    token = secrets.token()
+    assert get(nginx.port, token=token, headers=[*FORGED, ("X-Jwt", "a")]).status == 200
+    requests = api.wait(3)
+    assert sorted(request.target for request in requests) == ["/auth", "/main", "/mirror"]
+    for request in requests:
+        assert named(request, "x-user") == [f"of {token[-8:]}"]
+        assert named(request, "x-jwt") == [ugly.jwt_for(token)]
+    api.never_saw(token)
+
+
+def test_a_hundred_headers_survive_that_some_are_taken_out(gateway, ugly, api, secrets):
+    nginx = gateway(location=f"{SET} {FORWARD} phantom_token_source authorization header X-Token;")
+    token = secrets.token()
+    plain = [(f"X-{n}", str(n)) for n in range(100)]
+    mixed = [pair for n, header in enumerate(plain) for pair in ([header, FORGED[0]] if n % 3 else [header])]
+    headers = [("User-Agent", "ua"), ("X-Forwarded-For", "192.0.2.1"), *mixed, ("Cookie", "a=b"), ("X-Token", token)]
+    assert get(nginx.port, headers=headers).status == 200
+    request = api.only()
+    assert [header for header in request.headers if header[0].startswith("X-") and header[0][2:].isdigit()] == plain
+    assert request.value("user-agent") == "ua"
+    assert request.value("x-forwarded-for") == "192.0.2.1"
+    assert request.value("cookie") == "a=b"
+    assert named(request, "x-user") == [f"of {token[-8:]}"]
+    assert named(request, "x-jwt") == [ugly.jwt_for(token)]
+
+
+# --- phantom_token_optional ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("headers", [[], [("authorization", USER)], [("authorization", "Token abc")]])
+def test_without_a_token_a_request_goes_on_without_authorization(gateway, ugly, api, headers, protocol):
+    get_, listen = protocol
+    nginx = gateway(
+        location="phantom_token_optional on; proxy_set_header X-Result $phantom_token_result; "
+        "proxy_set_header X-Saw $http_authorization;",
+        listen=listen,
+    )
+    answer = get_(nginx.port, headers=headers)
+    assert (answer.status, answer.value("www-authenticate")) == (200, None)
+    request = api.only()
+    assert request.values("authorization") == []
+    assert request.values("x-saw") == []
+    assert request.value("x-result") == "missing"
+    assert ugly.calls == []
+
+
+def test_a_token_is_still_swapped_or_refused(gateway, ugly, api, secrets):
+    nginx = gateway(location="phantom_token_optional on;")
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert api.only().value("authorization") == jwt_of(ugly, token)
+    ugly.answer = lambda exchange: exchange.inactive()
+    assert get(nginx.port, token=secrets.token()).status == 401
+    assert get(nginx.port, authorization="Bearer").status == 400
+    assert get(nginx.port, authorization="DPoP ,").status == 400
+    ugly.answer = lambda exchange: exchange.reset()
+    assert get(nginx.port, token=secrets.token()).status == 502
+    assert len(api.requests) == 1
+
+
+def test_under_satisfy_any_no_token_is_no_reason_to_let_in(gateway, ugly, api, secrets):
+    nginx = gateway(location="phantom_token_optional on; satisfy any; deny all;")
+    assert get(nginx.port).status == 403
+    assert get(nginx.port, authorization=USER).status == 403
+    assert api.requests == []
+    assert get(nginx.port, token=secrets.token()).status == 200
+
+
+def test_under_satisfy_any_a_user_is_let_in_as_such(gateway, ugly, api, secrets):
+    nginx = gateway(
+        location="phantom_token_optional on; satisfy any; auth_basic x; auth_basic_user_file passwords;",
+        files=PASSWORDS,
+    )
+    assert get(nginx.port).status == 401
+    assert get(nginx.port, authorization=USER).status == 200
+    assert api.only().value("authorization") == USER
+
+
+def test_optional_is_inherited_and_overridden(start_nginx, ugly, api, secrets):
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+phantom_token acme;
+phantom_token_optional on;
+server {{
+    listen @listen@;
+    location /http {{ proxy_pass {api.url}; }}
+    location /off {{ phantom_token_optional off; proxy_pass {api.url}; }}
+}}
+server {{ listen @listen:two@; phantom_token_optional off; location / {{ proxy_pass {api.url}; }} }}
+"""
+    )
+    statuses = [get(nginx.port, target).status for target in ("/http", "/off")]
+    assert statuses == [200, 401]
+    assert get(nginx.ports["two"]).status == 401
