@@ -44,6 +44,7 @@ test: packages-test lint test-core test-server test-c test-c-asan test-python te
 
 lint: packages-module nginx-headers ## Format, clippy, and the C header against the code
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy -p authorization_server --all-targets -- -D warnings
 	$(CARGO) clippy -p jose_interop --all-targets -- -D warnings

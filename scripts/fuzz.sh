@@ -30,6 +30,6 @@ for target in $targets; do
         -dict="fuzz/dictionaries/$dictionary.dict" -max_total_time="$SECONDS_EACH" \
         -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
     if [ -n "${MERGE:-}" ]; then
-        cargo +"$TOOLCHAIN" fuzz run "$target" "$corpus" "$found" -- -merge=1 -use_counters=0 -max_len=4096
+        cargo +"$TOOLCHAIN" fuzz run "$target" "$corpus" "$found" -- -set_cover_merge=1 -use_counters=0 -max_len=4096
     fi
 done

@@ -147,8 +147,9 @@ fn split_fragment(form: Form, text: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Without the spaces and tabs around it (RFC 6265 §5.2, `WSP`).
-fn trim(text: &[u8]) -> &[u8] {
+/// A text without the spaces and tabs around it (RFC 6265 §5.2, RFC 9110 §5.6.3). What the library takes for white space
+/// beside them is none in a header.
+pub fn trim(text: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = text.iter().position(|byte| !is_space(byte));
     let Some(start) = start else { return &[] };

@@ -9,6 +9,8 @@ use aws_lc_rs::digest;
 use sha2::block_api::compress256;
 use zeroize::Zeroize;
 
+use crate::source::trim;
+
 /// The longest token that is accepted, in bytes.
 pub const MAX_TOKEN_LENGTH: usize = 8192;
 
@@ -123,7 +125,7 @@ impl<'a> Credentials<'a> {
     /// Reads the value of an `Authorization` header (RFC 6750 §2.1, RFC 9449 §7.1). The scheme is case-insensitive, one
     /// or more spaces follow it (RFC 9110 §11.4).
     pub fn from_authorization(value: &'a [u8]) -> Self {
-        let value = trim_optional_white_space(value);
+        let value = trim(value);
         let scheme = Scheme::ALL.into_iter().find_map(|scheme| {
             let name = scheme.as_str();
             let (start, rest) = value.split_at_checked(name.len())?;
@@ -149,15 +151,6 @@ impl<'a> Credentials<'a> {
             Some(_) => Credentials::Missing,
         }
     }
-}
-
-/// What may stand around the value of a header, and is no part of it: spaces and tabs (RFC 9110 §5.6.3). The library takes
-/// form feeds and line breaks for such, too.
-fn trim_optional_white_space(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 trait TrimSpaces {
@@ -570,7 +563,7 @@ mod tests {
             for value in [value.clone(), [b"Bearer ", value.as_slice()].concat()] {
                 if let Credentials::Token(_, token) = Credentials::from_authorization(&value) {
                     prop_assert!(Token::parse(token.expose().as_bytes()).is_ok());
-                    prop_assert!(trim_optional_white_space(&value).ends_with(token.expose().as_bytes()));
+                    prop_assert!(trim(&value).ends_with(token.expose().as_bytes()));
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 
 use ngx::ffi::{ngx_str_t, ngx_table_elt_t};
 use phantom_token::Token;
-use phantom_token::source::{Form, decode, values, without};
+use phantom_token::source::{Form, decode, trim, values, without};
 use phantom_token::token::{Credentials, Scheme};
 
 use crate::conf::{LocationConf, Source};
@@ -219,7 +219,7 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
                 Some(Cow::Borrowed(value)) => Some(value),
                 None => None,
             },
-            _ => Some(value.trim_ascii()),
+            _ => Some(trim(value)),
         };
         found.note(place, value);
     }

@@ -658,6 +658,127 @@ def proofs():
     }
 
 
+# --- Where tokens may be in other places -----------------------------------------------------------------------------
+
+ELSEWHERE = "phantom_token_source authorization cookie session query access_token header X-Token;"
+
+
+def cookie(*values, **how):
+    return request(how.pop("authorization", None), *(b"Cookie: " + bytes_of(value) for value in values), **how)
+
+
+def query(text, *lines, **how):
+    return request(how.pop("authorization", None), *lines, target=f"/api/x?{text}", **how)
+
+
+PLACES = {
+    "nothing": request(),
+    "an unknown cookie": cookie(f"session={UNKNOWN}"),
+    "a cookie of another name": cookie(f"sessions={GOOD}"),
+    "a cookie of that name in capitals": cookie(f"Session={GOOD}"),
+    "a cookie with a prefix": cookie(f"__Host-session={GOOD}"),
+    "a cookie in a cookie": cookie(f"a=session={GOOD}"),
+    "a cookie in a quoted cookie": cookie(f'a="x,session={GOOD}'),
+    "a cookie behind a comma": cookie(f"a=b, session={GOOD}"),
+    "a cookie without a name": cookie(f"={GOOD}"),
+    "a cookie without a value": cookie("session"),
+    "an empty cookie": cookie("session="),
+    "an empty cookie in quotes": cookie('session=""'),
+    "one quotation mark": cookie(f'session="{GOOD}'),
+    "two at the end": cookie(f'session={GOOD}""'),
+    "quotes within quotes": cookie(f'session=""{GOOD}""'),
+    "a cookie with its scheme": cookie(f"session=Bearer {GOOD}"),
+    "a cookie that is percent-encoded": cookie(f"session=%67{GOOD[1:]}"),
+    "a name that is percent-encoded": cookie(f"%73ession={GOOD}"),
+    "a cookie of an array": cookie(f"session[]={GOOD}"),
+    "a cookie of RFC 2965": cookie(f'$Version="1"; $session="{GOOD}"'),
+    "a cookie behind an attribute": cookie(f'a="b";$Path="/", session="{GOOD}"'),
+    "a cookie twice": cookie(f"session={GOOD}; session={GOOD}"),
+    "a cookie twice without spaces": cookie(f"session={GOOD};session={UNKNOWN}"),
+    "a cookie in two headers": cookie(f"session={GOOD}", f"session={GOOD}"),
+    "a cookie that is empty, and another": cookie(f"session=; session={GOOD}"),
+    "a cookie in capitals of the header": request(None, f"COOKIE: session={GOOD}", f"cookie: session={GOOD}"),
+    "a cookie with a comma behind": cookie(f"session={GOOD},"),
+    "two tokens in a cookie": cookie(f"session={GOOD} {GOOD}"),
+    "an 8-bit byte in a cookie": cookie(f"session={GOOD}\xff"),
+    "a zero-width space in a name": cookie(f"session\u200b={GOOD}".encode()),
+    **{
+        f"byte {byte:#04x} in a cookie": cookie(f"session={GOOD[:9]}".encode() + bytes([byte]) + GOOD[9:].encode())
+        for byte in (0x00, 0x01, 0x09, 0x0B, 0x0C, 0x0D, 0x1B, 0x7F)
+    },
+    **{
+        f"byte {byte:#04x} in the name of a cookie": cookie(b"sess" + bytes([byte]) + f"ion={GOOD}".encode())
+        for byte in (0x00, 0x01, 0x09, 0x0B, 0x0C, 0x0D, 0x1B, 0x7F)
+    },
+    "byte 0x0c behind a cookie": cookie(f"session={GOOD}\x0c"),
+    "byte 0x0c before a cookie": cookie(f"session=\x0c{GOOD}"),
+    "a cookie and Authorization": cookie(f"session={GOOD}", authorization=f"Bearer {GOOD}"),
+    "a cookie and another Authorization": cookie(f"session={GOOD}", authorization=f"Bearer {UNKNOWN}"),
+    "a cookie and Bearer alone": cookie(f"session={GOOD}", authorization="Bearer"),
+    "a cookie and a malformed Authorization": cookie(f"session={GOOD}", authorization=f"Bearer {GOOD}, x"),
+    "a cookie and a parameter": cookie(f"session={GOOD}", target=f"/api/x?access_token={GOOD}"),
+    "a cookie and a header": request(None, f"Cookie: session={GOOD}", f"X-Token: {GOOD}"),
+    "everything": request(
+        f"Bearer {GOOD}", f"Cookie: session={GOOD}", f"X-Token: {GOOD}", target=f"/api/x?access_token={GOOD}"
+    ),
+    "an unknown parameter": query(f"access_token={UNKNOWN}"),
+    "a parameter in capitals": query(f"Access_Token={GOOD}"),
+    "a parameter with a hyphen": query(f"access-token={GOOD}"),
+    "a parameter of an array": query(f"access_token[]={GOOD}"),
+    "a parameter with a dot": query(f"access.token={GOOD}"),
+    "a parameter twice": query(f"access_token={GOOD}&access_token={GOOD}"),
+    "a parameter twice, once encoded": query(f"access_token={GOOD}&access%5Ftoken={GOOD}"),
+    "a parameter twice, once empty": query(f"access_token=&access_token={GOOD}"),
+    "a parameter twice, once without a value": query(f"access_token&access_token={GOOD}"),
+    "an empty parameter": query("access_token="),
+    "a parameter without a value": query("access_token"),
+    "a parameter behind a semicolon": query(f"a=b;access_token={GOOD}"),
+    "a parameter behind a semicolon that is encoded": query(f"a=b%26access_token={GOOD}"),
+    "a parameter behind a question mark": query(f"?access_token={GOOD}"),
+    "a second question mark": query(f"access_token={GOOD}?access_token={GOOD}"),
+    "a parameter with its scheme": query(f"access_token=Bearer+{GOOD}"),
+    "a parameter with a plus behind": query(f"access_token={GOOD}+"),
+    "a parameter with a space before": query(f"access_token=%20{GOOD}"),
+    "a parameter with a NUL": query(f"access_token={GOOD}%00"),
+    "a parameter with a line break": query(f"access_token={GOOD}%0d%0aX:%20y"),
+    "a parameter with a form feed": query(f"access_token={GOOD}%0c"),
+    "a parameter with half an escape": query(f"access_token={GOOD}%"),
+    "a parameter with no escape": query(f"access_token={GOOD}%zz"),
+    "a parameter that is encoded twice": query(f"access_token=%2567{GOOD[1:]}"),
+    "a parameter with an 8-bit byte": query(f"access_token={GOOD}%ff"),
+    "a parameter in quotes": query(f'access_token="{GOOD}"'),
+    "a name with a NUL": query(f"access_token%00={GOOD}"),
+    "a name with a space": query(f"access_token+={GOOD}"),
+    "a parameter in the path": request(target=f"/api/access_token={GOOD}"),
+    "a parameter in an encoded query": request(target=f"/api/x%3Faccess_token={GOOD}"),
+    "a parameter and Authorization": query(f"access_token={GOOD}", authorization=f"Bearer {GOOD}"),
+    "a parameter and Basic twice": query(f"access_token={GOOD}", "Authorization: Basic x", authorization="Basic y"),
+    "a token of 9000 bytes in the query": query("access_token=" + "a" * 9000),
+    "an unknown header": request(None, f"X-Token: {UNKNOWN}"),
+    "an empty header": request(None, "X-Token:"),
+    "a header with its scheme": request(None, f"X-Token: Bearer {GOOD}"),
+    "a header twice": request(None, f"X-Token: {GOOD}", f"X-Token: {GOOD}"),
+    "a header twice, once in capitals": request(None, f"X-Token: {GOOD}", f"X-TOKEN: {UNKNOWN}"),
+    "a header that is a list": request(None, f"X-Token: {GOOD}, {GOOD}"),
+    "a header and Authorization": request(f"Bearer {GOOD}", f"X-Token: {GOOD}"),
+    "a header with a control byte": request(None, f"X-Token: {GOOD}\x01"),
+    "a header with a form feed behind": request(None, f"X-Token: {GOOD}\x0c"),
+    "a header with a form feed before": request(None, f"X-Token: \x0c{GOOD}"),
+    "a header in quotes": request(None, f'X-Token: "{GOOD}"'),
+    "a bound token in a cookie": cookie(f"session={BOUND_TO_KEY}"),
+    "a bound token in the query": query(f"access_token={BOUND_TO_KEY}"),
+    "a bound token in a header": request(None, f"X-Token: {BOUND_TO_CERTIFICATE}"),
+    "a JWT in a cookie": cookie("session=" + JWTS["alg none, a signature"]),
+    "a form": request(
+        None,
+        "Content-Type: application/x-www-form-urlencoded",
+        f"Content-Length: {13 + len(GOOD)}",
+        method="PUT",
+        body=f"access_token={GOOD}".encode(),
+    ),
+}
+
+
 # --- HTTP/2 ----------------------------------------------------------------------------------------------------------
 
 
@@ -887,6 +1008,39 @@ def test_no_bound_token_reaches_the_api_without_its_proof(hostile, ugly, api):
     assert_harmless(nginx, worker)
 
 
+def test_no_hostile_request_reaches_the_api_where_tokens_may_be_in_other_places(hostile, ugly, api):
+    nginx, worker = hostile(location=ELSEWHERE)
+
+    def all_pass():
+        good_passes(nginx, api, ugly)
+        for good in (cookie(f"session={GOOD}"), query(f"access_token={GOOD}"), request(None, f"X-Token: {GOOD}")):
+            assert statuses(exchange(nginx.port, good)) == [200]
+            received = api.requests.pop()
+            assert received.value("authorization") == f"Bearer {ugly.jwt_for(GOOD)}"
+            assert GOOD.encode() not in received.head, "the token has been taken out"
+            assert api.requests == []
+
+    all_pass()
+    assert [(row[0], row[1]) for row in what_reaches(nginx, api, PLACES)] == []
+    for group in ("spellings", "control bytes", "8-bit"):
+        assert what_reaches(nginx, api, TABLE[group]) == []
+    all_pass()
+    assert_harmless(nginx, worker)
+
+
+@pytest.mark.parametrize("group", TABLE)
+def test_where_a_token_is_optional_no_hostile_request_reaches_the_api_with_credentials(hostile, ugly, api, group):
+    nginx, worker = hostile(location="phantom_token_optional on;")
+    good_passes(nginx, api, ugly)
+    for name, data in TABLE[group].items():
+        exchange(nginx.port, data)
+        for received in api.requests:
+            assert received.values("authorization") == [], (name, received.head)
+        api.requests.clear()
+    good_passes(nginx, api, ugly)
+    assert_harmless(nginx, worker)
+
+
 def test_no_hostile_request_over_http2_reaches_the_api(hostile, ugly, api):
     nginx, worker = hostile(listen="http2", http="http2_recv_timeout 1s;")
     with Http2(nginx.port) as client:
@@ -909,5 +1063,6 @@ def test_the_table_has_200_requests_and_no_two_are_the_same():
     sent = [data for group in TABLE.values() for data in group.values()]
     sent += [repr(row) for row in TABLE2.values()]
     sent += proofs().values()
+    sent += (data + b"elsewhere" for data in PLACES.values())
     assert len(sent) >= 200
     assert len(set(sent)) == len(sent)
