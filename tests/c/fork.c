@@ -72,13 +72,19 @@ static int in_a_child(void) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
 }
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ADDRESS_SANITIZER
-#endif
-#endif
+// Whether a child may hang through no fault of the client's: AddressSanitizer before LLVM 18 forks with the locks of its
+// allocator as other threads hold them. Seen with more threads and forks than here: one child waited for ever in a plain
+// `malloc`, for the lock of a size class, and one in `free`, for that of the quarantine. The C library's malloc is safe
+// over a fork, so that without the sanitizer every hang counts.
 #ifdef __SANITIZE_ADDRESS__
-#define ADDRESS_SANITIZER
+#define MAY_HANG true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MAY_HANG true
+#endif
+#endif
+#ifndef MAY_HANG
+#define MAY_HANG false
 #endif
 
 static void *busy(void *unused) {
@@ -114,9 +120,6 @@ int main(void) {
     printf("        the child found %d\n", found);
   PROMISE("in a forked child every function answers FORKED at once, and free returns", found == 0);
 
-#ifndef ADDRESS_SANITIZER
-  // Not under AddressSanitizer, where it failed once, for a reason that has not been found out: its allocator, whose locks
-  // a child may inherit held, is the suspect. Without it the check runs, and the C library's malloc is safe over a fork.
   NEED(pthread_create(&thread, NULL, busy, NULL) == 0);
   for (n = 0, found = 0; n < 20 && found == 0; n++)
     found = in_a_child();
@@ -124,10 +127,7 @@ int main(void) {
   NEED(pthread_join(thread, NULL) == 0);
   if (found != 0)
     printf("        the child found %d\n", found);
-  PROMISE("so they do when other threads were busy in the client as it forked", found == 0);
-#else
-  (void)thread, (void)n, (void)busy;
-#endif
+  PROMISE("so they do when other threads were busy in the client as it forked", found == 0 || (found == -1 && MAY_HANG));
 
   PROMISE("the parent's client goes on", resolve(client, token(401), &again) == PHANTOM_OK && phantom_result_is_active(again));
   phantom_result_free(again);
