@@ -73,9 +73,9 @@ static int in_a_child(void) {
 }
 
 // Whether a child may hang through no fault of the client's: AddressSanitizer before LLVM 18 forks with the locks of its
-// allocator as other threads hold them. Seen with more threads and forks than here: a child waited for ever, in a plain
-// `free`, for the lock of the sanitizer's quarantine. The C library's malloc is safe over a fork, so that without the
-// sanitizer every hang counts.
+// allocator as other threads hold them. Seen with more threads and forks than here: one child waited for ever in a plain
+// `malloc`, for the lock of a size class, and one in `free`, for that of the quarantine. The C library's malloc is safe
+// over a fork, so that without the sanitizer every hang counts.
 #ifdef __SANITIZE_ADDRESS__
 #define MAY_HANG true
 #elif defined(__has_feature)

@@ -37,8 +37,13 @@ _NGINX_HEADER_DUMPS = (
     "http regex set ",
     "http script capture:",
     "fastcgi param:",
-    # An `if` with a regular expression, which nginx logs at debug level with another level's name.
+    "http cache key:",
+    "http2 table add:",
+    "http2 request line:",
+    # The rewrite module, which calls it a notice and writes it at debug level only.
     '"bearer +(',
+    '"^/',
+    "rewritten data:",
 )
 
 _RECORD = re.compile(r"^(?=\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[)", re.MULTILINE)

@@ -136,6 +136,7 @@ fn a_panic_under_the_lock_empties_the_shard() {
     let memory = Memory::new(Zone::MIN_SIZE);
     let zone = filled(&memory);
     let store = zone.store(&provider(1));
+    // The last that was stored for this provider: the first ones have been pushed out since.
     let version = store.version(&key(158)).unwrap();
     assert!(store.seen(&key(158), START).is_some());
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
