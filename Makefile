@@ -84,6 +84,7 @@ test-nginx: packages-test $(VENV)/installed module target/release/authorization_
 	$(CARGO) build -p jose_interop --example verify
 	PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	PHANTOM_LOG_LEVEL=debug \
 	$(VENV_BIN)/python -m pytest \
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
 
