@@ -4,6 +4,7 @@ quiet one.
 
     plain  proxy_pass that sends the JWT, set in the configuration
     hit    the module, the token remembered by the worker
+    policy the same, and two scopes and a claim are required
     zone   the module, the token remembered in the zone only (cache_size 0)
 
 Valgrind knows no SHA instructions, so that a SHA-256 counts for several times what it is on a processor that has them.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import harness
 
-VARIANTS = ("plain", "hit", "zone")
+VARIANTS = ("plain", "hit", "policy", "zone")
 
 
 def main() -> None:
@@ -52,6 +53,12 @@ def main() -> None:
             """,
             """
             location = /hit  { phantom_token remembering; proxy_pass http://api/; }
+            location = /policy {
+                phantom_token         remembering;
+                phantom_token_scopes  "openid read";
+                phantom_token_require iss https://as.example.com;
+                proxy_pass            http://api/;
+            }
             location = /zone { phantom_token sharing; proxy_pass http://api/; }
             """,
             # Valgrind's pipes belong to whoever started it.
