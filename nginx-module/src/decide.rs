@@ -188,7 +188,7 @@ fn choose(request: Request, state: &mut State, conf: &'static LocationConf) -> O
 
 /// Asks the provider about what the client presents. `false` when there is no answer yet: the request is suspended.
 fn ask(request: Request, state: &mut State, provider: usize) -> Result<bool, Refusal> {
-    let token = presented(request, state)?;
+    let token = presented(state)?;
     let worker = request.main_conf().and_then(|main| main.worker.as_deref());
     let Some((worker, client)) =
         worker.and_then(|worker| worker.client(provider).map(|client| (worker, client)))
@@ -226,12 +226,10 @@ fn answered(state: &mut State, provider: usize, outcome: Result<Resolution, Erro
 }
 
 /// The token that the client presents, as it was taken in (`source.rs`): what is in the header may be a JWT of ours by now.
-fn presented<'a>(request: Request, state: &State) -> Result<Token<'a>, Refusal> {
-    match &state.token {
-        None => Err(Refusal::new(Outcome::Missing, "")),
-        Some(token) => Token::parse(request.bytes(token))
-            .map_err(|_| Refusal::new(Outcome::Malformed, "token")),
-    }
+fn presented(state: &State) -> Result<Token<'static>, Refusal> {
+    state
+        .token
+        .ok_or_else(|| Refusal::new(Outcome::Missing, ""))
 }
 
 /// Whether a token that is bound to a key comes from who has that.
@@ -254,7 +252,7 @@ fn sent_by_its_client(
     if !sender::is_asked_for(conf, state, active).map_err(refused)? {
         return Ok(());
     }
-    let token = presented(request, state)?;
+    let token = presented(state)?;
     let client = request
         .main_conf()
         .and_then(|main| main.worker.as_deref()?.client(provider))

@@ -8,13 +8,13 @@
 use std::borrow::Cow;
 use std::ptr::NonNull;
 
-use ngx::ffi::{ngx_str_t, ngx_table_elt_t};
+use ngx::ffi::ngx_table_elt_t;
 use phantom_token::Token;
 use phantom_token::source::{Form, decode, trim, values, without};
 use phantom_token::token::{Credentials, Scheme};
 
 use crate::conf::{LocationConf, Source};
-use crate::headers::{self, string};
+use crate::headers;
 use crate::request::{Authorization, Request};
 use crate::respond;
 use crate::state::State;
@@ -24,7 +24,7 @@ use crate::state::State;
 struct Found {
     /// The places that hold something.
     places: usize,
-    token: Option<(Scheme, ngx_str_t)>,
+    token: Option<(Scheme, Token<'static>)>,
     /// Why it is no token that can be used.
     fault: Option<&'static str>,
     in_query: bool,
@@ -34,14 +34,14 @@ struct Found {
 
 impl Found {
     /// Notes what is in one place: nothing, if it is empty; `None`, if it can't be read.
-    fn note(&mut self, place: &'static str, value: Option<&[u8]>) {
+    fn note(&mut self, place: &'static str, value: Option<&'static [u8]>) {
         if value.is_some_and(<[u8]>::is_empty) {
             return;
         }
         self.places += 1;
         match value.map(Token::parse) {
             Some(Ok(token)) => {
-                self.token = Some((Scheme::Bearer, string(token.expose().as_bytes())));
+                self.token = Some((Scheme::Bearer, token));
             }
             _ => self.blame(place),
         }
@@ -137,7 +137,7 @@ fn read_authorization(request: Request, state: &mut State, found: &mut Found) {
         Credentials::Missing => return,
         Credentials::Malformed => found.blame("token"),
         Credentials::Token(scheme, token) => {
-            found.token = Some((scheme, string(token.expose().as_bytes())));
+            found.token = Some((scheme, token));
         }
     }
     state.original = NonNull::new(value.data);

@@ -101,8 +101,9 @@ pub struct State {
     pub chosen: Option<(NonNull<LocationConf>, Option<usize>)>,
     /// How the client presented its token.
     pub scheme: Scheme,
-    /// The token that the client presented: in the request's own memory.
-    pub token: Option<ngx_str_t>,
+    /// The token that the client presented. It is in the request's own memory, as long as this state is: nobody may keep
+    /// it for longer, whatever its type says.
+    pub token: Option<Token<'static>>,
     /// What was found out, and by which provider.
     pub verdict: Option<(usize, Result<Resolution, Error>)>,
     /// What has been found out of whoever sent it.
@@ -191,7 +192,7 @@ impl State {
 
     /// The name of the token that the client presents, by which logs can speak of it.
     pub fn token_id(&self, request: Request) -> Option<TokenId> {
-        let token = Token::parse(request.bytes(self.token.as_ref()?)).ok()?;
+        let token = self.token?;
         let defined = request.main_conf()?.providers.get(self.provider?)?;
         Some(defined.provider.token_id(token))
     }
@@ -214,7 +215,7 @@ impl State {
         if let Some(former) = self.current.replace(Arc::clone(active)) {
             self.former.push(former);
         }
-        let token = self.token.as_ref().map(|token| request.bytes(token));
+        let token = self.token.map(|token| token.expose().as_bytes());
         if let Some(name) = forward {
             self.moved = true;
             request.forget(&[], &[], token);
