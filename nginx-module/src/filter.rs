@@ -39,6 +39,12 @@ pub unsafe fn install() {
 }
 
 unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls this with a live request; the next filter, set before any came, is called as this one was. Every
+    // answer of the server comes here, and nearly none is to a subrequest that somebody waits for.
+    if unsafe { (*r).post_subrequest.is_null() } {
+        // SAFETY: as above.
+        return unsafe { NEXT_HEADER.map_or(FAILED, |next| next(r)) };
+    }
     contained(FAILED, || {
         // SAFETY: nginx calls this with a live request.
         let Some(subrequest) = (unsafe { Subrequest::of(r) }) else {
@@ -151,6 +157,11 @@ unsafe fn cached_for(_: *mut ngx_http_request_t) -> Option<i64> {
 }
 
 unsafe extern "C" fn body(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
+    // SAFETY: as in `header`.
+    if unsafe { (*r).post_subrequest.is_null() } {
+        // SAFETY: as above.
+        return unsafe { NEXT_BODY.map_or(FAILED, |next| next(r, chain)) };
+    }
     contained(FAILED, || {
         // SAFETY: nginx calls this with a live request.
         let Some(subrequest) = (unsafe { Subrequest::of(r) }) else {
