@@ -279,6 +279,10 @@ fn suffices(request: Request, conf: &'static LocationConf, active: &Active) -> R
                 // And whatever there will be.
                 _ => Outcome::Forbidden,
             };
-            Refusal::new(outcome, denial.reason)
+            Refusal {
+                status: denial.ground.http_status(),
+                error: Some(ErrorCode::of(denial.ground.error())),
+                ..Refusal::new(outcome, denial.reason)
+            }
         })
 }

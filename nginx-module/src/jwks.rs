@@ -23,10 +23,7 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
             return FAILED;
         };
         if !matches!(request.method(), NGX_HTTP_GET | NGX_HTTP_HEAD) {
-            if respond::push_header(request, b"Allow", b"GET, HEAD").is_none() {
-                return FAILED;
-            }
-            return respond::tell(request, 405, "");
+            return respond::refuse_method(request, b"GET, HEAD");
         }
         let provider = request
             .location()

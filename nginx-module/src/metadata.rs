@@ -48,8 +48,7 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
             }
             NGX_HTTP_OPTIONS if push(&TO_PREFLIGHT) => respond::tell(request, 204, ""),
             NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS => FAILED,
-            _ if push(&[(b"Allow", b"GET, HEAD, OPTIONS")]) => respond::tell(request, 405, ""),
-            _ => FAILED,
+            _ => respond::refuse_method(request, b"GET, HEAD, OPTIONS"),
         }
     })
 }

@@ -322,14 +322,7 @@ impl Request {
 
     /// Whether a request header is there. The name is in lower case.
     pub fn has_header(self, name: &[u8]) -> bool {
-        self.headers_in().any(|header| {
-            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
-            unsafe {
-                (*header).hash != 0
-                    && (*header).key.len == name.len()
-                    && slice::from_raw_parts((*header).lowcase_key, name.len()) == name
-            }
-        })
+        !matches!(self.header(name), Field::None)
     }
 
     /// The values of a request header, joined by commas. The name is in lower case.

@@ -91,6 +91,14 @@ pub fn show(request: Request, content_type: &'static str, body: &str) -> ngx_int
     send_as(request, NGX_HTTP_OK as ngx_int_t, content_type, body)
 }
 
+/// Refuses a method of a content handler, which takes those in `allowed` (RFC 9110 §15.5.6).
+pub fn refuse_method(request: Request, allowed: &'static [u8]) -> ngx_int_t {
+    match push_header(request, b"Allow", allowed) {
+        Some(_) => tell(request, 405, ""),
+        None => FAILED,
+    }
+}
+
 /// The body: the names are those of other gateways that do the same.
 fn body(refusal: &Refusal) -> &'static str {
     match (refusal.outcome, refusal.status) {

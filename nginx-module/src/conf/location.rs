@@ -158,6 +158,15 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complai
     .into()
 }
 
+/// What a directive says that is `on` or `off`.
+pub(super) fn switch(directive: &str, values: &[&str]) -> Result<bool, Complaint> {
+    match values {
+        ["on"] => Ok(true),
+        ["off"] => Ok(false),
+        _ => Err(invalid(directive, values, "on or off")),
+    }
+}
+
 /// `phantom_token NAME | $VARIABLE NAME… | on | off`
 pub fn provider(
     cf: *mut ngx_conf_t,

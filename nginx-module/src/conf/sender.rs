@@ -10,7 +10,7 @@ use ngx::ffi::ngx_conf_t;
 use phantom_token::config::time;
 use phantom_token::sender::{Constraint, NONCE_STEP, Nonces, Rules, WINDOWS};
 
-use super::location::{invalid, once};
+use super::location::{invalid, once, switch};
 use super::{Complaint, LocationConf, Value};
 
 /// What is set of it.
@@ -124,12 +124,7 @@ pub fn nonce(
     directive: &str,
     values: &[&str],
 ) -> Result<(), Complaint> {
-    let nonce = match values {
-        ["on"] => true,
-        ["off"] => false,
-        _ => return Err(invalid(directive, values, "on or off")),
-    };
-    once(&mut location.sender.nonce, nonce)
+    once(&mut location.sender.nonce, switch(directive, values)?)
 }
 
 /// `phantom_token_dpop_uri VALUE`

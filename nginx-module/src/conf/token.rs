@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
 
-use super::location::{invalid, once};
+use super::location::{invalid, once, switch};
 use super::{Complaint, LocationConf, Protection, Value, place};
 use crate::headers::{self, HeaderName};
 
@@ -249,12 +249,7 @@ pub fn optional(
     directive: &str,
     values: &[&str],
 ) -> Result<(), Complaint> {
-    let optional = match values {
-        ["on"] => true,
-        ["off"] => false,
-        _ => return Err(invalid(directive, values, "on or off")),
-    };
-    once(&mut location.token.optional, optional)
+    once(&mut location.token.optional, switch(directive, values)?)
 }
 
 /// What names the provider in `phantom_token $VARIABLE NAME…`.
