@@ -16,7 +16,7 @@ VENV_BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: help build module demo test docs-status install uninstall fmt lint clean \
         fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
-        test-core test-server test-python test-jose test-nginx packages-%
+        test-core test-server test-layout test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ demo: packages-demo module target/release/authorization_server ## Shows what hap
 target/release/authorization_server:
 	$(CARGO) build --release -p authorization_server
 
-test: packages-test lint test-core test-server test-c test-c-asan test-python test-jose test-nginx ## Runs every test
+test: packages-test lint test-layout test-core test-server test-c test-c-asan test-python test-jose test-nginx ## Runs every test
 	@echo "All tests passed."
 
 lint: packages-module nginx-headers ## Format, clippy, and the C header against the code
@@ -48,7 +48,7 @@ lint: packages-module nginx-headers ## Format, clippy, and the C header against 
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy -p authorization_server --all-targets -- -D warnings
 	$(CARGO) clippy -p jose_interop --all-targets -- -D warnings
-	$(WITH_NGINX) $(CARGO) clippy -p ngx_http_phantom_token_module -- -D warnings
+	$(WITH_NGINX) nginx-module/lint.sh
 	git diff --exit-code -- include/phantom_token.h || \
 	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }
 
@@ -57,6 +57,9 @@ test-core: packages-build ## The core crate: unit tests, the Rust API, the C ABI
 
 test-server: packages-build ## The example authorization server
 	$(CARGO) test -p authorization_server
+
+test-layout: packages-module nginx-headers ## That the build notices where Rust and C differ about nginx's structures
+	$(WITH_NGINX) nginx-module/tests/layout.sh
 
 $(VENV)/installed: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)

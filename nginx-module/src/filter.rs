@@ -13,6 +13,7 @@ use ngx::ffi::{
 };
 use phantom_token::{Answer, CallFailure};
 
+use crate::bits;
 use crate::panic::contained;
 use crate::request;
 use crate::subrequest::Subrequest;
@@ -54,13 +55,14 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
         // SAFETY: the request lives. That the head has been sent is what nginx wants to see. Its upstream is NULL or
         // valid: what is not cached need not be gathered, and written to a file if it is large, before it comes here.
         let (status, length) = unsafe {
-            (*r).set_header_sent(1);
-            (*r).set_filter_need_in_memory(1);
-            if let Some(upstream) = (*r).upstream.as_mut()
-                && upstream.cacheable() == 0
-                && upstream.store() == 0
+            bits::request::set_header_sent(r, 1);
+            bits::request::set_filter_need_in_memory(r, 1);
+            let upstream = (*r).upstream;
+            if !upstream.is_null()
+                && bits::upstream::cacheable(upstream) == 0
+                && bits::upstream::store(upstream) == 0
             {
-                upstream.set_buffering(0);
+                bits::upstream::set_buffering(upstream, 0);
             }
             ((*r).headers_out.status, (*r).headers_out.content_length_n)
         };
@@ -74,7 +76,7 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
             // SAFETY: as above. nginx would log an alert about a body that is made of nothing.
             unsafe {
                 if (*r).upstream.is_null() {
-                    (*r).set_header_only(1);
+                    bits::request::set_header_only(r, 1);
                 }
             }
         } else if !answer.has_room_for(usize::try_from(length).unwrap_or(0)) {
@@ -134,7 +136,7 @@ unsafe fn cached_for(r: *mut ngx_http_request_t) -> Option<i64> {
     // stays where it is.
     unsafe {
         let cache = (*r).cache.as_ref()?;
-        let until = match (*r).upstream.as_ref()?.cache_status() {
+        let until = match bits::upstream::cache_status((*r).upstream.as_ref()?) as u32 {
             // What the cache itself has of it has been counted anew from the answer's `Cache-Control` by now.
             NGX_HTTP_CACHE_HIT => {
                 let start = cache.buf.as_ref()?.start;
@@ -175,8 +177,9 @@ unsafe extern "C" fn body(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -
             while let Some(link) = next.as_ref() {
                 next = link.next;
                 let buffer = link.buf;
-                let in_memory =
-                    (*buffer).temporary() != 0 || (*buffer).memory() != 0 || (*buffer).mmap() != 0;
+                let in_memory = bits::buffer::temporary(buffer) != 0
+                    || bits::buffer::memory(buffer) != 0
+                    || bits::buffer::mmap(buffer) != 0;
                 if in_memory {
                     if let Ok(length @ 1..) =
                         usize::try_from((*buffer).last.offset_from((*buffer).pos))
@@ -184,14 +187,16 @@ unsafe extern "C" fn body(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -
                         subrequest.push(slice::from_raw_parts((*buffer).pos, length));
                     }
                     (*buffer).pos = (*buffer).last;
-                } else if (*buffer).in_file() != 0 && (*buffer).file_pos < (*buffer).file_last {
+                } else if bits::buffer::in_file(buffer) != 0
+                    && (*buffer).file_pos < (*buffer).file_last
+                {
                     // The filter above has been told to read it.
                     subrequest.fail(CallFailure::Failed);
                 }
-                if (*buffer).in_file() != 0 {
+                if bits::buffer::in_file(buffer) != 0 {
                     (*buffer).file_pos = (*buffer).file_last;
                 }
-                if (*buffer).last_buf() != 0 || (*buffer).last_in_chain() != 0 {
+                if bits::buffer::last_buf(buffer) != 0 || bits::buffer::last_in_chain(buffer) != 0 {
                     subrequest.end();
                 }
             }

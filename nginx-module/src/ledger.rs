@@ -9,14 +9,12 @@ use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use ngx::ffi::{
-    NGX_LOG_WARN, ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_log_t,
-    ngx_msec_t,
-};
+use ngx::ffi::{NGX_LOG_WARN, ngx_connection_t, ngx_event_t, ngx_log_t, ngx_msec_t};
 use ngx::ngx_log_error;
 use phantom_token::tally::{Done, OUTCOMES, Row, Sum, Tally};
 use phantom_token::{CacheStatus, Client, Stats, clock};
 
+use crate::bits;
 use crate::conf::MainConf;
 use crate::panic::contained;
 use crate::state::Outcome;
@@ -124,7 +122,8 @@ impl Ledger {
         timer.event.handler = Some(on_timer);
         timer.event.log = log;
         // A worker that is to end does not wait for it.
-        timer.event.set_cancelable(1);
+        // SAFETY: the event is ours, and nobody else knows of it yet.
+        unsafe { bits::event::set_cancelable(&raw mut timer.event, 1) };
         timer.event.data = (&raw mut timer.connection).cast();
         let timer = NonNull::from(Box::leak(timer));
         let ledger = Box::new(Ledger {
@@ -197,8 +196,8 @@ impl Ledger {
         let timer = self.timer.as_ptr();
         // SAFETY: the timer lives as long as the ledger, and is nginx's while the bit is set.
         unsafe {
-            if (*timer).event.timer_set() == 0 {
-                ngx_add_timer(&raw mut (*timer).event, INTERVAL);
+            if bits::event::timer_set(&raw const (*timer).event) == 0 {
+                bits::add_timer(&raw mut (*timer).event, INTERVAL);
             }
         }
     }
@@ -207,8 +206,8 @@ impl Ledger {
         let timer = self.timer.as_ptr();
         // SAFETY: as above; it is in nginx's tree if and only if the bit is set.
         unsafe {
-            if (*timer).event.timer_set() != 0 {
-                ngx_del_timer(&raw mut (*timer).event);
+            if bits::event::timer_set(&raw const (*timer).event) != 0 {
+                bits::del_timer(&raw mut (*timer).event);
             }
         }
     }

@@ -24,15 +24,18 @@
 //! | `state.rs` | what is known of one request, across internal redirects |
 //! | `request.rs` | nginx's request: the one place where its fields are touched |
 //! | `headers.rs` | the request's headers: taken out, put in |
+//! | `bits.rs`, `bits.c`, `layout.rs` | nginx's structures: bit fields by C code, the place of all other fields proven |
 //! | `log.rs`, `panic.rs`, `pool.rs` | lines from other threads, where panics end, values in nginx's pools |
 
 mod access;
+mod bits;
 mod conf;
 mod decide;
 mod filter;
 mod forward;
 mod headers;
 mod jwks;
+mod layout;
 mod ledger;
 mod log;
 mod metadata;

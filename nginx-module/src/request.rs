@@ -14,6 +14,7 @@ use ngx::ffi::{
 };
 use phantom_token::source::{self, Form};
 
+use crate::bits;
 use crate::conf::{LocationConf, MainConf};
 use crate::headers::{self, string};
 use crate::module;
@@ -169,7 +170,10 @@ impl Request {
         // SAFETY: the request lives.
         let (redirected, left) = unsafe {
             let r = self.as_ptr();
-            ((*r).error_page() != 0, (*r).uri_changes())
+            (
+                bits::request::error_page(r) != 0,
+                bits::request::uri_changes(r),
+            )
         };
         if redirected || left == 0 {
             return false;
@@ -192,9 +196,9 @@ impl Request {
         unsafe {
             let r = self.as_ptr();
             // No "100 Continue" for what will be thrown away.
-            (*r).set_expect_tested(1);
+            bits::request::set_expect_tested(r, 1);
             if ngx_http_discard_request_body(r) != NGX_OK as ngx_int_t {
-                (*r).set_keepalive(0);
+                bits::request::set_keepalive(r, 0);
             }
         }
     }
@@ -236,25 +240,29 @@ impl Request {
             let mut next = body.bufs;
             while let Some(link) = next.as_ref() {
                 next = link.next;
-                let buffer = &*link.buf;
-                if buffer.temporary() != 0 || buffer.memory() != 0 || buffer.mmap() != 0 {
-                    let Ok(length) = usize::try_from(buffer.last.offset_from(buffer.pos)) else {
+                let buffer = link.buf;
+                if bits::buffer::temporary(buffer) != 0
+                    || bits::buffer::memory(buffer) != 0
+                    || bits::buffer::mmap(buffer) != 0
+                {
+                    let Ok(length) = usize::try_from((*buffer).last.offset_from((*buffer).pos))
+                    else {
                         return false;
                     };
-                    if length > 0 && take(slice::from_raw_parts(buffer.pos, length)).is_break() {
+                    if length > 0 && take(slice::from_raw_parts((*buffer).pos, length)).is_break() {
                         return true;
                     }
                     continue;
                 }
-                if buffer.in_file() == 0 {
+                if bits::buffer::in_file(buffer) == 0 {
                     continue;
                 }
-                let mut at = buffer.file_pos;
-                while at < buffer.file_last {
+                let mut at = (*buffer).file_pos;
+                while at < (*buffer).file_last {
                     let mut piece = [0; 4096];
-                    let wanted = usize::try_from(buffer.file_last - at)
+                    let wanted = usize::try_from((*buffer).file_last - at)
                         .map_or(piece.len(), |left| left.min(piece.len()));
-                    let read = ngx_read_file(buffer.file, piece.as_mut_ptr(), wanted, at);
+                    let read = ngx_read_file((*buffer).file, piece.as_mut_ptr(), wanted, at);
                     let Some(read) = usize::try_from(read).ok().filter(|read| *read > 0) else {
                         return false;
                     };
@@ -303,7 +311,9 @@ impl Request {
         // SAFETY: the request lives.
         unsafe {
             let r = self.as_ptr();
-            !self.is_main() || (*r).internal() != 0 || (*r).filter_finalize() != 0
+            !self.is_main()
+                || bits::request::internal(r) != 0
+                || bits::request::filter_finalize(r) != 0
         }
     }
 
@@ -378,10 +388,11 @@ impl Request {
         unsafe {
             let key = ngx_hash_key(text.data, text.len);
             let value = ngx_http_get_variable(self.as_ptr(), &raw mut text, key).as_ref()?;
-            if value.not_found() != 0 || value.len() == 0 {
+            let length = bits::variable::len(value);
+            if bits::variable::not_found(value) != 0 || length == 0 {
                 return None;
             }
-            Some(slice::from_raw_parts(value.data, value.len() as usize))
+            Some(slice::from_raw_parts(value.data, length))
         }
     }
 
@@ -567,9 +578,11 @@ impl Request {
             let count = (*core.cast::<ngx_http_core_main_conf_t>()).variables.nelts;
             for index in 0..count {
                 let variable = (*r).variables.add(index);
-                if (*variable).valid() != 0 && holds((*variable).data, (*variable).len() as usize) {
-                    (*variable).set_valid(0);
-                    (*variable).set_not_found(0);
+                if bits::variable::valid(variable) != 0
+                    && holds((*variable).data, bits::variable::len(variable))
+                {
+                    bits::variable::set_valid(variable, 0);
+                    bits::variable::set_not_found(variable, 0);
                 }
             }
             #[cfg(pcre)]

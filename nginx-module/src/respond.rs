@@ -10,6 +10,7 @@ use ngx::ffi::{
     ngx_table_elt_t, ngx_time, ngx_uint_t,
 };
 
+use crate::bits;
 use crate::conf::{ErrorCode, LocationConf};
 use crate::decide::Refusal;
 use crate::request::Request;
@@ -277,7 +278,7 @@ fn send_as(
         (*headers_out).status_line.len = 0;
         (*headers_out).content_length_n = body.len() as _;
         if body.is_empty() {
-            (*r).set_header_only(1);
+            bits::request::set_header_only(r, 1);
         } else {
             (*headers_out).content_type = string(content_type.as_bytes());
             // So that nginx's filters know it by its type alone, and add no charset to it.
@@ -289,7 +290,10 @@ fn send_as(
         }
 
         let sent = ngx_http_send_header(r);
-        if sent == NGX_ERROR as ngx_int_t || sent > NGX_OK as ngx_int_t || (*r).header_only() != 0 {
+        if sent == NGX_ERROR as ngx_int_t
+            || sent > NGX_OK as ngx_int_t
+            || bits::request::header_only(r) != 0
+        {
             return sent;
         }
         let buffer: *mut ngx_buf_t = ngx_pcalloc(request.pool(), size_of::<ngx_buf_t>()).cast();
@@ -298,9 +302,9 @@ fn send_as(
         }
         (*buffer).pos = body.as_ptr().cast_mut();
         (*buffer).last = (*buffer).pos.add(body.len());
-        (*buffer).set_memory(1);
-        (*buffer).set_last_buf(1);
-        (*buffer).set_last_in_chain(1);
+        bits::buffer::set_memory(buffer, 1);
+        bits::buffer::set_last_buf(buffer, 1);
+        bits::buffer::set_last_in_chain(buffer, 1);
         let mut chain = ngx_chain_t {
             buf: buffer,
             next: ptr::null_mut(),

@@ -31,6 +31,7 @@ use ngx::ffi::{
 };
 use phantom_token::{Answer, Call, CallFailure, CallSink, CompletionQueue};
 
+use crate::bits;
 use crate::panic::contained;
 use crate::pool;
 use crate::request::Request;
@@ -285,7 +286,7 @@ unsafe fn prepare(request: Request, r: *mut ngx_http_request_t, call: &Call) -> 
         (*r).method = NGX_HTTP_POST as ngx_uint_t;
         (*r).method_name = string(POST);
         // Files, which a cache has, are read before they come to our filter.
-        (*r).set_filter_need_in_memory(1);
+        bits::request::set_filter_need_in_memory(r, 1);
         let Some(body) = request.copy(call.body()) else {
             return false;
         };
@@ -360,7 +361,7 @@ unsafe fn set_headers(
         }
         (*headers_in).user = string(b"");
         (*headers_in).passwd = string(b"");
-        (*headers_in).set_chunked(0);
+        bits::headers_in::set_chunked(headers_in, 0);
         (*headers_in).content_length_n = length as off_t;
 
         let text = length.to_string();
@@ -444,8 +445,8 @@ unsafe fn set_body(r: *mut ngx_http_request_t, body: &[u8]) -> bool {
         (*buffer).pos = start;
         (*buffer).end = start.add(body.len());
         (*buffer).last = (*buffer).end;
-        (*buffer).set_temporary(1);
-        (*buffer).set_last_buf(1);
+        bits::buffer::set_temporary(buffer, 1);
+        bits::buffer::set_last_buf(buffer, 1);
         (*link).buf = buffer;
         (*link).next = ptr::null_mut();
         (*read).bufs = link;
@@ -474,9 +475,9 @@ unsafe extern "C" fn finalized(
         let (this, client_left, unread, answered) = unsafe {
             (
                 &mut *data.cast::<Subrequest>(),
-                (*(*r).connection).error() != 0,
-                (*r).buffered() != 0,
-                (*r).header_sent() != 0,
+                bits::connection::error((*r).connection) != 0,
+                bits::request::buffered(r) != 0,
+                bits::request::header_sent(r) != 0,
             )
         };
         let fatal = matches!(rc, FAILED | TIMED_OUT | CLIENT_LEFT | CLOSE);

@@ -6,15 +6,16 @@
 use std::ptr::NonNull;
 
 use ngx::ffi::{
-    NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, NGX_OK, ngx_add_timer, ngx_current_msec,
-    ngx_del_timer, ngx_event_t, ngx_handle_read_event, ngx_http_block_reading,
-    ngx_http_core_run_phases, ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_post_request,
+    NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, NGX_OK, ngx_current_msec, ngx_event_t,
+    ngx_handle_read_event, ngx_http_block_reading, ngx_http_core_run_phases,
+    ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_post_request,
     ngx_http_posted_request_t, ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t,
-    ngx_msec_t, ngx_pcalloc, ngx_post_event, ngx_posted_events,
+    ngx_msec_t, ngx_pcalloc, ngx_posted_events,
 };
 use ngx::ngx_log_error;
 use phantom_token::{Call, Client, Completion, Error, ErrorKind, RequestId, Resolution};
 
+use crate::bits;
 use crate::panic::contained;
 use crate::request::Request;
 use crate::state::State;
@@ -126,8 +127,8 @@ impl Drop for Pending {
         // this is a part, have run; the timer is in nginx's tree if and only if the bit is set.
         unsafe {
             let timer = &raw mut (*self.suspension.as_ptr()).timer;
-            if (*timer).timer_set() != 0 {
-                ngx_del_timer(timer);
+            if bits::event::timer_set(timer) != 0 {
+                bits::del_timer(timer);
             }
         }
     }
@@ -178,12 +179,12 @@ pub fn suspend(request: Request, state: &mut State, wait: &Wait<'_>) -> bool {
         // nginx's debug log takes this for a connection.
         (*timer).data = connection.cast();
         (*timer).log = request.log();
-        ngx_add_timer(timer, timeout.saturating_add(SLACK));
+        bits::add_timer(timer, timeout.saturating_add(SLACK));
 
         let read = (*connection).read;
         (*request.as_ptr()).read_event_handler = Some(ngx_http_test_reading);
-        if (*read).ready() != 0 {
-            ngx_post_event(read, &raw mut ngx_posted_events);
+        if bits::event::ready(read) != 0 {
+            bits::post_event(read, &raw mut ngx_posted_events);
             true
         } else {
             ngx_handle_read_event(read, 0) == NGX_OK as ngx_int_t

@@ -14,6 +14,7 @@ use ngx::ffi::{
 use ngx::ngx_string;
 use phantom_token::policy::ClaimPath;
 
+use crate::bits;
 use crate::panic::contained;
 use crate::request::Request;
 use crate::state::State;
@@ -184,13 +185,13 @@ unsafe fn set(value: *mut ngx_http_variable_value_t, found: Option<&[u8]>) {
     // SAFETY: the caller's promise.
     unsafe {
         match found {
-            None => (*value).set_not_found(1),
+            None => bits::variable::set_not_found(value, 1),
             Some(text) => {
                 // None is longer than an answer of an authorization server may be.
-                (*value).set_len(text.len() as u32);
-                (*value).set_valid(1);
-                (*value).set_no_cacheable(0);
-                (*value).set_not_found(0);
+                bits::variable::set_len(value, text.len());
+                bits::variable::set_valid(value, 1);
+                bits::variable::set_no_cacheable(value, 0);
+                bits::variable::set_not_found(value, 0);
                 (*value).data = text.as_ptr().cast_mut();
             }
         }

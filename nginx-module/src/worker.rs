@@ -15,6 +15,7 @@ use ngx::ngx_log_error;
 use phantom_token::cache::Store;
 use phantom_token::{Client, Completion, CompletionQueue, Surroundings};
 
+use crate::bits;
 use crate::conf::Defined;
 use crate::log::{Lines, Seldom};
 use crate::panic::contained;
@@ -132,7 +133,7 @@ impl Worker {
             (*read).log = log;
             (*(*c).write).log = log;
             // nginx closes such a one neither early nor with a complaint when the worker is to end.
-            (*read).set_channel(1);
+            bits::event::set_channel(read, 1);
             self.connection = Some(connection);
             // In the way that the event method wants: NGX_READ_EVENT is not in the bindings.
             if ngx_handle_read_event(read, 0) != NGX_OK as ngx_int_t {

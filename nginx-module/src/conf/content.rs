@@ -10,6 +10,7 @@ use ngx::ffi::{
 use phantom_token::purge::MAX_FORM_LENGTH;
 
 use super::{Complaint, LocationConf, Purpose, complain, place, remember_use};
+use crate::bits;
 use crate::{core_location, jwks, purge};
 
 /// What the module serves itself; where it is of a provider, of that at this place in
@@ -136,7 +137,9 @@ pub fn merge(
     core: &mut ngx_http_core_loc_conf_t,
 ) -> *mut c_char {
     // `if` and `limit_except` are locations within one, whose handler theirs is unless they have their own.
-    if core.noname() != 0 && conf.content.is_none() && core.handler.is_none() {
+    // SAFETY: a reference is a valid pointer.
+    let is_within = unsafe { bits::core_location::noname(core) } != 0;
+    if is_within && conf.content.is_none() && core.handler.is_none() {
         conf.content = above.content;
         conf.content_at.clone_from(&above.content_at);
         conf.resource.inherit_document(&above.resource);
