@@ -77,7 +77,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         };
         if let Some(preflight) = preflight(request, conf) {
             // Whoever answers it: a browser asks with the same query.
-            if !source::strip(request, request.state().as_deref(), conf) {
+            if !source::strip(request, request.state(), conf) {
                 return FAILED;
             }
             let bare = || request.remove_authorization() && forward::settle(request, None, conf);
@@ -97,13 +97,14 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         if matches!(decision, Decision::Suspended) {
             return AGAIN;
         }
-        state.taken = false;
-        state.settled = None;
+        state.taken.set(false);
+        state.settled.set(None);
         let refusal = match decision {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(active) => {
-                let nonce = !state.renew_nonce || respond::push_nonce(request, conf).is_some();
-                state.renew_nonce = false;
+                let nonce =
+                    !state.renew_nonce.get() || respond::push_nonce(request, conf).is_some();
+                state.renew_nonce.set(false);
                 if nonce && admit(request, state, conf, &active) {
                     respond::withdraw_challenge(request, state);
                     return ALLOWED;
@@ -158,8 +159,8 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let settled = request.is_main()
             && state
                 .as_ref()
-                .is_some_and(|state| state.settled == Some(NonNull::from(conf)));
-        if settled || forward::settle(request, state.as_deref(), conf) {
+                .is_some_and(|state| state.settled.get() == Some(NonNull::from(conf)));
+        if settled || forward::settle(request, state, conf) {
             DECLINED
         } else {
             FAILED
@@ -169,7 +170,7 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
 
 /// Makes sure that no token of the client's goes on with a main request, and the JWT does if there is one.
 fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
-    let bearer = source::is_in_authorization(request, request.state().as_deref());
+    let bearer = source::is_in_authorization(request, request.state());
     if !bearer && !conf.token.looks_elsewhere() {
         return DECLINED;
     }
@@ -179,16 +180,16 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
     if !source::take(request, state, conf) {
         return FAILED;
     }
-    if state.taken || bearer {
+    if state.taken.get() || bearer {
         match decide(request, state, conf) {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(active) => {
-                state.taken = false;
+                state.taken.set(false);
                 if admit(request, state, conf, &active) {
                     return DECLINED;
                 }
             }
-            Decision::Anonymous | Decision::Refused(_) => state.taken = false,
+            Decision::Anonymous | Decision::Refused(_) => state.taken.set(false),
         }
     }
     if !bearer || request.remove_authorization() {
@@ -201,9 +202,8 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
 /// The same of a subrequest, which carries what its main request does and is let in by nothing.
 fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
     let state = request.state();
-    let bearer = source::is_in_authorization(request, state.as_deref());
-    if source::strip(request, state.as_deref(), conf) && (!bearer || request.remove_authorization())
-    {
+    let bearer = source::is_in_authorization(request, state);
+    if source::strip(request, state, conf) && (!bearer || request.remove_authorization()) {
         DECLINED
     } else {
         FAILED
@@ -211,12 +211,12 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 }
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
-fn admit(request: Request, state: &mut State, conf: &LocationConf, active: &Arc<Active>) -> bool {
+fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Active>) -> bool {
     if state.swap(request, active, conf.token.forward())
         && source::restrict_caches(request, state, false)
         && forward::settle(request, Some(state), conf)
     {
-        state.settled = Some(NonNull::from(conf));
+        state.settled.set(Some(NonNull::from(conf)));
         return true;
     }
     false

@@ -93,8 +93,8 @@ impl Refusal {
 
 /// Decides, and notes the result in the request's state. `conf` is that of the location the request is in, and
 /// outlives it.
-pub fn decide(request: Request, state: &mut State, conf: &'static LocationConf) -> Decision {
-    if state.pending.is_some() {
+pub fn decide(request: Request, state: &State, conf: &'static LocationConf) -> Decision {
+    if state.pending.borrow().is_some() {
         return Decision::Suspended;
     }
     let decision = match find_out(request, state, conf) {
@@ -106,34 +106,36 @@ pub fn decide(request: Request, state: &mut State, conf: &'static LocationConf) 
         Err(refusal) if refusal.outcome == Outcome::Unproven => Decision::Refused(refusal),
         // Whoever has come with a proof is answered in the same way.
         Err(refusal) => Decision::Refused(Refusal {
-            scheme: state.scheme,
+            scheme: state.scheme.get(),
             ..refusal
         }),
     };
-    (state.result, state.reason) = match &decision {
+    let (result, reason) = match &decision {
         Decision::Refused(refusal) => (Some(refusal.outcome), refusal.reason),
         Decision::Anonymous => (Some(Outcome::Missing), ""),
         _ => (Some(Outcome::Ok), ""),
     };
+    state.result.set(result);
+    state.reason.set(reason);
     decision
 }
 
 /// From what the request presents to what it stands for, if that suffices. `None`: it waits.
 fn find_out(
     request: Request,
-    state: &mut State,
+    state: &State,
     conf: &'static LocationConf,
 ) -> Result<Option<Arc<Active>>, Refusal> {
     let provider = provider(request, state, conf)?;
-    state.provider = Some(provider);
-    if let Some(fault) = state.fault {
+    state.provider.set(Some(provider));
+    if let Some(fault) = state.fault.get() {
         return Err(Refusal::new(Outcome::Malformed, fault));
     }
-    let known = matches!(&state.verdict, Some((by, _)) if *by == provider);
+    let known = matches!(&*state.verdict.borrow(), Some((by, _)) if *by == provider);
     if !known && !ask(request, state, provider)? {
         return Ok(None);
     }
-    let active = match &state.verdict {
+    let active = match &*state.verdict.borrow() {
         None => return Err(Refusal::failed()),
         Some((_, Err(error))) => return Err(Refusal::of(error)),
         Some((_, Ok(resolution))) => match &resolution.verdict {
@@ -149,7 +151,7 @@ fn find_out(
 /// Who is to be asked about the token here.
 fn provider(
     request: Request,
-    state: &mut State,
+    state: &State,
     conf: &'static LocationConf,
 ) -> Result<usize, Refusal> {
     match conf.protection {
@@ -163,9 +165,9 @@ fn provider(
 }
 
 /// Chooses among the providers of this location, once: what names one may change while the request is on its way.
-fn choose(request: Request, state: &mut State, conf: &'static LocationConf) -> Option<usize> {
+fn choose(request: Request, state: &State, conf: &'static LocationConf) -> Option<usize> {
     let here = NonNull::from(conf);
-    if let Some((place, chosen)) = state.chosen
+    if let Some((place, chosen)) = state.chosen.get()
         && place == here
     {
         return chosen;
@@ -182,12 +184,12 @@ fn choose(request: Request, state: &mut State, conf: &'static LocationConf) -> O
                     .is_some_and(|defined| defined.provider.name().as_bytes() == name)
             })
         });
-    state.chosen = Some((here, chosen));
+    state.chosen.set(Some((here, chosen)));
     chosen
 }
 
 /// Asks the provider about what the client presents. `false` when there is no answer yet: the request is suspended.
-fn ask(request: Request, state: &mut State, provider: usize) -> Result<bool, Refusal> {
+fn ask(request: Request, state: &State, provider: usize) -> Result<bool, Refusal> {
     let token = presented(state)?;
     let worker = request.main_conf().and_then(|main| main.worker.as_deref());
     let Some((worker, client)) =
@@ -219,23 +221,26 @@ fn ask(request: Request, state: &mut State, provider: usize) -> Result<bool, Ref
 }
 
 /// Notes what was found out at once.
-fn answered(state: &mut State, provider: usize, outcome: Result<Resolution, Error>) {
-    state.cache = outcome.as_ref().ok().map(|resolution| resolution.cache);
-    state.time.get_or_insert(0);
-    state.verdict = Some((provider, outcome));
+fn answered(state: &State, provider: usize, outcome: Result<Resolution, Error>) {
+    state
+        .cache
+        .set(outcome.as_ref().ok().map(|resolution| resolution.cache));
+    state.time.set(state.time.get().or(Some(0)));
+    state.verdict.replace(Some((provider, outcome)));
 }
 
 /// The token that the client presents, as it was taken in (`source.rs`): what is in the header may be a JWT of ours by now.
 fn presented(state: &State) -> Result<Token<'static>, Refusal> {
     state
         .token
+        .get()
         .ok_or_else(|| Refusal::new(Outcome::Missing, ""))
 }
 
 /// Whether a token that is bound to a key comes from who has that.
 fn sent_by_its_client(
     request: Request,
-    state: &mut State,
+    state: &State,
     conf: &LocationConf,
     provider: usize,
     active: &Arc<Active>,
@@ -258,7 +263,7 @@ fn sent_by_its_client(
         .and_then(|main| main.worker.as_deref()?.client(provider))
         .ok_or_else(Refusal::failed)?;
     let proven = sender::check(request, state, conf, client, token, active).map_err(refused)?;
-    state.renew_nonce = proven.renew_nonce;
+    state.renew_nonce.set(proven.renew_nonce);
     Ok(())
 }
 

@@ -29,7 +29,8 @@ pub fn settle(request: Request, state: Option<&State>, conf: &LocationConf) -> b
         return false;
     }
     // While a main request waits, what runs is on behalf of the wait.
-    let admitted = state.is_some_and(|state| state.admitted().is_some() && state.pending.is_none());
+    let admitted =
+        state.is_some_and(|state| state.admitted().is_some() && state.pending.borrow().is_none());
     !admitted
         || set
             .iter()

@@ -278,11 +278,11 @@ impl Request {
 
     /// What this module knows of the request. An internal redirect makes nginx forget the pointer, so that it is
     /// looked for where it was left then: among the pool's cleanups. A subrequest finds that of its main request.
-    pub fn state<'a>(self) -> Option<&'a mut State> {
-        // SAFETY: nginx has one slot per module, and ours is NULL or a `State` of this request's pool.
+    pub fn state<'a>(self) -> Option<&'a State> {
+        // SAFETY: nginx has one slot per module, and ours is NULL or a `State` of this request's pool, which is shared only.
         unsafe {
             let slot = (*self.as_ptr()).ctx.add(module().ctx_index);
-            if let Some(state) = (*slot).cast::<State>().as_mut() {
+            if let Some(state) = (*slot).cast::<State>().as_ref() {
                 return Some(state);
             }
             if !self.may_have_lost_state() {
@@ -290,20 +290,20 @@ impl Request {
             }
             let found = State::find(self.pool())?;
             *slot = found.as_ptr().cast();
-            Some(&mut *found.as_ptr())
+            Some(&*found.as_ptr())
         }
     }
 
     /// The same; made if there is none. `None` when there is no memory.
-    pub fn state_or_new<'a>(self) -> Option<&'a mut State> {
+    pub fn state_or_new<'a>(self) -> Option<&'a State> {
         if let Some(state) = self.state() {
             return Some(state);
         }
         let made = State::create(self)?;
-        // SAFETY: as above. Nobody else has a reference to what was just made.
+        // SAFETY: as above; it was just made in the request's pool.
         unsafe {
             *(*self.as_ptr()).ctx.add(module().ctx_index) = made.as_ptr().cast();
-            Some(&mut *made.as_ptr())
+            Some(&*made.as_ptr())
         }
     }
 

@@ -38,12 +38,7 @@ pub enum Answer {
 }
 
 /// Prepares the answer: sets the headers that go with it, whoever sends it.
-pub fn prepare(
-    request: Request,
-    state: &mut State,
-    conf: &LocationConf,
-    refusal: &Refusal,
-) -> Answer {
+pub fn prepare(request: Request, state: &State, conf: &LocationConf, refusal: &Refusal) -> Answer {
     let status = refusal.status as ngx_int_t;
     if set_headers(request, state, conf, refusal).is_none() {
         return Answer::Nginx(FAILED);
@@ -146,7 +141,7 @@ fn body(refusal: &Refusal) -> &'static str {
 /// Sets the headers that go with the refusal, whoever sends the answer.
 fn set_headers(
     request: Request,
-    state: &mut State,
+    state: &State,
     conf: &LocationConf,
     refusal: &Refusal,
 ) -> Option<()> {
@@ -189,7 +184,7 @@ pub fn push_retry_after(request: Request, after: Option<Duration>) -> Option<()>
 
 /// Sets `WWW-Authenticate`, in the field by which nginx takes it back when another check allows the request.
 /// `value` is part of the configuration, which outlives the request.
-fn set_challenge(request: Request, state: &mut State, value: &[u8]) -> Option<()> {
+fn set_challenge(request: Request, state: &State, value: &[u8]) -> Option<()> {
     let header = match our_challenge(request, state) {
         Some(header) => header,
         None => {
@@ -203,7 +198,7 @@ fn set_challenge(request: Request, state: &mut State, value: &[u8]) -> Option<()
                 }
                 (*headers_out).www_authenticate = header.as_ptr();
             }
-            state.challenge = Some(header);
+            state.challenge.set(Some(header));
             header
         }
     };
@@ -216,7 +211,7 @@ fn set_challenge(request: Request, state: &mut State, value: &[u8]) -> Option<()
 }
 
 /// Takes back the challenge of an earlier location: the request has been admitted, or it is not the token's fault.
-pub fn withdraw_challenge(request: Request, state: &mut State) {
+pub fn withdraw_challenge(request: Request, state: &State) {
     if let Some(header) = our_challenge(request, state) {
         // SAFETY: the header is in the request's list; nginx sends none whose hash is 0.
         unsafe { (*header.as_ptr()).hash = 0 };
@@ -229,6 +224,7 @@ fn our_challenge(request: Request, state: &State) -> Option<NonNull<ngx_table_el
     let current = unsafe { (*request.as_ptr()).headers_out.www_authenticate };
     state
         .challenge
+        .get()
         .filter(|ours| ptr::eq(ours.as_ptr(), current))
 }
 

@@ -35,7 +35,7 @@ pub fn is_asked_for(
         Constraint::Ignore => Ok(false),
         Constraint::Require if !active.is_bound() => Err(SenderError::NotBound),
         Constraint::Require => Ok(true),
-        Constraint::Enforce => Ok(active.is_bound() || state.scheme == Scheme::Dpop),
+        Constraint::Enforce => Ok(active.is_bound() || state.scheme.get() == Scheme::Dpop),
     }
 }
 
@@ -43,31 +43,31 @@ pub fn is_asked_for(
 /// times.
 pub fn check(
     request: Request,
-    state: &mut State,
+    state: &State,
     conf: &LocationConf,
     client: &Client,
     token: Token<'_>,
     active: &Arc<Active>,
 ) -> Result<Proven, SenderError> {
     let rules = conf.sender.rules();
-    if let Some(known) = &state.sender
+    if let Some(known) = &*state.sender.borrow()
         && ptr::eq(known.rules, rules)
         && Arc::ptr_eq(&known.active, active)
     {
         return known.found;
     }
     let found = ask(request, state, conf, client, token, active);
-    state.sender = Some(Sender {
+    state.sender.replace(Some(Sender {
         rules,
         active: Arc::clone(active),
         found,
-    });
+    }));
     found
 }
 
 fn ask(
     request: Request,
-    state: &mut State,
+    state: &State,
     conf: &LocationConf,
     client: &Client,
     token: Token<'_>,
@@ -82,7 +82,7 @@ fn ask(
         .unwrap_or_default();
     let certificate = || thumbprint(request, conf.sender.certificate());
     let presented = Presented {
-        scheme: state.scheme,
+        scheme: state.scheme.get(),
         method: request.method_name(),
         uri,
         proof: match request.header(b"dpop") {
@@ -92,14 +92,13 @@ fn ask(
         },
         certificate: &certificate,
     };
-    let counted = &mut state.proof_counted;
     let mut first_use = |proof: &_, time| {
         // By an earlier location that this request was in.
-        if *counted {
+        if state.proof_counted.get() {
             return FirstUse::First;
         }
         let first = client.first_use(proof, time);
-        *counted = first == FirstUse::First;
+        state.proof_counted.set(first == FirstUse::First);
         if matches!(first, FirstUse::Full | FirstUse::Lost) {
             warn(request, client, first);
         }

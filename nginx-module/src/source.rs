@@ -59,7 +59,7 @@ impl Found {
 
 /// Reads what the request presents, once, and takes it out of where it was. What is there then is a token
 /// ([`State::token`]), a fault ([`State::fault`]), or neither. Returns whether it could be done.
-pub fn take(request: Request, state: &mut State, conf: &LocationConf) -> bool {
+pub fn take(request: Request, state: &State, conf: &LocationConf) -> bool {
     let mut found = Found::default();
     for source in conf.token.sources() {
         match source {
@@ -67,17 +67,17 @@ pub fn take(request: Request, state: &mut State, conf: &LocationConf) -> bool {
             _ => take_out(request, Some(state), source, &mut found),
         }
     }
-    if found.places + usize::from(state.token.is_some()) > 1 {
+    if found.places + usize::from(state.token.get().is_some()) > 1 {
         found.blame("several");
     }
     // A request that was at fault once stays so, whatever another location looks at.
-    state.fault = state.fault.or(found.fault);
-    state.in_query |= found.in_query;
-    if let (None, Some((scheme, token))) = (state.token, found.token) {
-        state.scheme = scheme;
-        state.token = Some(token);
+    state.fault.set(state.fault.get().or(found.fault));
+    state.in_query.set(state.in_query.get() || found.in_query);
+    if let (None, Some((scheme, token))) = (state.token.get(), found.token) {
+        state.scheme.set(scheme);
+        state.token.set(Some(token));
     }
-    state.taken |= found.places > 0;
+    state.taken.set(state.taken.get() || found.places > 0);
     !found.failed
 }
 
@@ -110,17 +110,17 @@ pub fn is_in_authorization(request: Request, state: Option<&State>) -> bool {
 
 /// Forbids caches to keep an answer to a request that had its token in the query (RFC 6750 §2.3): all of them, or those
 /// that many share.
-pub fn restrict_caches(request: Request, state: &mut State, refused: bool) -> bool {
-    if !state.in_query {
+pub fn restrict_caches(request: Request, state: &State, refused: bool) -> bool {
+    if !state.in_query.get() {
         return true;
     }
     // Once: it stays across internal redirects.
-    state.in_query = false;
+    state.in_query.set(false);
     let value: &[u8] = if refused { b"no-store" } else { b"private" };
     respond::push_header(request, b"Cache-Control", value).is_some()
 }
 
-fn read_authorization(request: Request, state: &mut State, found: &mut Found) {
+fn read_authorization(request: Request, state: &State, found: &mut Found) {
     let value = match request.authorization() {
         Authorization::None => return,
         Authorization::Several => {
@@ -130,7 +130,7 @@ fn read_authorization(request: Request, state: &mut State, found: &mut Found) {
         Authorization::One(value) => value,
     };
     // What we have read already, or have put there.
-    if state.original == NonNull::new(value.data) || state.is_ours(&value) {
+    if state.original.get() == NonNull::new(value.data) || state.is_ours(&value) {
         return;
     }
     match Credentials::from_authorization(request.bytes(&value)) {
@@ -140,7 +140,7 @@ fn read_authorization(request: Request, state: &mut State, found: &mut Found) {
             found.token = Some((scheme, token));
         }
     }
-    state.original = NonNull::new(value.data);
+    state.original.set(NonNull::new(value.data));
     found.places += 1;
 }
 

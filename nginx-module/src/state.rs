@@ -1,6 +1,7 @@
 //! What is known of one request, for as long as it lives: it survives internal redirects, which run the access
 //! handler again on a header that holds a JWT by then.
 
+use std::cell::{Cell, Ref, RefCell};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -73,61 +74,64 @@ impl Outcome {
     }
 }
 
-/// What is known of one request.
+/// The state of one request.
+///
+/// nginx evaluates variables of ours while a request is decided about, and those read the state. So it is shared only, and
+/// what changes is in cells; a cell of more than a word is never borrowed while nginx is called, except to be read.
 #[derive(Default)]
 pub struct State {
     /// `$phantom_token_result`
-    pub result: Option<Outcome>,
+    pub result: Cell<Option<Outcome>>,
     /// `$phantom_token_reason`: one word more, part of the program or of the configuration.
-    pub reason: &'static str,
-    /// Who is asked about the token: a place in [`MainConf::providers`](crate::conf::MainConf::providers).
-    pub provider: Option<usize>,
+    pub reason: Cell<&'static str>,
+    /// The provider that is asked about the token: a place in [`MainConf::providers`](crate::conf::MainConf::providers).
+    pub provider: Cell<Option<usize>>,
     /// `$phantom_token_cache`
-    pub cache: Option<CacheStatus>,
+    pub cache: Cell<Option<CacheStatus>>,
     /// `$phantom_token_time`, in milliseconds.
-    pub time: Option<usize>,
-    /// What has been read of `Authorization`: where it begins in the request's own memory. The header may hold a JWT of
-    /// ours by now.
-    pub original: Option<NonNull<u8>>,
-    /// Why what the client presents is no token that can be used.
-    pub fault: Option<&'static str>,
+    pub time: Cell<Option<usize>>,
+    /// The value of `Authorization` that has been read: where it begins in the request's own memory. The header may hold a
+    /// JWT of ours by now.
+    pub original: Cell<Option<NonNull<u8>>>,
+    /// Why the client presents no token that can be used.
+    pub fault: Cell<Option<&'static str>>,
     /// Whether the token was in the query.
-    pub in_query: bool,
+    pub in_query: Cell<bool>,
     /// Whether something has been taken in that nobody has acted on.
-    pub taken: bool,
-    /// In which location the headers that the gateway fills were filled last, for the main request.
-    pub settled: Option<NonNull<LocationConf>>,
+    pub taken: Cell<bool>,
+    /// The location in which the headers that the gateway fills were filled last, for the main request.
+    pub settled: Cell<Option<NonNull<LocationConf>>>,
     /// Which of several providers was chosen, and where.
-    pub chosen: Option<(NonNull<LocationConf>, Option<usize>)>,
+    pub chosen: Cell<Option<(NonNull<LocationConf>, Option<usize>)>>,
     /// How the client presented its token.
-    pub scheme: Scheme,
+    pub scheme: Cell<Scheme>,
     /// The token that the client presented. It is in the request's own memory, as long as this state is: nobody may keep
-    /// it for longer, whatever its type says.
-    pub token: Option<Token<'static>>,
-    /// What was found out, and by which provider.
-    pub verdict: Option<(usize, Result<Resolution, Error>)>,
-    /// What has been found out of whoever sent it.
-    pub sender: Option<Sender>,
-    /// Whether it is to be told the nonce for its next proof.
-    pub renew_nonce: bool,
+    /// it for longer, although its type would allow it.
+    pub token: Cell<Option<Token<'static>>>,
+    /// The answer about the token, and the provider that gave it.
+    pub verdict: RefCell<Option<(usize, Result<Resolution, Error>)>>,
+    /// Whether the token comes from its sender, as far as that has been checked.
+    pub sender: RefCell<Option<Sender>>,
+    /// Whether the client gets the nonce for its next proof.
+    pub renew_nonce: Cell<bool>,
     /// Whether its DPoP proof is noted as used.
-    pub proof_counted: bool,
+    pub proof_counted: Cell<bool>,
     /// Set while a verdict is being waited for.
-    pub pending: Option<Pending>,
+    pub pending: RefCell<Option<Pending>>,
     /// What was started on its behalf while it waits. After `pending`, so that it is dropped after that.
-    pub carried: Option<Carried>,
+    pub carried: RefCell<Option<Carried>>,
     /// The memory of the last suspension, for the next.
-    pub suspension: Option<NonNull<Suspension>>,
+    pub suspension: Cell<Option<NonNull<Suspension>>>,
     /// The challenge that we have sent or are about to.
-    pub challenge: Option<NonNull<ngx_table_elt_t>>,
+    pub challenge: Cell<Option<NonNull<ngx_table_elt_t>>>,
     /// Where it is counted when it ends.
     ledger: Option<NonNull<Ledger>>,
-    /// Whose JWT is in a header: nginx points into it.
-    current: Option<Arc<Active>>,
+    /// The source of the JWT that is in a header: nginx points into it.
+    current: RefCell<Option<Arc<Active>>>,
     /// Whether that is a header of its own, and not `Authorization`.
-    moved: bool,
+    moved: Cell<bool>,
     /// Those that were there before: a variable that was evaluated meanwhile may still point into them.
-    former: Vec<Arc<Active>>,
+    former: RefCell<Vec<Arc<Active>>>,
 }
 
 /// Its address marks the state among the cleanups of a pool.
@@ -172,63 +176,67 @@ impl State {
     /// Counts the request, which ends. One whose client has left before there was a verdict has come to nothing.
     fn count(&self) {
         if let (Some(ledger), Some(provider), Some(result)) =
-            (self.ledger, self.provider, self.result)
+            (self.ledger, self.provider.get(), self.result.get())
         {
             // SAFETY: the ledger is in the configuration, which outlives its requests; it is shared only.
-            unsafe { ledger.as_ref() }.count(provider, result, self.cache);
+            unsafe { ledger.as_ref() }.count(provider, result, self.cache.get());
         }
     }
 
-    /// What the token stands for, if the request has been let in with it.
-    pub fn admitted(&self) -> Option<&Arc<Active>> {
-        match (&self.verdict, self.result) {
-            (Some((_, Ok(resolution))), Some(Outcome::Ok)) => match &resolution.verdict {
+    /// The active verdict, if the request has been let in with it.
+    pub fn admitted(&self) -> Option<Ref<'_, Arc<Active>>> {
+        if self.result.get() != Some(Outcome::Ok) {
+            return None;
+        }
+        Ref::filter_map(self.verdict.borrow(), |verdict| match verdict {
+            Some((_, Ok(resolution))) => match &resolution.verdict {
                 Verdict::Active(active) => Some(active),
                 Verdict::Inactive => None,
             },
             _ => None,
-        }
+        })
+        .ok()
     }
 
     /// The name of the token that the client presents, by which logs can speak of it.
     pub fn token_id(&self, request: Request) -> Option<TokenId> {
-        let token = self.token?;
-        let defined = request.main_conf()?.providers.get(self.provider?)?;
+        let token = self.token.get()?;
+        let defined = request.main_conf()?.providers.get(self.provider.get()?)?;
         Some(defined.provider.token_id(token))
     }
 
     /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise. Returns whether it
     /// could be done.
     pub fn swap(
-        &mut self,
+        &self,
         request: Request,
         active: &Arc<Active>,
         forward: Option<&HeaderName>,
     ) -> bool {
-        if self
+        let is_current = self
             .current
+            .borrow()
             .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, active) && self.is_in(request, forward))
-        {
+            .is_some_and(|current| Arc::ptr_eq(current, active));
+        if is_current && self.is_in(request, forward) {
             return true;
         }
-        if let Some(former) = self.current.replace(Arc::clone(active)) {
-            self.former.push(former);
+        if let Some(former) = self.current.replace(Some(Arc::clone(active))) {
+            self.former.borrow_mut().push(former);
         }
-        let token = self.token.map(|token| token.expose().as_bytes());
+        let token = self.token.get().map(|token| token.expose().as_bytes());
         if let Some(name) = forward {
-            self.moved = true;
+            self.moved.set(true);
             request.forget(&[], &[], token);
             return forward::place(request, self, name, active.jwt());
         }
         // An earlier location has put it elsewhere.
-        if self.moved {
-            self.moved = false;
-            if !headers::remove(request, |header| {
+        if self.moved.take()
+            && !headers::remove(request, |header| {
                 self.is_ours(&header.value) && !is_authorization(header)
-            }) {
-                return false;
-            }
+            })
+        {
+            return false;
         }
         // SAFETY: the value is followed by a NUL, and lives as long as `current` or `former` hold it: as long as
         // the request's pool.
@@ -237,7 +245,8 @@ impl State {
 
     /// Whether the header holds the JWT that we put there last.
     pub fn is_in(&self, request: Request, forward: Option<&HeaderName>) -> bool {
-        let Some(current) = &self.current else {
+        let current = self.current.borrow();
+        let Some(current) = current.as_ref() else {
             return false;
         };
         match (forward, request.authorization()) {
@@ -255,7 +264,8 @@ impl State {
 
     /// Whether the value of a header is a JWT that we have put there.
     pub fn is_ours(&self, value: &ngx_str_t) -> bool {
-        self.current.iter().chain(&self.former).any(|active| {
+        let (current, former) = (self.current.borrow(), self.former.borrow());
+        current.iter().chain(former.iter()).any(|active| {
             active
                 .authorization()
                 .as_bytes()

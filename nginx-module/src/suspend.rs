@@ -148,18 +148,18 @@ pub struct Wait<'a> {
 
 /// Suspends a main request until its verdict arrives. The question must have been asked with the tag that
 /// [`Slots::next_tag`] told. Returns whether it could be done; if not, the question is withdrawn.
-pub fn suspend(request: Request, state: &mut State, wait: &Wait<'_>) -> bool {
+pub fn suspend(request: Request, state: &State, wait: &Wait<'_>) -> bool {
     let Some(suspension) = prepare(request, state) else {
         wait.client.cancel(wait.id);
         return false;
     };
     let tag = wait.worker.slots.borrow_mut().occupy(Waiting {
         request,
-        state: NonNull::from(&mut *state),
+        state: NonNull::from(state),
     });
     // SAFETY: `ngx_current_msec` is nginx's clock, read on its thread.
     let now = unsafe { ngx_current_msec };
-    state.pending = Some(Pending {
+    state.pending.replace(Some(Pending {
         tag,
         id: wait.id,
         provider: wait.provider,
@@ -167,7 +167,7 @@ pub fn suspend(request: Request, state: &mut State, wait: &Wait<'_>) -> bool {
         client: wait.client.clone(),
         worker: NonNull::from(wait.worker),
         suspension,
-    });
+    }));
     let timeout = wait.client.provider().timeout().as_millis();
     let timeout = ngx_msec_t::try_from(timeout).unwrap_or(ngx_msec_t::MAX / 4);
     // SAFETY: the request and its connection live. The timer is in memory that lives until the wait is over, and it
@@ -191,14 +191,14 @@ pub fn suspend(request: Request, state: &mut State, wait: &Wait<'_>) -> bool {
         }
     };
     if !ready {
-        state.pending = None;
+        state.pending.take();
     }
     ready
 }
 
 /// The memory of a suspension.
-fn prepare(request: Request, state: &mut State) -> Option<NonNull<Suspension>> {
-    if let Some(suspension) = state.suspension {
+fn prepare(request: Request, state: &State) -> Option<NonNull<Suspension>> {
+    if let Some(suspension) = state.suspension.get() {
         return Some(suspension);
     }
     // SAFETY: the request's pool lives. What it returns is aligned for any of nginx's structures, and zeroes are
@@ -208,8 +208,8 @@ fn prepare(request: Request, state: &mut State) -> Option<NonNull<Suspension>> {
         let suspension = NonNull::new(memory.cast::<Suspension>())?;
         let fields = suspension.as_ptr();
         (&raw mut (*fields).request).write(request);
-        (&raw mut (*fields).state).write(NonNull::from(&mut *state));
-        state.suspension = Some(suspension);
+        (&raw mut (*fields).state).write(NonNull::from(state));
+        state.suspension.set(Some(suspension));
         Some(suspension)
     }
 }
@@ -229,7 +229,7 @@ pub fn carry(worker: &Worker, provider: usize, call: Call) {
         .tag()
         .and_then(|tag| worker.slots.borrow().waiting(tag));
     // If there is nobody the call is dropped, and with it answered.
-    let Some(Waiting { request, mut state }) = waiting else {
+    let Some(Waiting { request, state }) = waiting else {
         return;
     };
     let Some(by) = request
@@ -242,7 +242,7 @@ pub fn carry(worker: &Worker, provider: usize, call: Call) {
     // The configuration outlives its requests. The reference to the state ends before nginx goes on.
     unsafe {
         subrequest::start(request, &by.location, call, |subrequest| {
-            state.as_mut().carried = Some(subrequest);
+            state.as_ref().carried.replace(Some(subrequest));
         });
     }
 }
@@ -256,10 +256,15 @@ unsafe extern "C" fn on_timeout(event: *mut ngx_event_t) {
             ((*suspension).request, (*suspension).state)
         };
         // SAFETY: the state lives as long as its request; the reference ends before nginx is called.
-        let pending = unsafe { &*state.as_ptr() }.pending.as_ref();
-        let Some(pending) = pending else { return };
-        let name = pending.client.provider().name();
+        let pending = unsafe { state.as_ref() }.pending.borrow();
+        let Some(name) = pending
+            .as_ref()
+            .map(|pending| pending.client.provider().name())
+        else {
+            return;
+        };
         let message = format!("provider \"{name}\": no verdict, although its time is over");
+        drop(pending);
         let log = request.log();
         ngx_log_error!(NGX_LOG_ERR, log, "phantom_token: {message}");
         resume(
@@ -270,18 +275,20 @@ unsafe extern "C" fn on_timeout(event: *mut ngx_event_t) {
 }
 
 /// Lets the request go on, with what was found out.
-fn resume(Waiting { request, mut state }: Waiting, outcome: Result<Resolution, Error>) {
+fn resume(Waiting { request, state }: Waiting, outcome: Result<Resolution, Error>) {
     // SAFETY: a request that waits lives, or its state would have been dropped and taken out of its slot. The
     // reference ends before nginx is called, which may end the request.
     let (suspension, carried) = unsafe {
-        let state = state.as_mut();
+        let state = state.as_ref();
         let Some(pending) = state.pending.take() else {
             return;
         };
         let waited = ngx_current_msec.saturating_sub(pending.since);
-        state.time = Some(state.time.unwrap_or(0) + waited);
-        state.cache = outcome.as_ref().ok().map(|resolution| resolution.cache);
-        state.verdict = Some((pending.provider, outcome));
+        state.time.set(Some(state.time.get().unwrap_or(0) + waited));
+        state
+            .cache
+            .set(outcome.as_ref().ok().map(|resolution| resolution.cache));
+        state.verdict.replace(Some((pending.provider, outcome)));
         (pending.suspension, state.carried.take())
     };
     if let Some(carried) = carried {

@@ -116,22 +116,21 @@ unsafe extern "C" fn get(
 /// What a variable shows now. What is in the program or in the configuration stays where it is; what a token claims is
 /// copied, because the request may get another verdict after an internal redirect.
 fn show<'a>(request: Request, state: &State, what: What) -> Option<&'a [u8]> {
-    let claims = || state.admitted().map(|active| active.claims());
     let copy = |text: &str| request.copy(header_safe(text)?.as_bytes());
     match what {
-        What::Result => state.result.map(|result| result.as_str().as_bytes()),
-        What::Reason => Some(state.reason.as_bytes()).filter(|reason| !reason.is_empty()),
-        What::Cache => state.cache.map(|cache| cache.as_str().as_bytes()),
+        What::Result => state.result.get().map(|result| result.as_str().as_bytes()),
+        What::Reason => Some(state.reason.get().as_bytes()).filter(|reason| !reason.is_empty()),
+        What::Cache => state.cache.get().map(|cache| cache.as_str().as_bytes()),
         What::Time => {
-            let milliseconds = state.time?;
+            let milliseconds = state.time.get()?;
             let mut text = String::with_capacity(16);
             let _ = write!(text, "{}.{:03}", milliseconds / 1000, milliseconds % 1000);
             copy(&text)
         }
         What::Id => copy(state.token_id(request)?.as_str()),
-        What::Sub => copy(claims()?.sub.as_deref()?),
-        What::ClientId => copy(claims()?.client_id.as_deref()?),
-        What::Scope => copy(&claims()?.scope),
+        What::Sub => copy(state.admitted()?.claims().sub.as_deref()?),
+        What::ClientId => copy(state.admitted()?.claims().client_id.as_deref()?),
+        What::Scope => copy(&state.admitted()?.claims().scope),
         What::ExpiresIn => {
             let exp = state.admitted()?.exp()?;
             copy(&exp.saturating_sub(ngx_time()).max(0).to_string())
