@@ -19,7 +19,6 @@ mod zone;
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::slice;
 use std::sync::Arc;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
@@ -36,7 +35,7 @@ use phantom_token::sender::Nonces;
 use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
-use crate::{core_location, pool};
+use crate::{core_location, pool, strings};
 
 pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
@@ -329,22 +328,19 @@ enum Purpose {
 ///
 /// # Safety
 /// `cf` must be what nginx gave to the handler of a directive; the arguments live as long as the configuration.
-unsafe fn arguments<'a>(cf: *mut ngx_conf_t) -> &'a [ngx_str_t] {
+unsafe fn arguments<'a>(cf: *mut ngx_conf_t) -> Vec<&'a [u8]> {
     // SAFETY: nginx fills `args` with `ngx_str_t` before it calls the handler.
-    unsafe { (*(*cf).args).as_slice() }
+    let arguments = unsafe { (*(*cf).args).as_slice::<ngx_str_t>() };
+    arguments
+        .iter()
+        // SAFETY: nginx made them, in the pool of the configuration.
+        .map(|argument| unsafe { strings::bytes(argument) })
+        .collect()
 }
 
 /// The text of an argument, or `None` when it is not UTF-8.
-fn text(argument: &ngx_str_t) -> Option<&str> {
-    std::str::from_utf8(bytes(argument)).ok()
-}
-
-fn bytes(argument: &ngx_str_t) -> &[u8] {
-    if argument.len == 0 {
-        return &[];
-    }
-    // SAFETY: a string that nginx made points to `len` bytes, which live as long as the string does.
-    unsafe { slice::from_raw_parts(argument.data, argument.len) }
+fn text(argument: &[u8]) -> Option<&str> {
+    std::str::from_utf8(argument).ok()
 }
 
 /// Says what is wrong with a directive, with file and line, and refuses it.
@@ -368,7 +364,7 @@ unsafe extern "C" fn set_in_location(
         let conf = unsafe { &mut *conf.cast::<LocationConf>() };
         // SAFETY: nginx calls the handler with the arguments set.
         let arguments = unsafe { arguments(cf) };
-        let Some(arguments) = arguments.iter().map(text).collect::<Option<Vec<_>>>() else {
+        let Some(arguments) = arguments.into_iter().map(text).collect::<Option<Vec<_>>>() else {
             return refuse(cf, "the directive's arguments are not UTF-8");
         };
         let Some((name, values)) = arguments.split_first() else {
@@ -420,7 +416,7 @@ unsafe fn place(cf: *mut ngx_conf_t) -> String {
             None => "command line".to_owned(),
             Some(file) => format!(
                 "{}:{}",
-                String::from_utf8_lossy(bytes(&file.file.name)),
+                String::from_utf8_lossy(strings::bytes(&file.file.name)),
                 file.line
             ),
         }

@@ -14,8 +14,8 @@ use ngx::ffi::{
 use phantom_token::{Answer, CallFailure};
 
 use crate::bits;
+use crate::headers::Headers;
 use crate::panic::contained;
-use crate::request;
 use crate::subrequest::Subrequest;
 
 const DONE: ngx_int_t = NGX_OK as ngx_int_t;
@@ -105,12 +105,11 @@ unsafe fn read_headers(r: *mut ngx_http_request_t, answer: &mut Answer) {
             // An error that is remembered has no file to look at.
             None
         };
-        for header in request::headers(&raw mut (*headers_out).headers) {
-            if (*header).hash == 0 || (*header).key.len == 0 || (*header).value.len == 0 {
+        for header in Headers::of(&raw mut (*headers_out).headers) {
+            let (name, value) = (header.name(), header.value());
+            if !header.is_valid() || name.is_empty() || value.is_empty() {
                 continue;
             }
-            let name = slice::from_raw_parts((*header).key.data, (*header).key.len);
-            let value = slice::from_raw_parts((*header).value.data, (*header).value.len);
             let replaced = left.is_some() && name.eq_ignore_ascii_case(b"cache-control");
             if Answer::matters(name) && !replaced {
                 answer.header(name, value);

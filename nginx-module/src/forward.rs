@@ -10,13 +10,14 @@ use crate::conf::LocationConf;
 use crate::headers::{self, HeaderName};
 use crate::request::Request;
 use crate::state::State;
+use crate::strings::{self, string};
 
 /// Makes sure that the headers that the gateway fills here hold what it has to say and nothing else. Returns whether it
 /// could be done. To do it again changes nothing.
 pub fn settle(request: Request, state: Option<&State>, conf: &LocationConf) -> bool {
     if let Some(name) = conf.token.forward()
         && !headers::remove(request, |header| {
-            name.is_of(header) && !state.is_some_and(|state| state.is_ours(&header.value))
+            name.is_of(header) && !state.is_some_and(|state| state.is_ours(header))
         })
     {
         return false;
@@ -56,12 +57,16 @@ fn put(request: Request, name: &HeaderName, value: Option<&[u8]>) -> bool {
     headers::copy(request, value).is_some_and(|value| headers::put(request, name, value).is_some())
 }
 
-/// Puts a JWT into a header of its own, and takes out what else may hold one. The JWT must live as long as the request,
-/// and a NUL must follow it. Returns whether it could be done.
-pub fn place(request: Request, state: &State, name: &HeaderName, jwt: &str) -> bool {
+/// Puts a JWT into a header of its own, and takes out what else may hold one. Returns whether it could be done.
+///
+/// # Safety
+/// `jwt` must be followed by a NUL and live as long as the request.
+pub unsafe fn place(request: Request, state: &State, name: &HeaderName, jwt: &str) -> bool {
+    // SAFETY: the caller's promise.
+    let jwt: &'static [u8] = unsafe { strings::bytes(&string(jwt.as_bytes())) };
     request.remove_authorization()
         && headers::remove(request, |header| {
-            name.is_of(header) || state.is_ours(&header.value)
+            name.is_of(header) || state.is_ours(header)
         })
-        && headers::put(request, name, jwt.as_bytes()).is_some()
+        && headers::put(request, name, jwt).is_some()
 }

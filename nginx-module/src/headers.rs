@@ -6,14 +6,99 @@
 //! those to what has been taken out are the caller's to clear.
 
 use std::ptr::{self, NonNull};
-use std::slice;
 
 use ngx::ffi::{
-    ngx_hash_key, ngx_list_part_t, ngx_list_push, ngx_palloc, ngx_str_t, ngx_table_elt_t,
+    ngx_hash_key, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_palloc, ngx_table_elt_t,
     ngx_uint_t,
 };
 
 use crate::request::Request;
+use crate::strings::{self, string};
+
+/// A header of a live request or of its answer, under the same promise as [`Request`].
+#[derive(Clone, Copy)]
+pub struct Header(NonNull<ngx_table_elt_t>);
+
+impl Header {
+    /// Wraps nginx's pointer; `None` if it is NULL.
+    ///
+    /// # Safety
+    /// `header` is NULL or in a list of a request that lives as long as the handle, and its copies, are used; all on
+    /// nginx's thread. Its name and its value are as many bytes as they say, in memory that stays as long as the request.
+    pub unsafe fn new(header: *mut ngx_table_elt_t) -> Option<Self> {
+        NonNull::new(header).map(Header)
+    }
+
+    /// nginx's pointer.
+    pub fn as_ptr(self) -> *mut ngx_table_elt_t {
+        self.0.as_ptr()
+    }
+
+    /// The name, as it was written.
+    pub fn name<'a>(self) -> &'a [u8] {
+        // SAFETY: promised when the handle was made.
+        unsafe { strings::bytes(&(*self.as_ptr()).key) }
+    }
+
+    /// The value.
+    pub fn value<'a>(self) -> &'a [u8] {
+        // SAFETY: as above.
+        unsafe { strings::bytes(&(*self.as_ptr()).value) }
+    }
+
+    /// Where the value begins, also of an empty one.
+    pub fn value_start(self) -> *const u8 {
+        // SAFETY: as above.
+        unsafe { (*self.as_ptr()).value.data.cast_const() }
+    }
+
+    /// Whether nginx has not marked it as deleted.
+    pub fn is_valid(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.as_ptr()).hash != 0 }
+    }
+}
+
+/// The headers of a list, one after the other.
+pub struct Headers {
+    part: *mut ngx_list_part_t,
+    next: usize,
+}
+
+impl Headers {
+    /// The headers of a list.
+    ///
+    /// # Safety
+    /// `list` must be one of `ngx_table_elt_t` that is valid while this is used, and its headers as [`Header::new`] wants
+    /// them.
+    pub unsafe fn of(list: *mut ngx_list_t) -> Self {
+        Headers {
+            // SAFETY: the caller's promise.
+            part: unsafe { &raw mut (*list).part },
+            next: 0,
+        }
+    }
+}
+
+impl Iterator for Headers {
+    type Item = Header;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // SAFETY: made from a list that is valid while this is used; a part is NULL or valid and holds `nelts`
+        // headers, which are as the maker has promised.
+        unsafe {
+            loop {
+                let part = self.part.as_ref()?;
+                if self.next < part.nelts {
+                    self.next += 1;
+                    return Header::new(part.elts.cast::<ngx_table_elt_t>().add(self.next - 1));
+                }
+                self.part = part.next;
+                self.next = 0;
+            }
+        }
+    }
+}
 
 /// The name of a header, ready for nginx's lists. It is part of the configuration or of the program, which outlive the
 /// requests.
@@ -44,12 +129,8 @@ impl HeaderName {
 
     /// Whether a header has this name, for some who may read it: CGI and what is like it (RFC 3875 §4.1.18) take `-` and
     /// `_` for the same, and no case for another.
-    pub fn is_of(&self, header: &ngx_table_elt_t) -> bool {
-        header.key.len == self.lower.len() && {
-            // SAFETY: a header's name is as many bytes as it says.
-            let key = unsafe { slice::from_raw_parts(header.key.data, header.key.len) };
-            same(key, self.lower.as_bytes())
-        }
+    pub fn is_of(&self, header: Header) -> bool {
+        same(header.name(), self.lower.as_bytes())
     }
 
     /// Whether two names are the same in that sense.
@@ -60,6 +141,9 @@ impl HeaderName {
 
 /// Whether two names differ in nothing but case, and `-` for `_`.
 pub fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
     let plain = |byte: &u8| match byte {
         b'_' => b'-',
         other => other.to_ascii_lowercase(),
@@ -68,16 +152,13 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Takes all headers out of the request that are not wanted. Returns whether it could be done.
-pub fn remove(request: Request, unwanted: impl Fn(&ngx_table_elt_t) -> bool) -> bool {
-    // SAFETY: the headers are the request's.
-    let any = request
-        .headers_in()
-        .any(|header| unwanted(unsafe { &*header }));
+pub fn remove(request: Request, unwanted: impl Fn(Header) -> bool) -> bool {
+    let any = request.headers_in().any(&unwanted);
     !any || rebuild(request, |header| !unwanted(header))
 }
 
 /// Makes the request's list anew, of those headers that are to stay. Returns whether it could be done.
-fn rebuild(request: Request, stays: impl Fn(&ngx_table_elt_t) -> bool) -> bool {
+fn rebuild(request: Request, stays: impl Fn(Header) -> bool) -> bool {
     /// For how many headers there is room at first in a list of none.
     const ROOM: usize = 4;
     // SAFETY: the request lives, and its list is one of `ngx_table_elt_t`: each part has `nelts` of them. What is made is
@@ -98,7 +179,7 @@ fn rebuild(request: Request, stays: impl Fn(&ngx_table_elt_t) -> bool) -> bool {
             let mut at = 0;
             while at < part.nelts {
                 let start = at;
-                while at < part.nelts && stays(&*headers.add(at)) {
+                while at < part.nelts && Header::new(headers.add(at)).is_some_and(&stays) {
                     at += 1;
                 }
                 if at > start {
@@ -150,7 +231,11 @@ fn rebuild(request: Request, stays: impl Fn(&ngx_table_elt_t) -> bool) -> bool {
 
 /// Adds a header. The value must live as long as the request, and a NUL should follow it, as it does in nginx's own.
 /// `None` when there is no memory.
-pub fn put(request: Request, name: &HeaderName, value: &[u8]) -> Option<NonNull<ngx_table_elt_t>> {
+pub fn put(
+    request: Request,
+    name: &HeaderName,
+    value: &'static [u8],
+) -> Option<NonNull<ngx_table_elt_t>> {
     // The end of a subrequest's list may be its parent's.
     if !request.is_main() && !rebuild(request, |_| true) {
         return None;
@@ -181,7 +266,7 @@ pub fn copy(request: Request, value: &[u8]) -> Option<&'static [u8]> {
 
 /// Puts other values in the place of those of all `Cookie` headers: none if there is none. They must be as those of
 /// [`put`]. Returns whether it could be done.
-pub fn set_cookies(request: Request, values: &[&[u8]]) -> bool {
+pub fn set_cookies(request: Request, values: &[&'static [u8]]) -> bool {
     let name = HeaderName::new("Cookie");
     if !remove(request, is_cookie) {
         return false;
@@ -202,17 +287,13 @@ pub fn set_cookies(request: Request, values: &[&[u8]]) -> bool {
 }
 
 /// Whether it is a `Cookie` header.
-pub fn is_cookie(header: &ngx_table_elt_t) -> bool {
-    // SAFETY: a header's name is as many bytes as it says.
-    let key = unsafe { slice::from_raw_parts(header.key.data, header.key.len) };
-    same(key, b"cookie")
+pub fn is_cookie(header: Header) -> bool {
+    same(header.name(), b"cookie")
 }
 
 /// Whether it is an `Authorization` header.
-pub fn is_authorization(header: &ngx_table_elt_t) -> bool {
-    // SAFETY: a header's name is as many bytes as it says.
-    unsafe { slice::from_raw_parts(header.key.data, header.key.len) }
-        .eq_ignore_ascii_case(b"authorization")
+pub fn is_authorization(header: Header) -> bool {
+    header.name().eq_ignore_ascii_case(b"authorization")
 }
 
 /// Tells nginx which headers are the cookies.
@@ -250,12 +331,4 @@ fn point_to_cookies(request: Request, cookies: &[NonNull<ngx_table_elt_t>]) -> b
         (*request.as_ptr()).headers_in.cookies = *array;
     }
     true
-}
-
-/// nginx's string of a text.
-pub fn string(text: &[u8]) -> ngx_str_t {
-    ngx_str_t {
-        len: text.len(),
-        data: text.as_ptr().cast_mut(),
-    }
 }

@@ -23,7 +23,7 @@
 //! | `variables.rs` | `$phantom_token_…` |
 //! | `state.rs` | what is known of one request, across internal redirects |
 //! | `request.rs` | nginx's request: the one place where its fields are touched |
-//! | `headers.rs` | the request's headers: taken out, put in |
+//! | `headers.rs`, `strings.rs` | the request's headers: taken out, put in; nginx's strings |
 //! | `bits.rs`, `bits.c`, `layout.rs` | nginx's structures: bit fields by C code, the place of all other fields proven |
 //! | `log.rs`, `panic.rs`, `pool.rs` | lines from other threads, where panics end, values in nginx's pools |
 
@@ -48,6 +48,7 @@ mod sender;
 mod source;
 mod state;
 mod status;
+mod strings;
 mod subrequest;
 mod suspend;
 mod variables;

@@ -9,16 +9,16 @@ use ngx::ffi::{
     ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
     ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t,
     ngx_http_get_variable, ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t,
-    ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
+    ngx_list_push, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file, ngx_str_t, ngx_uint_t, off_t,
 };
 use phantom_token::source::{self, Form};
 
 use crate::bits;
 use crate::conf::{LocationConf, MainConf};
-use crate::headers::{self, string};
+use crate::headers::{self, Header, Headers};
 use crate::module;
 use crate::state::State;
+use crate::strings::{self, string};
 
 /// A live request.
 ///
@@ -33,7 +33,7 @@ pub enum Authorization {
     /// No such header.
     None,
     /// One.
-    One(ngx_str_t),
+    One(Header),
     /// More than one, of which nginx itself lets none through as of today.
     #[cfg_attr(not(chained_headers), expect(dead_code))]
     Several,
@@ -84,7 +84,7 @@ impl Request {
     /// The method, as the client wrote it.
     pub fn method_name<'a>(self) -> &'a [u8] {
         // SAFETY: the request lives.
-        self.bytes(unsafe { &(*self.as_ptr()).method_name })
+        unsafe { self.bytes(&(*self.as_ptr()).method_name) }
     }
 
     /// The connection, which lives at least as long.
@@ -105,14 +105,14 @@ impl Request {
         unsafe { (*self.as_ptr()).pool }
     }
 
-    /// The bytes of a string that nginx or this module has made for this request: in its memory, or in a JWT that it
-    /// holds.
-    pub fn bytes<'a>(self, string: &ngx_str_t) -> &'a [u8] {
-        if string.len == 0 {
-            return &[];
-        }
-        // SAFETY: nginx's strings point to as many bytes as they say, and these stay as long as the request does.
-        unsafe { slice::from_raw_parts(string.data, string.len) }
+    /// The bytes of one of the request's strings.
+    ///
+    /// # Safety
+    /// `string` must be of this request: nginx or this module has made it of the request's memory, of a JWT that it holds,
+    /// or of the configuration.
+    unsafe fn bytes<'a>(self, string: &ngx_str_t) -> &'a [u8] {
+        // SAFETY: the caller's promise; those stay as long as the request does.
+        unsafe { strings::bytes(string) }
     }
 
     /// Copies bytes into the request's memory. `None` when there is none left.
@@ -320,14 +320,16 @@ impl Request {
     /// The `Authorization` header.
     pub fn authorization(self) -> Authorization {
         // SAFETY: the request lives, and the pointer is NULL or one of its headers.
-        unsafe {
-            match (*self.as_ptr()).headers_in.authorization.as_ref() {
-                None => Authorization::None,
-                #[cfg(chained_headers)]
-                Some(header) if !header.next.is_null() => Authorization::Several,
-                Some(header) => Authorization::One(header.value),
-            }
+        let header = unsafe { Header::new((*self.as_ptr()).headers_in.authorization) };
+        let Some(header) = header else {
+            return Authorization::None;
+        };
+        // SAFETY: as above.
+        #[cfg(chained_headers)]
+        if unsafe { !(*header.as_ptr()).next.is_null() } {
+            return Authorization::Several;
         }
+        Authorization::One(header)
     }
 
     /// Whether a request header is there. The name is in lower case.
@@ -337,37 +339,26 @@ impl Request {
 
     /// The values of a request header, joined by commas. The name is in lower case.
     pub fn header_values(self, name: &[u8]) -> Vec<u8> {
-        let values = self.headers_in().filter_map(|header| {
-            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
-            unsafe {
-                let is_it = (*header).hash != 0
-                    && (*header).key.len == name.len()
-                    && slice::from_raw_parts((*header).lowcase_key, name.len()) == name;
-                is_it.then(|| self.bytes(&(*header).value))
-            }
-        });
+        let values = self
+            .headers_in()
+            .filter(|header| header.is_valid() && header.name().eq_ignore_ascii_case(name))
+            .map(Header::value);
         values.collect::<Vec<_>>().join(&b","[..])
     }
 
     /// What follows the question mark.
     pub fn query<'a>(self) -> &'a [u8] {
         // SAFETY: the request lives, and so does what its string points to.
-        self.bytes(unsafe { &(*self.as_ptr()).args })
+        unsafe { self.bytes(&(*self.as_ptr()).args) }
     }
 
     /// A request header. The name is in lower case.
     pub fn header<'a>(self, name: &[u8]) -> Field<'a> {
         let mut found = Field::None;
         for header in self.headers_in() {
-            // SAFETY: the header is one of the request's, and its lower-case key is as long as its key.
-            let header = unsafe { &*header };
-            let is_it = header.hash != 0
-                && header.key.len == name.len()
-                // SAFETY: as above.
-                && unsafe { slice::from_raw_parts(header.lowcase_key, name.len()) } == name;
-            if is_it {
+            if header.is_valid() && header.name().eq_ignore_ascii_case(name) {
                 found = match found {
-                    Field::None => Field::One(self.bytes(&header.value)),
+                    Field::None => Field::One(header.value()),
                     Field::One(_) | Field::Several => return Field::Several,
                 };
             }
@@ -399,7 +390,7 @@ impl Request {
     /// What the client sent.
     pub fn headers_in(self) -> Headers {
         // SAFETY: the request lives.
-        unsafe { headers(&raw mut (*self.as_ptr()).headers_in.headers) }
+        unsafe { Headers::of(&raw mut (*self.as_ptr()).headers_in.headers) }
     }
 
     /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token that the client
@@ -443,14 +434,14 @@ impl Request {
         // SAFETY: the request lives, and the pointer is NULL or one of its headers.
         unsafe {
             let headers_in = &raw mut (*self.as_ptr()).headers_in;
-            let Some(removed) = (*headers_in).authorization.as_ref() else {
+            let Some(removed) = Header::new((*headers_in).authorization) else {
                 return true;
             };
             if !headers::remove(self, headers::is_authorization) {
                 return false;
             }
             (*headers_in).authorization = ptr::null_mut();
-            let removed = self.bytes(&removed.value);
+            let removed = removed.value();
             self.forget(&[removed], &[removed], None);
         }
         true
@@ -461,57 +452,56 @@ impl Request {
     /// memory; `None` when there is no memory to go without them.
     pub fn remove_from_query<'a>(self, name: &[u8]) -> Option<Vec<&'a [u8]>> {
         let mut removed = Vec::new();
-        // SAFETY: the request lives, and nobody else looks at its strings meanwhile.
+        // SAFETY: the request lives, and these are its strings.
         let (args, uri, line) = unsafe {
             let r = self.as_ptr();
             (
-                &mut (*r).args,
-                &mut (*r).unparsed_uri,
-                &mut (*r).request_line,
+                self.bytes(&(*r).args),
+                self.bytes(&(*r).unparsed_uri),
+                self.bytes(&(*r).request_line),
             )
         };
         // Each is some text, a query, and some text: where the query begins and ends.
-        let whole = self.bytes(args);
-        self.leave_out(
-            args,
-            whole.len()..whole.len(),
-            0..whole.len(),
-            name,
-            &mut removed,
-        )?;
+        let at_end = args.len()..args.len();
+        let new_args = self.leave_out(args, at_end, 0..args.len(), name, &mut removed)?;
         let question = |text: &[u8]| text.iter().position(|byte| *byte == b'?');
-        let text = self.bytes(uri);
-        if let Some(at) = question(text) {
-            self.leave_out(uri, at..at + 1, at + 1..text.len(), name, &mut removed)?;
-        }
-        let text = self.bytes(line);
-        if let Some(at) = question(text) {
-            // The version follows, but for the oldest one.
-            let end = text
-                .iter()
-                .rposition(|byte| *byte == b' ')
-                .filter(|end| *end > at);
-            let end = end.unwrap_or(text.len());
-            self.leave_out(line, at..at + 1, at + 1..end, name, &mut removed)?;
+        let new_uri = match question(uri) {
+            Some(at) => self.leave_out(uri, at..at + 1, at + 1..uri.len(), name, &mut removed)?,
+            None => uri,
+        };
+        let new_line = match question(line) {
+            Some(at) => {
+                // The version follows, but for the oldest one.
+                let end = line.iter().rposition(|byte| *byte == b' ');
+                let end = end.filter(|end| *end > at).unwrap_or(line.len());
+                self.leave_out(line, at..at + 1, at + 1..end, name, &mut removed)?
+            }
+            None => line,
+        };
+        // SAFETY: the request lives, and what its strings get is in its memory.
+        unsafe {
+            let r = self.as_ptr();
+            (*r).args = string(new_args);
+            (*r).unparsed_uri = string(new_uri);
+            (*r).request_line = string(new_line);
         }
         Some(removed)
     }
 
-    /// Leaves the parameters of a name out of the query that is part of a string, and what leads to the query as well if
-    /// nothing is left of it.
+    /// A text without the parameters of a name in the query that is part of it, and without what leads to the query if
+    /// nothing is left of it: the text itself, if there is none. `None` when there is no memory.
     fn leave_out<'a>(
         self,
-        text_in: &mut ngx_str_t,
+        text: &'a [u8],
         lead: Range<usize>,
         query: Range<usize>,
         name: &[u8],
         removed: &mut Vec<&'a [u8]>,
-    ) -> Option<()> {
-        let text: &'a [u8] = self.bytes(text_in);
+    ) -> Option<&'a [u8]> {
         let before = removed.len();
         removed.extend(source::values(Form::Query, &text[query.clone()], name));
         if removed.len() == before {
-            return Some(());
+            return Some(text);
         }
         let mut rest = Vec::with_capacity(text.len());
         source::without(Form::Query, &text[query.clone()], name, &mut |piece| {
@@ -526,8 +516,7 @@ impl Request {
         }
         left.extend_from_slice(&rest);
         left.extend_from_slice(&text[query.end..]);
-        *text_in = string(headers::copy(self, &left)?);
-        Some(())
+        headers::copy(self, &left)
     }
 
     /// Forgets what nginx remembers of variables (and captures of regular expressions) that are in one of `places`, or
@@ -600,44 +589,6 @@ impl Request {
                         break;
                     }
                 }
-            }
-        }
-    }
-}
-
-/// The headers of a list of nginx's, one after the other.
-///
-/// # Safety
-/// `list` must be one of `ngx_table_elt_t`, and stay valid while this is used.
-pub unsafe fn headers(list: *mut ngx_list_t) -> Headers {
-    Headers {
-        // SAFETY: the caller's promise.
-        part: unsafe { &raw mut (*list).part },
-        next: 0,
-    }
-}
-
-/// The headers of a list, one after the other.
-pub struct Headers {
-    part: *mut ngx_list_part_t,
-    next: usize,
-}
-
-impl Iterator for Headers {
-    type Item = *mut ngx_table_elt_t;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: made from a list that is valid while this is used; a part is NULL or valid and holds `nelts`
-        // headers.
-        unsafe {
-            loop {
-                let part = self.part.as_ref()?;
-                if self.next < part.nelts {
-                    self.next += 1;
-                    return Some(part.elts.cast::<ngx_table_elt_t>().add(self.next - 1));
-                }
-                self.part = part.next;
-                self.next = 0;
             }
         }
     }

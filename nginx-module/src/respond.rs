@@ -6,7 +6,7 @@ use std::time::Duration;
 use ngx::ffi::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_FORBIDDEN, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_OK,
     NGX_HTTP_UNAUTHORIZED, NGX_OK, ngx_buf_t, ngx_chain_t, ngx_http_finalize_request,
-    ngx_http_output_filter, ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_str_t,
+    ngx_http_output_filter, ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pcalloc,
     ngx_table_elt_t, ngx_time, ngx_uint_t,
 };
 
@@ -15,6 +15,7 @@ use crate::conf::{ErrorCode, LocationConf};
 use crate::decide::Refusal;
 use crate::request::Request;
 use crate::state::{Outcome, State};
+use crate::strings::string;
 
 const UNAUTHORIZED: ngx_int_t = NGX_HTTP_UNAUTHORIZED as ngx_int_t;
 const FORBIDDEN: ngx_int_t = NGX_HTTP_FORBIDDEN as ngx_int_t;
@@ -38,7 +39,12 @@ pub enum Answer {
 }
 
 /// Prepares the answer: sets the headers that go with it, whoever sends it.
-pub fn prepare(request: Request, state: &State, conf: &LocationConf, refusal: &Refusal) -> Answer {
+pub fn prepare(
+    request: Request,
+    state: &State,
+    conf: &'static LocationConf,
+    refusal: &Refusal,
+) -> Answer {
     let status = refusal.status as ngx_int_t;
     if set_headers(request, state, conf, refusal).is_none() {
         return Answer::Nginx(FAILED);
@@ -142,7 +148,7 @@ fn body(refusal: &Refusal) -> &'static str {
 fn set_headers(
     request: Request,
     state: &State,
-    conf: &LocationConf,
+    conf: &'static LocationConf,
     refusal: &Refusal,
 ) -> Option<()> {
     let challenges = conf.challenges()?;
@@ -184,7 +190,7 @@ pub fn push_retry_after(request: Request, after: Option<Duration>) -> Option<()>
 
 /// Sets `WWW-Authenticate`, in the field by which nginx takes it back when another check allows the request.
 /// `value` is part of the configuration, which outlives the request.
-fn set_challenge(request: Request, state: &State, value: &[u8]) -> Option<()> {
+fn set_challenge(request: Request, state: &State, value: &'static [u8]) -> Option<()> {
     let header = match our_challenge(request, state) {
         Some(header) => header,
         None => {
@@ -232,7 +238,7 @@ fn our_challenge(request: Request, state: &State) -> Option<NonNull<ngx_table_el
 pub fn push_header(
     request: Request,
     name: &'static [u8],
-    value: &[u8],
+    value: &'static [u8],
 ) -> Option<NonNull<ngx_table_elt_t>> {
     // SAFETY: the request lives, and its list is one of `ngx_table_elt_t`. nginx does not clear what it returns.
     unsafe {
@@ -306,13 +312,5 @@ fn send_as(
             next: ptr::null_mut(),
         };
         ngx_http_output_filter(r, &raw mut chain)
-    }
-}
-
-fn string(text: &[u8]) -> ngx_str_t {
-    ngx_str_t {
-        len: text.len(),
-        // nginx's type has no const; it does not write to the headers of an answer.
-        data: text.as_ptr().cast_mut(),
     }
 }

@@ -8,13 +8,12 @@
 use std::borrow::Cow;
 use std::ptr::NonNull;
 
-use ngx::ffi::ngx_table_elt_t;
 use phantom_token::Token;
 use phantom_token::source::{Form, decode, trim, values, without};
 use phantom_token::token::{Credentials, Scheme};
 
 use crate::conf::{LocationConf, Source};
-use crate::headers;
+use crate::headers::{self, Header};
 use crate::request::{Authorization, Request};
 use crate::respond;
 use crate::state::State;
@@ -98,10 +97,10 @@ pub fn is_in_authorization(request: Request, state: Option<&State>) -> bool {
     match request.authorization() {
         Authorization::None => false,
         Authorization::Several => true,
-        Authorization::One(value) => {
-            !state.is_some_and(|state| state.is_ours(&value))
+        Authorization::One(header) => {
+            !state.is_some_and(|state| state.is_ours(header))
                 && !matches!(
-                    Credentials::from_authorization(request.bytes(&value)),
+                    Credentials::from_authorization(header.value()),
                     Credentials::Missing
                 )
         }
@@ -121,26 +120,27 @@ pub fn restrict_caches(request: Request, state: &State, refused: bool) -> bool {
 }
 
 fn read_authorization(request: Request, state: &State, found: &mut Found) {
-    let value = match request.authorization() {
+    let header = match request.authorization() {
         Authorization::None => return,
         Authorization::Several => {
             found.places += 2;
             return;
         }
-        Authorization::One(value) => value,
+        Authorization::One(header) => header,
     };
     // What we have read already, or have put there.
-    if state.original.get() == NonNull::new(value.data) || state.is_ours(&value) {
+    let start = NonNull::new(header.value_start().cast_mut());
+    if state.original.get() == start || state.is_ours(header) {
         return;
     }
-    match Credentials::from_authorization(request.bytes(&value)) {
+    match Credentials::from_authorization(header.value()) {
         Credentials::Missing => return,
         Credentials::Malformed => found.blame("token"),
         Credentials::Token(scheme, token) => {
             found.token = Some((scheme, token));
         }
     }
-    state.original.set(NonNull::new(value.data));
+    state.original.set(start);
     found.places += 1;
 }
 
@@ -155,15 +155,13 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
     let held = match source {
         Source::Authorization => return,
         Source::Header(name) => {
-            let is_it = |header: &ngx_table_elt_t| {
-                name.is_of(header) && !state.is_some_and(|state| state.is_ours(&header.value))
+            let is_it = |header: Header| {
+                name.is_of(header) && !state.is_some_and(|state| state.is_ours(header))
             };
             let held: Vec<&[u8]> = request
                 .headers_in()
-                // SAFETY: the headers are the request's.
-                .map(|header| unsafe { &*header })
-                .filter(|header| is_it(header))
-                .map(|header| request.bytes(&header.value))
+                .filter(|header| is_it(*header))
+                .map(Header::value)
                 .collect();
             if held.is_empty() {
                 return;
@@ -174,10 +172,8 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
         Source::Cookie(name) => {
             let cookies: Vec<&[u8]> = request
                 .headers_in()
-                // SAFETY: the headers are the request's.
-                .map(|header| unsafe { &*header })
-                .filter(|header| headers::is_cookie(header))
-                .map(|header| request.bytes(&header.value))
+                .filter(|header| headers::is_cookie(*header))
+                .map(Header::value)
                 .collect();
             let held: Vec<_> = cookies
                 .iter()

@@ -6,13 +6,13 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_str_t, ngx_table_elt_t};
+use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_table_elt_t};
 use phantom_token::token::{Scheme, TokenId};
 use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
 use crate::conf::LocationConf;
 use crate::forward;
-use crate::headers::{self, HeaderName, is_authorization};
+use crate::headers::{self, Header, HeaderName, is_authorization};
 use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::pool;
@@ -228,12 +228,13 @@ impl State {
         if let Some(name) = forward {
             self.moved.set(true);
             request.forget(&[], &[], token);
-            return forward::place(request, self, name, active.jwt());
+            // SAFETY: as below.
+            return unsafe { forward::place(request, self, name, active.jwt()) };
         }
         // An earlier location has put it elsewhere.
         if self.moved.take()
             && !headers::remove(request, |header| {
-                self.is_ours(&header.value) && !is_authorization(header)
+                self.is_ours(header) && !is_authorization(header)
             })
         {
             return false;
@@ -250,27 +251,25 @@ impl State {
             return false;
         };
         match (forward, request.authorization()) {
-            (None, Authorization::One(value)) => {
-                std::ptr::eq(value.data, current.authorization().as_ptr())
+            (None, Authorization::One(header)) => {
+                std::ptr::eq(header.value_start(), current.authorization().as_ptr())
             }
             (Some(name), Authorization::None) => request.headers_in().any(|header| {
-                // SAFETY: the header is one of the request's.
-                let header = unsafe { &*header };
-                name.is_of(header) && std::ptr::eq(header.value.data, current.jwt().as_ptr())
+                name.is_of(header) && std::ptr::eq(header.value_start(), current.jwt().as_ptr())
             }),
             _ => false,
         }
     }
 
     /// Whether the value of a header is a JWT that we have put there.
-    pub fn is_ours(&self, value: &ngx_str_t) -> bool {
+    pub fn is_ours(&self, header: Header) -> bool {
         let (current, former) = (self.current.borrow(), self.former.borrow());
         current.iter().chain(former.iter()).any(|active| {
             active
                 .authorization()
                 .as_bytes()
                 .as_ptr_range()
-                .contains(&value.data.cast_const())
+                .contains(&header.value_start())
         })
     }
 }

@@ -27,7 +27,7 @@ use ngx::ffi::{
     ngx_http_headers_in, ngx_http_log_ctx_t, ngx_http_post_subrequest_t, ngx_http_request_body_t,
     ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_subrequest, ngx_http_variable_t,
     ngx_http_variable_value_t, ngx_int_t, ngx_list_create, ngx_list_push, ngx_list_t, ngx_pcalloc,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t, off_t,
+    ngx_table_elt_t, ngx_uint_t, off_t,
 };
 use phantom_token::{Answer, Call, CallFailure, CallSink, CompletionQueue};
 
@@ -35,6 +35,7 @@ use crate::bits;
 use crate::panic::contained;
 use crate::pool;
 use crate::request::Request;
+use crate::strings::string;
 
 /// Calls on their way from the clients' threads to nginx's: each with its provider's place in the configuration.
 #[derive(Default)]
@@ -343,15 +344,14 @@ unsafe fn set_headers(
             return false;
         }
         for header in request.headers_in() {
-            let name = slice::from_raw_parts((*header).lowcase_key, (*header).key.len);
-            if !Call::may_carry(name) {
+            if !Call::may_carry(&header.name().to_ascii_lowercase()) {
                 continue;
             }
             let copy: *mut ngx_table_elt_t = ngx_list_push(list).cast();
             if copy.is_null() {
                 return false;
             }
-            copy.write(*header);
+            copy.write(*header.as_ptr());
         }
         let headers_in = &raw mut (*r).headers_in;
         forget(headers_in.cast());
@@ -507,12 +507,4 @@ unsafe extern "C" fn finalized(
         // What has failed is the call: it must not close the connection of a client that is still there.
         if fatal { NGX_OK as ngx_int_t } else { rc }
     })
-}
-
-/// A string of nginx's. Nothing in nginx writes to what is used here.
-fn string(bytes: &[u8]) -> ngx_str_t {
-    ngx_str_t {
-        len: bytes.len(),
-        data: bytes.as_ptr().cast_mut(),
-    }
 }

@@ -18,6 +18,7 @@ use crate::bits;
 use crate::panic::contained;
 use crate::request::Request;
 use crate::state::State;
+use crate::strings;
 
 /// What a variable shows, as nginx hands it back to us.
 #[derive(Clone, Copy)]
@@ -149,10 +150,15 @@ unsafe extern "C" fn get_claim(
         let Some(request) = (unsafe { Request::new(r) }) else {
             return NGX_ERROR as ngx_int_t;
         };
-        // SAFETY: of a variable that is known by the beginning of its name, nginx hands back the whole of it.
-        let name = unsafe { (name as *const ngx_str_t).as_ref() };
+        // SAFETY: of a variable that is known by the beginning of its name, nginx hands back the whole of it, which is part of
+        // the configuration.
+        let name = unsafe {
+            (name as *const ngx_str_t)
+                .as_ref()
+                .map(|name| strings::bytes(name))
+        };
         let found = name
-            .and_then(|name| std::str::from_utf8(request.bytes(name)).ok())
+            .and_then(|name| std::str::from_utf8(name).ok())
             .and_then(|name| name.strip_prefix(CLAIM))
             .and_then(|name| ClaimPath::parse(&name.replace("__", ".")).ok())
             .zip(request.state())

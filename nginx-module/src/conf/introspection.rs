@@ -18,7 +18,8 @@ use phantom_token::Config;
 use phantom_token::config::HostEndpoint;
 
 use super::location::once;
-use super::{Complaint, Defined, LocationConf, MainConf, Protection, Wanted, bytes};
+use super::{Complaint, Defined, LocationConf, MainConf, Protection, Wanted};
+use crate::strings;
 
 /// The whole time that one introspection may take. The timeouts of the location itself are what an operator sets; this is
 /// for what none of them bounds.
@@ -182,7 +183,8 @@ impl MainConf {
 
 /// What a server is called in messages: by its first name, or where it has none by where it is configured.
 fn name_of(server: &ngx_http_core_srv_conf_t) -> String {
-    let name = String::from_utf8_lossy(bytes(&server.server_name));
+    // SAFETY: nginx has made it, in the pool of the configuration.
+    let name = String::from_utf8_lossy(unsafe { strings::bytes(&server.server_name) });
     if !name.is_empty() && !name.contains(char::is_control) {
         return name.into_owned();
     }
@@ -202,7 +204,7 @@ fn identity(
         for name in server.server_names.as_slice::<ngx_http_server_name_t>() {
             parts.push(format!(
                 "name {}",
-                String::from_utf8_lossy(bytes(&name.name))
+                String::from_utf8_lossy(strings::bytes(&name.name))
             ));
         }
         let ports: Option<&ngx_array_t> = http.ports.as_ref();
@@ -210,7 +212,7 @@ fn identity(
             for address in port.addrs.as_slice::<ngx_http_conf_addr_t>() {
                 let servers = address.servers.as_slice::<*mut ngx_http_core_srv_conf_t>();
                 if servers.iter().any(|known| ptr::eq(*known, server)) {
-                    let text = String::from_utf8_lossy(bytes(&address.opt.addr_text));
+                    let text = String::from_utf8_lossy(strings::bytes(&address.opt.addr_text));
                     parts.push(format!("listen {text}"));
                 }
             }

@@ -1,18 +1,19 @@
 //! `phantom_token_provider NAME { key value; … }`: hands the keys to the core crate, which knows what they mean. One is
 //! ours: `cache_zone`, because zones are nginx's.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_command_t, ngx_conf_full_name, ngx_conf_include,
-    ngx_conf_parse, ngx_conf_t, ngx_int_t, ngx_str_t,
+    ngx_conf_parse, ngx_conf_t, ngx_int_t,
 };
 use ngx::ngx_conf_log_error;
 use phantom_token::Config;
 
-use super::{Defined, MainConf, Wanted, arguments, bytes, place, refuse, text};
+use super::{Defined, MainConf, Wanted, arguments, place, refuse, text};
 use crate::panic::contained;
+use crate::strings::{self, string};
 
 /// A block while it is read.
 struct Block {
@@ -29,7 +30,8 @@ pub unsafe extern "C" fn block(
 ) -> *mut c_char {
     contained(NGX_CONF_ERROR, || {
         // SAFETY: nginx calls the handler with the arguments set.
-        let Some(name) = unsafe { arguments(cf) }.get(1).and_then(text) else {
+        let arguments = unsafe { arguments(cf) };
+        let Some(name) = arguments.get(1).and_then(|name| text(name)) else {
             return refuse(cf, "the provider's name is not UTF-8");
         };
         if matches!(name, "" | "on" | "off") || name.chars().any(char::is_control) {
@@ -103,7 +105,7 @@ unsafe extern "C" fn setting(
         let Some((key, values)) = arguments.split_first() else {
             return NGX_CONF_ERROR;
         };
-        if bytes(key) == b"include" {
+        if *key == b"include" {
             if values.len() != 1 {
                 return refuse(cf, "invalid number of arguments in \"include\" directive");
             }
@@ -125,8 +127,8 @@ unsafe extern "C" fn setting(
         }
         if key == "cache_zone" {
             block.zone = match values {
-                [name] if bytes(name) == b"off" => Wanted::None,
-                [name] if name.len > 0 => match text(name) {
+                [name] if *name == b"off" => Wanted::None,
+                [name] if !name.is_empty() => match text(name) {
                     Some(name) => Wanted::Named {
                         name: name.to_owned(),
                         // SAFETY: `cf` is valid while a directive is read.
@@ -140,15 +142,19 @@ unsafe extern "C" fn setting(
             return NGX_CONF_OK;
         }
         let value = match values {
-            paths if is_path(key) && paths.iter().all(|path| path.len > 0) => {
-                let full = |path: &ngx_str_t| full_name(cf, *path);
+            paths if is_path(key) && paths.iter().all(|path| !path.is_empty()) => {
+                let full = |path: &&[u8]| full_name(cf, path);
                 let Some(paths) = paths.iter().map(full).collect::<Option<Vec<_>>>() else {
                     return NGX_CONF_ERROR;
                 };
                 paths.join(" ")
             }
             _ => {
-                let Some(values) = values.iter().map(text).collect::<Option<Vec<_>>>() else {
+                let Some(values) = values
+                    .iter()
+                    .map(|value| text(value))
+                    .collect::<Option<Vec<_>>>()
+                else {
                     return refuse(cf, &format!("the value of \"{key}\" is not UTF-8"));
                 };
                 values.join(" ")
@@ -170,14 +176,22 @@ fn is_path(key: &str) -> bool {
 }
 
 /// A path as nginx understands it: relative to its own configuration file.
-fn full_name(cf: *mut ngx_conf_t, mut path: ngx_str_t) -> Option<String> {
-    // SAFETY: `cf` is valid while a directive is read, and an argument is followed by a NUL, as is required here.
-    let done = unsafe { ngx_conf_full_name((*cf).cycle, &raw mut path, 1) };
-    if done != NGX_OK as ngx_int_t {
+fn full_name(cf: *mut ngx_conf_t, path: &[u8]) -> Option<String> {
+    let Ok(path) = CString::new(path) else {
+        refuse(cf, "the path holds a NUL");
         return None;
-    }
-    if let Some(path) = text(&path) {
-        return Some(path.to_owned());
+    };
+    let mut full = string(path.as_bytes());
+    // SAFETY: `cf` is valid while a directive is read, and the path is followed by a NUL, as is required here. nginx puts
+    // another string, of the configuration's pool, into the place of one that is relative.
+    let full = unsafe {
+        if ngx_conf_full_name((*cf).cycle, &raw mut full, 1) != NGX_OK as ngx_int_t {
+            return None;
+        }
+        strings::bytes(&full)
+    };
+    if let Some(full) = text(full) {
+        return Some(full.to_owned());
     }
     refuse(cf, "the path is not UTF-8");
     None

@@ -28,9 +28,9 @@ use ngx::ffi::{
 use ngx::ngx_log_error;
 use phantom_token::cache::{Attached, Zone as Memory};
 
-use super::{MainConf, arguments, bytes, place, refuse, text};
-use crate::module;
+use super::{MainConf, arguments, place, refuse, text};
 use crate::panic::contained;
+use crate::{module, strings};
 
 /// A zone of the configuration.
 pub struct Zone {
@@ -69,7 +69,8 @@ pub unsafe extern "C" fn set(
 ) -> *mut c_char {
     contained(NGX_CONF_ERROR, || {
         // SAFETY: nginx calls the handler with the arguments set.
-        let Some(argument) = unsafe { arguments(cf) }.get(1) else {
+        let arguments = unsafe { arguments(cf) };
+        let Some(argument) = arguments.get(1) else {
             return NGX_CONF_ERROR;
         };
         let Some(value) = text(argument) else {
@@ -131,7 +132,7 @@ pub unsafe extern "C" fn set(
         let mut name = ngx_str_t {
             len: name.len(),
             // The start of the argument, which nginx keeps as long as the configuration.
-            data: argument.data,
+            data: argument.as_ptr().cast_mut(),
         };
         // SAFETY: `cf` is valid, nginx copies name and tag as they are, and its answer is NULL, when it has said why,
         // or a valid zone that nobody else uses: it is found by our tag. `data` is valid as long as the configuration
@@ -265,9 +266,9 @@ fn begins_anew(shared: &ngx_shm_zone_t) -> Option<&'static str> {
         while let Some(zones) = part.as_ref() {
             if zones.nelts > 0 {
                 let zones = slice::from_raw_parts(zones.elts.cast::<ngx_shm_zone_t>(), zones.nelts);
-                let former = zones
-                    .iter()
-                    .find(|zone| bytes(&zone.shm.name) == bytes(&shared.shm.name));
+                let former = zones.iter().find(|zone| {
+                    strings::bytes(&zone.shm.name) == strings::bytes(&shared.shm.name)
+                });
                 if let Some(former) = former {
                     return Some(if former.tag != shared.tag {
                         "it was of another module"
