@@ -19,38 +19,48 @@ fail() {
     exit 1
 }
 
-# Builds against a doctored copy of the headers: $1 is its name, $2 the file, $3 a script for sed, $4 what the build must say.
-# bindgen reads headers with clang's library: what it does not see there, and the C compiler does, is a difference.
-doctored() {
-    local name=$1 file=$2 script=$3 wanted=$4
-    local tree=$work/$name
+# Makes a copy of the headers: $1 is its name.
+copy() {
+    tree=$work/$1
     mkdir -p "$tree"
     cp -R "$NGINX_SOURCE_DIR/src" "$tree/src"
     cp -R "$NGINX_BUILD_DIR" "$tree/objs"
-    sed -i "$script" "$tree/$file"
-    ! cmp -s "$tree/$file" "$NGINX_SOURCE_DIR/$file" && ! cmp -s "$tree/$file" "$NGINX_BUILD_DIR/${file#objs/}" ||
-        fail "$name: the headers are as they were"
-    if NGINX_SOURCE_DIR=$tree NGINX_BUILD_DIR=$tree/objs "$cargo" check --package "$package" >"$work/$name.log" 2>&1; then
-        fail "$name: the build did not notice"
-    fi
-    grep -qF "nginx $version: $wanted" "$work/$name.log" || {
-        grep '^error' "$work/$name.log" >&2 || tail -n 20 "$work/$name.log" >&2
-        fail "$name: the build does not say: nginx $version: $wanted"
-    }
-    echo "refused: $name"
 }
 
-doctored one-field-more src/http/ngx_http_request.h \
-    's/^    ngx_pool_t  *\*pool;/#ifndef __clang__\n    ngx_uint_t doctored;\n#endif\n&/' \
-    'ngx_http_request_s.pool is at byte '
-doctored another-size src/core/ngx_string.h \
-    's/^    size_t  *len;/#ifndef __clang__\n    unsigned short len;\n#else\n&\n#endif/' \
-    'ngx_str_t.len is at byte 0 with 2 bytes for the C compiler, and at byte 0 with 8 bytes in the Rust bindings'
-doctored one-field-more-at-the-end src/core/ngx_array.h \
-    's/^    ngx_pool_t  *\*pool;/&\n#ifndef __clang__\n    ngx_uint_t doctored;\n#endif/' \
-    'ngx_array_t has '
-# So is an argument of nginx's own Makefile that bindgen is not told.
-doctored packed-structures objs/Makefile 's/^CFLAGS = /&-fpack-struct=4 /' 'ngx_http_upstream_s.conf is at byte '
+# Changes a file of the copy with a script for sed.
+doctor() {
+    local before
+    before=$(cksum <"$tree/$1")
+    sed -i "$2" "$tree/$1"
+    [ "$(cksum <"$tree/$1")" != "$before" ] || fail "$1 is as it was: the nginx of this version is written in another way"
+}
+
+# Builds against the copy: the build must end, and say each of these.
+refused() {
+    local log=$tree.log wanted
+    if NGINX_SOURCE_DIR=$tree NGINX_BUILD_DIR=$tree/objs "$cargo" check --package "$package" >"$log" 2>&1; then
+        fail "$tree: the build did not notice"
+    fi
+    for wanted in "$@"; do
+        grep -qF "nginx $version: $wanted" "$log" || {
+            grep '^error' "$log" | head -n 20 >&2 || tail -n 20 "$log" >&2
+            fail "$tree: the build does not say: nginx $version: $wanted"
+        }
+        echo "refused: nginx $version: $wanted"
+    done
+}
+
+# bindgen reads headers with clang's library: what it does not see there, and the C compiler does, is a difference.
+copy fields
+doctor src/http/ngx_http_request.h 's/^    ngx_pool_t  *\*pool;/#ifndef __clang__\n    ngx_uint_t doctored;\n#endif\n&/'
+doctor src/core/ngx_file.h 's/^    off_t  *offset;/#ifndef __clang__\n    unsigned short offset;\n#else\n&\n#endif/'
+doctor src/core/ngx_array.h 's/^    ngx_pool_t  *\*pool;/&\n#ifndef __clang__\n    ngx_uint_t doctored;\n#endif/'
+refused 'ngx_http_request_s.pool is at byte ' 'ngx_file_s.offset is at byte ' 'ngx_array_t has 48 bytes for the C compiler and 40 in'
+
+# An argument of nginx's own Makefile that bindgen is not told.
+copy arguments
+doctor objs/Makefile 's/^CFLAGS = /&-fpack-struct=4 /'
+refused 'ngx_http_upstream_s.conf is at byte '
 
 # A bit field that is read by a generated accessor.
 mkdir -p "$work/accessor/src"
