@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use phantom_token::cache::{
-    Attached, Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Zone,
+    Attached, Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version,
+    Zone,
 };
 use phantom_token::token::Key;
 use phantom_token::{CacheStatus, Client, ErrorKind, Provider, Surroundings};
@@ -450,7 +451,7 @@ impl Shelf {
 }
 
 impl Store for Shelf {
-    fn version(&self, _: &Key) -> Option<u32> {
+    fn version(&self, _: &Key) -> Option<Version> {
         None
     }
 
@@ -461,9 +462,10 @@ impl Store for Shelf {
         Some(Duration::MAX)
     }
 
-    fn put(&self, key: &Key, value: &[u8], _: Class, _: Duration, _: u32) {
+    fn put(&self, key: &Key, value: &[u8], _: Class, _: Duration, _: Version) -> bool {
         self.remove(key);
         self.0.lock().unwrap().push((*key, value.to_owned()));
+        true
     }
 
     fn remove(&self, key: &Key) {
@@ -557,15 +559,17 @@ fn a_store_is_shown_nothing_and_what_it_made_up_or_changed_is_a_miss() {
 struct Busy;
 
 impl Store for Busy {
-    fn version(&self, _: &Key) -> Option<u32> {
-        Some(0)
+    fn version(&self, _: &Key) -> Option<Version> {
+        Some(Version::default())
     }
 
     fn get(&self, _: &Key, _: &mut Vec<u8>) -> Option<Duration> {
         None
     }
 
-    fn put(&self, _: &Key, _: &[u8], _: Class, _: Duration, _: u32) {}
+    fn put(&self, _: &Key, _: &[u8], _: Class, _: Duration, _: Version) -> bool {
+        true
+    }
 
     fn remove(&self, _: &Key) {}
 

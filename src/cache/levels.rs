@@ -9,7 +9,7 @@ use super::lifetime::Lifetime;
 use super::sealed::{self, Entry};
 use super::{
     CacheCounts, Class, FirstUse, Hit, MemoryCache, ProofId, ProofTime, Proofs, SharedWords, Store,
-    Versions,
+    Version, Versions,
 };
 use crate::clock::Now;
 use crate::token::{Key, Token};
@@ -24,7 +24,7 @@ const KEPT: usize = 16 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Subject {
     pub key: Key,
-    pub version: u32,
+    pub version: Version,
 }
 
 /// What a client remembers.
@@ -32,6 +32,9 @@ pub(crate) struct Levels {
     provider: Arc<Provider>,
     memory: MemoryCache,
     store: Option<Arc<dyn Store>>,
+    /// Verdicts are put into the store and taken from it. Without `cache_ttl` they are not; but a token that is called
+    /// inactive ends in the store all the same, where another configuration may remember it.
+    shares: bool,
     proofs: Proofs,
     /// For a client without a store, or with one that keeps no versions.
     versions: Versions,
@@ -47,8 +50,8 @@ impl Levels {
             memory: MemoryCache::new(provider.cache_size, provider.cache_entries),
             // Whatever is remembered of tokens, a proof is used once.
             proofs: Proofs::new(store.clone()),
-            // What is not remembered at all is not shared either.
-            store: store.filter(|_| !provider.cache_ttl.is_zero()),
+            store,
+            shares: !provider.cache_ttl.is_zero(),
             versions: Versions::new(),
             words: SharedWords::default(),
             sealed: Mutex::default(),
@@ -66,14 +69,14 @@ impl Levels {
         }
     }
 
-    /// The store that is shared with others.
+    /// The store that is shared with others, if verdicts are.
     pub fn store(&self) -> Option<&Arc<dyn Store>> {
-        self.store.as_ref()
+        self.store.as_ref().filter(|_| self.shares)
     }
 
     /// What this process knows.
     pub fn own(&self, subject: &Subject, now: Now) -> Option<Hit> {
-        self.memory.get(&subject.key, now, subject.version)
+        self.memory.get(&subject.key, now, subject.version.epoch)
     }
 
     /// What the store knows. It is remembered here too.
@@ -88,10 +91,12 @@ impl Levels {
         let lifetime = Lifetime {
             // Whoever is told here need not be told again.
             refresh: lifetime.refresh.filter(|after| !after.is_zero()),
+            // No copy outlives what it is a copy of: a store ends copies for as long as it has that.
+            stale: lifetime.stale.min(entry.stale),
             ..lifetime
         };
-        let (key, version) = (subject.key, subject.version);
-        self.memory.put(key, &entry.verdict, lifetime, now, version);
+        let (key, epoch) = (subject.key, subject.version.epoch);
+        self.memory.put(key, &entry.verdict, lifetime, now, epoch);
         Some(Hit {
             verdict: entry.verdict,
             refresh,
@@ -103,15 +108,18 @@ impl Levels {
         if self.provider.stale_if_error.is_zero() {
             return None;
         }
-        let own = self.memory.stale(&subject.key, now, subject.version);
+        // As it is by now: what was known when `subject` was named may have been ended since.
+        let subject = self.subject(subject.key);
+        let own = self.memory.stale(&subject.key, now, subject.version.epoch);
         own.or_else(|| {
-            let (entry, _) = self.stored(subject, token, now)?;
+            let (entry, _) = self.stored(&subject, token, now)?;
             let is_active = matches!(entry.verdict, Verdict::Active(_));
             (is_active && !is_expired(&entry.verdict, now)).then_some(entry.verdict)
         })
     }
 
-    /// Remembers what was found out, for `fresh` from `now`.
+    /// Learns what was found out, and remembers it for `fresh` from `now`. What was known before ends, in the memory of
+    /// others and in the store too, when the token is inactive and when the verdict is not to be remembered.
     pub fn put(
         &self,
         subject: &Subject,
@@ -121,30 +129,105 @@ impl Levels {
         now: Now,
     ) {
         let lifetime = Lifetime::new(&self.provider, verdict, fresh, fresh);
+        match verdict {
+            Verdict::Active(_) if fresh.is_zero() && !self.shares => {}
+            Verdict::Active(_) if fresh.is_zero() => {
+                self.end(subject, &[], Duration::ZERO);
+                self.memory.remove(&subject.key);
+            }
+            Verdict::Active(_) => self.remember(subject, token, verdict, lifetime, now),
+            Verdict::Inactive => self.end_inactive(subject, token, lifetime, now),
+        }
+    }
+
+    /// Remembers an active verdict, unless something has ended since it was asked for that it may be older than.
+    fn remember(
+        &self,
+        subject: &Subject,
+        token: Token<'_>,
+        verdict: &Verdict,
+        lifetime: Lifetime,
+        now: Now,
+    ) {
         let Subject { key, version } = *subject;
         if self.subject(key) != *subject {
-            // Purged meanwhile. It would be believed by nobody, and take the place of what is known by now.
+            // It would be believed by nobody, and take the place of what is known by now.
             return;
         }
-        self.memory.put(key, verdict, lifetime, now, version);
-        if fresh.is_zero() {
-            return;
+        if let Some(store) = self.store() {
+            let sealed = self.seal(token, verdict, lifetime, now);
+            let keep = lifetime.fresh.saturating_add(lifetime.stale);
+            // Before it is remembered here: a token that is called inactive from now on ends in the store, and by that
+            // here; and if it was before this, the store says so.
+            if !store.put(&key, &sealed, Class::Active, keep, version) {
+                return;
+            }
         }
-        if let Some(store) = &self.store {
-            let entry = Entry {
-                verdict: verdict.clone(),
-                stored: now.unix,
-                fresh,
-                stale: lifetime.stale,
-            };
-            let sealed = sealed::seal(&self.provider.fingerprint, token, &entry);
-            let class = match verdict {
-                Verdict::Active(_) => Class::Active,
-                Verdict::Inactive => Class::Inactive,
-            };
-            let keep = fresh.saturating_add(lifetime.stale);
-            store.put(&key, &sealed, class, keep, version);
+        self.memory.put(key, verdict, lifetime, now, version.epoch);
+    }
+
+    /// Ends what was known of a token that is inactive, and remembers that it is for as long as that may be.
+    fn end_inactive(&self, subject: &Subject, token: Token<'_>, lifetime: Lifetime, now: Now) {
+        let keep = if self.shares {
+            lifetime.fresh
+        } else {
+            Duration::ZERO
+        };
+        let sealed = match self.store {
+            Some(_) if !keep.is_zero() => self.seal(token, &Verdict::Inactive, lifetime, now),
+            _ => Vec::new(),
+        };
+        let version = self.end(subject, &sealed, keep);
+        let lifetime = Lifetime {
+            fresh: version.map_or(Duration::ZERO, |_| lifetime.fresh),
+            ..lifetime
+        };
+        // Where what is removed may come back, it is remembered that it must not.
+        let forgets = self.store().is_none_or(|store| store.removes_surely());
+        let older = if forgets {
+            Duration::ZERO
+        } else {
+            let Provider {
+                cache_ttl,
+                stale_if_error,
+                ..
+            } = *self.provider;
+            cache_ttl.saturating_add(stale_if_error)
+        };
+        let epoch = version.unwrap_or(subject.version).epoch;
+        self.memory
+            .end(subject.key, lifetime.fresh, older, now, epoch);
+    }
+
+    /// Ends what the store and others who share it know of a key, and stores `sealed` if that is to be kept. Returns the
+    /// version under which the end may be remembered here, if it may.
+    fn end(&self, subject: &Subject, sealed: &[u8], keep: Duration) -> Option<Version> {
+        let Subject { key, version } = *subject;
+        let outdated = || self.subject(key).version.epoch != version.epoch;
+        let Some(store) = &self.store else {
+            // Nobody else remembers anything, and what this process does takes the place of what it knew.
+            return (!outdated()).then_some(version);
+        };
+        if store.version(&key).is_some() {
+            return store.end(&key, sealed, keep, version);
         }
+        // Before and after, as for a purge.
+        let outdated = outdated();
+        self.versions.change(&key);
+        let keep = if outdated { Duration::ZERO } else { keep };
+        store.end(&key, sealed, keep, version);
+        self.versions.change(&key);
+        (!outdated).then(|| self.versions.of(&key))
+    }
+
+    fn seal(&self, token: Token<'_>, verdict: &Verdict, lifetime: Lifetime, now: Now) -> Vec<u8> {
+        let entry = Entry {
+            verdict: verdict.clone(),
+            stored: now.unix,
+            fresh: lifetime.fresh,
+            stale: lifetime.stale,
+        };
+        sealed::seal(&self.provider.fingerprint, token, &entry)
     }
 
     /// Forgets a key, everywhere.
@@ -205,6 +288,12 @@ impl Levels {
         let most = entry.fresh.saturating_add(entry.stale);
         let age = u64::try_from(now.unix.saturating_sub(entry.stored)).unwrap_or(0);
         let left_at_most = most.checked_sub(Duration::from_secs(age.saturating_sub(1)))?;
+        // Nor can it bring back what was ended.
+        let ended = self.memory.ended(&subject.key, now);
+        if matches!(entry.verdict, Verdict::Active(_)) && ended.is_some_and(|at| entry.stored <= at)
+        {
+            return None;
+        }
         Some((entry, left.min(left_at_most)))
     }
 
@@ -215,7 +304,7 @@ impl Levels {
         token: Token<'_>,
         sealed: &mut Vec<u8>,
     ) -> Option<(Entry, Duration)> {
-        let left = self.store.as_ref()?.get(&subject.key, sealed)?;
+        let left = self.store()?.get(&subject.key, sealed)?;
         if sealed.len() > LARGEST {
             return None;
         }

@@ -8,6 +8,7 @@
 //! tokens fills the inactive share and pushes out not one live entry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -64,7 +65,7 @@ struct Bounds {
 
 struct Shard {
     active: LruTable<Entry>,
-    inactive: LruTable<Stamp>,
+    inactive: LruTable<Ended>,
     active_bytes: usize,
     hits: u64,
     inactive_hits: u64,
@@ -90,6 +91,15 @@ struct Stamp {
     /// When the entry last moved to the front.
     moved: u64,
     version: u32,
+}
+
+/// A token that was called inactive.
+#[derive(Clone, Copy)]
+struct Ended {
+    /// `useless` is when nothing from before it can be in a store any more.
+    stamp: Stamp,
+    /// When it was, in seconds since the epoch.
+    at: i64,
 }
 
 impl Stamp {
@@ -193,9 +203,11 @@ impl MemoryCache {
             drop(dead);
             return None;
         }
-        let stamp = shard.inactive.peek_mut(key)?;
+        let Ended { stamp, .. } = shard.inactive.peek_mut(key)?;
         if now.monotonic >= stamp.expires || stamp.version != version {
-            shard.inactive.pop(key);
+            if now.monotonic >= stamp.useless || stamp.useless <= stamp.expires {
+                shard.inactive.pop(key);
+            }
             return None;
         }
         if now.monotonic.saturating_sub(stamp.moved) >= RECENCY {
@@ -236,12 +248,44 @@ impl MemoryCache {
                     };
                     shard.put_active(key, entry, self.bounds, now, &mut dropped);
                 }
-                Verdict::Inactive => shard.put_inactive(key, stamp, self.bounds, now),
+                Verdict::Inactive => {
+                    let at = now.unix;
+                    shard.put_inactive(key, Ended { stamp, at }, self.bounds, now);
+                }
             }
         }
         drop(shard);
         // Freed only after the lock is gone.
         drop(dropped);
+    }
+
+    /// Remembers for `fresh` from `now` that a token is inactive, in the place of what was known of it; and for `older`
+    /// that nothing from before is to be believed of it, see [`MemoryCache::ended`].
+    pub fn end(&self, key: Key, fresh: Duration, older: Duration, now: Now, version: u32) {
+        let lifetime = Lifetime {
+            stale: older.saturating_sub(fresh),
+            ..fresh.into()
+        };
+        let mut shard = self.shard(&key).lock();
+        let dead = shard.take_active(&key);
+        shard.inactive.pop(&key);
+        if !fresh.is_zero() || !older.is_zero() {
+            let ended = Ended {
+                stamp: Stamp::new(now, lifetime, version),
+                at: now.unix,
+            };
+            shard.put_inactive(key, ended, self.bounds, now);
+        }
+        drop(shard);
+        // Freed only after the lock is gone.
+        drop(dead);
+    }
+
+    /// When a token was called inactive, in seconds since the epoch, if that is known still.
+    pub fn ended(&self, key: &Key, now: Now) -> Option<i64> {
+        let mut shard = self.shard(key).lock();
+        let ended = shard.inactive.peek_mut(key)?;
+        (now.monotonic < ended.stamp.useless).then_some(ended.at)
     }
 
     /// Forgets `key`.
@@ -309,7 +353,7 @@ impl Shard {
         self.active.put(key, entry);
     }
 
-    fn put_inactive(&mut self, key: Key, stamp: Stamp, bounds: Bounds, now: Now) {
+    fn put_inactive(&mut self, key: Key, ended: Ended, bounds: Bounds, now: Now) {
         if bounds.inactive_entries == 0 {
             return;
         }
@@ -317,17 +361,15 @@ impl Shard {
             let Some((_, oldest)) = self.inactive.pop_lru() else {
                 break;
             };
-            self.evictions += u64::from(now.monotonic < oldest.expires);
+            self.evictions += u64::from(now.monotonic < oldest.stamp.expires);
         }
-        self.inactive.put(key, stamp);
+        self.inactive.put(key, ended);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-
-    use std::time::Duration;
 
     use proptest::prelude::*;
 

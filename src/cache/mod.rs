@@ -27,6 +27,6 @@ pub(crate) use lifetime::server_says;
 pub use lifetime::{Lifetime, lifetime};
 pub use memory::{CacheCounts, Hit, MemoryCache};
 pub(crate) use proofs::Proofs;
-pub use store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store};
+pub use store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version};
 pub(crate) use versions::Versions;
 pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};

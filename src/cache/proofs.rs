@@ -155,7 +155,7 @@ mod tests {
     fn a_store_that_notes_no_proofs_leaves_it_to_the_client() {
         struct Forgetful;
         impl Store for Forgetful {
-            fn version(&self, _: &crate::token::Key) -> Option<u32> {
+            fn version(&self, _: &crate::token::Key) -> Option<crate::cache::Version> {
                 None
             }
             fn get(&self, _: &crate::token::Key, _: &mut Vec<u8>) -> Option<Duration> {
@@ -167,8 +167,9 @@ mod tests {
                 _: &[u8],
                 _: crate::cache::Class,
                 _: Duration,
-                _: u32,
-            ) {
+                _: crate::cache::Version,
+            ) -> bool {
+                true
             }
             fn remove(&self, _: &crate::token::Key) {}
             fn clear(&self) {}

@@ -12,6 +12,12 @@
 //! it began to find it out, and believes itself only while the version is the same. Keys may share a version: then a
 //! purge of one costs the others a look into the store, and nothing else.
 //!
+//! # Inactive tokens
+//!
+//! A token that the authorization server has called inactive ends everything that was known of it, as a purge does
+//! ([`Store::end`]), whether or not the inactive verdict itself may be stored. An active verdict that was asked for before
+//! and arrives after is not stored: a [`Version`] counts the tokens that were called inactive for that.
+//!
 //! # Claims
 //!
 //! One process at a time asks about a token. It *claims* the key first; the others wait until the answer is in the
@@ -43,8 +49,8 @@ pub enum Class {
 pub struct Claim {
     /// Names the flight that would ask: no two have the same.
     pub flight: u64,
-    /// The key's version when the flight began. A claim of another version holds up nobody.
-    pub version: u32,
+    /// The key's version when the flight began. A claim of another [`Version::epoch`] holds up nobody.
+    pub version: Version,
     /// When the flight will have ended, from now on.
     pub within: Duration,
     /// The flight that was waited for until now: if it failed, so has this one.
@@ -52,6 +58,22 @@ pub struct Claim {
     /// How long ago this flight began. One that failed since then is as good as one that was waited for: this one would
     /// have waited, had it come to ask in time.
     pub waited: Duration,
+}
+
+/// The version of a key. Keys may share one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// Changes when whatever anybody remembers of the key must end.
+    pub epoch: u32,
+    /// How many tokens have been called inactive. An active verdict that was asked for at another count may be older than
+    /// the inactive one.
+    pub ends: u32,
+}
+
+impl From<u32> for Version {
+    fn from(epoch: u32) -> Self {
+        Version { epoch, ends: 0 }
+    }
 }
 
 /// What became of a claim.
@@ -104,16 +126,46 @@ pub enum FirstUse {
 /// for proofs, of which [`FirstUse`] says what can't be done.
 pub trait Store: Send + Sync {
     /// The key's version: one atomic load. `None` when the store keeps no versions.
-    fn version(&self, key: &Key) -> Option<u32>;
+    fn version(&self, key: &Key) -> Option<Version>;
 
     /// Appends what is stored to `value` and returns for how long it will be; `None` when there is nothing.
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration>;
 
-    /// Stores `value` in the place of what was there, unless the key's version is another than `version`.
-    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: u32);
+    /// Stores `value` in the place of what was there, unless the key's version is another than `version`; of an inactive
+    /// verdict only [`Version::epoch`] counts. Returns whether the verdict may be remembered, here or elsewhere: `false`
+    /// when the version was another.
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: Version) -> bool;
 
-    /// Forgets a key and changes its version.
+    /// Forgets a key and changes its [`Version::epoch`].
     fn remove(&self, key: &Key);
+
+    /// Ends all that is known of a key, here and in the memory of others: its token was called inactive, or there is a
+    /// newer verdict that may not be stored. Then stores `value`, an inactive verdict, unless `keep` is zero or the epoch
+    /// was another than that of `version`, under which the verdict was asked for. Returns the version under which an
+    /// inactive verdict may be remembered elsewhere, if it may.
+    ///
+    /// Random tokens end too. A store that can tell that nothing active was known of a key, to nobody, need not change
+    /// its epoch; this default can't tell.
+    fn end(&self, key: &Key, value: &[u8], keep: Duration, version: Version) -> Option<Version> {
+        let outdated = self
+            .version(key)
+            .is_some_and(|now| now.epoch != version.epoch);
+        self.remove(key);
+        if outdated {
+            return None;
+        }
+        let version = self.version(key).unwrap_or(version);
+        if !keep.is_zero() {
+            self.put(key, value, Class::Inactive, keep, version);
+        }
+        Some(version)
+    }
+
+    /// Whether what is removed is gone for certain. Clients of a store that may fail to remove remember for themselves
+    /// which tokens were called inactive, and take nothing older from it.
+    fn removes_surely(&self) -> bool {
+        false
+    }
 
     /// Forgets all that is stored for this provider and changes the versions of all its keys.
     fn clear(&self);

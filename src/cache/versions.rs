@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::store::Version;
 use crate::token::Key;
 
 /// How many counters there are: 16 KiB of them. Keys share them, see [`super::Store`].
@@ -16,8 +17,8 @@ impl Versions {
     }
 
     /// The key's version.
-    pub fn of(&self, key: &Key) -> u32 {
-        self.counter(key).load(Ordering::Acquire)
+    pub fn of(&self, key: &Key) -> Version {
+        self.counter(key).load(Ordering::Acquire).into()
     }
 
     /// Changes the key's version.

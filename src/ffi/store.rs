@@ -51,7 +51,7 @@ use std::time::Duration;
 use super::boundary::{Failure, boundary, exclusive};
 use super::config::phantom_config;
 use super::status::phantom_status;
-use crate::cache::{Claim, Claimed, Class, SharedWords, Store, Zone};
+use crate::cache::{Claim, Claimed, Class, SharedWords, Store, Version, Zone};
 use crate::token::{Fingerprint, Key};
 
 /// The length of a key, in bytes.
@@ -384,10 +384,12 @@ impl HostStore {
 }
 
 impl Store for HostStore {
-    fn version(&self, key: &Key) -> Option<u32> {
+    fn version(&self, key: &Key) -> Option<Version> {
         // SAFETY: the promise of whoever set it; the key is alive during the call.
-        self.version
-            .map(|version| unsafe { version(self.context, key.as_bytes().as_ptr()) })
+        let version = self
+            .version
+            .map(|version| unsafe { version(self.context, key.as_bytes().as_ptr()) });
+        version.map(Version::from)
     }
 
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
@@ -425,9 +427,9 @@ impl Store for HostStore {
         None
     }
 
-    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: u32) {
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: Version) -> bool {
         if value.len() > PHANTOM_STORE_VALUE_MAX as usize {
-            return;
+            return true;
         }
         // SAFETY: the promise of whoever set it; key and value are alive during the call.
         unsafe {
@@ -438,9 +440,11 @@ impl Store for HostStore {
                 value.len(),
                 class.into(),
                 milliseconds(keep),
-                self.known(version),
+                self.known(version.epoch),
             );
         }
+        // Whether it took it, it does not say; but a token that is called inactive changes its key's version in any case.
+        true
     }
 
     fn remove(&self, key: &Key) {
@@ -463,7 +467,7 @@ impl Store for HostStore {
             waited_for: claim.waited_for.unwrap_or(0),
             waited_ms: milliseconds(claim.waited),
             within_ms: milliseconds(claim.within),
-            version: self.known(claim.version),
+            version: self.known(claim.version.epoch),
             has_waited: claim.waited_for.is_some().into(),
             held_by: claim.flight,
             failure: failure.as_mut_ptr(),
@@ -747,7 +751,7 @@ mod tests {
         let stores = store(&table).ok().unwrap();
         for length in [0, 1 << 20, (1 << 20) + 1] {
             let value = vec![0; length];
-            stores.put(&key(), &value, Class::Active, Duration::MAX, 0);
+            let _ = stores.put(&key(), &value, Class::Active, Duration::MAX, 0.into());
         }
         drop(stores);
         assert_eq!(liar.calls, 2);
@@ -767,7 +771,7 @@ mod tests {
                 &key(),
                 &Claim {
                     flight: 7,
-                    version: 0,
+                    version: 0.into(),
                     within: Duration::from_secs(1),
                     waited_for,
                     waited: Duration::ZERO,

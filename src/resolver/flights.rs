@@ -297,7 +297,7 @@ mod tests {
     fn subject(version: u32) -> Subject {
         Subject {
             key: key(),
-            version,
+            version: version.into(),
         }
     }
 
@@ -340,7 +340,7 @@ mod tests {
         fn ask(self: &Arc<Self>, since: u32) {
             let subject = subject(self.version.load(Ordering::SeqCst) as u32);
             let known = || {
-                let hit = self.cache.get(&subject.key, NOW, subject.version)?;
+                let hit = self.cache.get(&subject.key, NOW, subject.version.epoch)?;
                 Some(hit.verdict)
             };
             if let Some(verdict) = known() {
@@ -370,9 +370,9 @@ mod tests {
         fn fly(&self, subject: Subject) {
             self.calls.fetch_add(1, Ordering::SeqCst);
             let lifetime = std::time::Duration::from_secs(60).into();
-            let verdict = verdict_of(subject.version);
+            let verdict = verdict_of(subject.version.epoch);
             self.cache
-                .put(subject.key, &verdict, lifetime, NOW, subject.version);
+                .put(subject.key, &verdict, lifetime, NOW, subject.version.epoch);
             self.flights.complete(&subject, &Ok(verdict).into(), |_| ());
         }
     }

@@ -794,7 +794,10 @@ mod tests {
             .unwrap();
         let shared = Shared::new(config.build().unwrap(), Surroundings::default());
         let key = Key::new(&Fingerprint([0; 32]), Token::parse(b"opaque").unwrap());
-        let subject = Subject { key, version: 0 };
+        let subject = Subject {
+            key,
+            version: 0.into(),
+        };
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
         let joined = shared.flights.join(subject, notify, || None);

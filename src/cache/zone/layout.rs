@@ -1,7 +1,7 @@
 //! What is where in a zone.
 //!
 //! ```text
-//! zone:   Front (header, versions, providers) | shard | shard | …
+//! zone:   Front (header, versions, strays, providers) | shard | shard | …
 //! shard:  ShardHead | heads of the buckets | blocks
 //! entry:  a chain of blocks: Head and the first bytes of the value, then more bytes of it
 //! ```
@@ -12,7 +12,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
 
 use super::lock::Lock;
 use super::providers::Providers;
@@ -20,7 +20,7 @@ use super::words::{Byte, Half, Long, Word, crash};
 use crate::token::Key;
 
 /// Changes with whatever this file says of the memory, and with what is done in it.
-pub(super) const LAYOUT: u32 = 2;
+pub(super) const LAYOUT: u32 = 3;
 /// Says that the memory is a zone. It is written after all else, so that a zone whose making was cut short is none.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"phantomZ");
 /// No block.
@@ -54,7 +54,10 @@ pub(super) const MORE: usize = BLOCK - size_of::<Word>();
 #[repr(C)]
 pub(super) struct Front {
     pub(super) header: Header,
-    pub(super) versions: [AtomicU32; COUNTERS],
+    /// [`Version`](crate::cache::Version)s: the epoch in the upper half, the ends in the lower one.
+    pub(super) versions: [AtomicU64; COUNTERS],
+    /// By counter, whether an active verdict may be in the memory of a process that is not in the zone: 0 or 1.
+    pub(super) strays: [Byte; COUNTERS],
     pub(super) providers: Providers,
 }
 
@@ -149,7 +152,7 @@ unsafe impl Sync for Block {}
 const _: () = {
     assert!(size_of::<Head>() == 72 && align_of::<Head>() <= align_of::<Block>());
     assert!(size_of::<Block>() == BLOCK && align_of::<Front>() == BLOCK);
-    assert!(size_of::<Front>() < 32 << 10);
+    assert!(size_of::<Front>() < 64 << 10);
     assert!(size_of::<ShardHead>() <= 512 && align_of::<ShardHead>() == BLOCK);
 };
 
@@ -303,7 +306,9 @@ pub(super) struct Shard<'a> {
     pub(super) buckets: &'a [Word],
     pub(super) blocks: &'a [Block],
     /// The versions of its keys.
-    pub(super) versions: &'a [AtomicU32],
+    pub(super) versions: &'a [AtomicU64],
+    /// And what goes with each.
+    pub(super) strays: &'a [Byte],
 }
 
 impl Map {
@@ -364,6 +369,7 @@ impl Map {
             buckets: heads,
             blocks: all,
             versions: &self.front().versions[number * counters..][..counters],
+            strays: &self.front().strays[number * counters..][..counters],
         }
     }
 

@@ -34,8 +34,10 @@ use aws_lc_rs::rand;
 use self::layout::{BLOCK, COUNTERS, Kind, LAYOUT, MAGIC, Map, PROVIDERS};
 use self::lock::Lock;
 use self::providers::Holding;
-use self::table::{Asked, At, Corrupt, Got, MAX_FAILURE, Table, after, bump};
-use super::store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store};
+use self::table::{Asked, At, Corrupt, Got, MAX_FAILURE, Table, after, bump, version_of};
+use super::store::{
+    Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version,
+};
 use crate::clock;
 use crate::process::is_alive;
 use crate::token::{Fingerprint, Key};
@@ -144,11 +146,17 @@ impl Zone {
     /// it again helps.
     pub fn store(self: &Arc<Self>, provider: &Fingerprint) -> ZoneStore {
         let providers = &self.map.front().providers;
-        let holding = providers.open(provider, |slot| {
+        let holding = providers.open(provider, |slot, used| {
             // What the slot's last provider has stored can't be found by another, whose keys are others. But it might
-            // come back to this slot after it was cleared in another.
+            // come back to this slot after it was cleared in another. And what its processes remember could not be ended
+            // any more, now that it is not here.
             for shard in 0..self.map.geometry().shards {
-                self.locked(shard, |table| table.hide(slot));
+                self.locked(shard, |table| {
+                    if used {
+                        table.bump_all();
+                    }
+                    table.hide(slot)
+                });
             }
         });
         ZoneStore {
@@ -206,6 +214,7 @@ impl Zone {
         header.secret.set(u64::from_le_bytes(secret));
         // Not zero: whoever remembers something of a zone that was here before believes it no more.
         front.versions.iter().for_each(bump);
+        front.strays.iter().for_each(|stray| stray.set(0));
         // SAFETY: nobody uses the memory.
         unsafe { front.providers.lock.init()? };
         front.providers.format();
@@ -304,11 +313,52 @@ impl ZoneStore {
         None
     }
 
-    fn put_at(&self, key: &Key, value: &[u8], kind: Kind, keep: Duration, version: u32, now: u64) {
-        let Some(at) = self.at(key, now) else { return };
-        self.zone.locked(at.place.shard, |table| {
-            table.put(at, value, kind, after(now, keep), version)
+    fn put_at(
+        &self,
+        key: &Key,
+        value: &[u8],
+        kind: Kind,
+        keep: Duration,
+        version: Version,
+        now: u64,
+    ) -> bool {
+        let place = self.zone.map.place(key);
+        let stored = self
+            .zone
+            .locked(place.shard, |table| match self.at(key, now) {
+                Some(at) => table.put(at, value, kind, after(now, keep), version),
+                None => Ok(table.put_elsewhere(place, kind, version)),
+            });
+        // A shard that can't be had ends what is remembered of its keys whenever one of their tokens is called inactive.
+        stored.unwrap_or(true)
+    }
+
+    fn end_at(
+        &self,
+        key: &Key,
+        value: &[u8],
+        keep: Duration,
+        version: Version,
+        now: u64,
+    ) -> Option<Version> {
+        let outdated = self.word(key).epoch != version.epoch;
+        let ended = self.at(key, now).and_then(|at| {
+            self.zone.locked(at.place.shard, |table| {
+                table.end(at, value, after(now, keep), version)
+            })
         });
+        ended.unwrap_or_else(|| {
+            // Whatever is known where this one can't look.
+            self.remove(key);
+            (!outdated).then(|| self.word(key))
+        })
+    }
+
+    fn word(&self, key: &Key) -> Version {
+        let counter = self.zone.map.place(key).counter;
+        let version = &self.zone.map.front().versions[counter % COUNTERS];
+        // What is looked up after this is looked up after the change that made it this version.
+        version_of(version.load(Ordering::Acquire))
     }
 
     fn claim_at(&self, key: &Key, claim: &Claim, now: u64) -> Claimed {
@@ -362,23 +412,20 @@ impl ZoneStore {
 }
 
 impl Store for ZoneStore {
-    fn version(&self, key: &Key) -> Option<u32> {
-        let counter = self.zone.map.place(key).counter;
-        let version = &self.zone.map.front().versions[counter % COUNTERS];
-        // What is looked up after this is looked up after the change that made it this version.
-        Some(version.load(Ordering::Acquire))
+    fn version(&self, key: &Key) -> Option<Version> {
+        Some(self.word(key))
     }
 
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
         self.get_at(key, value, clock::now().monotonic)
     }
 
-    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: u32) {
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: Version) -> bool {
         let kind = match class {
             Class::Active => Kind::Active,
             Class::Inactive => Kind::Inactive,
         };
-        self.put_at(key, value, kind, keep, version, clock::now().monotonic);
+        self.put_at(key, value, kind, keep, version, clock::now().monotonic)
     }
 
     fn remove(&self, key: &Key) {
@@ -391,6 +438,14 @@ impl Store for ZoneStore {
             // A shard that can't be had holds nothing, but what others remember of its keys must end all the same.
             bump(&self.zone.map.front().versions[place.counter % COUNTERS]);
         }
+    }
+
+    fn end(&self, key: &Key, value: &[u8], keep: Duration, version: Version) -> Option<Version> {
+        self.end_at(key, value, keep, version, clock::now().monotonic)
+    }
+
+    fn removes_surely(&self) -> bool {
+        true
     }
 
     fn clear(&self) {

@@ -73,8 +73,12 @@ impl Providers {
     }
 
     /// The provider's slot: its own, or a vacant one, or that of the provider opened longest ago. `hide` must make
-    /// invisible all that was stored under a slot.
-    pub(super) fn open(&self, provider: &Fingerprint, hide: impl FnOnce(usize)) -> Option<Holding> {
+    /// invisible all that was stored under a slot; it is also told whether another provider had the slot.
+    pub(super) fn open(
+        &self,
+        provider: &Fingerprint,
+        hide: impl FnOnce(usize, bool),
+    ) -> Option<Holding> {
         let _guard = self.lock.lock(|| {})?;
         let known = self.known(provider);
         let number = known
@@ -86,8 +90,9 @@ impl Providers {
             // vacant, or whole.
             slot.state.set(VACANT);
             fence(Ordering::SeqCst);
-            slot.generation.set(slot.generation.get().wrapping_add(1));
-            hide(number);
+            let generation = slot.generation.get();
+            slot.generation.set(generation.wrapping_add(1));
+            hide(number, generation != 0);
             for word in &slot.words.0 {
                 crash::point();
                 word.store(0, Ordering::Relaxed);

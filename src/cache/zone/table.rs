@@ -12,20 +12,33 @@
 //! is [`Corrupt`]; the caller then empties the shard. So memory that somebody overwrote costs what was in it, and can
 //! make a wrong value of a right one, which its seal shows; it can do no more.
 //!
+//! # Inactive tokens
+//!
+//! When a token is called inactive, what any process remembers of it must end, and the version of its key is what ends
+//! it. But a version is shared by many keys, and random tokens are called inactive as often as anybody likes: so it is
+//! changed only if somebody may remember something active. A process does so only of what was stored here, for no
+//! longer than here, so what is here answers that, but for what left before its time: pushed out, or too large to be
+//! stored. That is marked ([`Shard::strays`]), and the mark lasts until the version changes next. So random tokens change
+//! no version more often than active verdicts were pushed out.
+//!
+//! An active verdict that was asked for before a token was called inactive and arrives later must not be stored. Each end
+//! is counted beside the version, in the same word, and a verdict of another count is refused. Nothing that is remembered
+//! ends by that; a verdict that random tokens get refused is asked for again.
+//!
 //! # Proofs
 //!
 //! Of a verdict that was emptied with its shard nothing is missed, but a proof that was noted there could be used again.
 //! So a shard remembers when it was last emptied ([`ShardHead::lost`]), and refuses, for as long as it takes, every proof
 //! that is old enough to have been noted before.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::layout::{
     Block, COUNTERS, FIRST, Head, Kind, List, MORE, Map, NONE, PROVIDERS, Place, Shard, Space,
 };
 use super::providers::words_of;
-use super::words::{Word, crash};
-use crate::cache::{Claim, FirstUse};
+use super::words::{Byte, Word, crash};
+use crate::cache::{Claim, FirstUse, Version};
 use crate::token::Key;
 
 /// How exactly "least recently used" is kept, in units of [`stamp`]: an entry that moved to the front this recently
@@ -44,6 +57,9 @@ const SETTLED: u32 = 0;
 const NEVER: u64 = 0;
 /// Likewise: proofs were lost since anybody last looked at the time.
 const LATELY: u64 = u64::MAX;
+
+/// What changes [`Version::epoch`] in a word that holds a version.
+const EPOCH: u64 = 1 << 32;
 
 /// The memory contradicts itself.
 #[derive(Debug)]
@@ -213,22 +229,78 @@ impl<'a> Table<'a> {
         Ok(Got::Until(entry.until.get()))
     }
 
-    /// Stores a value that ends at `until`, unless the version of its key is another.
+    /// Stores a value that ends at `until`, unless the version of its key is another. Returns whether it is the same.
     pub(super) fn put(
         &self,
         at: At<'_>,
         value: &[u8],
         kind: Kind,
         until: u64,
-        version: u32,
-    ) -> Result<(), Corrupt> {
-        if self.version(at.place).load(Ordering::Relaxed) != version {
-            return Ok(());
+        version: Version,
+    ) -> Result<bool, Corrupt> {
+        if !self.may_remember(at.place, kind, version) {
+            return Ok(false);
         }
+        let mut replaced = 0;
         if let Some(index) = self.find(at.key, at.place, Space::Verdict)? {
+            let entry = self.entry(index)?;
+            if self.kind(entry)? == Kind::Active {
+                replaced = entry.until.get();
+            }
             self.discard(index)?;
         }
-        self.insert(at, value, kind, until).map(drop)
+        let stored = self.insert(at, value, kind, until)?;
+        // Until when others may remember something active, and until when something active is here.
+        let (copies, held) = match kind {
+            Kind::Active => (until.max(replaced), if stored { until } else { 0 }),
+            _ => (replaced, 0),
+        };
+        if copies > held && copies > at.now {
+            self.stray(at.place).set(1);
+        }
+        Ok(true)
+    }
+
+    /// What [`Table::put`] does of a provider that has no slot any more: nothing is stored, but whoever asks may remember
+    /// it.
+    pub(super) fn put_elsewhere(&self, place: Place, kind: Kind, version: Version) -> bool {
+        let may = self.may_remember(place, kind, version);
+        if may && kind == Kind::Active {
+            self.stray(place).set(1);
+        }
+        may
+    }
+
+    /// Ends what is known of a key, in this process and in others; see the head of this file. Then stores an inactive
+    /// verdict that ends at `until`, unless that is over, or the epoch is another than that of `version`. Returns the
+    /// version from now on, if the epoch was the same.
+    pub(super) fn end(
+        &self,
+        at: At<'_>,
+        value: &[u8],
+        until: u64,
+        version: Version,
+    ) -> Result<Option<Version>, Corrupt> {
+        let outdated = self.now(at.place).epoch != version.epoch;
+        let store = !outdated && at.now < until;
+        let mut known = self.stray(at.place).get() != 0;
+        if let Some(index) = self.find(at.key, at.place, Space::Verdict)? {
+            let active = self.kind(self.entry(index)?)? == Kind::Active;
+            known |= active;
+            if active || store {
+                self.discard(index)?;
+            }
+        }
+        crash::point();
+        // After some 2^32 of them the epoch changes too, which ends nothing that is not known elsewhere.
+        self.version(at.place).fetch_add(1, Ordering::Release);
+        if known {
+            self.bump(at.place);
+        }
+        if store {
+            self.insert(at, value, Kind::Inactive, until)?;
+        }
+        Ok((!outdated).then(|| self.now(at.place)))
     }
 
     /// Notes a proof until `until`, if it has not been noted before. `longest` is for how many milliseconds any proof may
@@ -263,7 +335,7 @@ impl<'a> Table<'a> {
 
     /// Forgets what is stored, and changes the key's version.
     pub(super) fn remove(&self, key: &Key, place: Place) -> Result<(), Corrupt> {
-        bump(self.version(place));
+        self.bump(place);
         if let Some(index) = self.find(key, place, Space::Verdict)? {
             self.discard(index)?;
         }
@@ -290,7 +362,7 @@ impl<'a> Table<'a> {
     ) -> Result<Asked, Corrupt> {
         // Whoever began before the key was purged may ask, but what it finds out will not be stored: nobody has to wait
         // for it, and it takes the place of nobody.
-        let outdated = self.version(at.place).load(Ordering::Relaxed) != claim.version;
+        let outdated = self.now(at.place).epoch != claim.version.epoch;
         if let Some(index) = self.find(at.key, at.place, Space::Claim)? {
             let entry = self.entry(index)?;
             let (record, said) = self.record(index, entry, failure)?;
@@ -308,7 +380,7 @@ impl<'a> Table<'a> {
                     return Ok(Asked::Granted);
                 }
                 if record.pid != SETTLED
-                    && record.version == claim.version
+                    && record.version == claim.version.epoch
                     && record.flight != claim.flight
                     && Some(record.flight) != dead
                 {
@@ -323,7 +395,7 @@ impl<'a> Table<'a> {
         if !outdated {
             let record = Record {
                 flight: claim.flight,
-                version: claim.version,
+                version: claim.version.epoch,
                 pid,
             };
             self.insert(
@@ -383,15 +455,42 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn version(&self, place: Place) -> &'a AtomicU32 {
+    fn version(&self, place: Place) -> &'a AtomicU64 {
         let versions = self.shard.versions;
         // Their number is a power of two, and those of a shard begin at a multiple of it.
         &versions[place.counter & (versions.len() - 1)]
     }
 
+    /// The version of a key, which only those who hold the lock change.
+    fn now(&self, place: Place) -> Version {
+        version_of(self.version(place).load(Ordering::Relaxed))
+    }
+
+    /// Whether a verdict that was asked for under `version` may be remembered.
+    fn may_remember(&self, place: Place, kind: Kind, version: Version) -> bool {
+        let now = self.now(place);
+        now.epoch == version.epoch && (kind != Kind::Active || now.ends == version.ends)
+    }
+
+    /// Whether an active verdict of such a key may be remembered by somebody and not be here.
+    fn stray(&self, place: Place) -> &'a Byte {
+        let strays = self.shard.strays;
+        &strays[place.counter & (strays.len() - 1)]
+    }
+
+    /// Changes the version of a key: nobody believes what they remember of such keys any more.
+    fn bump(&self, place: Place) {
+        bump(self.version(place));
+        self.stray(place).set(0);
+    }
+
     /// Changes the versions of all keys.
     pub(super) fn bump_all(&self) {
-        self.shard.versions.iter().for_each(bump);
+        // One point for all of them, of which there are thousands: whoever dies among them leaves all to be changed again.
+        crash::point();
+        for version in self.shard.versions {
+            version.fetch_add(EPOCH, Ordering::Release);
+        }
     }
 
     fn bucket(&self, number: usize) -> Result<&'a Word, Corrupt> {
@@ -569,9 +668,14 @@ impl<'a> Table<'a> {
         let entry = self.entry(oldest)?;
         let slot = usize::from(entry.provider.get());
         let live = now < entry.until.get() && self.is_visible(entry, slot);
-        if live && self.kind(entry)?.space() == Space::Verdict {
+        let kind = self.kind(entry)?;
+        if live && kind.space() == Space::Verdict {
             let evictions = &self.shard.head.evictions;
             evictions.set(evictions.get().wrapping_add(1));
+        }
+        if live && kind == Kind::Active {
+            let place = self.map.place_of(entry.key[0].get());
+            self.stray(place).set(1);
         }
         self.discard(oldest)
     }
@@ -703,9 +807,17 @@ impl<'a> Table<'a> {
 
 /// Changes a version. Those who load it hold no lock: whoever sees the new one also finds gone, under the lock, what was
 /// removed with it.
-pub(super) fn bump(version: &AtomicU32) {
+pub(super) fn bump(version: &AtomicU64) {
     crash::point();
-    version.fetch_add(1, Ordering::Release);
+    version.fetch_add(EPOCH, Ordering::Release);
+}
+
+/// A version as it is kept in one word.
+pub(super) fn version_of(word: u64) -> Version {
+    Version {
+        epoch: (word >> 32) as u32,
+        ends: word as u32,
+    }
 }
 
 /// The moment `span` after `now`.

@@ -1,6 +1,6 @@
 use super::*;
 
-fn claim(flight: u64, version: u32, waited_for: Option<u64>) -> Claim {
+fn claim(flight: u64, version: Version, waited_for: Option<u64>) -> Claim {
     Claim {
         flight,
         version,

@@ -70,7 +70,7 @@ fn proof(number: u64) -> ProofId {
     ProofId(*key(number + (1 << 40)).as_bytes())
 }
 
-fn claim(flight: u64, version: u32) -> Claim {
+fn claim(flight: u64, version: Version) -> Claim {
     Claim {
         flight,
         version,

@@ -25,6 +25,12 @@ enum Step {
     Get {
         who: usize,
     },
+    /// The token is called inactive, for one who asked now or when the version was noted.
+    End {
+        who: usize,
+        keep: u64,
+        noted: bool,
+    },
     Remove {
         who: usize,
     },
@@ -70,6 +76,8 @@ fn step(keys: u64, lengths: [usize; 2], failure: usize) -> impl Strategy<Value =
         1 => who(keys).prop_map(|who| Step::Note { who }),
         4 => who(keys).prop_map(|who| Step::Get { who }),
         1 => who(keys).prop_map(|who| Step::Remove { who }),
+        2 => (who(keys), 0..5000u64, any::<bool>())
+            .prop_map(|(who, keep, noted)| Step::End { who, keep: keep.saturating_sub(2000), noted }),
         1 => prop_oneof![20 => Just(None), 1 => (0..2usize).prop_map(Some)].prop_map(|provider| {
             provider.map_or(Step::Pass { millis: 1 }, |provider| Step::Clear { provider })
         }),
@@ -88,12 +96,20 @@ fn step(keys: u64, lengths: [usize; 2], failure: usize) -> impl Strategy<Value =
 struct Stored {
     bytes: Vec<u8>,
     until: u64,
+    active: bool,
+}
+
+/// An active verdict in the memory of a process, which believes it under this epoch.
+#[derive(Debug, Clone, Copy)]
+struct Copied {
+    epoch: u32,
+    until: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Held {
     flight: u64,
-    version: u32,
+    version: Version,
     until: u64,
     failure: Option<Vec<u8>>,
 }
@@ -103,12 +119,26 @@ struct Held {
 struct Model {
     stored: HashMap<usize, Stored>,
     claims: HashMap<usize, Held>,
-    noted: HashMap<usize, u32>,
+    noted: HashMap<usize, Version>,
+    /// All that any process may remember.
+    copies: HashMap<usize, Vec<Copied>>,
+    /// There has been any.
+    copied: bool,
     /// Until when proofs are noted.
     proofs: HashMap<u64, u64>,
     /// The flight that was granted a claim last, and the one that was waited for.
     granted: HashMap<usize, u64>,
     waited: HashMap<usize, u64>,
+}
+
+impl Model {
+    fn copy(&mut self, who: usize, epoch: u32, until: u64) {
+        self.copied = true;
+        self.copies
+            .entry(who)
+            .or_default()
+            .push(Copied { epoch, until });
+    }
 }
 
 /// `exact`: there is room for everything, so that nothing may be forgotten.
@@ -138,12 +168,18 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                 let bytes = value(who as u64, number as u32, length);
                 let version = store(who).version(&name(who)).unwrap();
                 let span = Duration::from_millis(keep);
-                store(who).put_at(&name(who), &bytes, kind, span, version, now);
+                prop_assert!(store(who).put_at(&name(who), &bytes, kind, span, version, now));
+                let until = now + keep;
+                if !inactive {
+                    model.copy(who, version.epoch, until);
+                }
+                let active = !inactive;
                 model.stored.insert(
                     who,
                     Stored {
                         bytes,
-                        until: now + keep,
+                        until,
+                        active,
                     },
                 );
             }
@@ -152,13 +188,19 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     continue;
                 };
                 let bytes = value(who as u64, number as u32, length);
-                store(who).put_at(&name(who), &bytes, Kind::Active, MINUTE, version, now);
-                if store(who).version(&name(who)) == Some(version) {
+                let same = store(who).version(&name(who)) == Some(version);
+                let stored =
+                    store(who).put_at(&name(who), &bytes, Kind::Active, MINUTE, version, now);
+                prop_assert_eq!(stored, same);
+                if stored {
+                    let (until, active) = (now + 60_000, true);
+                    model.copy(who, version.epoch, until);
                     model.stored.insert(
                         who,
                         Stored {
                             bytes,
-                            until: now + 60_000,
+                            until,
+                            active,
                         },
                     );
                 }
@@ -169,7 +211,9 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     .insert(who, store(who).version(&name(who)).unwrap());
             }
             Step::Get { who } => {
+                let epoch = store(who).version(&name(who)).unwrap().epoch;
                 let truth = model.stored.get(&who).filter(|stored| now < stored.until);
+                let truth = truth.cloned();
                 let mut bytes = Vec::new();
                 let left = store(who).get_at(&name(who), &mut bytes, now);
                 if exact {
@@ -179,6 +223,44 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     let truth = truth.ok_or(TestCaseError::fail("it says what is not true"))?;
                     prop_assert_eq!(&bytes, &truth.bytes);
                     prop_assert_eq!(left, Duration::from_millis(truth.until - now));
+                    if truth.active {
+                        model.copy(who, epoch, truth.until);
+                    }
+                }
+            }
+            Step::End { who, keep, noted } => {
+                let before = store(who).version(&name(who)).unwrap();
+                let asked = model.noted.get(&who).copied().filter(|_| noted);
+                let asked = asked.unwrap_or(before);
+                let bytes = value(who as u64, number as u32, 40);
+                let span = Duration::from_millis(keep);
+                let said = store(who).end_at(&name(who), &bytes, span, asked, now);
+                let after = store(who).version(&name(who)).unwrap();
+                prop_assert_ne!(before, after, "what was asked for before is not stored");
+                prop_assert_eq!(said, (asked.epoch == before.epoch).then_some(after));
+                // Nobody believes a copy any more.
+                let copies = model.copies.remove(&who).unwrap_or_default();
+                let believed = copies
+                    .iter()
+                    .filter(|copy| now < copy.until && copy.epoch == after.epoch)
+                    .count();
+                prop_assert_eq!(believed, 0);
+                // Random tokens alone end nothing that others remember.
+                if !model.copied {
+                    prop_assert_eq!(before.epoch, after.epoch);
+                }
+                let until = now + keep;
+                if said.is_some() && keep > 0 {
+                    model.stored.insert(
+                        who,
+                        Stored {
+                            bytes,
+                            until,
+                            active: false,
+                        },
+                    );
+                } else if model.stored.get(&who).is_some_and(|stored| stored.active) {
+                    model.stored.remove(&who);
                 }
             }
             Step::Remove { who } => {
@@ -233,20 +315,20 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                         failure: Some(failure),
                         ..
                     }) if Some(*flight) == claim.waited_for => Claimed::Failed(failure.clone()),
-                    _ if claim.version != current => Claimed::Granted,
+                    _ if claim.version.epoch != current.epoch => Claimed::Granted,
                     Some(Held {
                         flight,
                         version,
                         failure: None,
                         ..
-                    }) if *version == current => Claimed::Held(*flight),
+                    }) if version.epoch == current.epoch => Claimed::Held(*flight),
                     _ => Claimed::Granted,
                 };
                 if exact || said != Claimed::Granted {
                     prop_assert_eq!(&said, &truth);
                 }
                 match said {
-                    Claimed::Granted if claim.version == current => {
+                    Claimed::Granted if claim.version.epoch == current.epoch => {
                         model.granted.insert(who, claim.flight);
                         model.claims.insert(
                             who,
