@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use phantom_token::cache::{
     Attached, Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version,
-    Zone,
+    Zone, ZoneStore,
 };
 use phantom_token::token::Key;
 use phantom_token::{CacheStatus, Client, ErrorKind, Provider, Surroundings};
@@ -434,6 +434,338 @@ fn calls_that_one_stopped_are_stopped_for_all() {
         one.stats().breaker_openings + two.stats().breaker_openings,
         1
     );
+}
+
+/// What the server says of every token. An inactive answer comes with `control`, if that is set.
+fn switched(control: &'static str) -> (Server, Arc<AtomicUsize>) {
+    let status = Arc::new(AtomicUsize::new(ACTIVE));
+    let knob = Arc::clone(&status);
+    let server = Server::start(move |call| match knob.load(Ordering::SeqCst) {
+        ACTIVE => bare_jwt(&jwt_of(&call.token())),
+        INACTIVE => inactive_with(control),
+        _ => Reply::Bytes(response(500, &[], "")),
+    });
+    (server, status)
+}
+
+fn inactive_with(control: &str) -> Reply {
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Cache-Control", control),
+    ];
+    Reply::Bytes(response(200, &headers, r#"{"active":false}"#))
+}
+
+const ACTIVE: usize = 0;
+const INACTIVE: usize = 1;
+const DOWN: usize = 2;
+
+/// How an inactive answer may come that is not to be remembered, or not for long: the settings, and its `Cache-Control`.
+const FORGETTABLE: [(&[(&str, &str)], &str); 4] = [
+    (&[("cache_inactive_ttl", "0")], "public"),
+    (&[], "max-age=0"),
+    (&[("cache_control", "strict")], "no-store"),
+    (&[("cache_inactive_ttl", "100ms")], "public"),
+];
+
+/// Workers with the zone, with stores of other kinds, and one alone.
+fn sharers(server: &Server, settings: &[(&str, &str)]) -> Vec<(&'static str, Vec<Client>)> {
+    let zoned: [Client; 3] = workers(server, &zone(), settings);
+    let provider = server.provider(settings);
+    let shelf = Arc::new(Shelf::default());
+    let counting = Arc::new(Counting::default());
+    vec![
+        ("zone", zoned.to_vec()),
+        (
+            "versions",
+            vec![
+                sharing(&provider, counting.clone()),
+                sharing(&provider, counting),
+            ],
+        ),
+        ("shelf", vec![sharing(&provider, shelf)]),
+        ("alone", vec![Client::start(provider).unwrap()]),
+    ]
+}
+
+/// Runs a test for each of [`FORGETTABLE`], at the same time since they mostly wait.
+fn each_forgettable(test: impl Fn(&[(&str, &str)], &'static str) + Sync) {
+    thread::scope(|scope| {
+        for (settings, control) in FORGETTABLE {
+            let test = &test;
+            scope.spawn(move || test(settings, control));
+        }
+    });
+}
+
+/// `stale_if_error` serves what is known of a token, and nothing is known any more of one that was called inactive: not
+/// in the memory of whoever has not asked since, nor in the store.
+#[test]
+fn an_inactive_token_is_not_served_stale_by_anybody() {
+    each_forgettable(|more, control| {
+        let settings = [
+            &[
+                ("cache_ttl", "1s"),
+                ("stale_if_error", "10m"),
+                ("max_fails", "0"),
+            ],
+            more,
+        ]
+        .concat();
+        let (server, status) = switched(control);
+        let sharers = sharers(&server, &settings);
+        for client in sharers.iter().flat_map(|(_, clients)| clients) {
+            assert_eq!(subject(&resolve(client, "t").unwrap()), "t");
+        }
+        // A store that says nothing of time is believed for two seconds more.
+        thread::sleep(Duration::from_millis(3100));
+        status.store(INACTIVE, Ordering::SeqCst);
+        for (store, clients) in &sharers {
+            let said = resolve(&clients[0], "t").unwrap();
+            assert_eq!(subject(&said), "inactive", "{store} {settings:?}");
+        }
+        status.store(DOWN, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(150));
+        for (store, clients) in &sharers {
+            for client in clients {
+                // Either that it is inactive, or that nobody can say.
+                if let Ok(said) = resolve(client, "t") {
+                    assert_eq!(subject(&said), "inactive", "{store} {settings:?}");
+                }
+            }
+        }
+    });
+}
+
+/// A refresh that finds a token inactive ends it, though it would be fresh still.
+#[test]
+fn a_token_that_a_refresh_found_inactive_is_served_no_more() {
+    each_forgettable(|more, control| {
+        let settings = [&[("cache_ttl", "20s"), ("refresh_ahead", "90%")], more].concat();
+        let (server, status) = switched(control);
+        let sharers = sharers(&server, &settings);
+        for client in sharers.iter().flat_map(|(_, clients)| clients) {
+            resolve(client, "t").unwrap();
+        }
+        thread::sleep(Duration::from_millis(3100));
+        status.store(INACTIVE, Ordering::SeqCst);
+        for (store, clients) in &sharers {
+            let calls = server.calls().len();
+            // The one that begins the refresh has what was known.
+            resolve(&clients[0], "t").unwrap();
+            let started = Instant::now();
+            while clients[0].stats().in_flight > 0 || server.calls().len() == calls {
+                assert!(started.elapsed() < Duration::from_secs(20), "{store}");
+                thread::sleep(Duration::from_millis(1));
+            }
+            for client in clients.iter().rev() {
+                let said = resolve(client, "t").unwrap();
+                assert_eq!(subject(&said), "inactive", "{store} {settings:?}");
+            }
+        }
+    });
+}
+
+/// Two that ask about one token at once, in a store that lets them: what is asked first is answered last.
+#[test]
+fn an_active_answer_that_an_inactive_one_overtook_is_not_remembered() {
+    let counting = Arc::new(Counting::default());
+    let zone = zone();
+    let slow = Arc::new(AtomicUsize::new(0));
+    let knob = Arc::clone(&slow);
+    let server = Server::start(move |call| {
+        let reply = match knob.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                let started = Instant::now();
+                while knob.load(Ordering::SeqCst) < 10
+                    && started.elapsed() < Duration::from_secs(20)
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                bare_jwt(&jwt_of(&call.token()))
+            }
+            _ => inactive_with("max-age=0"),
+        };
+        reply
+    });
+    let provider = server.provider(&[("timeout", "30s")]);
+    let store = || -> Arc<dyn Store> { Arc::new(Unclaimed(zone.store(provider.fingerprint()))) };
+    let stores: [(&str, Arc<dyn Store>, Arc<dyn Store>); 2] = [
+        ("zone", store(), store()),
+        ("versions", counting.clone(), counting),
+    ];
+    for (name, first, second) in stores {
+        slow.store(0, Ordering::SeqCst);
+        let [one, two] = [first, second].map(|store| sharing(&provider, store));
+        thread::scope(|scope| {
+            let early = scope.spawn(|| resolve(&one, "t"));
+            while slow.load(Ordering::SeqCst) == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(subject(&resolve(&two, "t").unwrap()), "inactive", "{name}");
+            // One who comes after that does not join the flight from before it.
+            assert_eq!(subject(&resolve(&one, "t").unwrap()), "inactive", "{name}");
+            slow.store(10, Ordering::SeqCst);
+            early.join().unwrap().unwrap();
+        });
+        for client in [&one, &two] {
+            assert_eq!(
+                subject(&resolve(client, "t").unwrap()),
+                "inactive",
+                "{name}"
+            );
+        }
+    }
+}
+
+/// What was pushed out of the zone is in the memory of a worker still, and ends there.
+#[test]
+fn an_inactive_token_ends_in_a_worker_that_alone_remembers_it() {
+    let inactive_now = Arc::new(AtomicUsize::new(0));
+    let knob = Arc::clone(&inactive_now);
+    let server = Server::start(move |call| match call.token().as_str() {
+        "t" if knob.load(Ordering::SeqCst) == 1 => inactive_with("max-age=0"),
+        name => bare_jwt(&jwt_of(name)),
+    });
+    // SAFETY: the memory is new, aligned to a page, and never unmapped.
+    let (zone, _) = unsafe { Zone::attach(memory(Zone::MIN_SIZE), Zone::MIN_SIZE) }.unwrap();
+    let [one, two] = workers(&server, &zone, &[]);
+    resolve(&one, "t").unwrap();
+    for number in 0..1000 {
+        resolve(&two, &format!("other-{number}")).unwrap();
+    }
+    assert!(zone.counts().evictions > 0);
+    assert_eq!(resolve(&one, "t").unwrap().cache, CacheStatus::Hit);
+    inactive_now.store(1, Ordering::SeqCst);
+    for client in [&two, &one] {
+        assert_eq!(subject(&resolve(client, "t").unwrap()), "inactive");
+    }
+}
+
+/// Random tokens cost what a worker remembers nothing: it need not even look into the zone.
+#[test]
+fn a_flood_of_inactive_tokens_ends_nothing_that_others_remember() {
+    let server = Server::start(|call| match call.token().as_str() {
+        name if name.starts_with("good") => bare_jwt(&jwt_of(name)),
+        _ => inactive_with("max-age=0"),
+    });
+    let [one, two] = workers(&server, &zone(), &[]);
+    let good: Vec<_> = (0..200).map(|number| format!("good-{number}")).collect();
+    for name in &good {
+        resolve(&one, name).unwrap();
+    }
+    for number in 0..5000 {
+        resolve(&two, &format!("bad-{number}")).unwrap();
+    }
+    for name in &good {
+        assert_eq!(resolve(&one, name).unwrap().cache, CacheStatus::Hit);
+    }
+}
+
+/// A configuration that remembers nothing shares the zone with one that does: what it learns ends there too.
+#[test]
+fn an_inactive_token_ends_though_whoever_asked_remembers_nothing() {
+    let (server, status) = switched("public");
+    let zone = zone();
+    let [one] = workers(&server, &zone, &[]);
+    let [two] = workers(&server, &zone, &[("cache_ttl", "0")]);
+    resolve(&one, "t").unwrap();
+    assert_eq!(resolve(&two, "t").unwrap().cache, CacheStatus::Miss);
+    assert_eq!(resolve(&one, "t").unwrap().cache, CacheStatus::Hit);
+    status.store(INACTIVE, Ordering::SeqCst);
+    for client in [&two, &one] {
+        assert_eq!(subject(&resolve(client, "t").unwrap()), "inactive");
+    }
+}
+
+/// A store that fails to remove, and brings back later what it should have forgotten.
+#[test]
+fn a_store_that_cannot_remove_brings_nothing_inactive_back() {
+    struct Stubborn(Shelf);
+    impl Store for Stubborn {
+        fn version(&self, _: &Key) -> Option<Version> {
+            None
+        }
+        fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
+            self.0.get(key, value)
+        }
+        fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, at: Version) -> bool {
+            class == Class::Inactive || self.0.put(key, value, class, keep, at)
+        }
+        fn remove(&self, _: &Key) {}
+        fn clear(&self) {}
+    }
+    let (server, status) = switched("max-age=0");
+    let provider = server.provider(&[
+        ("cache_ttl", "1s"),
+        ("stale_if_error", "10m"),
+        ("max_fails", "0"),
+    ]);
+    let client = sharing(&provider, Arc::new(Stubborn(Shelf::default())));
+    resolve(&client, "t").unwrap();
+    thread::sleep(Duration::from_millis(2500));
+    status.store(INACTIVE, Ordering::SeqCst);
+    assert_eq!(subject(&resolve(&client, "t").unwrap()), "inactive");
+    status.store(DOWN, Ordering::SeqCst);
+    assert!(resolve(&client, "t").is_err(), "it is not served stale");
+    // What is found out after that is believed again.
+    status.store(ACTIVE, Ordering::SeqCst);
+    assert_eq!(subject(&resolve(&client, "t").unwrap()), "t");
+    assert_eq!(resolve(&client, "t").unwrap().cache, CacheStatus::Hit);
+}
+
+/// The zone, without its claims: as many may ask about one token at once.
+struct Unclaimed(ZoneStore);
+
+impl Store for Unclaimed {
+    fn version(&self, key: &Key) -> Option<Version> {
+        self.0.version(key)
+    }
+    fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
+        self.0.get(key, value)
+    }
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, at: Version) -> bool {
+        self.0.put(key, value, class, keep, at)
+    }
+    fn remove(&self, key: &Key) {
+        self.0.remove(key);
+    }
+    fn end(&self, key: &Key, value: &[u8], keep: Duration, at: Version) -> Option<Version> {
+        self.0.end(key, value, keep, at)
+    }
+    fn clear(&self) {
+        self.0.clear();
+    }
+}
+
+/// A store that keeps one version for all keys, as a host may write it.
+#[derive(Default)]
+struct Counting {
+    shelf: Shelf,
+    version: AtomicUsize,
+}
+
+impl Store for Counting {
+    fn version(&self, _: &Key) -> Option<Version> {
+        Some((self.version.load(Ordering::SeqCst) as u32).into())
+    }
+    fn get(&self, key: &Key, value: &mut Vec<u8>) -> Option<Duration> {
+        self.shelf.get(key, value)
+    }
+    fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, at: Version) -> bool {
+        if self.version(key) == Some(at) {
+            self.shelf.put(key, value, class, keep, at);
+        }
+        true
+    }
+    fn remove(&self, key: &Key) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.shelf.remove(key);
+    }
+    fn clear(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.shelf.clear();
+    }
 }
 
 /// A store of the plainest kind, which keeps no versions and knows no claims, and shows all that it is given.
