@@ -6,6 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use url::{Host, Url};
@@ -83,7 +86,14 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         warn("introspection_endpoint is of no use with dialect exchange; leave it out");
     }
 
-    let fingerprint = fingerprint(config, &server, method, &handover, &jwt_claims);
+    let way = transport::Way {
+        ssl_verify: config.ssl_verify,
+        trusted_certificates: trusted_certificates.as_deref(),
+        ssl_name: ssl_name.as_deref(),
+        proxy: proxy.as_ref(),
+        client_certificate: client_certificate.as_deref().map(Vec::as_slice),
+    };
+    let fingerprint = fingerprint(config, &server, &credentials, &way, &handover, &jwt_claims);
     Ok(Provider {
         fingerprint,
         keys: Keys::of(&fingerprint),
@@ -614,12 +624,18 @@ fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, C
     Ok(Some(bytes.to_vec()))
 }
 
-/// Covers all that changes an answer and nothing else: with another secret, timeout or certificate the same
-/// server says the same of a token, and what is remembered stays good.
+/// Covers all that can change an answer, or whom it comes from: where is asked, by whom, by which way and with which
+/// trust, and how answers are read. What is left out stands in `NOT_IN_THE_FINGERPRINT` of the tests, each with its
+/// reason.
+///
+/// What says who we are by itself goes in as a digest: a static bearer token, and a certificate where no client
+/// identifier goes before it. With a file it is what the file holds now: who rotates it starts with nothing remembered at
+/// the next reload, and who puts the token of another party there does too.
 fn fingerprint(
     config: &Config,
     server: &Server,
-    method: ClientAuth,
+    credentials: &Credentials,
+    way: &transport::Way<'_>,
     handover: &Handover,
     jwt_claims: &[String],
 ) -> Fingerprint {
@@ -629,7 +645,7 @@ fn fingerprint(
         description.extend_from_slice(&(part.len() as u64).to_be_bytes());
         description.extend_from_slice(part.as_bytes());
     };
-    add("phantom-token provider 3");
+    add("phantom-token provider 4");
     // Their order is no matter: it is one authorization server wherever it is asked. Length first, so that one more
     // can't be taken for what follows.
     let mut endpoints: Vec<_> = server
@@ -646,11 +662,37 @@ fn fingerprint(
     add(config.issuer.as_deref().unwrap_or_default());
     add(if config.client_id.is_some() { "1" } else { "0" });
     add(config.client_id.as_deref().unwrap_or_default());
+    let method = credentials.method(None);
     add(method.as_str());
+    if let Proof::BearerToken(token) = &*credentials.proof.get().0 {
+        add("bearer");
+        add(&digest(
+            b"phantom-token bearer token 1",
+            token.expose().as_bytes(),
+        ));
+    }
+    // Otherwise it may be renewed: the client identifier says who we are.
+    if matches!(method, ClientAuth::None | ClientAuth::Bearer)
+        && let Some(certificate) = way.client_certificate.and_then(first_certificate)
+    {
+        add("certificate");
+        add(&digest(b"", &certificate));
+    }
+    if method == ClientAuth::ClientCredentials {
+        add("token");
+        add(&server
+            .token
+            .as_ref()
+            .map(Endpoint::identity)
+            .unwrap_or_default());
+    }
     // What a token of ours is good for may change what the server tells of others.
     if let Some(scope) = &config.client_credentials_scope {
         add("scope");
         add(scope);
+    }
+    for part in way.identity() {
+        add(&part);
     }
     add(config.dialect.as_str());
     let handover = handover.identity(config.dialect, server);
@@ -662,4 +704,18 @@ fn fingerprint(
         add(claim);
     }
     Fingerprint::of(&description)
+}
+
+fn first_certificate(pem: &[u8]) -> Option<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem).next()?.ok()
+}
+
+/// What tells these bytes from others and says nothing of them, with a label that sets them apart from whatever else has
+/// digests.
+pub(super) fn digest(label: &[u8], bytes: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(label);
+    context.update(&[0]);
+    context.update(bytes);
+    STANDARD.encode(context.finish())
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -1266,7 +1267,8 @@ fn a_client_certificate_is_read_with_its_key() {
         assert_eq!(text.matches("BEGIN PRIVATE KEY").count(), 1);
         assert!(reqwest::Identity::from_pem(text.as_bytes()).is_ok());
         assert!(!format!("{provider:?}").contains("PRIVATE"));
-        assert!(provider.fingerprint == built(&[ENDPOINT]).fingerprint);
+        // Nothing else says who we are.
+        assert!(provider.fingerprint != built(&[ENDPOINT]).fingerprint);
     }
     fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o644)).unwrap();
     let provider = built(&[
@@ -1423,67 +1425,352 @@ fn a_proxy_that_is_of_no_use_or_listens_in_is_warned_about() {
     );
 }
 
-#[test]
-fn the_fingerprint_changes_with_the_answer_and_with_nothing_else() {
-    let files = Files::new();
-    let certificate = files.write("ca.pem", CERTIFICATE);
-    let base = [ENDPOINT, ID, SECRET];
-    let of = |more: &[(&str, &str)]| built(&[&base, more].concat()).fingerprint.0;
-    let same = of(&[]);
-    for more in [
-        ("client_secret", "rotated"),
-        ("timeout", "30s"),
-        ("connect_timeout", "1s"),
-        ("retries", "0"),
-        ("max_concurrent", "1"),
-        ("max_waiting", "1"),
-        ("max_response_size", "1m"),
-        ("cache_size", "1m"),
-        ("cache_entries", "1"),
-        ("cache_ttl", "1s"),
-        ("cache_inactive_ttl", "1s"),
-        ("cache_control", "ignore"),
-        ("refresh_ahead", "10"),
-        ("stale_if_error", "1s"),
-        ("max_fails", "1"),
-        ("fail_timeout", "3s"),
-        ("ssl_verify", "off"),
-        ("ssl_trusted_certificate", &certificate),
-        ("ssl_name", "other.example.com"),
-        ("ssl_protocols", "TLSv1.2"),
-        ("proxy", "http://localhost:3128"),
-        ("client_auth", "client_secret_basic"),
-        ("assertion_audience", "x"),
-        ("jwt_claim", "jwt phantom_token"),
-    ] {
-        assert!(of(&[more]) == same, "{more:?}");
-    }
-    let mut others = vec![same];
-    for more in [
+/// Settings, of which those of a key under test come last: what is set twice is what was set last.
+type Settings<'a> = Vec<(&'a str, &'a str)>;
+
+/// The keys that the fingerprint leaves out, and why each may be.
+const NOT_IN_THE_FINGERPRINT: &[(&str, &str)] = &[
+    (
+        "client_secret",
+        "proves who we are and may rotate; client_id says it",
+    ),
+    ("client_secret_file", "as client_secret"),
+    (
+        "private_key",
+        "proves who we are and may rotate; client_id says it",
+    ),
+    ("private_key_id", "names that key to the server"),
+    ("private_key_alg", "is how that key signs"),
+    (
+        "assertion_audience",
+        "a server that is not meant refuses us and answers nothing",
+    ),
+    (
+        "ssl_certificate_key",
+        "its certificate is of the same key, and is what the server sees",
+    ),
+    (
+        "ssl_protocols",
+        "whichever is spoken, the server is verified in the same way",
+    ),
+    ("timeout", "an answer that came in time is the same answer"),
+    ("connect_timeout", "as timeout"),
+    ("retries", "the same question, asked again"),
+    (
+        "max_concurrent",
+        "whether it is asked now, not what it says",
+    ),
+    ("max_waiting", "as max_concurrent"),
+    ("max_fails", "as max_concurrent"),
+    ("fail_timeout", "as max_concurrent"),
+    (
+        "max_response_size",
+        "a longer answer is an error and not remembered",
+    ),
+    ("cache_size", "how much is remembered, not what"),
+    ("cache_entries", "as cache_size"),
+    (
+        "cache_ttl",
+        "how long a verdict lasts is remembered with it",
+    ),
+    ("cache_inactive_ttl", "as cache_ttl"),
+    ("cache_control", "as cache_ttl"),
+    ("refresh_ahead", "when it is asked again, not what it says"),
+    ("stale_if_error", "as cache_ttl"),
+];
+
+/// Settings that differ in one key each, and the key.
+fn pairs_that_differ<'a>(files: &'a Paths) -> Vec<(&'static str, Settings<'a>, Settings<'a>)> {
+    let secret = [ENDPOINT, ID, SECRET].to_vec();
+    let mint = [
+        ENDPOINT,
+        ("dialect", "mint"),
+        ("mint_key", &files.rsa),
+        ("mint_issuer", "g"),
+    ]
+    .to_vec();
+    let exchange = [
+        ("dialect", "exchange"),
+        ("token_endpoint", "https://as.example.com/t"),
+    ]
+    .to_vec();
+    let signed = [
+        ENDPOINT,
+        ISSUER,
+        ("dialect", "signed"),
+        ("client_id", "gateway"),
+        ("client_auth", "none"),
+        ("forward", "signed"),
+    ]
+    .to_vec();
+    let verify = [ENDPOINT, ISSUER, ("verify", "on")].to_vec();
+    let grant = [
+        ENDPOINT,
+        ID,
+        SECRET,
+        ("client_auth", "client_credentials"),
+        ("token_endpoint", "https://as.example.com/t"),
+    ]
+    .to_vec();
+    let assertion = [ENDPOINT, ID, ("private_key", &*files.rsa)].to_vec();
+    let bearer = [ENDPOINT, ("bearer_token", "one")].to_vec();
+    let bearer_file = [ENDPOINT, ("bearer_token_file", &*files.bearer)].to_vec();
+    let shown = [
+        ENDPOINT,
+        ("ssl_certificate", &*files.one.certificate),
+        ("ssl_certificate_key", &*files.one.key),
+    ]
+    .to_vec();
+    let known = [&shown[..], &[ID, ("client_auth", "tls_client_auth")]].concat();
+    let other_pair = [
+        ("ssl_certificate", &*files.two.certificate),
+        ("ssl_certificate_key", &*files.two.key),
+    ];
+    let proxied = [ENDPOINT, ("proxy", "http://one:secret@localhost:3128")].to_vec();
+    let plain = [ENDPOINT].to_vec();
+    let with = |base: &Settings<'a>, more: &[(&'static str, &'a str)]| -> Settings<'a> {
+        [&base[..], more].concat()
+    };
+    let mut pairs = Vec::new();
+    let mut add = |key: &'static str, base: &Settings<'a>, more: &[(&'static str, &'a str)]| {
+        pairs.push((key, base.clone(), with(base, more)));
+    };
+    for (key, base, value) in [
+        ("issuer", &plain, ISSUER.1),
+        ("issuer", &verify, "https://other.example.com"),
+        ("token_endpoint", &exchange, "https://as.example.com/u"),
+        ("token_endpoint", &grant, "https://as.example.com/u"),
+        ("jwks_uri", &verify, "https://as.example.com/jwks"),
+        ("jwks_uri", &signed, "https://as.example.com/jwks"),
         (
             "introspection_endpoint",
+            &secret,
             "https://as.example.com/introspect/",
         ),
         (
             "introspection_endpoint",
+            &secret,
             "https://as.example.com/introspect?a",
         ),
-        ("introspection_endpoint", "http://as.example.com/introspect"),
-        ("introspection_endpoint", "http://localhost/introspect"),
-        ("introspection_endpoint", "unix:/run/a.sock:/introspect"),
-        ("introspection_endpoint", "unix:/run/b.sock:/introspect"),
-        ("client_id", "other"),
-        ("client_auth", "client_secret_post"),
-        ("dialect", "json"),
-        ("dialect", "jwt"),
-        ("jwt_claim", "jwt"),
-        ("jwt_claim", "phantom_token jwt"),
-        ("jwt_claim", "jwtphantom_token"),
+        (
+            "introspection_endpoint",
+            &secret,
+            "http://as.example.com/introspect",
+        ),
+        (
+            "introspection_endpoint",
+            &secret,
+            "http://localhost/introspect",
+        ),
+        (
+            "introspection_endpoint",
+            &secret,
+            "unix:/run/a.sock:/introspect",
+        ),
+        (
+            "introspection_endpoint",
+            &secret,
+            "unix:/run/b.sock:/introspect",
+        ),
+        ("client_id", &secret, "other"),
+        ("client_id", &signed, "other"),
+        ("client_auth", &secret, "client_secret_post"),
+        ("client_credentials_scope", &grant, "introspect"),
+        ("bearer_token", &bearer, "two"),
+        ("bearer_token_file", &bearer_file, &files.other_bearer),
+        ("dialect", &secret, "json"),
+        ("dialect", &secret, "jwt"),
+        ("jwt_claim", &secret, "jwt"),
+        ("jwt_claim", &secret, "phantom_token jwt"),
+        ("jwt_claim", &secret, "jwtphantom_token"),
+        ("verify", &plain, "on"),
+        ("verify_audience", &verify, "a"),
+        ("mint_key", &mint, &files.ec),
+        ("mint_alg", &mint, "PS256"),
+        ("mint_issuer", &mint, "h"),
+        ("mint_ttl", &mint, "10m"),
+        ("mint_claims", &mint, "sub"),
+        ("mint_claims_except", &mint, "sub"),
+        ("exchange_audience", &exchange, "a"),
+        ("exchange_audience", &exchange, "a b"),
+        ("exchange_resource", &exchange, "urn:a"),
+        ("exchange_scope", &exchange, "a"),
+        ("exchange_token_type", &exchange, "access_token"),
+        ("ssl_trusted_certificate", &plain, &files.one.certificate),
+        ("ssl_trusted_certificate", &plain, &files.two.certificate),
+        ("ssl_trusted_certificate", &plain, &files.both),
+        ("ssl_verify", &plain, "off"),
+        ("ssl_name", &plain, "one.example.com"),
+        ("ssl_name", &plain, "two.example.com"),
+        ("proxy", &plain, "http://localhost:3128"),
+        ("proxy", &proxied, "http://localhost:3128"),
+        ("proxy", &proxied, "http://two:secret@localhost:3128"),
+        ("proxy", &proxied, "http://one:secret@localhost:3129"),
+        ("proxy", &proxied, "https://one:secret@localhost:3128"),
     ] {
-        let other = of(&[more]);
-        assert!(!others.contains(&other), "{more:?}");
-        others.push(other);
+        let more = if key == "verify" {
+            vec![ISSUER]
+        } else {
+            vec![]
+        };
+        add(key, &with(base, &more), &[(key, value)]);
     }
+    add(
+        "forward",
+        &signed,
+        &[
+            ("forward", "mint"),
+            ("mint_key", &files.rsa),
+            ("mint_issuer", "g"),
+        ],
+    );
+    add("ssl_certificate", &shown, &other_pair);
+    add(
+        "ssl_certificate",
+        &with(&shown, &[("bearer_token", "one")]),
+        &other_pair,
+    );
+    for (key, base, more) in [
+        ("client_secret", &secret, vec![("client_secret", "rotated")]),
+        (
+            "client_secret_file",
+            &with(&plain, &[ID, ("client_secret_file", &files.bearer)]),
+            vec![("client_secret_file", &*files.other_bearer)],
+        ),
+        ("private_key", &assertion, vec![("private_key", &*files.ec)]),
+        ("private_key_id", &assertion, vec![("private_key_id", "k")]),
+        (
+            "private_key_alg",
+            &assertion,
+            vec![("private_key_alg", "PS256")],
+        ),
+        (
+            "assertion_audience",
+            &assertion,
+            vec![("assertion_audience", "x")],
+        ),
+        // Who has a client identifier may renew it.
+        ("ssl_certificate_key", &known, other_pair.to_vec()),
+        ("ssl_protocols", &plain, vec![("ssl_protocols", "TLSv1.2")]),
+        ("timeout", &plain, vec![("timeout", "30s")]),
+        ("connect_timeout", &plain, vec![("connect_timeout", "1s")]),
+        ("retries", &plain, vec![("retries", "0")]),
+        ("max_concurrent", &plain, vec![("max_concurrent", "1")]),
+        ("max_waiting", &plain, vec![("max_waiting", "1")]),
+        ("max_fails", &plain, vec![("max_fails", "1")]),
+        ("fail_timeout", &plain, vec![("fail_timeout", "3s")]),
+        (
+            "max_response_size",
+            &plain,
+            vec![("max_response_size", "1m")],
+        ),
+        ("cache_size", &plain, vec![("cache_size", "1m")]),
+        ("cache_entries", &plain, vec![("cache_entries", "1")]),
+        ("cache_ttl", &plain, vec![("cache_ttl", "1s")]),
+        (
+            "cache_inactive_ttl",
+            &plain,
+            vec![("cache_inactive_ttl", "1s")],
+        ),
+        ("cache_control", &plain, vec![("cache_control", "ignore")]),
+        ("refresh_ahead", &plain, vec![("refresh_ahead", "10")]),
+        ("stale_if_error", &plain, vec![("stale_if_error", "1s")]),
+    ] {
+        add(key, base, &more);
+    }
+    pairs
+}
+
+/// Files for [`pairs_that_differ`].
+struct Paths {
+    rsa: String,
+    ec: String,
+    bearer: String,
+    other_bearer: String,
+    one: Pair,
+    two: Pair,
+    both: String,
+}
+
+impl Paths {
+    fn new(files: &Files) -> Self {
+        let [one, two] = ["one", "two"].map(|name| Pair::new(files, name));
+        let both = [&*one.certificate_pem, &two.certificate_pem].concat();
+        Paths {
+            rsa: key(files, "rsa.pem", Algorithm::RS256),
+            ec: key(files, "ec.pem", Algorithm::ES256),
+            bearer: files.write("bearer", "first\n"),
+            other_bearer: files.write("other_bearer", "second\n"),
+            both: files.write("both.pem", both),
+            one,
+            two,
+        }
+    }
+}
+
+/// Whatever can change an answer, or whom it comes from, is in the fingerprint: a key of the table is, or stands on the
+/// list of those that need not be.
+#[test]
+fn each_key_changes_the_fingerprint_or_is_on_the_list_of_those_that_need_not() {
+    let files = Files::new();
+    let paths = Paths::new(&files);
+    let pairs = pairs_that_differ(&paths);
+    for key in Config::keys() {
+        let listed = NOT_IN_THE_FINGERPRINT
+            .iter()
+            .find(|(listed, reason)| listed == key && !reason.is_empty());
+        let tried: Vec<_> = pairs.iter().filter(|(of, ..)| of == key).collect();
+        assert!(
+            !tried.is_empty(),
+            "{key}: try out whether it changes the fingerprint"
+        );
+        for (_, one, other) in tried {
+            let same = built(one).fingerprint == built(other).fingerprint;
+            assert_eq!(same, listed.is_some(), "{key}: {one:?} {other:?}");
+        }
+    }
+    for (key, _) in NOT_IN_THE_FINGERPRINT {
+        assert!(Config::keys().contains(key), "{key} is no key");
+    }
+    // And no two of them are alike.
+    let mut all: Vec<(BTreeMap<&str, &str>, [u8; 32])> = Vec::new();
+    for settings in pairs.iter().flat_map(|(_, one, other)| [one, other]) {
+        let set: BTreeMap<_, _> = settings.iter().copied().collect();
+        let left_out = NOT_IN_THE_FINGERPRINT
+            .iter()
+            .any(|(key, _)| set.contains_key(key));
+        if left_out || all.iter().any(|(known, _)| *known == set) {
+            continue;
+        }
+        let fingerprint = built(settings).fingerprint.0;
+        let alike = all.iter().find(|(_, known)| *known == fingerprint);
+        assert!(alike.is_none(), "{set:?} {alike:?}");
+        all.push((set, fingerprint));
+    }
+}
+
+#[test]
+fn what_a_file_holds_is_in_the_fingerprint_and_not_where_it_is() {
+    let files = Files::new();
+    let of = |key, path: &str| built(&[ENDPOINT, (key, path)]).fingerprint.0;
+    let [one, two] = ["one", "two"].map(|name| Pair::new(&files, name));
+    let (one, two) = (one.certificate_pem, two.certificate_pem);
+    let bundle = files.write("ca.pem", [&*one, &two].concat());
+    let before = of("ssl_trusted_certificate", &bundle);
+    let elsewhere = files.write("turned.pem", ["# ours\n", &two, &one, &two].concat());
+    assert!(before == of("ssl_trusted_certificate", &elsewhere));
+    files.write("ca.pem", one);
+    assert!(before != of("ssl_trusted_certificate", &bundle));
+
+    let token = files.write("token", "first\n");
+    let before = of("bearer_token_file", &token);
+    assert!(before == of("bearer_token", "first"));
+    assert!(before == of("bearer_token_file", &files.write("elsewhere", "first")));
+    files.write("token", "second\n");
+    assert!(before != of("bearer_token_file", &token));
+
+    let proxy = |proxy| built(&[ENDPOINT, ("proxy", proxy)]).fingerprint.0;
+    assert!(proxy("http://a:one@localhost:3128") == proxy("http://a:two@localhost:3128"));
 }
 
 const ISSUER: (&str, &str) = ("issuer", "https://as.example.com");

@@ -13,7 +13,7 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::build::{
-    MAX_CERTIFICATE_FILE, MAX_SECRET_FILE, endpoint, is_host_name, is_loopback, read_file,
+    MAX_CERTIFICATE_FILE, MAX_SECRET_FILE, digest, endpoint, is_host_name, is_loopback, read_file,
 };
 use super::keys::Refusal;
 use super::{Config, ConfigError, Secret, SslProtocols};
@@ -25,11 +25,52 @@ pub(crate) struct Proxy {
     pub url: Secret,
     /// Its URL without them, for messages.
     pub shown: String,
+    /// The user in it.
+    user: String,
     /// It is spoken to over TLS.
     pub tls: bool,
     /// It is on this machine.
     loopback: bool,
     credentials: bool,
+}
+
+/// By which way calls go, and who is taken for the server at its end.
+pub(super) struct Way<'a> {
+    pub ssl_verify: bool,
+    pub trusted_certificates: Option<&'a [u8]>,
+    pub ssl_name: Option<&'a str>,
+    pub proxy: Option<&'a Proxy>,
+    /// Ours, with its key.
+    pub client_certificate: Option<&'a [u8]>,
+}
+
+impl Way<'_> {
+    /// What tells it from all others; as many parts for any.
+    pub fn identity(&self) -> [String; 4] {
+        let trust = match (self.ssl_verify, self.trusted_certificates) {
+            (false, _) => "none".to_owned(),
+            // Which those are is the system's business, and changes with its updates.
+            (true, None) => "system".to_owned(),
+            (true, Some(pem)) => {
+                // Whatever stands between them, and in which order they are.
+                let mut authorities: Vec<_> = CertificateDer::pem_slice_iter(pem)
+                    .flatten()
+                    .map(|certificate| digest(b"", &certificate))
+                    .collect();
+                authorities.sort_unstable();
+                authorities.dedup();
+                authorities.join(" ")
+            }
+        };
+        let proxy = |part: fn(&Proxy) -> &str| self.proxy.map(part).unwrap_or_default().to_owned();
+        [
+            trust,
+            self.ssl_name.unwrap_or_default().to_owned(),
+            proxy(|proxy| &proxy.shown),
+            // By which a proxy may choose the way. The password may rotate.
+            proxy(|proxy| &proxy.user),
+        ]
+    }
 }
 
 /// Reads a Unix socket and the URL to ask for there, if the value is meant to be that; as nginx writes it, with
@@ -124,6 +165,7 @@ pub(super) fn proxy(value: &str) -> Result<Proxy, Refusal> {
         tls: bare.scheme() == "https",
         loopback: is_loopback(&bare),
         credentials: bare != url,
+        user: url.username().to_owned(),
         shown: bare.as_str().trim_end_matches('/').to_owned(),
         url: Secret::new(url),
     })

@@ -338,7 +338,7 @@ impl Credentials {
 }
 
 impl CurrentProof {
-    fn get(&self) -> (Arc<Proof>, u64) {
+    pub(crate) fn get(&self) -> (Arc<Proof>, u64) {
         let (proof, number) = &*self.proof.read();
         (Arc::clone(proof), *number)
     }
