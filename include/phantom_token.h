@@ -839,7 +839,8 @@ phantom_status phantom_config_set_zone(phantom_config *config,
 // - **Versions.** A client keeps verdicts in its own memory too. So that these end when somebody else purges them,
 //   every key has a version, a number that `remove` and `clear` change. Whoever remembers something notes the version
 //   from before it began to ask, and believes itself only while the version is the same. Keys may share a version: a
-//   counter for each of a few thousand groups of keys will do, or one for all.
+//   counter for each of a few thousand groups of keys will do. Not one for all: `remove` is called for each token that
+//   the authorization server calls inactive too, random ones included, and ends what others hold of the same version.
 // - **Claims.** Only one of all who share the store asks about a token at a time. It claims the key first; the others
 //   wait until the value is there, or the claim has ended: settled, or its time is over.
 // - **Words.** A few numbers that all who share the store see, so that they know as one of an authorization server
@@ -948,7 +949,8 @@ typedef struct {
               phantom_store_class store_class,
               uint64_t keep_ms,
               uint32_t version);
-  // Forgets a key, and changes its version. Claims of the key end. Required.
+  // Forgets a key, and changes its version: it was purged, or its token was called inactive. Claims of the key end.
+  // Required.
   void (*remove)(void *context, const uint8_t *key);
   // Forgets all keys, and changes their versions. Claims end. Required.
   void (*clear)(void *context);

@@ -258,8 +258,7 @@ impl Levels {
 
     /// Words that all who share the store see, or only this process, when there is none.
     pub fn words(&self) -> &SharedWords {
-        self.store
-            .as_ref()
+        self.store()
             .and_then(|store| store.words())
             .unwrap_or(&self.words)
     }

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from harness import config
 from harness.authserver import trusting
 from harness.client import get
+from harness.ugly import UglyServer
 
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
@@ -175,6 +176,95 @@ def test_nothing_is_verified_where_that_was_switched_off_by_name(tls_gateway, se
     certificate = ca.issue_cert("elsewhere.example") if fault == "name" else trustme.CA().issue_cert("localhost")
     nginx = tls_gateway(certificate, ssl_verify="off")
     assert get(nginx.port, token=secrets.token()).status == 200
+
+
+def two_providers(one, two, ends):
+    """Providers `one` and `two` in one zone, each behind the location of its name; they ask at the TLS end."""
+    locations = "".join(
+        f"location = /{name} {{ phantom_token {name}; add_header X-Cache $phantom_token_cache always; "
+        "alias @dir@/html/ok; }"
+        for name in ("one", "two")
+    )
+    return f"phantom_token_zone z:1m; {one} {two} server {{ listen @listen@; {locations} }} {ends}"
+
+
+def tls_end(certificate, url, name="_"):
+    return f"""
+server {{
+    listen @listen:tls@ ssl;
+    server_name {name};
+    ssl_certificate @dir@/{certificate}.pem;
+    ssl_certificate_key @dir@/{certificate}.key;
+    location / {{ proxy_pass {url}; }}
+}}
+"""
+
+
+def certificate_files(**certificates):
+    return {"html/ok": "ok"} | {
+        f"{name}.{suffix}": content
+        for name, certificate in certificates.items()
+        for suffix, content in (("pem", pem(certificate)), ("key", certificate.private_key_pem.bytes()))
+    }
+
+
+def how(nginx, token, *paths):
+    given = [get(nginx.port, path, token=token) for path in paths]
+    return [(answer.status, answer.value("X-Cache")) for answer in given]
+
+
+@pytest.mark.parametrize("order", [("/one", "/two"), ("/two", "/one")])
+def test_providers_that_ask_under_different_names_share_no_verdict(start_nginx, ugly, secrets, ca, order):
+    """One address, at which the name in TLS (SNI) says who answers."""
+    second = UglyServer(secrets, answer=lambda exchange: exchange.inactive())
+    try:
+        # `Host` says the address in both cases.
+        route = "map $ssl_server_name $as { one.test " + ugly.address + "; two.test " + second.address + "; }"
+        providers = [
+            config.provider(
+                "https://127.0.0.1:@port:tls@/introspect",
+                secrets,
+                name,
+                client_secret="not-to-be-shown-0123",
+                ssl_name=f"{name}.test",
+                ssl_trusted_certificate="@dir@/ca.pem",
+            )
+            for name in ("one", "two")
+        ]
+        nginx = start_nginx(
+            two_providers(*providers, route + tls_end("as", "http://$as")),
+            files={"ca.pem": ca.cert_pem.bytes(), **certificate_files(**{"as": ca.issue_cert("one.test", "two.test")})},
+        )
+        token = secrets.token()
+        expected = {"/one": (200, "MISS"), "/two": (401, "MISS")}
+        assert how(nginx, token, *order) == [expected[path] for path in order]
+        assert (len(ugly.calls), len(second.calls)) == (1, 1)
+    finally:
+        second.stop()
+
+
+def test_a_provider_that_verifies_believes_no_verdict_of_one_that_does_not(start_nginx, ugly, secrets, ca):
+    files = {"ca.pem": ca.cert_pem.bytes(), **certificate_files(**{"as": trustme.CA().issue_cert("localhost")})}
+    trusting_ca = {"ssl_trusted_certificate": "@dir@/ca.pem"}
+
+    def http(**first):
+        providers = [
+            config.provider(
+                "https://localhost:@port:tls@/introspect", secrets, name, client_secret="not-to-be-shown-0123", **keys
+            )
+            for name, keys in (("one", first), ("two", trusting_ca))
+        ]
+        return two_providers(*providers, tls_end("as", ugly.url))
+
+    # The TLS end sees our refusal and logs it.
+    nginx = start_nginx(http(ssl_verify="off"), files=files, alarms_allowed="SSL_do_handshake")
+    token = secrets.token()
+    assert [status for status, _ in how(nginx, token, "/one", "/two")] == [200, 502]
+    nginx.reload()
+    assert how(nginx, token, "/one") == [(200, "SHARED")], "nothing has changed"
+    nginx.write(http(**trusting_ca))
+    nginx.reload()
+    assert [status for status, _ in how(nginx, token, "/one", "/two")] == [502, 502]
 
 
 def test_clear_text_where_tls_is_expected_is_502(gateway, api, secrets):

@@ -17,6 +17,7 @@ from harness import config
 from harness.client import Http1, get
 from harness.load import Caller, Crowd, Load
 from harness.nginx import MODULE
+from harness.ugly import UglyServer
 from harness.wait import until
 
 # How many workers are killed under load, and for how many seconds there is a reload every second.
@@ -144,6 +145,159 @@ def test_one_cold_token_and_two_thousand_requests_are_one_introspection(together
     assert {answer.value("X-Sent") for answer in answers} == {f"Bearer {ugly.jwt_for(token)}"}
     print(Counter(answer.value("X-Cache") for answer in answers))
     assert len(ugly.calls) == 1
+
+
+# How an inactive answer may come that is not to be remembered, or for a moment: keys of the provider, and headers.
+FORGETTABLE = {
+    "ttl": ({"cache_inactive_ttl": "0"}, []),
+    "max-age": ({}, ["Cache-Control: max-age=0"]),
+    "no-store": ({"cache_control": "strict"}, ["Cache-Control: no-store"]),
+    "short": ({"cache_inactive_ttl": "1s"}, []),
+}
+
+
+def failing(exchange):
+    exchange.reply(status=500, body=b"", content_type=None)
+
+
+@pytest.mark.parametrize("how", FORGETTABLE)
+def test_an_inactive_token_is_served_stale_by_no_worker(together, ugly, secrets, how):
+    """Neither from the zone nor from what another worker remembers itself."""
+    keys, headers = FORGETTABLE[how]
+    settings = {"cache_ttl": "1s", "stale_if_error": "600s", "max_fails": "0", "retries": "0", **keys}
+    nginx = together(workers=2, listen="reuseport", **settings)
+    token, other = secrets.token(), secrets.token()
+    with Crowd(nginx.port, 40) as crowd:
+        assert len(crowd.find_workers()) == 2
+        one, two = crowd.one_per_worker()
+
+        def ask(member, token):
+            (answer,) = crowd.ask("/ok", token=token, members=[member])
+            return answer.status, answer.value("X-Cache")
+
+        for member in (one, two):
+            assert ask(member, token)[0] == ask(member, other)[0] == 200
+        time.sleep(1.2)
+        ugly.answer = lambda exchange: exchange.inactive(headers)
+        assert ask(one, token)[0] == 401
+        time.sleep(1.6)
+        ugly.answer = failing
+        for _ in range(6):
+            for member in (two, one):
+                assert ask(member, token)[0] == 502
+                # Of another token nothing else is known.
+                assert ask(member, other) == (200, "STALE")
+
+
+@pytest.mark.parametrize("how", FORGETTABLE)
+def test_a_token_that_a_refresh_found_inactive_is_served_by_no_worker(together, ugly, secrets, how):
+    keys, headers = FORGETTABLE[how]
+    nginx = together(workers=2, listen="reuseport", **{"cache_ttl": "20s", "refresh_ahead": "90", **keys})
+    token = secrets.token()
+    with Crowd(nginx.port, 40) as crowd:
+        assert len(crowd.find_workers()) == 2
+        one, two = crowd.one_per_worker()
+        for member in (one, two):
+            assert crowd.ask("/ok", token=token, members=[member])[0].status == 200
+        answered = []
+
+        def inactive(exchange):
+            exchange.inactive(headers)
+            answered.append(exchange)
+
+        ugly.answer = inactive
+        time.sleep(2.2)
+        # It begins the refresh.
+        assert crowd.ask("/ok", token=token, members=[one])[0].status == 200
+        until(lambda: answered, "the refresh is answered")
+        time.sleep(0.3)
+        for member in (two, one, two):
+            assert crowd.ask("/ok", token=token, members=[member])[0].status == 401
+
+
+def answers(nginx, token, *paths):
+    """Status and way of each, asked in this order."""
+    return [
+        (answer.status, answer.value("X-Cache"))
+        for answer in (get(nginx.port, path, token=token) for path in paths)
+    ]
+
+
+@pytest.fixture
+def parties(start_nginx, ugly, secrets):
+    """A gateway with providers `one` and `two` in one zone; each has the keys that are given, and location `/<name>`."""
+
+    def http(one, two, endpoint=None, more=""):
+        blocks = [
+            config.provider(endpoint or ugly.url, secrets, name, client_id=None, client_secret=None, **keys)
+            for name, keys in (("one", one), ("two", two))
+        ]
+        locations = "".join(
+            f"location = /{name} {{ phantom_token {name}; add_header X-Cache $phantom_token_cache always; "
+            "alias @dir@/html/ok; }"
+            for name in ("one", "two")
+        )
+        return f"phantom_token_zone z:1m; {' '.join(blocks)} server {{ listen @listen@; {locations} }} {more}"
+
+    def start(one, two, endpoint=None, more="", files=None, **how):
+        return start_nginx(http(one, two, endpoint, more), files={"html/ok": "ok", **(files or {})}, **how)
+
+    start.http = http
+    return start
+
+
+@pytest.mark.parametrize("file", [False, True])
+@pytest.mark.parametrize("order", [("/one", "/two"), ("/two", "/one")])
+def test_providers_that_ask_with_different_bearer_tokens_share_no_verdict(parties, ugly, secrets, order, file):
+    tokens = {"one": secrets.token("rs-one"), "two": secrets.token("rs-two")}
+    key = "bearer_token_file" if file else "bearer_token"
+    keys = [{key: f"@dir@/{name}" if file else token} for name, token in tokens.items()]
+
+    def answer(exchange):
+        known = exchange.request.value("authorization") == f"Bearer {tokens['one']}"
+        exchange.active() if known else exchange.inactive()
+
+    ugly.answer = answer
+    nginx = parties(*keys, files=tokens)
+    token = secrets.token()
+    expected = {"/one": (200, "MISS"), "/two": (401, "MISS")}
+    assert answers(nginx, token, *order) == [expected[path] for path in order]
+    assert len(ugly.calls) == 2
+    # Nothing has changed: nothing is asked again.
+    nginx.reload()
+    assert answers(nginx, token, *order) == [(expected[path][0], "SHARED") for path in order]
+    assert len(ugly.calls) == 2
+
+
+def test_a_bearer_token_file_of_another_party_is_asked_with_after_a_reload(parties, ugly, secrets):
+    one, two = secrets.token("rs-one"), secrets.token("rs-two")
+
+    def answer(exchange):
+        known = exchange.request.value("authorization") == f"Bearer {one}"
+        exchange.active() if known else exchange.inactive()
+
+    ugly.answer = answer
+    nginx = parties({"bearer_token_file": "@dir@/one"}, {"bearer_token": two}, files={"one": one})
+    token = secrets.token()
+    assert answers(nginx, token, "/one") == [(200, "MISS")]
+    (nginx.dir / "one").write_text(two)
+    nginx.reload()
+    assert answers(nginx, token, "/one", "/two") == [(401, "MISS"), (401, "SHARED")]
+
+
+@pytest.mark.parametrize("order", [("/one", "/two"), ("/two", "/one")])
+def test_providers_that_ask_through_different_proxies_share_no_verdict(parties, ugly, secrets, order):
+    """Each proxy leads to a server of its own, whatever the URL says."""
+    second = UglyServer(secrets, answer=lambda exchange: exchange.inactive())
+    try:
+        proxies = [{"proxy": f"http://{server.address}"} for server in (ugly, second)]
+        nginx = parties(*proxies, endpoint="http://localhost:1/introspect")
+        token = secrets.token()
+        expected = {"/one": (200, "MISS"), "/two": (401, "MISS")}
+        assert answers(nginx, token, *order) == [expected[path] for path in order]
+        assert (len(ugly.calls), len(second.calls)) == (1, 1)
+    finally:
+        second.stop()
 
 
 def owner(pid, port):

@@ -11,6 +11,15 @@
 //! sleep then sleep until somebody else has to wait, which may be never. (Four processes that are killed a hundred
 //! times a second come to that within seconds.) So whoever waits looks for itself every few milliseconds.
 
+//! # Pointers
+//!
+//! The system's mutex is the one thing in a zone that is not a number: while a thread holds it, it is in that thread's
+//! list of robust mutexes, which the kernel follows when the thread dies, and the list's pointers are in the mutexes. So
+//! whoever writes to a zone while another process holds a lock can choose an address at which that process writes when it
+//! unlocks. Only the kernel can hand on the lock of a dead holder, and it knows no other list: a lock without pointers
+//! would be one that a killed worker takes with it, or that is taken from a live one by mistake. So a zone must be shared
+//! only by processes that trust each other, as nginx's workers do; its master takes no lock. `docs/security.md` says so.
+
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 

@@ -10,7 +10,7 @@
 //! it: [`Table::empty`] reads nothing of what it overwrites. Beyond that, no number in the memory is believed. A block's
 //! number is looked up within bounds, a chain is followed for as many steps as it can have, and what contradicts itself
 //! is [`Corrupt`]; the caller then empties the shard. So memory that somebody overwrote costs what was in it, and can
-//! make a wrong value of a right one, which its seal shows; it can do no more.
+//! make a wrong value of a right one, which its seal shows; it can do no more. The locks are the exception: see `lock.rs`.
 //!
 //! # Inactive tokens
 //!
@@ -486,11 +486,7 @@ impl<'a> Table<'a> {
 
     /// Changes the versions of all keys.
     pub(super) fn bump_all(&self) {
-        // One point for all of them, of which there are thousands: whoever dies among them leaves all to be changed again.
-        crash::point();
-        for version in self.shard.versions {
-            version.fetch_add(EPOCH, Ordering::Release);
-        }
+        self.shard.versions.iter().for_each(bump);
     }
 
     fn bucket(&self, number: usize) -> Result<&'a Word, Corrupt> {

@@ -148,7 +148,7 @@ fn die_everywhere(stride: u64, work: impl Fn(&ZoneStore)) -> [u64; 2] {
 #[test]
 fn a_process_that_dies_at_any_point_of_a_change_costs_one_shard_at_most() {
     type Change = (&'static str, u64, fn(&ZoneStore));
-    let changes: [Change; 13] = [
+    let changes: [Change; 15] = [
         ("put", 1, |store| {
             store.set(&key(100), &value(100, 2, 50), Kind::Active, START);
         }),
@@ -165,6 +165,14 @@ fn a_process_that_dies_at_any_point_of_a_change_costs_one_shard_at_most() {
             store.seen(&key(3), START + 60_000);
         }),
         ("remove", 1, |store| store.remove(&key(3))),
+        ("end", 1, |store| {
+            let version = store.version(&key(3)).unwrap();
+            store.end_at(&key(3), &value(3, 2, 50), MINUTE, version, START);
+        }),
+        ("end what is not known", 1, |store| {
+            let version = store.version(&key(100)).unwrap();
+            store.end_at(&key(100), &value(100, 2, 50), MINUTE, version, START);
+        }),
         ("clear", 97, |store| store.clear()),
         ("claim", 1, |store| {
             let version = store.version(&key(3)).unwrap();
@@ -223,7 +231,9 @@ fn a_process_that_dies_while_it_mends_what_another_left_is_mended_after() {
 #[test]
 fn a_process_that_dies_while_it_opens_a_provider_takes_a_slot_from_nobody_else() {
     let mut deaths = 0;
-    for write in 0.. {
+    // Most of its writes are to versions, of which each is like the others.
+    let versions = COUNTERS as u64;
+    for write in (0..20).chain((20..versions).step_by(97)).chain(versions..) {
         let memory = Memory::new(Zone::MIN_SIZE);
         let zone = memory.attach();
         let stores: Vec<_> = (0..64)
