@@ -569,34 +569,29 @@ fn a_token_that_a_refresh_found_inactive_is_served_no_more() {
 /// Two that ask about one token at once, in a store that lets them: what is asked first is answered last.
 #[test]
 fn an_active_answer_that_an_inactive_one_overtook_is_not_remembered() {
-    let counting = Arc::new(Counting::default());
+    let counting: Arc<dyn Store> = Arc::new(Counting::default());
     let zone = zone();
     let slow = Arc::new(AtomicUsize::new(0));
     let knob = Arc::clone(&slow);
-    let server = Server::start(move |call| {
-        let reply = match knob.fetch_add(1, Ordering::SeqCst) {
-            0 => {
-                let started = Instant::now();
-                while knob.load(Ordering::SeqCst) < 10
-                    && started.elapsed() < Duration::from_secs(20)
-                {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                bare_jwt(&jwt_of(&call.token()))
+    let server = Server::start(move |call| match knob.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            let started = Instant::now();
+            while knob.load(Ordering::SeqCst) < 10 && started.elapsed() < Duration::from_secs(20) {
+                thread::sleep(Duration::from_millis(1));
             }
-            _ => inactive_with("max-age=0"),
-        };
-        reply
+            bare_jwt(&jwt_of(&call.token()))
+        }
+        _ => inactive_with("max-age=0"),
     });
     let provider = server.provider(&[("timeout", "30s")]);
     let store = || -> Arc<dyn Store> { Arc::new(Unclaimed(zone.store(provider.fingerprint()))) };
-    let stores: [(&str, Arc<dyn Store>, Arc<dyn Store>); 2] = [
-        ("zone", store(), store()),
-        ("versions", counting.clone(), counting),
+    let stores = [
+        ("zone", [store(), store()]),
+        ("versions", [counting.clone(), counting]),
     ];
-    for (name, first, second) in stores {
+    for (name, stores) in stores {
         slow.store(0, Ordering::SeqCst);
-        let [one, two] = [first, second].map(|store| sharing(&provider, store));
+        let [one, two] = stores.map(|store| sharing(&provider, store));
         thread::scope(|scope| {
             let early = scope.spawn(|| resolve(&one, "t"));
             while slow.load(Ordering::SeqCst) == 0 {
