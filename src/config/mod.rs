@@ -647,6 +647,42 @@ impl Provider {
         &self.warnings
     }
 
+    /// Why what this provider mints can't be told from what `other` mints, which must not be configured beside it; `None`
+    /// where it can.
+    ///
+    /// # Decision: one `mint_issuer`, one authorization server
+    ///
+    /// Who is meant by a JWT is `iss` and `sub` together (RFC 7519 §4.1.2), and `sub` is unique at one authorization
+    /// server only: `alice` of another server would be the same person to every API. That the other server's issuer stood
+    /// in a claim of its own would help no API that does not look for it, so two servers need two names, whatever their
+    /// keys. The same server may be configured as often as one likes: it is the same if `issuer` is, or where one of the two
+    /// does not set that, if they share an `introspection_endpoint`.
+    pub fn blends_with(&self, other: &Provider) -> Option<String> {
+        let (ours, theirs) = (
+            self.handover.minting.as_ref()?,
+            other.handover.minting.as_ref()?,
+        );
+        if ours.issuer != theirs.issuer {
+            return None;
+        }
+        let same = match (&self.server.issuer, &other.server.issuer) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => {
+                let theirs = &other.server.introspection;
+                let mut ours = self.server.introspection.iter();
+                ours.any(|endpoint| theirs.contains(endpoint))
+            }
+        };
+        (!same).then(|| {
+            format!(
+                "provider {:?}: mint_issuer {:?} is that of provider {:?} too, whose authorization server is another: APIs \
+                 would take a user of one for the user of the other that has the same sub; give each its own mint_issuer, or, \
+                 if it is one authorization server, set the same issuer in both",
+                self.name, ours.issuer, other.name
+            )
+        })
+    }
+
     /// The keys with which others verify what the gateway mints, as a JWKS (RFC 7517 §5). `None` when it mints nothing.
     pub fn jwks(&self) -> Option<&str> {
         Some(&self.handover.minting.as_ref()?.jwks)

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::message::{KEY, KEYS, Message, decoded};
-use super::{NOW, assert_fit_for_a_log};
+use super::{NOW, assert_fit_for_a_log, is_unambiguous};
 use crate::cache::{Lifetime, lifetime, sealed};
-use crate::config::{Dialect, Minting};
+use crate::config::{Dialect, Minting, TokenKind};
 use crate::introspection::{Asked, read};
 use crate::jwt::{Algorithm, Claims, Expected, MAX_JWT_LENGTH, check_compact, jwks, verify};
 use crate::{Active, Config, Error, Provider, Token, Verdict};
@@ -38,8 +38,10 @@ static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
     let exchange = [
         ("dialect", "exchange"),
         ("token_endpoint", "https://as.example.com/token"),
+        ("exchange_introspect", "off"),
     ];
     let verify = [("verify", "on"), ("verify_audience", "api")];
+    let any = [("token_type", "any")];
     let way = |letter, settings: &[&[(&str, &str)]], mints: Option<Dialect>| Way {
         letter,
         provider: provider(&settings.concat(), mints),
@@ -52,7 +54,8 @@ static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
         way(b's', &[&server, &signed], None),
         way(b'S', &[&server], Some(Dialect::Signed)),
         way(b'x', &[&exchange], None),
-        way(b'm', &[], Some(Dialect::Mint)),
+        way(b'm', &[&any], Some(Dialect::Mint)),
+        way(b'M', &[], Some(Dialect::Mint)),
     ]
 });
 
@@ -65,7 +68,7 @@ fn provider(settings: &[(&str, &str)], mints: Option<Dialect>) -> Arc<Provider> 
             "https://as.example.com/introspect",
         );
     }
-    for (key, value) in settings {
+    for (key, value) in settings.iter().filter(|(key, _)| *key != "token_type") {
         set(key, value);
     }
     let provider = config.build().expect("it can be built");
@@ -73,6 +76,9 @@ fn provider(settings: &[(&str, &str)], mints: Option<Dialect>) -> Arc<Provider> 
     if let Some(dialect) = mints {
         // A key would have to be in a file.
         provider.dialect = dialect;
+        if settings.contains(&("token_type", "any")) {
+            provider.handover.acceptance.kind = TokenKind::Any;
+        }
         provider.handover.minting = Some(Minting {
             keys: vec![KEY.clone()],
             jwks: jwks(std::slice::from_ref(&*KEY)).into(),
@@ -180,10 +186,30 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
     };
     if said_beside.is_object() {
         assert_eq!(said_beside["active"], true, "nothing else lets anybody in");
-        for kind in ["token_type", "token_use", "typ"] {
-            let kind = said_beside[kind].as_str().unwrap_or_default();
+        let kinds = ["token_type", "token_use", "typ", "purpose"]
+            .map(|name| said_beside[name].as_str().unwrap_or_default());
+        for kind in kinds {
             assert!(!kind.eq_ignore_ascii_case("refresh_token"));
         }
+        let by_answer = matches!(provider.dialect, Dialect::Mint | Dialect::Signed);
+        if by_answer && provider.handover.acceptance.kind == TokenKind::AccessToken {
+            assert!(
+                kinds.iter().any(|kind| !kind.is_empty()),
+                "nobody is let in by a token that may be a refresh token"
+            );
+        }
+    }
+    if message.body.trim_ascii_start().starts_with(b"{") {
+        assert!(
+            is_unambiguous(&message.body),
+            "two readers may read two answers"
+        );
+    }
+    for part in active.jwt().split('.').take(2) {
+        assert!(
+            is_unambiguous(&decoded(part)),
+            "two readers may read two JWTs"
+        );
     }
 
     // Nobody but us and the server writes it.

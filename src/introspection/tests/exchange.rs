@@ -2,8 +2,12 @@
 
 use super::*;
 
-const BASE: [(&str, &str); 2] = [
+const BASE: [(&str, &str); 3] = [
     ("dialect", "exchange"),
+    (
+        "introspection_endpoint",
+        "https://as.example.com:8443/introspect?key=QUERY-SECRET",
+    ),
     (
         "token_endpoint",
         "https://as.example.com:8443/token?key=QUERY-SECRET",

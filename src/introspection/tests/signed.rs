@@ -28,7 +28,9 @@ fn response(token: Value) -> Value {
 }
 
 fn alice() -> Value {
-    json!({"active": true, "sub": "alice", "scope": "read write", "exp": NOW + 300, "iss": ISSUER})
+    json!({
+        "active": true, "token_type": "Bearer", "sub": "alice", "scope": "read write", "exp": NOW + 300, "iss": ISSUER,
+    })
 }
 
 fn sign(key: &SigningKey, typ: Option<&str>, claims: Value) -> String {
@@ -105,9 +107,11 @@ fn a_response_that_says_so_is_inactive() {
     for token in [
         json!({"active": false}),
         json!({"active": false, "sub": "alice", "exp": NOW + 300}),
-        json!({"active": true, "exp": NOW}),
-        json!({"active": true, "nbf": NOW + 61}),
+        json!({"active": true, "token_type": "Bearer", "exp": NOW}),
+        json!({"active": true, "token_type": "Bearer", "nbf": NOW + 61}),
         json!({"active": true, "token_type": "refresh_token"}),
+        // As oidc-provider says it of a refresh token.
+        json!({"active": true, "sub": "alice", "scope": "read write", "exp": NOW + 300}),
     ] {
         assert!(is_inactive(signed(response(token.clone()))), "{token}");
     }
@@ -158,7 +162,10 @@ fn a_response_that_is_not_what_it_should_be_is_an_error_that_says_what() {
             "active is not true or false",
         ),
         (
-            with("token_introspection", json!({"active": true, "exp": "x"})),
+            with(
+                "token_introspection",
+                json!({"active": true, "token_type": "Bearer", "exp": "x"}),
+            ),
             "exp is not a number",
         ),
     ] {
