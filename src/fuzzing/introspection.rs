@@ -155,9 +155,14 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
             })
     );
 
-    let jwt = active.jwt();
+    let jwt = active.jwt_after_sender_check();
     assert_jwt(jwt);
-    assert_eq!(active.authorization().strip_prefix("Bearer "), Some(jwt));
+    assert_eq!(
+        active
+            .authorization_after_sender_check()
+            .strip_prefix("Bearer "),
+        Some(jwt)
+    );
     let [header, payload] = parts(jwt);
     assert!(
         !header["alg"]
@@ -205,7 +210,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
             "two readers may read two answers"
         );
     }
-    for part in active.jwt().split('.').take(2) {
+    for part in active.jwt_after_sender_check().split('.').take(2) {
         assert!(
             is_unambiguous(&decoded(part)),
             "two readers may read two JWTs"
@@ -277,7 +282,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
 fn assert_remembered(provider: &Provider, message: &Message, active: &Active) {
     let [verdict, stored] = [active, active].map(|active| {
         Verdict::Active(Arc::new(Active::with_response(
-            &check_compact(active.jwt().as_bytes()).expect("it was one before"),
+            &check_compact(active.jwt_after_sender_check().as_bytes()).expect("it was one before"),
             active.beside().into(),
             Claims::from_json(active.claims().json()).expect("they were read before"),
         )))
@@ -298,7 +303,10 @@ fn assert_remembered(provider: &Provider, message: &Message, active: &Active) {
     };
     let fingerprint = &provider.fingerprint;
     let sealed = sealed::seal(fingerprint, token, &entry);
-    assert!(!contains(&sealed, active.jwt().as_bytes()));
+    assert!(!contains(
+        &sealed,
+        active.jwt_after_sender_check().as_bytes()
+    ));
     let opened = sealed::open(fingerprint, token, &mut sealed.clone()).expect("it opens");
     let Verdict::Active(opened_active) = &opened.verdict else {
         panic!("an active verdict comes out as another");
@@ -371,7 +379,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 fn said(active: &Active) -> String {
     format!(
         "{} {:?} {} {} {}",
-        active.authorization(),
+        active.authorization_after_sender_check(),
         active.exp(),
         active.is_bound(),
         active.size(),

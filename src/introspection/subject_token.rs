@@ -111,11 +111,12 @@ pub(crate) fn applied(
     }
     let reader = Reader::new(asked, now);
     let unreadable = |_| reader.bad("what the token was exchanged for can't be read again");
-    let (compact, payload) = jwt::read_compact(active.jwt().as_bytes()).map_err(|error| {
-        reader.bad(&format!(
-            "what the token was exchanged for is not a JWT: {error}"
-        ))
-    })?;
+    let (compact, payload) = jwt::read_compact(active.jwt_after_sender_check().as_bytes())
+        .map_err(|error| {
+            reader.bad(&format!(
+                "what the token was exchanged for is not a JWT: {error}"
+            ))
+        })?;
     let mut response = match active.beside() {
         "" => Map::new(),
         text => jwt::object(text.as_bytes()).map_err(unreadable)?,

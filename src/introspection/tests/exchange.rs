@@ -141,7 +141,7 @@ fn what_the_token_was_exchanged_for_goes_upstream_for_as_long_as_both_allow() {
         let mut body = more;
         body["access_token"] = json!(jwt);
         let active = active(answered(body.clone()));
-        assert_eq!(active.jwt(), jwt);
+        assert_eq!(active.jwt_after_sender_check(), jwt);
         assert_eq!(active.exp(), Some(exp), "{body}");
         assert!(!active.claims().json().contains("SECRET"));
     }

@@ -51,7 +51,7 @@ impl Gateway {
             now: NOW,
             leeway: 0,
         };
-        let claims = verify(active.jwt(), &keys, &expected).unwrap();
+        let claims = verify(active.jwt_after_sender_check(), &keys, &expected).unwrap();
         (active, Value::Object(claims))
     }
 }
@@ -138,7 +138,7 @@ fn claims_are_chosen_for_the_jwt_and_all_count_here() {
     assert_eq!(claims["iss"], ISSUER);
     assert_eq!(&*active.claims().scope, "read write");
     assert_eq!(&*active.claims().aud[0], "api");
-    let again = crate::jwt::reread(active.jwt(), active.beside()).unwrap();
+    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
     assert_eq!(again.json(), active.claims().json());
 
     let (active, claims) =
@@ -362,7 +362,7 @@ fn of_a_signed_response_one_is_minted_by_default() {
         };
         let answer = super::super::read(&asked, 200, &HeaderMap::new(), body.as_bytes(), NOW);
         let active = active(answer);
-        assert_ne!(active.jwt(), body);
+        assert_ne!(active.jwt_after_sender_check(), body);
         assert_eq!(active.exp(), Some(expected));
         let claims: Value = serde_json::from_str(active.claims().json()).unwrap();
         assert_eq!(claims["iss"], ISSUER);

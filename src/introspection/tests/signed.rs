@@ -88,7 +88,7 @@ fn a_signed_response_goes_upstream_as_it_came_and_its_token_is_what_counts() {
                 None,
                 &format!("{body}{line_break}"),
             ));
-            assert_eq!(active.jwt(), body, "{algorithm}");
+            assert_eq!(active.jwt_after_sender_check(), body, "{algorithm}");
             assert_eq!(active.exp(), Some(NOW + 300));
             assert_eq!(active.claims().sub.as_deref(), Some("alice"));
             assert_eq!(&*active.claims().scope, "read write");
@@ -96,7 +96,8 @@ fn a_signed_response_goes_upstream_as_it_came_and_its_token_is_what_counts() {
             assert!(active.claims().aud.is_empty());
             assert!(!active.claims().json().contains("active"));
             // As a store gives it back.
-            let again = crate::jwt::reread(active.jwt(), active.beside()).unwrap();
+            let again =
+                crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
             assert_eq!(again.json(), active.claims().json());
         }
     }
@@ -123,7 +124,7 @@ fn a_response_ends_what_it_says_when_it_expires_itself() {
     claims["exp"] = json!(NOW + 20);
     let active = active(signed(claims.clone()));
     assert_eq!(active.exp(), Some(NOW + 20));
-    let again = crate::jwt::reread(active.jwt(), active.beside()).unwrap();
+    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
     assert_eq!(again.exp, Some(NOW + 20));
     claims["exp"] = json!(NOW);
     assert!(bad(signed(claims)).contains("it has expired"));
