@@ -132,11 +132,10 @@ impl Handover {
             kind: config.token_type.unwrap_or_default(),
             audiences: list(&config.verify_audience).filter(|_| by_answer),
         };
-        if acceptance.kind == TokenKind::Any && acceptance.audiences.is_none() {
+        if acceptance.kind == TokenKind::Any {
             warnings.push(format!(
-                "provider {:?}: token_type any: nothing tells a refresh token from an access token, so that one which the \
-                 authorization server introspects as active opens the APIs; make sure that it does so for access tokens \
-                 only, or set verify_audience",
+                "provider {:?}: token_type any: a refresh token opens the APIs if the authorization server introspects it as \
+                 active and does not say what it is; make sure that it introspects access tokens only",
                 config.name
             ));
         }

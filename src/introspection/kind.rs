@@ -5,6 +5,12 @@
 //! sent to the authorization server alone: it must open no API. A server that hands over a JWT of its own does so for
 //! access tokens; where the gateway vouches for what a plain answer says (`mint`, `signed`), the answer must say it.
 //!
+//! # Decision: an audience is no evidence
+//!
+//! That the answer names an API in `aud` does not say that it is about an access token. Doorkeeper gives a refresh token the
+//! audience of its access token and leaves out `token_type` to tell the two apart; authentik gives both the same audience.
+//! So `verify_audience` says whom a token must be for, and `token_type` what it must be, each by itself.
+//!
 //! # Decision: such a token is inactive, and not an error
 //!
 //! An answer that does not say what the token is may mean that the client has sent a refresh token, or that the server
@@ -87,17 +93,17 @@ pub(super) fn refused_by_answer(
             Some(Value::Array(list)) => list.iter().any(|aud| aud == audience),
             _ => false,
         };
-        // Nobody but an access token has the audience of an API.
-        return (!audiences.iter().any(names)).then(|| {
-            reader.refuse("the answer's aud names none of verify_audience; check that setting")
-        });
+        if !audiences.iter().any(names) {
+            return Some(
+                reader.refuse("the answer's aud names none of verify_audience; check that setting"),
+            );
+        }
     }
     if acceptance.kind == TokenKind::Any || says(response, &ACCESS) {
         return None;
     }
     Some(reader.refuse(
         "nothing in the answer says that it is an access token (token_type, RFC 7662 §2.2), so that it may be a refresh \
-         token; set verify_audience to what access tokens for these APIs have in aud, or token_type any if this server \
-         introspects access tokens only",
+         token; set token_type any if this server introspects access tokens only",
     ))
 }
