@@ -36,7 +36,7 @@ const start = (issuer) => {
       'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth', 'none',
     ],
     jwks: freshKeys(),
-    scopes: ['read', 'write'],
+    scopes: ['read', 'write', 'offline_access'],
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
