@@ -168,7 +168,7 @@ mod tests {
             username: None,
             claims,
             expires_at,
-            jwt,
+            jwt: Some(jwt),
         }
     }
 

@@ -81,7 +81,10 @@ async fn a_refresh_token_is_introspected_and_gives_another_access_token() {
         .introspect("/introspect", "application/json", token)
         .await;
     let said = json(response).await;
-    assert_eq!((&said["sub"], &said["token_type"]), (&json!("alice"), &json!("Bearer")));
+    assert_eq!(
+        (&said["sub"], &said["token_type"]),
+        (&json!("alice"), &json!("Bearer"))
+    );
     let grant = [("grant_type", "refresh_token"), ("refresh_token", token)];
     assert_eq!(server.token_request(&grant).await.status(), 400);
     // Who asks for none has none.
