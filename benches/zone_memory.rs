@@ -124,7 +124,7 @@ fn resolve_all(client: &Client) -> Vec<usize> {
         let Verdict::Active(active) = outcome.unwrap().verdict else {
             panic!("all of them are active");
         };
-        lengths.push(active.jwt().len());
+        lengths.push(active.jwt_after_sender_check().len());
     };
     let mut finished = Vec::new();
     for chunk in (0..TOKENS).collect::<Vec<_>>().chunks(1024) {

@@ -12,19 +12,27 @@
 //
 //     phantom_config *config = NULL;
 //     phantom_client *client = NULL;
+//     phantom_policy *policy = NULL;
 //     phantom_result *result = NULL;
 //
+//     // When the program starts: who the authorization server is, and what is asked of a token.
 //     if (phantom_config_new("main", 4, &config) != PHANTOM_OK ||
 //         phantom_config_set_str(config, "introspection_endpoint", "https://as.example.com/introspect") != PHANTOM_OK ||
 //         phantom_config_set_str(config, "client_id", "gateway") != PHANTOM_OK ||
 //         phantom_config_set_str(config, "client_secret_file", "/etc/gateway/secret") != PHANTOM_OK ||
-//         phantom_client_start(config, &client) != PHANTOM_OK ||
-//         phantom_client_resolve(client, token, token_length, 0, &result) != PHANTOM_OK)
+//         phantom_client_start(config, &client) != PHANTOM_OK || phantom_policy_new(&policy) != PHANTOM_OK ||
+//         phantom_policy_set_str(policy, "scopes", "orders:read") != PHANTOM_OK)
 //       fprintf(stderr, "%s\n", phantom_last_error());
-//     else if (phantom_result_is_active(result))
-//       printf("Authorization: %s\n", phantom_result_authorization(result, NULL));
 //
+//     // For each request: what its token stands for, and whether it may pass.
+//     phantom_presentation request = {.size = sizeof request, .authorization = value, .authorization_length = length};
+//
+//     if (phantom_client_resolve(client, token, token_length, 0, &result) == PHANTOM_OK &&
+//         phantom_policy_check(policy, client, result, &request, NULL) == PHANTOM_OK)
+//       printf("Authorization: %s\n", phantom_result_authorization(result, NULL));
 //     phantom_result_free(result);
+//
+//     phantom_policy_free(policy);
 //     phantom_client_free(client);
 //     phantom_config_free(config);
 //
@@ -267,8 +275,8 @@ phantom_status phantom_client_start(const phantom_config *config,
                                     phantom_client **client);
 
 // Asks what `token` stands for, and waits: memory, then the store that is shared, then the authorization server. On
-// `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Ask it with
-// `phantom_result_is_active` first. Any other status says nothing about the token: let no request through.
+// `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Have `phantom_policy_check`
+// decide with it whether the request may pass. Any other status says nothing about the token: let no request through.
 //
 // It waits `timeout_ms` milliseconds at most, and never longer than the configured `timeout`, which is also what 0
 // stands for.
@@ -324,8 +332,14 @@ void phantom_client_free(phantom_client *client);
 // ---------------------------------------------------------------------------------------------------------
 // Results.
 //
-// A result is a verdict and where it came from. It never changes, and asking it costs nothing: the JWT is not copied,
-// the result and the cache share one. It stays valid until it is freed, whatever becomes of the cache and the client.
+// A result is a verdict on the token of one request, and where it came from. Asking it costs nothing: the JWT is not
+// copied, the result and the cache share one. It stays valid until it is freed, whatever becomes of the cache and the
+// client.
+//
+// A token may be bound to a key of its sender (`cnf`, RFC 9449, RFC 8705): whoever presents it must show the key, or a
+// copy of the token is as good as the token. The JWT is a plain bearer token again. So the result of such a token hands it
+// out only once `phantom_policy_check` has let this request pass; where another party checks the sender, set
+// `sender_constraint ignore` in the policy, which says so.
 // ---------------------------------------------------------------------------------------------------------
 
 // Where a verdict came from.
@@ -358,8 +372,10 @@ typedef int32_t phantom_cache_status;
 // Frees a result. NULL is fine.
 void phantom_result_free(phantom_result *result);
 
-// Gives the same result a second owner, and returns it: each has to free it once. NULL gives NULL.
-PHANTOM_MUST_USE phantom_result *phantom_result_retain(const phantom_result *result);
+// Gives the same result a second owner, and returns it: each has to free it once. NULL gives NULL. It is of the same
+// request: what a policy has let pass for one owner has passed for the other.
+PHANTOM_MUST_USE
+phantom_result *phantom_result_retain(const phantom_result *result);
 
 // Returns whether the token is active. `false` also for NULL: no result lets a request through.
 //
@@ -368,8 +384,15 @@ PHANTOM_MUST_USE phantom_result *phantom_result_retain(const phantom_result *res
 PHANTOM_MUST_USE
 bool phantom_result_is_active(const phantom_result *result);
 
-// Returns the value of the `Authorization` header to send upstream, "Bearer eyJ…", and writes its length to `length`;
-// NULL and 0 if the token is not active. It has a NUL behind it, and is part of the result: never free it.
+// Returns whether the token is active and bound to a key of its sender (`cnf`): `phantom_result_authorization` and
+// `phantom_result_jwt` return NULL then until `phantom_policy_check` has let the request pass. `false` also for NULL.
+PHANTOM_MUST_USE
+bool phantom_result_is_bound(const phantom_result *result);
+
+// Returns the value of the `Authorization` header to send upstream, "Bearer eyJ…", and writes its length to `length`.
+// NULL and 0 if the token is not active, or if it is bound to a key of its sender (`phantom_result_is_bound`) and
+// `phantom_policy_check` has not let this result pass: it would be a bearer token again. It has a NUL behind it, and is
+// part of the result: never free it.
 //
 // `length` may be NULL.
 PHANTOM_MUST_USE
@@ -498,7 +521,8 @@ const char *phantom_policy_key(size_t index);
 
 // Decides whether a request may pass whose token `result` is about. Returns
 //
-// - `PHANTOM_OK`: it may. Nothing was allocated.
+// - `PHANTOM_OK`: it may. Nothing was allocated. From now on `result` hands out its JWT, also if its token is bound to a
+//   key of its sender: a result belongs to one request, so never check one for another.
 // - `PHANTOM_DENIED`: it may not. `*denial` is yours, and says what to answer: free it with `phantom_denial_free`.
 // - anything else: an error, and no reason to let it through.
 //

@@ -20,7 +20,7 @@
 //! let now = phantom_token::clock::now().unix;
 //! let mut first_use = |proof: &_, time| client.first_use(proof, time);
 //! match gate.check(active, Some(&presented), now, &mut first_use) {
-//!     Ok(()) => println!("it may pass"),
+//!     Ok(admitted) => println!("it may pass, with {} bytes upstream", admitted.authorization().len()),
 //!     Err(refusal) => println!("{} WWW-Authenticate: {:?}", refusal.http_status, refusal.challenge),
 //! }
 //! # Ok(())
@@ -83,6 +83,29 @@ impl fmt::Debug for Presentation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // It holds the token.
         f.write_str("Presentation(..)")
+    }
+}
+
+/// A request that may pass, and what goes upstream with it.
+#[derive(Clone, Copy)]
+pub struct Admitted<'a>(&'a Active);
+
+impl<'a> Admitted<'a> {
+    /// The value of the `Authorization` header to send upstream: `Bearer <jwt>`. The byte after it is NUL.
+    pub fn authorization(&self) -> &'a str {
+        self.0.authorization_after_sender_check()
+    }
+
+    /// The JWT in compact form (RFC 7519 §3). The byte after it is NUL.
+    pub fn jwt(&self) -> &'a str {
+        self.0.jwt_after_sender_check()
+    }
+}
+
+impl fmt::Debug for Admitted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It holds the JWT.
+        f.write_str("Admitted(..)")
     }
 }
 
@@ -227,19 +250,20 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refusal`] when it may not.
-    pub fn check(
+    pub fn check<'a>(
         &self,
-        active: &Active,
+        active: &'a Active,
         presented: Option<&Presentation<'_>>,
         now: i64,
         first_use: &mut dyn FnMut(&ProofId, ProofTime) -> FirstUse,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Admitted<'a>, Refusal> {
         self.check_sender(active, presented, now, first_use)?;
         if self.policy.is_empty() {
-            return Ok(());
+            return Ok(Admitted(active));
         }
         self.policy
             .check(active.claims(), now, &mut |_| None)
+            .map(|()| Admitted(active))
             .map_err(|denial| {
                 let ground = denial.ground;
                 let error = Some(ground.error());

@@ -15,7 +15,11 @@
 //!
 //! let token = Token::parse(b"8f3c0a...")?;
 //! match client.resolve(token, None)?.verdict {
-//!     Verdict::Active(active) => println!("valid until {:?}", active.exp()),
+//!     Verdict::Active(active) => match active.authorization() {
+//!         Some(authorization) => println!("send {} bytes upstream", authorization.len()),
+//!         // It is bound to a key of its sender: a `gate` checks that, and hands out the JWT.
+//!         None => println!("the sender has to be checked"),
+//!     },
 //!     Verdict::Inactive => println!("no"),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

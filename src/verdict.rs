@@ -93,7 +93,8 @@ pub(crate) struct Unread {
 /// reading JSON costs more than all the rest of opening an entry.
 // The order of the fields is kept: where the header's value is stands beside the reference count, in the one line of
 // the processor's cache that a hit touches anyway.
-#[repr(C)]
+// Aligned so that an address has four bits to spare: the C ABI keeps what it knows of a result there.
+#[repr(C, align(16))]
 pub struct Active {
     /// `Bearer <jwt>`, followed by one NUL as a courtesy to C.
     authorization: Box<str>,
@@ -145,9 +146,23 @@ impl Active {
         }
     }
 
-    /// The value of the `Authorization` header to send upstream: `Bearer <jwt>`. The byte after it is NUL.
+    /// The value of the `Authorization` header to send upstream, `Bearer <jwt>`, for whom need not show a key; `None` for a
+    /// token that is bound to one ([`Active::is_bound`]). Of that, [`Gate::check`](crate::gate::Gate::check) hands out the
+    /// JWT to a request that has shown it.
+    pub fn authorization(&self) -> Option<&str> {
+        (!self.bound).then(|| self.authorization_after_sender_check())
+    }
+
+    /// The JWT in compact form (RFC 7519 §3), like [`Active::authorization`].
+    pub fn jwt(&self) -> Option<&str> {
+        (!self.bound).then(|| self.jwt_after_sender_check())
+    }
+
+    /// [`Active::authorization`] for a host that has checked the sender itself ([`crate::sender::check`]), or knows that
+    /// another party does: whoever has a copy of a token that is bound to a key would else be let in without the key. The
+    /// byte after it is NUL.
     #[inline]
-    pub fn authorization(&self) -> &str {
+    pub fn authorization_after_sender_check(&self) -> &str {
         // Without looking for the NUL: it is at the end of a thousand bytes that nothing has touched for a while.
         // SAFETY: `unread` has put a NUL there, and a character that is one byte ends where it begins.
         unsafe {
@@ -156,9 +171,9 @@ impl Active {
         }
     }
 
-    /// The JWT in compact form (RFC 7519 §3). The byte after it is NUL.
-    pub fn jwt(&self) -> &str {
-        &self.authorization()[PREFIX.len()..]
+    /// [`Active::jwt`], as [`Active::authorization_after_sender_check`]. The byte after it is NUL.
+    pub fn jwt_after_sender_check(&self) -> &str {
+        &self.authorization_after_sender_check()[PREFIX.len()..]
     }
 
     /// When the token expires, in seconds since the epoch: the claims' `exp`, without reading the others.
@@ -177,7 +192,8 @@ impl Active {
         // What was stored could be read before it was. Should it be otherwise one day, a token of which nothing can be
         // said has no scope.
         self.claims.get_or_init(|| {
-            jwt::reread(self.jwt(), &self.beside).unwrap_or_else(|_| Claims::empty())
+            jwt::reread(self.jwt_after_sender_check(), &self.beside)
+                .unwrap_or_else(|_| Claims::empty())
         })
     }
 
@@ -235,6 +251,10 @@ mod tests {
                 let active =
                     Active::with_response(&compact, beside.into(), reread(&jwt, beside).unwrap());
                 assert_eq!(active.is_bound(), bound, "{claims} {beside}");
+                // What a caller gets who asks for nothing else.
+                assert_eq!(active.jwt().is_none(), bound, "{claims} {beside}");
+                assert_eq!(active.authorization().is_none(), bound);
+                assert_eq!(active.jwt_after_sender_check(), jwt);
             }
         }
     }
@@ -256,7 +276,7 @@ mod tests {
         );
         let size = late.size();
         assert_eq!(size, early.size());
-        assert_eq!(late.authorization(), format!("Bearer {jwt}"));
+        assert_eq!(late.authorization(), Some(&*format!("Bearer {jwt}")));
         assert_eq!(late.exp(), Some(1_700_000_200));
         assert_eq!(late.claims().exp, late.exp());
         assert_eq!(&*late.claims().scope, "read");

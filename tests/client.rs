@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 fn jwt_in(resolution: &Resolution) -> &str {
     match &resolution.verdict {
-        Verdict::Active(active) => active.jwt(),
+        Verdict::Active(active) => active.jwt().unwrap(),
         Verdict::Inactive => panic!("inactive"),
     }
 }

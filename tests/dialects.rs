@@ -15,9 +15,12 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use phantom_token::cache::FirstUse;
+use phantom_token::gate::{Gate, Presentation};
 use phantom_token::jwt::{Algorithm, Expected, KeySet, SigningKey, jwks, verify};
 use phantom_token::{
-    Active, CacheStatus, Client, Config, Error, ErrorKind, Resolution, Token, Verdict, clock,
+    Active, CacheStatus, Client, Config, Error, ErrorKind, Resolution, Surroundings, Token,
+    Verdict, clock,
 };
 use serde_json::{Map, Value, json};
 use support::{Call, Reply, Server, response};
@@ -162,7 +165,9 @@ impl As {
 fn signed(key: &SigningKey, issuer: &str, token: &str) -> Reply {
     let claims = json!({
         "iss": issuer, "aud": "gateway", "iat": later(0),
-        "token_introspection": {"active": token != "gone", "sub": token, "scope": "read", "exp": later(300)},
+        "token_introspection": {
+            "active": token != "gone", "token_type": "Bearer", "sub": token, "scope": "read", "exp": later(300),
+        },
     });
     let body = key.sign(Some(TYPE), &members(claims)).unwrap();
     Reply::Bytes(response(
@@ -416,7 +421,7 @@ fn minted(published: &str, active: &Active) -> Map<String, Value> {
         leeway: 0,
     };
     let keys = KeySet::parse(published.as_bytes()).unwrap();
-    verify(active.jwt(), &keys, &expected).unwrap()
+    verify(active.jwt().unwrap(), &keys, &expected).unwrap()
 }
 
 /// A server that speaks plain RFC 7662, and a gateway that mints of that.
@@ -426,7 +431,10 @@ fn minting(settings: &[(&str, &str)]) -> (As, Client, String, KeyFile) {
         let known = !token.starts_with("eyJ") && !token.starts_with("http");
         json_reply(
             200,
-            &json!({"active": known, "sub": token, "scope": "read", "exp": later(30), "email": "a@example.com"}),
+            &json!({
+                "active": known, "token_type": "Bearer", "sub": token, "scope": "read", "exp": later(30),
+                "email": "a@example.com",
+            }),
         )
     });
     let file = KeyFile::new(Algorithm::ES256);
@@ -463,7 +471,7 @@ fn a_jwt_is_minted_once_for_an_entry_and_ends_with_the_token() {
         let Verdict::Active(again) = again.verdict else {
             panic!("inactive")
         };
-        assert_eq!(again.jwt(), first.jwt());
+        assert_eq!(again.jwt().unwrap(), first.jwt().unwrap());
     }
     assert_eq!(server.count("POST "), 1);
     assert_eq!(server.fetched_keys(), 0, "nothing is verified");
@@ -483,7 +491,7 @@ fn a_jwt_is_minted_once_for_an_entry_and_ends_with_the_token() {
 #[test]
 fn a_jwt_that_is_presented_opens_nothing_by_itself() {
     let (server, client, _published, _file) = minting(&[]);
-    let ours = active(&client, "t").jwt().to_owned();
+    let ours = active(&client, "t").jwt().unwrap().to_owned();
     // Ours or anybody's, it is a token to ask about like all others.
     assert!(is_inactive(&client, &ours));
     assert!(is_inactive(&client, &support::jwt_of("t")));
@@ -493,7 +501,7 @@ fn a_jwt_that_is_presented_opens_nothing_by_itself() {
 
     let server = As::signing(key(Algorithm::ES256));
     let client = server.client(&FORWARD);
-    let response = active(&client, "t").jwt().to_owned();
+    let response = active(&client, "t").jwt().unwrap().to_owned();
     assert_eq!(
         subject(&client, &response),
         response,
@@ -564,6 +572,219 @@ fn a_token_is_exchanged_at_the_token_endpoint_that_the_metadata_names() {
         let error = resolve(&client, "not-us").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ClientRefused);
     }
+}
+
+/// A server that exchanges tokens and does not look at their binding, beside an introspection endpoint that knows it.
+fn exchanging() -> Server {
+    Server::start(|call| {
+        let form: Vec<(String, String)> = form_urlencoded::parse(call.body.as_bytes())
+            .into_owned()
+            .collect();
+        let value = |name: &str| {
+            let pair = form.iter().find(|(other, _)| other == name);
+            pair.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        if call.head.starts_with("POST /token ") {
+            let jwt = support::jwt_of(&value("subject_token"));
+            return json_reply(
+                200,
+                &json!({"access_token": jwt, "token_type": "Bearer", "expires_in": 300}),
+            );
+        }
+        let token = value("token");
+        let mut answer = json!({"active": token != "gone", "exp": later(200)});
+        match &*token {
+            "bound" => {
+                answer["cnf"] = json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})
+            }
+            "refresh" => answer["token_type"] = json!("refresh_token"),
+            "busy" => return Reply::Bytes(response(503, &[], "")),
+            _ => {}
+        }
+        json_reply(200, &answer)
+    })
+}
+
+/// A server need not say of what it issues whether what it took was bound (RFC 8693): a stolen token would be a bearer
+/// token again.
+#[test]
+fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
+    let server = exchanging();
+    let token_endpoint = format!("http://{}/token", server.address);
+    let exchange = |settings: &[(&str, &str)]| {
+        let mut config = Config::new("test");
+        let base = [
+            ("token_endpoint", &*token_endpoint),
+            ("client_id", "gateway"),
+            ("client_auth", "none"),
+            ("dialect", "exchange"),
+        ];
+        for (key, value) in base.iter().chain(settings) {
+            config.set(key, value).unwrap();
+        }
+        Client::start(config.build().unwrap()).unwrap()
+    };
+    let url = server.url();
+    let client = exchange(&[("introspection_endpoint", &url)]);
+    let bound = active(&client, "bound");
+    assert!(bound.is_bound());
+    assert_eq!((bound.jwt(), bound.authorization()), (None, None));
+    assert!(
+        bound
+            .claims()
+            .get("cnf")
+            .is_some_and(|cnf| cnf["jkt"].is_string())
+    );
+    // Whoever presents it as a bearer token is not let in, with any policy, from memory as well.
+    for _ in 0..2 {
+        let presented = Presentation {
+            authorization: Some(b"Bearer bound"),
+            ..Presentation::default()
+        };
+        let now = clock::now().unix;
+        let refusal = Gate::default()
+            .check(
+                &active(&client, "bound"),
+                Some(&presented),
+                now,
+                &mut |_, _| FirstUse::First,
+            )
+            .unwrap_err();
+        assert_eq!((refusal.http_status, &*refusal.reason), (401, "scheme"));
+    }
+    let free = active(&client, "free");
+    assert!(free.jwt().is_some() && free.exp().unwrap() <= later(200));
+    assert!(is_inactive(&client, "gone") && is_inactive(&client, "refresh"));
+    let error = resolve(&client, "busy").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert!(error.message().contains("introspection at"), "{error}");
+    // What is not to be exchanged is not sent there.
+    let at_token_endpoint = |token: &str| {
+        let calls = server.calls();
+        calls
+            .iter()
+            .any(|call| call.head.starts_with("POST /token ") && call.body.contains(token))
+    };
+    assert!(at_token_endpoint("free") && at_token_endpoint("bound"));
+    assert!(!at_token_endpoint("gone") && !at_token_endpoint("refresh"));
+
+    // An operator who knows that the server binds no tokens can say so: one call.
+    let before = server.calls().len();
+    let client = exchange(&[("exchange_introspect", "off")]);
+    assert!(!active(&client, "unbound").is_bound());
+    assert_eq!(server.calls().len(), before + 1);
+}
+
+/// RFC 9449 §5.1, RFC 8705 §3.3.
+#[test]
+fn a_server_whose_metadata_says_that_it_binds_tokens_is_asked_before_an_exchange() {
+    for (member, asked) in [
+        (json!({}), 0),
+        (json!({"dpop_signing_alg_values_supported": ["ES256"]}), 1),
+        (
+            json!({"tls_client_certificate_bound_access_tokens": true}),
+            1,
+        ),
+        (
+            json!({"tls_client_certificate_bound_access_tokens": false}),
+            0,
+        ),
+    ] {
+        let shown = member.to_string();
+        let server = Server::start(move |call| {
+            let issuer = format!("http://{}", call.header("host").unwrap_or_default());
+            if call.head.starts_with("GET ") {
+                let mut metadata = members(member.clone());
+                metadata.insert("issuer".to_owned(), json!(issuer));
+                metadata.insert(
+                    "introspection_endpoint".to_owned(),
+                    json!(format!("{issuer}/introspect")),
+                );
+                metadata.insert(
+                    "token_endpoint".to_owned(),
+                    json!(format!("{issuer}/token")),
+                );
+                return json_reply(200, &Value::Object(metadata));
+            }
+            if call.head.starts_with("POST /token ") {
+                return json_reply(
+                    200,
+                    &json!({"access_token": support::jwt_of("t"), "token_type": "Bearer"}),
+                );
+            }
+            json_reply(200, &json!({"active": true, "cnf": {"jkt": "x"}}))
+        });
+        let mut config = Config::new("test");
+        for (key, value) in [
+            ("issuer", &*format!("http://{}", server.address)),
+            ("client_id", "gateway"),
+            ("client_auth", "none"),
+            ("dialect", "exchange"),
+        ] {
+            config.set(key, value).unwrap();
+        }
+        let client = Client::start(config.build().unwrap()).unwrap();
+        assert_eq!(active(&client, "t").is_bound(), asked == 1, "{shown}");
+        let introspected = |call: &&Call| call.head.starts_with("POST /introspect ");
+        assert_eq!(
+            server.calls().iter().filter(introspected).count(),
+            asked,
+            "{shown}"
+        );
+    }
+}
+
+/// A refresh token, where the server introspects those too and says nothing of what they are: the client is told that it is
+/// inactive, and the log why, once.
+#[test]
+fn a_refresh_token_has_no_jwt_minted_and_the_log_says_what_to_set() {
+    let server = As::start(key(Algorithm::ES256), |_, call, _| {
+        json_reply(
+            200,
+            &json!({"active": true, "sub": call.token(), "scope": "read", "exp": later(30)}),
+        )
+    });
+    let file = KeyFile::new(Algorithm::ES256);
+    let start = |settings: &[(&str, &str)]| {
+        let mut config = Config::new("test");
+        let (url, path) = (server.server.url(), file.path());
+        let base = [
+            ("introspection_endpoint", &*url),
+            ("dialect", "mint"),
+            ("mint_key", &*path),
+            ("mint_issuer", "https://gateway.example.com"),
+        ];
+        for (key, value) in base.iter().chain(settings) {
+            config.set(key, value).unwrap();
+        }
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&lines);
+        let surroundings = Surroundings {
+            log: Some(Arc::new(move |_, line: &str| {
+                log.lock().unwrap().push(line.to_owned());
+            })),
+            ..Surroundings::default()
+        };
+        let client = Client::start_with(config.build().unwrap(), surroundings).unwrap();
+        (client, lines)
+    };
+    let (client, lines) = start(&[]);
+    for number in 0..20 {
+        let token = format!("refresh-{number}");
+        assert!(is_inactive(&client, &token));
+        // It is remembered: the server is not asked again.
+        assert_eq!(resolve(&client, &token).unwrap().cache, CacheStatus::Hit);
+    }
+    assert_eq!(server.count("POST "), 20);
+    let lines = lines.lock().unwrap();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for text in ["may be a refresh token", "token_type any"] {
+        assert!(lines[0].contains(text), "{}", lines[0]);
+    }
+    assert!(!lines[0].contains("refresh-0"));
+
+    let (client, _) = start(&[("token_type", "any")]);
+    assert_eq!(subject(&client, "refresh-0"), "refresh-0");
 }
 
 #[test]

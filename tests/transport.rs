@@ -215,7 +215,7 @@ fn client(endpoint: &str, settings: &[(&str, &str)]) -> Client {
 fn ask_of(client: &Client, token: &str) -> Result<String, Error> {
     let resolution = client.resolve(Token::parse(token.as_bytes()).unwrap(), None)?;
     match &resolution.verdict {
-        Verdict::Active(active) => Ok(active.jwt().to_owned()),
+        Verdict::Active(active) => Ok(active.jwt().unwrap().to_owned()),
         Verdict::Inactive => panic!("inactive"),
     }
 }

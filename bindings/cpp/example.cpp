@@ -1,9 +1,10 @@
-// Asks an authorization server what one opaque access token stands for, and waits for the answer.
+// Asks an authorization server what one opaque access token stands for, and waits for the answer; then has a policy decide
+// whether the request that presented it may pass.
 //
 //   c++ -std=c++17 -o example example.cpp $(pkg-config --cflags --libs phantom_token)
 //   ./example ENDPOINT CLIENT_ID CLIENT_SECRET_FILE < token
 //
-// Prints the Authorization header to send upstream. Ends with 0 if the token is active, 1 if it is not, 2 if there is
+// Prints the Authorization header to send upstream. Ends with 0 if the request may pass, 1 if it may not, 2 if there is
 // no verdict.
 
 #include "phantom_token.hpp"
@@ -25,9 +26,13 @@ int main(int argc, char **argv) {
 
     // A program starts one client and keeps it: it holds the cache and the connections.
     const phantom_token::Client client(config);
+    // What is asked of a token: here nothing but that it is active, and its sender's if it is bound to a key.
+    const phantom_token::Policy policy;
     const auto result = client.resolve(token);
-    if (!result.active()) {
-      std::cout << "the token is not active\n";
+    // A gateway fills in what its request presents: headers, method, URL, the certificate of its client.
+    const phantom_token::Presentation request;
+    if (const auto denial = policy.denial(client, result, request)) {
+      std::cout << "HTTP " << denial->http_status << " (" << denial->reason << ")\n";
       return 1;
     }
     std::cout << "Authorization: " << result.authorization() << '\n';

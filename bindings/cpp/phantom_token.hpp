@@ -8,8 +8,13 @@
 //         .set("client_secret_file", "/etc/gateway/secret");
 //     phantom_token::Client client(config);
 //
+//     phantom_token::Policy policy;
+//     policy.set("scopes", "orders:read");
+//
 //     const auto result = client.resolve(token);
-//     if (result.active())
+//     if (const auto denial = policy.denial(client, result, presentation))
+//       answer(denial->http_status, denial->challenge);
+//     else
 //       request.set("Authorization", result.authorization());
 //
 // - Whatever fails throws `phantom_token::Error`: there is no verdict, let no request through. An inactive token is a
@@ -94,8 +99,11 @@ inline const char *begin(std::string_view text) noexcept { return text.data() ==
 
 } // namespace detail
 
-// A verdict on a token, and where it came from. It never changes; copies share it. Texts are part of it: they stay
-// valid as long as a copy is alive, whatever becomes of the client, and cannot be had from a temporary.
+// A verdict on the token of one request, and where it came from; copies share it. Texts are part of it: they stay valid as
+// long as a copy is alive, whatever becomes of the client, and cannot be had from a temporary.
+//
+// A token that is bound to a key of its sender has a JWT only once a `Policy` has let its request pass; with
+// `sender_constraint` `ignore` in it that is when another party checks the sender.
 class Result {
 public:
   // Takes over a result of the C functions.
@@ -112,18 +120,14 @@ public:
   bool active() const noexcept { return phantom_result_is_active(get()); }
   explicit operator bool() const noexcept { return active(); }
 
-  // The value of the header to send upstream, "Bearer eyJ…"; empty if not active.
-  std::string_view authorization() const & noexcept {
-    std::size_t length = 0;
-    const char *text = phantom_result_authorization(get(), &length);
-    return detail::view(text, length);
-  }
-  // The JWT alone; empty if not active.
-  std::string_view jwt() const & noexcept {
-    std::size_t length = 0;
-    const char *text = phantom_result_jwt(get(), &length);
-    return detail::view(text, length);
-  }
+  // Whether it is active and bound to a key of its sender (`cnf`).
+  bool bound() const noexcept { return phantom_result_is_bound(get()); }
+
+  // The value of the header to send upstream, "Bearer eyJ…"; empty if not active. Throws `std::logic_error` if it is bound
+  // and no `Policy` has let it pass.
+  std::string_view authorization() const & { return admitted(phantom_result_authorization); }
+  // The JWT alone, likewise.
+  std::string_view jwt() const & { return admitted(phantom_result_jwt); }
   // All that is claimed of the token, as one JSON object; empty if not active.
   std::string_view claims() const & noexcept {
     std::size_t length = 0;
@@ -151,6 +155,14 @@ public:
   const phantom_result *get() const noexcept { return result_.get(); }
 
 private:
+  std::string_view admitted(const char *(*part)(const phantom_result *, std::size_t *)) const {
+    std::size_t length = 0;
+    const char *text = part(get(), &length);
+    if (text == nullptr && bound())
+      throw std::logic_error("the token is bound to a key of its sender: let a Policy decide first");
+    return detail::view(text, length);
+  }
+
   detail::Owner<phantom_result> result_;
 };
 

@@ -1,6 +1,6 @@
 // What the wrapper adds to the C ABI: ownership, exceptions, string_view. test.sh runs it:
 //
-//   test ENDPOINT CLIENT_ID CLIENT_SECRET TOKEN
+//   test ENDPOINT CLIENT_ID CLIENT_SECRET TOKEN BOUND_TOKEN
 
 #include "phantom_token.hpp"
 
@@ -38,7 +38,7 @@ template <typename Function> static phantom_status failure(Function function) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 5)
+  if (argc != 6)
     return 2;
   const std::string endpoint = argv[1], token = argv[4];
   const auto configured = [&](const std::string &knobs) {
@@ -96,6 +96,23 @@ int main(int argc, char **argv) {
     promise("what is no token is told apart from none", policy.denial(request).http_status == 400);
     request.dpop_count = 2;
     promise("more proofs than one are no error here", policy.denial(client, result, request)->reason == "scope:admin");
+    const Result bound = client.resolve(argv[5]);
+    const auto withheld = [&](auto text) {
+      try {
+        text();
+      } catch (const std::logic_error &error) {
+        return std::string(error.what()).find("Policy") != std::string::npos;
+      }
+      return false;
+    };
+    promise("of a token that is bound to a key there is no JWT before a policy has let it pass",
+            bound.active() && bound.bound() && !result.bound() && withheld([&] { (void)bound.jwt(); }) &&
+                withheld([&] { (void)bound.authorization(); }));
+    promise("nor after one has not", Policy().denial(client, bound, request) && withheld([&] { (void)bound.jwt(); }));
+    Policy ignoring;
+    ignoring.set("sender_constraint", "ignore");
+    promise("and there is one where a policy says that another party checks",
+            !ignoring.denial(client, bound, request) && bound.jwt().size() > 10);
     promise("a policy that cannot be is an error",
             failure([&] { policy.set("max_age", "soon"); }) == PHANTOM_CONFIG);
     client.stop();

@@ -42,7 +42,7 @@ done
 as=http://127.0.0.1:$(cat "$work/port")
 issue() {
     curl --silent --show-error --fail --noproxy '*' -u gateway:gateway-secret \
-        -d grant_type=client_credentials -d scope=read "$as/token" | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
+        -d grant_type=client_credentials -d scope=read "$@" "$as/token" | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
 }
 
 failed=0
@@ -69,10 +69,12 @@ for compiler in g++ clang++; do
             "$here/$program.cpp" -L "$work" -lphantom_token
     done
     expect 0 '^Authorization: Bearer ey' "$as/introspect" "$(issue)"
-    expect 1 '^the token is not active' "$as/introspect" unknown
+    expect 1 '^HTTP 401 (inactive)' "$as/introspect" unknown
+    expect 1 '^HTTP 401 (presentation_missing)' "$as/introspect" "$(issue --data-urlencode 'claim.cnf={"jkt":"x"}')"
     expect 2 '^no verdict (HTTP 502)' "$as/introspect?status=500" unknown
     expect 2 '^log: ' "$as/introspect?status=500" unknown
-    timeout 60 "$work/test" "$as/introspect" gateway gateway-secret "$(issue)" || failed=1
+    timeout 60 "$work/test" "$as/introspect" gateway gateway-secret "$(issue)" \
+        "$(issue --data-urlencode 'claim.cnf={"jkt":"x"}')" || failed=1
 done
 [ -n "$tried" ] || { echo "there is no C++ compiler" >&2; exit 1; }
 exit "$failed"

@@ -1,9 +1,10 @@
-// Asks an authorization server what one opaque access token stands for, and waits for the answer.
+// Asks an authorization server what one opaque access token stands for, and waits for the answer; then has a policy decide
+// whether the request that presented it may pass.
 //
 //   cc -o resolve resolve.c $(pkg-config --cflags --libs phantom_token)
 //   ./resolve ENDPOINT CLIENT_ID CLIENT_SECRET_FILE < token
 //
-// Prints the Authorization header to send upstream. Ends with 0 if the token is active, 1 if it is not, 2 if there is no
+// Prints the Authorization header to send upstream. Ends with 0 if the request may pass, 1 if it may not, 2 if there is no
 // verdict.
 
 #include <phantom_token.h>
@@ -25,7 +26,11 @@ int main(int argc, char **argv) {
   size_t length;
   phantom_config *config = NULL;
   phantom_client *client = NULL;
+  phantom_policy *policy = NULL;
   phantom_result *result = NULL;
+  phantom_denial *denial = NULL;
+  // What a gateway fills in: the request's Authorization and DPoP headers, its method and URL, its client's certificate.
+  phantom_presentation request = {.size = sizeof request};
   phantom_status status;
   int exit_status;
 
@@ -43,22 +48,30 @@ int main(int argc, char **argv) {
       (status = phantom_config_set_str(config, "client_id", argv[2])) == PHANTOM_OK &&
       (status = phantom_config_set_str(config, "client_secret_file", argv[3])) == PHANTOM_OK &&
       // A program starts one client and keeps it: it holds the cache and the connections.
-      (status = phantom_client_start(config, &client)) == PHANTOM_OK)
-    status = phantom_client_resolve(client, token, length, 0, &result);
+      (status = phantom_client_start(config, &client)) == PHANTOM_OK &&
+      // What is asked of a token: here nothing but that it is active, and its sender's if it is bound to a key.
+      (status = phantom_policy_new(&policy)) == PHANTOM_OK &&
+      (status = phantom_client_resolve(client, token, length, 0, &result)) == PHANTOM_OK)
+    status = phantom_policy_check(policy, client, result, &request, &denial);
 
-  if (status != PHANTOM_OK) {
-    exit_status = no_verdict(status);
-  } else if (phantom_result_is_active(result)) {
+  switch (status) {
+  case PHANTOM_OK:
     printf("Authorization: %s\n", phantom_result_authorization(result, NULL));
     exit_status = 0;
-  } else {
-    // The server does not say why: unknown, expired, revoked. A gateway answers 401.
-    printf("the token is not active\n");
+    break;
+  case PHANTOM_DENIED:
+    // Not active (the server does not say why: unknown, expired, revoked), or not this request's.
+    printf("HTTP %d (%s)\n", (int)phantom_denial_http_status(denial), phantom_denial_reason(denial));
     exit_status = 1;
+    break;
+  default:
+    exit_status = no_verdict(status);
   }
 
   // Each of them takes NULL, so that there is one way out.
+  phantom_denial_free(denial);
   phantom_result_free(result);
+  phantom_policy_free(policy);
   phantom_client_free(client);
   phantom_config_free(config);
   return exit_status;

@@ -451,7 +451,11 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
         main.uri = Value::compile(cf, "$scheme://$http_host$request_uri").ok();
         // SAFETY: nginx gives a valid configuration with its log.
         let log = unsafe { (*cf).log };
-        if let Err((message, place)) = main.find_zones().and_then(|()| main.find_providers()) {
+        let found = main
+            .find_zones()
+            .and_then(|()| main.find_providers())
+            .and_then(|()| main.refuse_blended_subjects());
+        if let Err((message, place)) = found {
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
@@ -513,6 +517,18 @@ fn complain(log: *mut ngx_log_t, level: u32, message: &str, place: &str) {
 }
 
 impl MainConf {
+    /// Refuses providers whose minted JWTs can't be told apart. The error is a message and the place that it is about.
+    fn refuse_blended_subjects(&self) -> Result<(), (String, String)> {
+        for (index, defined) in self.providers.iter().enumerate() {
+            let before = self.providers[..index].iter().filter(|before| before.used);
+            let mut blended = before.filter_map(|one| defined.provider.blends_with(&one.provider));
+            if let Some(message) = blended.next().filter(|_| defined.used) {
+                return Err((message, defined.place.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// Finds each provider's zone. The error is a message and the place that it is about.
     fn find_zones(&mut self) -> Result<(), (String, String)> {
         for defined in &mut self.providers {

@@ -5,6 +5,7 @@
 
 use ngx::ffi::NGX_LOG_WARN;
 use ngx::ngx_log_error;
+use phantom_token::policy::is_exact_header_value;
 
 use crate::conf::LocationConf;
 use crate::headers::{self, HeaderName};
@@ -44,13 +45,13 @@ fn put(request: Request, name: &HeaderName, value: Option<&[u8]>) -> bool {
     if value.is_empty() {
         return true;
     }
-    if value.iter().any(u8::is_ascii_control) {
+    if !is_exact_header_value(value) {
         let log = request.log();
         let name = name.as_str();
         ngx_log_error!(
             NGX_LOG_WARN,
             log,
-            "phantom_token: \"{name}\" is not set: its value has a control character"
+            "phantom_token: \"{name}\" is not set: its value has a control character, or white space at its beginning or end"
         );
         return true;
     }

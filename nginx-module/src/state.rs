@@ -229,7 +229,7 @@ impl State {
             self.moved.set(true);
             request.forget(&[], &[], token);
             // SAFETY: as below.
-            return unsafe { forward::place(request, self, name, active.jwt()) };
+            return unsafe { forward::place(request, self, name, active.jwt_after_sender_check()) };
         }
         // An earlier location has put it elsewhere.
         if self.moved.take()
@@ -241,7 +241,7 @@ impl State {
         }
         // SAFETY: the value is followed by a NUL, and lives as long as `current` or `former` hold it: as long as
         // the request's pool.
-        unsafe { request.set_authorization(active.authorization(), token) }
+        unsafe { request.set_authorization(active.authorization_after_sender_check(), token) }
     }
 
     /// Whether the header holds the JWT that we put there last.
@@ -251,11 +251,16 @@ impl State {
             return false;
         };
         match (forward, request.authorization()) {
-            (None, Authorization::One(header)) => {
-                std::ptr::eq(header.value_start(), current.authorization().as_ptr())
-            }
+            (None, Authorization::One(header)) => std::ptr::eq(
+                header.value_start(),
+                current.authorization_after_sender_check().as_ptr(),
+            ),
             (Some(name), Authorization::None) => request.headers_in().any(|header| {
-                name.is_of(header) && std::ptr::eq(header.value_start(), current.jwt().as_ptr())
+                name.is_of(header)
+                    && std::ptr::eq(
+                        header.value_start(),
+                        current.jwt_after_sender_check().as_ptr(),
+                    )
             }),
             _ => false,
         }
@@ -266,7 +271,7 @@ impl State {
         let (current, former) = (self.current.borrow(), self.former.borrow());
         current.iter().chain(former.iter()).any(|active| {
             active
-                .authorization()
+                .authorization_after_sender_check()
                 .as_bytes()
                 .as_ptr_range()
                 .contains(&header.value_start())

@@ -12,7 +12,7 @@ use ngx::ffi::{
     ngx_int_t, ngx_str_t, ngx_time, ngx_uint_t,
 };
 use ngx::ngx_string;
-use phantom_token::policy::ClaimPath;
+use phantom_token::policy::{ClaimPath, is_exact_header_value};
 
 use crate::bits;
 use crate::panic::contained;
@@ -177,9 +177,9 @@ fn claim<'a>(request: Request, state: &State, path: &ClaimPath) -> Option<&'a [u
         .flatten()
 }
 
-/// A claim that may stand in a header: nothing with a control character may.
+/// A claim that a header carries unchanged.
 fn header_safe(text: &str) -> Option<&str> {
-    (!text.contains(char::is_control)).then_some(text)
+    is_exact_header_value(text.as_bytes()).then_some(text)
 }
 
 /// Fills in what a variable shows.

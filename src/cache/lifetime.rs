@@ -69,6 +69,11 @@ pub fn lifetime(
         .min(most(provider.cache_control, headers))
 }
 
+/// How long an answer may be remembered by its own word, as far as `cache_control` tells us to listen.
+pub(crate) fn allowed(provider: &Provider, headers: &HeaderMap) -> Duration {
+    most(provider.cache_control, headers)
+}
+
 /// How long an answer is good that is no verdict, by its own word: metadata, or keys.
 pub(crate) fn server_says(headers: &HeaderMap) -> Option<Duration> {
     Some(most(CacheControl::Strict, headers)).filter(|&most| most != Duration::MAX)

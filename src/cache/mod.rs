@@ -23,8 +23,8 @@ mod versions;
 mod zone;
 
 pub(crate) use levels::{Levels, Subject};
-pub(crate) use lifetime::server_says;
 pub use lifetime::{Lifetime, lifetime};
+pub(crate) use lifetime::{allowed, server_says};
 pub use memory::{CacheCounts, Hit, MemoryCache};
 pub(crate) use proofs::Proofs;
 pub use store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version};

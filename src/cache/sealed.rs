@@ -152,7 +152,9 @@ fn associated(provider: &Fingerprint, kind: u8) -> [u8; 34] {
 
 fn encoded_length(entry: &Entry) -> usize {
     24 + match &entry.verdict {
-        Verdict::Active(active) => 17 + active.jwt().len() + active.beside().len(),
+        Verdict::Active(active) => {
+            17 + active.jwt_after_sender_check().len() + active.beside().len()
+        }
         Verdict::Inactive => 0,
     }
 }
@@ -167,12 +169,12 @@ fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
     if let Verdict::Active(active) = &entry.verdict {
         bytes.extend_from_slice(&active.exp().unwrap_or(NO_EXP).to_le_bytes());
         // A JWT has at most 64 KiB, and an answer is bounded too.
-        for size in [active.claims_size(), active.jwt().len()] {
+        for size in [active.claims_size(), active.jwt_after_sender_check().len()] {
             let size = u32::try_from(size).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&size.to_le_bytes());
         }
         bytes.push(active.is_bound().into());
-        bytes.extend_from_slice(active.jwt().as_bytes());
+        bytes.extend_from_slice(active.jwt_after_sender_check().as_bytes());
         bytes.extend_from_slice(active.beside().as_bytes());
     }
 }
@@ -269,7 +271,7 @@ mod tests {
                 let claims = active.claims();
                 format!(
                     "{} {:?} {} {:?} {} {} {:?}",
-                    active.authorization(),
+                    active.authorization_after_sender_check(),
                     active.exp(),
                     active.size(),
                     claims.exp,
@@ -304,7 +306,7 @@ mod tests {
         let Verdict::Active(active) = &alone.verdict else {
             unreachable!()
         };
-        assert_eq!(sealed(&alone), active.jwt().len() + 71);
+        assert_eq!(sealed(&alone), active.jwt_after_sender_check().len() + 71);
     }
 
     #[test]
@@ -316,7 +318,7 @@ mod tests {
         let sealed = seal(&provider(), token("opaque-token"), &entry);
         for part in ["opaque", SECRET, "scope"]
             .into_iter()
-            .chain(active.jwt().split('.'))
+            .chain(active.jwt_after_sender_check().split('.'))
         {
             let shown = sealed
                 .windows(part.len())
@@ -449,7 +451,7 @@ mod tests {
                 if let Some(entry) = decode(kind, &bytes)
                     && let Verdict::Active(active) = entry.verdict
                 {
-                    prop_assert!(http::HeaderValue::from_str(active.authorization()).is_ok());
+                    prop_assert!(http::HeaderValue::from_str(active.authorization_after_sender_check()).is_ok());
                     active.claims();
                 }
             }

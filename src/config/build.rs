@@ -82,8 +82,13 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
             config.dialect.as_str()
         ));
     }
-    if config.dialect == Dialect::Exchange && config.introspection_endpoint.is_some() {
-        warn("introspection_endpoint is of no use with dialect exchange; leave it out");
+    if config.dialect == Dialect::Exchange
+        && config.introspection_endpoint.is_some()
+        && config.exchange_introspect == Some(false)
+    {
+        warn(
+            "introspection_endpoint is of no use with exchange_introspect off; leave one of them out",
+        );
     }
 
     let way = transport::Way {
@@ -169,6 +174,14 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
                     "is missing: set it to the URL of the authorization server's token endpoint, where tokens are \
                      exchanged, such as https://as.example.com/token, or set issuer, if the server publishes its \
                      metadata",
+                ));
+            }
+            if config.exchange_introspect != Some(false) {
+                return Err(refuse(
+                    "introspection_endpoint",
+                    "is missing: dialect exchange introspects a token first, because an exchange does not tell whether it \
+                     is bound to a key of its sender; set it, or issuer, or exchange_introspect off if this server binds \
+                     no tokens (DPoP, mutual TLS)",
                 ));
             }
             Vec::new()

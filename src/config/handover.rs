@@ -10,7 +10,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::keys::{self, Refusal};
-use super::{Config, ConfigError, Dialect, Forward, TokenType, build};
+use super::{Config, ConfigError, Dialect, Forward, TokenKind, TokenType, build};
 use crate::jwt::{Algorithm, SigningKey, jwks};
 use crate::server::{Endpoint, Server};
 
@@ -30,8 +30,18 @@ pub(crate) struct Handover {
     pub minting: Option<Minting>,
     /// What a JWT must be that the server hands over; `None` when it need not verify.
     pub verification: Option<Verification>,
+    /// Which tokens are accepted where the answer alone says what they are.
+    pub acceptance: Acceptance,
     /// What to exchange a token for.
     pub exchange: Exchange,
+}
+
+/// What an introspection response must say of a token, where no JWT of the server's says that it is for APIs.
+#[derive(Default)]
+pub(crate) struct Acceptance {
+    pub kind: TokenKind,
+    /// It must name one of these (`aud`); `None`: any, or none.
+    pub audiences: Option<Vec<String>>,
 }
 
 /// How a JWT is minted.
@@ -56,6 +66,8 @@ pub(crate) struct Verification {
 #[derive(Default)]
 pub(crate) struct Exchange {
     pub token_type: TokenType,
+    /// Whether a token is introspected before; `None`: unless the server's metadata says that it binds none to a key.
+    pub introspect: Option<bool>,
     /// Parameters of the form: names and values, in the order in which they are sent.
     pub parameters: Vec<(&'static str, String)>,
 }
@@ -112,9 +124,21 @@ impl Handover {
             let value = value.as_deref()?;
             Some(value.split(' ').map(str::to_owned).collect::<Vec<_>>())
         };
+        let by_answer = accepts_by_answer(config.dialect);
         let verification = config.verify.then(|| Verification {
-            audiences: list(&config.verify_audience),
+            audiences: list(&config.verify_audience).filter(|_| !by_answer),
         });
+        let acceptance = Acceptance {
+            kind: config.token_type.unwrap_or_default(),
+            audiences: list(&config.verify_audience).filter(|_| by_answer),
+        };
+        if acceptance.kind == TokenKind::Any {
+            warnings.push(format!(
+                "provider {:?}: token_type any: a refresh token opens the APIs if the authorization server introspects it as \
+                 active and does not say what it is; make sure that it introspects access tokens only",
+                config.name
+            ));
+        }
         let mut parameters = Vec::new();
         for (name, value) in [
             ("audience", &config.exchange_audience),
@@ -130,8 +154,10 @@ impl Handover {
         Ok(Handover {
             minting,
             verification,
+            acceptance,
             exchange: Exchange {
                 token_type: config.exchange_token_type.unwrap_or_default(),
+                introspect: config.exchange_introspect,
                 parameters,
             },
         })
@@ -162,6 +188,12 @@ impl Handover {
                 add("aud", audience);
             }
         }
+        if accepts_by_answer(dialect) {
+            add("token_type", self.acceptance.kind.as_str());
+            for audience in self.acceptance.audiences.iter().flatten() {
+                add("answer aud", audience);
+            }
+        }
         if (self.verification.is_some() || dialect == Dialect::Signed)
             && let Some(jwks) = &server.jwks
         {
@@ -177,12 +209,25 @@ impl Handover {
                     .unwrap_or_default(),
             );
             add("type", self.exchange.token_type.as_str());
+            add(
+                "introspect",
+                match self.exchange.introspect {
+                    None => "auto",
+                    Some(true) => "on",
+                    Some(false) => "off",
+                },
+            );
             for (name, value) in &self.exchange.parameters {
                 add(name, value);
             }
         }
         parts
     }
+}
+
+/// Whether nothing but an introspection response says what a token is.
+fn accepts_by_answer(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::Mint | Dialect::Signed)
 }
 
 /// Whether what goes upstream is minted here.
@@ -209,6 +254,7 @@ fn refuse_unused(config: &Config) -> Result<(), ConfigError> {
         ("exchange_resource", config.exchange_resource.is_some()),
         ("exchange_scope", config.exchange_scope.is_some()),
         ("exchange_token_type", config.exchange_token_type.is_some()),
+        ("exchange_introspect", config.exchange_introspect.is_some()),
     ];
     let set = |keys: &[(&'static str, bool)]| keys.iter().find(|key| key.1).map(|key| key.0);
     let unused = |key: &str, with: &str, mend: &str| {
@@ -242,17 +288,18 @@ fn refuse_unused(config: &Config) -> Result<(), ConfigError> {
             "can't be used with dialect mint, where the server hands over no JWT that could be verified: remove it",
         ));
     }
-    if config.verify_audience.is_some() {
-        if dialect == Dialect::Signed {
-            return Err(unused(
-                "verify_audience",
-                "",
-                "a signed answer is for our client_id, and nobody else",
-            ));
-        }
-        if !config.verify {
-            return Err(unused("verify_audience", "verify off", "set verify on"));
-        }
+    if accepts_by_answer(dialect) {
+        return Ok(());
+    }
+    if config.token_type.is_some() {
+        return Err(unused(
+            "token_type",
+            "",
+            "the server hands over a JWT for an access token only",
+        ));
+    }
+    if config.verify_audience.is_some() && !config.verify {
+        return Err(unused("verify_audience", "verify off", "set verify on"));
     }
     Ok(())
 }

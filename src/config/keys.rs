@@ -11,8 +11,8 @@ use crate::jwt::Algorithm;
 use crate::server::Purpose;
 
 use super::{
-    CacheControl, ClientAuth, Config, ConfigError, Dialect, Forward, Secret, TokenType, build,
-    handover, transport, units,
+    CacheControl, ClientAuth, Config, ConfigError, Dialect, Forward, Secret, TokenKind, TokenType,
+    build, handover, transport, units,
 };
 
 /// Why a value is refused, and the mend: what follows the key and the value in a message.
@@ -260,6 +260,21 @@ pub(super) const KEYS: &[Key] = &[
         check: |config| optional(config.verify_audience.as_deref(), handover::words),
     },
     Key {
+        name: "token_type",
+        show: true,
+        set: |config, value| {
+            config.token_type = Some(one_of(
+                value,
+                &[
+                    ("access_token", TokenKind::AccessToken),
+                    ("any", TokenKind::Any),
+                ],
+            )?);
+            Ok(())
+        },
+        check: |_| Ok(()),
+    },
+    Key {
         name: "mint_key",
         show: true,
         set: |config, value| {
@@ -362,6 +377,15 @@ pub(super) const KEYS: &[Key] = &[
                     ("access_token", TokenType::AccessToken),
                 ],
             )?);
+            Ok(())
+        },
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "exchange_introspect",
+        show: true,
+        set: |config, value| {
+            config.exchange_introspect = Some(switch(value)?);
             Ok(())
         },
         check: |_| Ok(()),

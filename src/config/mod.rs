@@ -192,6 +192,27 @@ impl TokenType {
     }
 }
 
+/// Which tokens are accepted where the authorization server hands over no JWT that was issued for APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum TokenKind {
+    /// One of which the answer says that it is an access token.
+    #[default]
+    AccessToken,
+    /// Any of which the answer does not say that it is another.
+    Any,
+}
+
+impl TokenKind {
+    /// The word in the configuration and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenKind::AccessToken => "access_token",
+            TokenKind::Any => "any",
+        }
+    }
+}
+
 /// What is honoured of the answer's `Cache-Control` (RFC 9111 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -279,8 +300,11 @@ pub struct Config {
     /// Whether a JWT that the server hands over must verify against its keys (it need not; a signed response must in any
     /// case).
     pub verify: bool,
-    /// The audiences of which such a JWT must name one, separated by spaces; unset: any, or none.
+    /// The audiences of which such a JWT must name one, or with [`Dialect::Mint`] and [`Dialect::Signed`] the answer,
+    /// separated by spaces; unset: any, or none.
     pub verify_audience: Option<String>,
+    /// Which tokens [`Dialect::Mint`] and [`Dialect::Signed`] accept; unset: [`TokenKind::AccessToken`].
+    pub token_type: Option<TokenKind>,
     /// PEM files of private keys: the first one signs what is minted, and all are published.
     pub mint_key: Vec<PathBuf>,
     /// What RSA keys sign with; unset: RS256. Any other key has but one algorithm.
@@ -301,6 +325,9 @@ pub struct Config {
     pub exchange_scope: Option<String>,
     /// Of what type it is asked to be; unset: [`TokenType::Jwt`].
     pub exchange_token_type: Option<TokenType>,
+    /// Whether a token is introspected before it is exchanged, to know whether it is bound to a key of its sender; unset:
+    /// unless the server's metadata says that it binds none.
+    pub exchange_introspect: Option<bool>,
     /// The whole time that one resolution may take (5 s).
     pub timeout: Duration,
     /// The time that one connection may take (2 s).
@@ -431,6 +458,7 @@ impl Config {
             forward: None,
             verify: false,
             verify_audience: None,
+            token_type: None,
             mint_key: Vec::new(),
             mint_alg: None,
             mint_issuer: None,
@@ -441,6 +469,7 @@ impl Config {
             exchange_resource: None,
             exchange_scope: None,
             exchange_token_type: None,
+            exchange_introspect: None,
             timeout: Duration::from_secs(5),
             connect_timeout: CONNECT_TIMEOUT,
             retries: 1,
@@ -538,6 +567,7 @@ impl fmt::Debug for Config {
             .field("forward", &self.forward)
             .field("verify", &self.verify)
             .field("verify_audience", &self.verify_audience)
+            .field("token_type", &self.token_type)
             .field("mint_key", &self.mint_key)
             .field("mint_alg", &self.mint_alg)
             .field("mint_issuer", &self.mint_issuer)
@@ -548,6 +578,7 @@ impl fmt::Debug for Config {
             .field("exchange_resource", &self.exchange_resource)
             .field("exchange_scope", &self.exchange_scope)
             .field("exchange_token_type", &self.exchange_token_type)
+            .field("exchange_introspect", &self.exchange_introspect)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("retries", &self.retries)
@@ -614,6 +645,42 @@ impl Provider {
     /// travel in clear.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Why what this provider mints can't be told from what `other` mints, which must not be configured beside it; `None`
+    /// where it can.
+    ///
+    /// # Decision: one `mint_issuer`, one authorization server
+    ///
+    /// Who is meant by a JWT is `iss` and `sub` together (RFC 7519 §4.1.2), and `sub` is unique at one authorization
+    /// server only: `alice` of another server would be the same person to every API. That the other server's issuer stood
+    /// in a claim of its own would help no API that does not look for it, so two servers need two names, whatever their
+    /// keys. The same server may be configured as often as one likes: it is the same if `issuer` is, or where one of the two
+    /// does not set that, if they share an `introspection_endpoint`.
+    pub fn blends_with(&self, other: &Provider) -> Option<String> {
+        let (ours, theirs) = (
+            self.handover.minting.as_ref()?,
+            other.handover.minting.as_ref()?,
+        );
+        if ours.issuer != theirs.issuer {
+            return None;
+        }
+        let same = match (&self.server.issuer, &other.server.issuer) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => {
+                let theirs = &other.server.introspection;
+                let mut ours = self.server.introspection.iter();
+                ours.any(|endpoint| theirs.contains(endpoint))
+            }
+        };
+        (!same).then(|| {
+            format!(
+                "provider {:?}: mint_issuer {:?} is that of provider {:?} too, whose authorization server is another: APIs \
+                 would take a user of one for the user of the other that has the same sub; give each its own mint_issuer, or, \
+                 if it is one authorization server, set the same issuer in both",
+                self.name, ours.issuer, other.name
+            )
+        })
     }
 
     /// The keys with which others verify what the gateway mints, as a JWKS (RFC 7517 §5). `None` when it mints nothing.

@@ -191,7 +191,7 @@ fn every_key_can_be_set_and_arrives() {
 #[test]
 fn the_keys_are_listed_once_each_and_all_can_be_set() {
     let keys = Config::keys();
-    assert_eq!(keys.len(), 52);
+    assert_eq!(keys.len(), 54);
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{key} stands twice");
         if let Err(error) = Config::new("x").set(key, "") {
@@ -1923,12 +1923,19 @@ fn what_a_dialect_needs_is_asked_for_and_what_it_does_not_use_is_refused() {
             "verify on can't be used with dialect mint",
         ),
         (
-            [
-                &signed[..],
-                &[("forward", "signed"), ("verify_audience", "x")],
-            ]
-            .concat(),
-            "verify_audience is set but not used with dialect signed",
+            vec![ENDPOINT, ("token_type", "any")],
+            "token_type is set but not used with dialect auto",
+        ),
+        (
+            vec![ENDPOINT, ("exchange_introspect", "off")],
+            "exchange_introspect is set but not used with dialect auto: set dialect exchange",
+        ),
+        (
+            vec![
+                ("dialect", "exchange"),
+                ("token_endpoint", "https://as.example.com/token"),
+            ],
+            "introspection_endpoint is missing: dialect exchange introspects a token first",
         ),
         (
             [
@@ -1967,6 +1974,8 @@ fn what_a_dialect_needs_is_asked_for_and_what_it_does_not_use_is_refused() {
             "ES256",
             "is not one of the choices: write RS256",
         ),
+        ("token_type", "Bearer", "write access_token or any"),
+        ("exchange_introspect", "auto", "write it as on or off"),
         ("mint_ttl", "0", "it must be 1s to 1d"),
         ("mint_ttl", "2d", "it must be 1s to 1d"),
         ("mint_key", " ", "is empty"),
@@ -2038,6 +2047,61 @@ fn minting_that_is_allowed_but_unwise_is_warned_about() {
 }
 
 #[test]
+fn two_authorization_servers_do_not_share_a_mint_issuer() {
+    let files = Files::new();
+    let [one, two] = ["one.pem", "two.pem"].map(|name| key(&files, name, Algorithm::ES256));
+    let minting = |key: &str, more: &[(&str, &str)]| {
+        let base = [
+            ("dialect", "mint"),
+            ("mint_key", key),
+            ("mint_issuer", "https://gateway.example.com"),
+        ];
+        built(&[&base[..], more].concat())
+    };
+    let at = |url| ("introspection_endpoint", url);
+    let (a, b) = (at("https://a.example.com/i"), at("https://b.example.com/i"));
+    let (of_a, of_b) = (("issuer", "https://a"), ("issuer", "https://b"));
+    let apart = |one: &Provider, other: &Provider| {
+        let said = one.blends_with(other);
+        assert_eq!(said.is_some(), other.blends_with(one).is_some());
+        said
+    };
+
+    // Another key makes it no other name.
+    for (one, other) in [
+        (minting(&one, &[a]), minting(&one, &[b])),
+        (minting(&one, &[a]), minting(&two, &[b])),
+        (minting(&one, &[of_a]), minting(&one, &[of_b])),
+        // A proxy in front of both.
+        (minting(&one, &[a, of_a]), minting(&one, &[a, of_b])),
+        // What is not known to be the same.
+        (minting(&one, &[a]), minting(&one, &[of_a])),
+    ] {
+        let message = apart(&one, &other).unwrap();
+        assert!(
+            message.contains("give each its own mint_issuer"),
+            "{message}"
+        );
+    }
+    let client = [("client_id", "other"), ("client_auth", "none")];
+    for (one, other) in [
+        (
+            minting(&one, &[a]),
+            minting(&two, &[&[a][..], &client].concat()),
+        ),
+        (minting(&one, &[of_a]), minting(&one, &[a, of_a])),
+        (minting(&one, &[a, of_a]), minting(&one, &[a])),
+        (
+            minting(&one, &[a]),
+            minting(&one, &[b, ("mint_issuer", "https://other.example.com")]),
+        ),
+        (minting(&one, &[a]), built(&[b])),
+    ] {
+        assert_eq!(apart(&one, &other), None);
+    }
+}
+
+#[test]
 fn the_fingerprint_changes_with_what_is_minted_verified_and_exchanged() {
     let files = Files::new();
     let [one, two] = ["one.pem", "two.pem"].map(|name| key(&files, name, Algorithm::ES256));
@@ -2075,6 +2139,9 @@ fn the_fingerprint_changes_with_what_is_minted_verified_and_exchanged() {
         minting(&one, &[("mint_ttl", "10m")]),
         minting(&one, &[("mint_claims", "sub")]),
         minting(&one, &[("mint_claims_except", "sub")]),
+        minting(&one, &[("token_type", "any")]),
+        minting(&one, &[("verify_audience", "a")]),
+        minting(&one, &[("verify_audience", "b")]),
         minting(&rsa, &[]),
         minting(&rsa, &[("mint_alg", "PS256")]),
         exchanging(&[]),
@@ -2084,6 +2151,8 @@ fn the_fingerprint_changes_with_what_is_minted_verified_and_exchanged() {
         exchanging(&[("exchange_resource", "urn:a")]),
         exchanging(&[("exchange_scope", "a")]),
         exchanging(&[("exchange_token_type", "access_token")]),
+        exchanging(&[("exchange_introspect", "on")]),
+        exchanging(&[("exchange_introspect", "off")]),
         exchanging(&[("verify", "on")]),
         verifying(&[]),
         verifying(&[("verify", "on")]),

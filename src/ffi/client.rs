@@ -96,8 +96,8 @@ pub unsafe extern "C" fn phantom_client_start(
 }
 
 /// Asks what `token` stands for, and waits: memory, then the store that is shared, then the authorization server. On
-/// `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Ask it with
-/// `phantom_result_is_active` first. Any other status says nothing about the token: let no request through.
+/// `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Have `phantom_policy_check`
+/// decide with it whether the request may pass. Any other status says nothing about the token: let no request through.
 ///
 /// It waits `timeout_ms` milliseconds at most, and never longer than the configured `timeout`, which is also what 0
 /// stands for.

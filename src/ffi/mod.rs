@@ -9,19 +9,27 @@
 //! ```c
 //! phantom_config *config = NULL;
 //! phantom_client *client = NULL;
+//! phantom_policy *policy = NULL;
 //! phantom_result *result = NULL;
 //!
+//! // When the program starts: who the authorization server is, and what is asked of a token.
 //! if (phantom_config_new("main", 4, &config) != PHANTOM_OK ||
 //!     phantom_config_set_str(config, "introspection_endpoint", "https://as.example.com/introspect") != PHANTOM_OK ||
 //!     phantom_config_set_str(config, "client_id", "gateway") != PHANTOM_OK ||
 //!     phantom_config_set_str(config, "client_secret_file", "/etc/gateway/secret") != PHANTOM_OK ||
-//!     phantom_client_start(config, &client) != PHANTOM_OK ||
-//!     phantom_client_resolve(client, token, token_length, 0, &result) != PHANTOM_OK)
+//!     phantom_client_start(config, &client) != PHANTOM_OK || phantom_policy_new(&policy) != PHANTOM_OK ||
+//!     phantom_policy_set_str(policy, "scopes", "orders:read") != PHANTOM_OK)
 //!   fprintf(stderr, "%s\n", phantom_last_error());
-//! else if (phantom_result_is_active(result))
-//!   printf("Authorization: %s\n", phantom_result_authorization(result, NULL));
 //!
+//! // For each request: what its token stands for, and whether it may pass.
+//! phantom_presentation request = {.size = sizeof request, .authorization = value, .authorization_length = length};
+//!
+//! if (phantom_client_resolve(client, token, token_length, 0, &result) == PHANTOM_OK &&
+//!     phantom_policy_check(policy, client, result, &request, NULL) == PHANTOM_OK)
+//!   printf("Authorization: %s\n", phantom_result_authorization(result, NULL));
 //! phantom_result_free(result);
+//!
+//! phantom_policy_free(policy);
 //! phantom_client_free(client);
 //! phantom_config_free(config);
 //! ```

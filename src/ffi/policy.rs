@@ -204,7 +204,8 @@ pub extern "C" fn phantom_policy_key(index: usize) -> *const c_char {
 
 /// Decides whether a request may pass whose token `result` is about. Returns
 ///
-/// - `PHANTOM_OK`: it may. Nothing was allocated.
+/// - `PHANTOM_OK`: it may. Nothing was allocated. From now on `result` hands out its JWT, also if its token is bound to a
+///   key of its sender: a result belongs to one request, so never check one for another.
 /// - `PHANTOM_DENIED`: it may not. `*denial` is yours, and says what to answer: free it with `phantom_denial_free`.
 /// - anything else: an error, and no reason to let it through.
 ///
@@ -255,7 +256,11 @@ pub unsafe extern "C" fn phantom_policy_check(
                 };
                 let now = clock::now().unix;
                 match policy.gate.check(active, presentation, now, &mut first_use) {
-                    Ok(()) => return Ok(phantom_status::PHANTOM_OK),
+                    Ok(_) => {
+                        // SAFETY: the caller's promise for `result`.
+                        unsafe { phantom_result::admit(result) };
+                        return Ok(phantom_status::PHANTOM_OK);
+                    }
                     Err(refusal) => refusal,
                 }
             }

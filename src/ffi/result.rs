@@ -1,10 +1,17 @@
 //! Results.
 //!
-//! A result is a verdict and where it came from. It never changes, and asking it costs nothing: the JWT is not copied,
-//! the result and the cache share one. It stays valid until it is freed, whatever becomes of the cache and the client.
+//! A result is a verdict on the token of one request, and where it came from. Asking it costs nothing: the JWT is not
+//! copied, the result and the cache share one. It stays valid until it is freed, whatever becomes of the cache and the
+//! client.
+//!
+//! A token may be bound to a key of its sender (`cnf`, RFC 9449, RFC 8705): whoever presents it must show the key, or a
+//! copy of the token is as good as the token. The JWT is a plain bearer token again. So the result of such a token hands it
+//! out only once `phantom_policy_check` has let this request pass; where another party checks the sender, set
+//! `sender_constraint ignore` in the policy, which says so.
 
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::boundary::{Output, boundary_or};
 use crate::{Active, CacheStatus, Resolution, Verdict};
@@ -60,44 +67,65 @@ pub struct phantom_result {
     _never_made: [u8; 0],
 }
 
-/// What a pointer to a [`phantom_result`] really is: an `Arc<Active>` turned raw, or the address of [`INACTIVE`], with
-/// the [`phantom_cache_status`] in its low bits. So a hit hands out the cache's own verdict without allocating.
+/// What a pointer to a [`phantom_result`] really is: an `Arc<Active>` turned raw, or an `Arc<Bound>` where [`BOUND`] is set,
+/// or the address of [`INACTIVE`]; with the [`phantom_cache_status`] in its low bits. So a hit hands out the cache's own
+/// verdict without allocating, but for a token whose sender has to show a key.
 struct Reference;
+
+/// The verdict on a token that is bound to a key of its sender, for one request.
+#[repr(align(16))]
+struct Bound {
+    active: Arc<Active>,
+    /// Whether a policy has let the request pass.
+    checked: AtomicBool,
+}
+
+/// An active verdict that C refers to, by what keeps it alive.
+enum Owned {
+    Active(*const Active),
+    Bound(*const Bound),
+}
 
 /// What all inactive verdicts point to. Not of size zero, so that no allocation can have its address.
 static INACTIVE: Inactive = Inactive(0);
 
-#[repr(align(8))]
+#[repr(align(16))]
 struct Inactive(#[allow(dead_code, reason = "only its address is of use")] u8);
 
 /// The bits that hold the cache status.
-const TAG: usize = 0b111;
+const STATUS: usize = 0b0111;
+/// The bit that tells [`Bound`] from [`Active`].
+const BOUND: usize = 0b1000;
+const TAG: usize = STATUS | BOUND;
 
 // The bits are free in every address that is tagged, and hold every status.
 const _: () = assert!(
     align_of::<Active>() > TAG
+        && align_of::<Bound>() > TAG
         && align_of::<Inactive>() > TAG
-        && phantom_cache_status::ALL.len() <= TAG + 1
+        && phantom_cache_status::ALL.len() <= STATUS + 1
 );
 
 impl Reference {
-    fn untagged(result: *const phantom_result) -> *const phantom_result {
-        result.map_addr(|address| address & !TAG)
-    }
-
     fn cache(result: *const phantom_result) -> phantom_cache_status {
-        // The index is at most `TAG`, and there are as many statuses (asserted above for the other direction).
+        // The index is at most `STATUS`, and there are as many statuses (asserted above for the other direction).
         phantom_cache_status::ALL
-            .get(result.addr() & TAG)
+            .get(result.addr() & STATUS)
             .copied()
             .unwrap_or(PHANTOM_CACHE_NONE)
     }
 
-    /// The verdict's `Active`, as [`Arc::into_raw`] gave it; `None` for NULL and for an inactive verdict.
-    fn active(result: *const phantom_result) -> Option<*const Active> {
-        let address = Self::untagged(result);
+    /// What [`Arc::into_raw`] gave for an active verdict; `None` for NULL and for an inactive verdict.
+    fn owned(result: *const phantom_result) -> Option<Owned> {
+        let address = result.map_addr(|address| address & !TAG);
         let inactive = (&raw const INACTIVE).cast();
-        (!address.is_null() && address != inactive).then(|| address.cast())
+        if address.is_null() || address == inactive {
+            return None;
+        }
+        Some(match result.addr() & BOUND {
+            0 => Owned::Active(address.cast()),
+            _ => Owned::Bound(address.cast()),
+        })
     }
 }
 
@@ -105,11 +133,16 @@ impl phantom_result {
     /// Hands a verdict over to C, to be taken back by `phantom_result_free`.
     pub(super) fn into_raw(resolution: Resolution) -> *mut phantom_result {
         let tag = phantom_cache_status::from(resolution.cache) as usize;
-        let address: *const phantom_result = match resolution.verdict {
-            Verdict::Active(active) => Arc::into_raw(active).cast(),
-            Verdict::Inactive => (&raw const INACTIVE).cast(),
+        let (address, kind): (*const phantom_result, usize) = match resolution.verdict {
+            Verdict::Active(active) if active.is_bound() => {
+                let checked = AtomicBool::new(false);
+                let bound = Arc::new(Bound { active, checked });
+                (Arc::into_raw(bound).cast(), BOUND)
+            }
+            Verdict::Active(active) => (Arc::into_raw(active).cast(), 0),
+            Verdict::Inactive => ((&raw const INACTIVE).cast(), 0),
         };
-        address.map_addr(|address| address | tag).cast_mut()
+        address.map_addr(|address| address | tag | kind).cast_mut()
     }
 
     /// The active verdict that C refers to by `result`, if it is one.
@@ -117,10 +150,43 @@ impl phantom_result {
     /// # Safety
     /// `result` is NULL, or from [`phantom_result::into_raw`] and not freed during `'a`.
     pub(super) unsafe fn active<'a>(result: *const phantom_result) -> Option<&'a Active> {
-        // SAFETY: neither NULL nor `INACTIVE`, so by the contract it is what `Arc::into_raw` returned (the tag is
-        // gone, and `map_addr` keeps the provenance); the reference that `into_raw` took over keeps the `Active` alive
-        // until it is freed, and an `Arc` never gives exclusive access while there is another reference.
-        Reference::active(result).map(|active| unsafe { &*active })
+        match Reference::owned(result)? {
+            // SAFETY: neither NULL nor `INACTIVE`, so by the contract it is what `Arc::into_raw` returned (the tag is
+            // gone, and `map_addr` keeps the provenance), and the tag says of which type; the reference that `into_raw`
+            // took over keeps it alive until it is freed, and an `Arc` never gives exclusive access while there is
+            // another reference.
+            Owned::Active(active) => Some(unsafe { &*active }),
+            // SAFETY: as above.
+            Owned::Bound(bound) => Some(unsafe { &(*bound).active }),
+        }
+    }
+
+    /// The same, if the JWT may be handed out: nobody need show a key, or it has been shown.
+    ///
+    /// # Safety
+    /// As for [`phantom_result::active`].
+    unsafe fn admitted<'a>(result: *const phantom_result) -> Option<&'a Active> {
+        // SAFETY: the contract is the same.
+        let active = unsafe { phantom_result::active(result) }?;
+        match Reference::owned(result)? {
+            Owned::Active(_) => Some(active),
+            Owned::Bound(bound) => {
+                // SAFETY: as in `active`.
+                let bound = unsafe { &*bound };
+                bound.checked.load(Ordering::Acquire).then_some(active)
+            }
+        }
+    }
+
+    /// Notes that a policy has let the request pass to whose token the result belongs.
+    ///
+    /// # Safety
+    /// As for [`phantom_result::active`].
+    pub(super) unsafe fn admit(result: *const phantom_result) {
+        if let Some(Owned::Bound(bound)) = Reference::owned(result) {
+            // SAFETY: as in `active`; the flag is atomic.
+            unsafe { (*bound).checked.store(true, Ordering::Release) };
+        }
     }
 }
 
@@ -131,15 +197,19 @@ impl phantom_result {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_result_free(result: *mut phantom_result) {
     boundary_or((), || {
-        if let Some(active) = Reference::active(result) {
-            // SAFETY: it came from `Arc::into_raw` (neither NULL nor `INACTIVE`), and the caller gives up one of the
-            // references that were handed out for it.
-            drop(unsafe { Arc::from_raw(active) });
+        match Reference::owned(result) {
+            // SAFETY: it came from `Arc::into_raw` (neither NULL nor `INACTIVE`) and is of this type (the tag), and the
+            // caller gives up one of the references that were handed out for it.
+            Some(Owned::Active(active)) => drop(unsafe { Arc::from_raw(active) }),
+            // SAFETY: as above.
+            Some(Owned::Bound(bound)) => drop(unsafe { Arc::from_raw(bound) }),
+            None => {}
         }
     })
 }
 
-/// Gives the same result a second owner, and returns it: each has to free it once. NULL gives NULL.
+/// Gives the same result a second owner, and returns it: each has to free it once. NULL gives NULL. It is of the same
+/// request: what a policy has let pass for one owner has passed for the other.
 ///
 /// # Safety
 /// `result` is NULL, or from this library and not freed.
@@ -149,10 +219,13 @@ pub unsafe extern "C" fn phantom_result_retain(
     result: *const phantom_result,
 ) -> *mut phantom_result {
     boundary_or(std::ptr::null_mut(), || {
-        if let Some(active) = Reference::active(result) {
-            // SAFETY: it came from `Arc::into_raw` (neither NULL nor `INACTIVE`), and the caller's own reference keeps
-            // it alive meanwhile.
-            unsafe { Arc::increment_strong_count(active) };
+        match Reference::owned(result) {
+            // SAFETY: it came from `Arc::into_raw` (neither NULL nor `INACTIVE`) and is of this type (the tag), and the
+            // caller's own reference keeps it alive meanwhile.
+            Some(Owned::Active(active)) => unsafe { Arc::increment_strong_count(active) },
+            // SAFETY: as above.
+            Some(Owned::Bound(bound)) => unsafe { Arc::increment_strong_count(bound) },
+            None => {}
         }
         result.cast_mut()
     })
@@ -174,8 +247,24 @@ pub unsafe extern "C" fn phantom_result_is_active(result: *const phantom_result)
     })
 }
 
-/// Returns the value of the `Authorization` header to send upstream, "Bearer eyJ…", and writes its length to `length`;
-/// NULL and 0 if the token is not active. It has a NUL behind it, and is part of the result: never free it.
+/// Returns whether the token is active and bound to a key of its sender (`cnf`): `phantom_result_authorization` and
+/// `phantom_result_jwt` return NULL then until `phantom_policy_check` has let the request pass. `false` also for NULL.
+///
+/// # Safety
+/// `result` is NULL, or from this library and not freed.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_result_is_bound(result: *const phantom_result) -> bool {
+    boundary_or(false, || {
+        // SAFETY: the caller's promise for `result`.
+        unsafe { phantom_result::active(result) }.is_some_and(Active::is_bound)
+    })
+}
+
+/// Returns the value of the `Authorization` header to send upstream, "Bearer eyJ…", and writes its length to `length`.
+/// NULL and 0 if the token is not active, or if it is bound to a key of its sender (`phantom_result_is_bound`) and
+/// `phantom_policy_check` has not let this result pass: it would be a bearer token again. It has a NUL behind it, and is
+/// part of the result: never free it.
 ///
 /// `length` may be NULL.
 ///
@@ -190,7 +279,7 @@ pub unsafe extern "C" fn phantom_result_authorization(
 ) -> *const c_char {
     boundary_or(std::ptr::null(), || {
         // SAFETY: the caller's promises for `result` and `length`.
-        unsafe { part(result, length, Active::authorization) }
+        unsafe { admitted_part(result, length, Active::authorization_after_sender_check) }
     })
 }
 
@@ -207,7 +296,7 @@ pub unsafe extern "C" fn phantom_result_jwt(
 ) -> *const c_char {
     boundary_or(std::ptr::null(), || {
         // SAFETY: the caller's promises for `result` and `length`.
-        unsafe { part(result, length, Active::jwt) }
+        unsafe { admitted_part(result, length, Active::jwt_after_sender_check) }
     })
 }
 
@@ -322,6 +411,28 @@ unsafe fn part(
     // SAFETY: this function's contract for `result`.
     let text = unsafe { phantom_result::active(result) }.map(part);
     // SAFETY: this function's contract for `length`.
+    unsafe { lent(text, length) }
+}
+
+/// The same, of what is handed out only to a sender that need not show a key, or has.
+///
+/// # Safety
+/// As for [`part`].
+unsafe fn admitted_part(
+    result: *const phantom_result,
+    length: *mut usize,
+    part: impl FnOnce(&Active) -> &str,
+) -> *const c_char {
+    // SAFETY: this function's contract for `result`.
+    let text = unsafe { phantom_result::admitted(result) }.map(part);
+    // SAFETY: this function's contract for `length`.
+    unsafe { lent(text, length) }
+}
+
+/// # Safety
+/// `length` is NULL or can be written to.
+unsafe fn lent(text: Option<&str>, length: *mut usize) -> *const c_char {
+    // SAFETY: this function's contract.
     unsafe { Output::optional(length) }.write(text.map_or(0, str::len));
     text.map_or(std::ptr::null(), |text| text.as_ptr().cast())
 }

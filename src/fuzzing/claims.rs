@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::assert_fit_for_a_log;
-use super::message::with_jwts;
+use super::message::{decoded, with_jwts};
+use super::{assert_fit_for_a_log, is_unambiguous};
 use crate::jwt::{Claims, check_compact, reread};
 use crate::policy::Policy;
 
@@ -33,6 +33,14 @@ pub fn claims(input: &[u8]) {
     let Ok(claims) = claims else {
         return;
     };
+    match check_compact(&text) {
+        Ok(jwt) => {
+            for part in jwt.as_str().split('.').take(2) {
+                assert!(is_unambiguous(&decoded(part)));
+            }
+        }
+        Err(_) => assert!(is_unambiguous(&text)),
+    }
     let json = claims.json();
     assert!(!json.contains('\0'));
     let again = Claims::from_json(json).expect("claims are read as they were written");

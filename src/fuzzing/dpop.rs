@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::message::{JKT, decoded, with_jwts};
-use super::{NOW, assert_fit_for_a_log};
+use super::{NOW, assert_fit_for_a_log, is_unambiguous};
 use crate::cache::FirstUse;
 use crate::jwt::{Claims, check_compact};
 use crate::sender::{
@@ -138,6 +138,7 @@ fn assert_proof(proof: &[u8], presented: &Presented<'_>, rules: &Rules) {
     let mut parts = text.split('.').map(decoded);
     let [header, claims] = [(); 2].map(|()| -> Value {
         let part = parts.next().expect("it has three parts");
+        assert!(is_unambiguous(&part));
         serde_json::from_slice(&part).expect("it is JSON")
     });
     assert!(!header["jwk"].is_null() && header["jwk"]["d"].is_null() && header["crit"].is_null());

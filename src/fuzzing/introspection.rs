@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::message::{KEY, KEYS, Message, decoded};
-use super::{NOW, assert_fit_for_a_log};
+use super::{NOW, assert_fit_for_a_log, is_unambiguous};
 use crate::cache::{Lifetime, lifetime, sealed};
-use crate::config::{Dialect, Minting};
+use crate::config::{Dialect, Minting, TokenKind};
 use crate::introspection::{Asked, read};
 use crate::jwt::{Algorithm, Claims, Expected, MAX_JWT_LENGTH, check_compact, jwks, verify};
 use crate::{Active, Config, Error, Provider, Token, Verdict};
@@ -38,8 +38,10 @@ static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
     let exchange = [
         ("dialect", "exchange"),
         ("token_endpoint", "https://as.example.com/token"),
+        ("exchange_introspect", "off"),
     ];
     let verify = [("verify", "on"), ("verify_audience", "api")];
+    let any = [("token_type", "any")];
     let way = |letter, settings: &[&[(&str, &str)]], mints: Option<Dialect>| Way {
         letter,
         provider: provider(&settings.concat(), mints),
@@ -52,7 +54,8 @@ static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
         way(b's', &[&server, &signed], None),
         way(b'S', &[&server], Some(Dialect::Signed)),
         way(b'x', &[&exchange], None),
-        way(b'm', &[], Some(Dialect::Mint)),
+        way(b'm', &[&any], Some(Dialect::Mint)),
+        way(b'M', &[], Some(Dialect::Mint)),
     ]
 });
 
@@ -65,7 +68,7 @@ fn provider(settings: &[(&str, &str)], mints: Option<Dialect>) -> Arc<Provider> 
             "https://as.example.com/introspect",
         );
     }
-    for (key, value) in settings {
+    for (key, value) in settings.iter().filter(|(key, _)| *key != "token_type") {
         set(key, value);
     }
     let provider = config.build().expect("it can be built");
@@ -73,6 +76,9 @@ fn provider(settings: &[(&str, &str)], mints: Option<Dialect>) -> Arc<Provider> 
     if let Some(dialect) = mints {
         // A key would have to be in a file.
         provider.dialect = dialect;
+        if settings.contains(&("token_type", "any")) {
+            provider.handover.acceptance.kind = TokenKind::Any;
+        }
         provider.handover.minting = Some(Minting {
             keys: vec![KEY.clone()],
             jwks: jwks(std::slice::from_ref(&*KEY)).into(),
@@ -149,9 +155,14 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
             })
     );
 
-    let jwt = active.jwt();
+    let jwt = active.jwt_after_sender_check();
     assert_jwt(jwt);
-    assert_eq!(active.authorization().strip_prefix("Bearer "), Some(jwt));
+    assert_eq!(
+        active
+            .authorization_after_sender_check()
+            .strip_prefix("Bearer "),
+        Some(jwt)
+    );
     let [header, payload] = parts(jwt);
     assert!(
         !header["alg"]
@@ -180,10 +191,30 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
     };
     if said_beside.is_object() {
         assert_eq!(said_beside["active"], true, "nothing else lets anybody in");
-        for kind in ["token_type", "token_use", "typ"] {
-            let kind = said_beside[kind].as_str().unwrap_or_default();
+        let kinds = ["token_type", "token_use", "typ", "purpose"]
+            .map(|name| said_beside[name].as_str().unwrap_or_default());
+        for kind in kinds {
             assert!(!kind.eq_ignore_ascii_case("refresh_token"));
         }
+        let by_answer = matches!(provider.dialect, Dialect::Mint | Dialect::Signed);
+        if by_answer && provider.handover.acceptance.kind == TokenKind::AccessToken {
+            assert!(
+                kinds.iter().any(|kind| !kind.is_empty()),
+                "nobody is let in by a token that may be a refresh token"
+            );
+        }
+    }
+    if message.body.trim_ascii_start().starts_with(b"{") {
+        assert!(
+            is_unambiguous(&message.body),
+            "two readers may read two answers"
+        );
+    }
+    for part in active.jwt_after_sender_check().split('.').take(2) {
+        assert!(
+            is_unambiguous(&decoded(part)),
+            "two readers may read two JWTs"
+        );
     }
 
     // Nobody but us and the server writes it.
@@ -251,7 +282,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
 fn assert_remembered(provider: &Provider, message: &Message, active: &Active) {
     let [verdict, stored] = [active, active].map(|active| {
         Verdict::Active(Arc::new(Active::with_response(
-            &check_compact(active.jwt().as_bytes()).expect("it was one before"),
+            &check_compact(active.jwt_after_sender_check().as_bytes()).expect("it was one before"),
             active.beside().into(),
             Claims::from_json(active.claims().json()).expect("they were read before"),
         )))
@@ -272,7 +303,10 @@ fn assert_remembered(provider: &Provider, message: &Message, active: &Active) {
     };
     let fingerprint = &provider.fingerprint;
     let sealed = sealed::seal(fingerprint, token, &entry);
-    assert!(!contains(&sealed, active.jwt().as_bytes()));
+    assert!(!contains(
+        &sealed,
+        active.jwt_after_sender_check().as_bytes()
+    ));
     let opened = sealed::open(fingerprint, token, &mut sealed.clone()).expect("it opens");
     let Verdict::Active(opened_active) = &opened.verdict else {
         panic!("an active verdict comes out as another");
@@ -345,7 +379,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 fn said(active: &Active) -> String {
     format!(
         "{} {:?} {} {} {}",
-        active.authorization(),
+        active.authorization_after_sender_check(),
         active.exp(),
         active.is_bound(),
         active.size(),

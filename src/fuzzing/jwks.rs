@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
-use super::assert_fit_for_a_log;
+use super::{assert_fit_for_a_log, is_unambiguous};
 use crate::jwt::{KeySet, KeySetError, MAX_KEYS};
 
 /// A JWKS.
 pub fn jwks(json: &[u8]) {
     match KeySet::parse(json) {
         Ok(set) => {
+            assert!(is_unambiguous(json));
             let document: Value = serde_json::from_slice(json).expect("it is JSON");
             let keys = document["keys"].as_array().expect("it has keys");
             let ignored = set.ignored().map_or(0, |(count, _)| count);

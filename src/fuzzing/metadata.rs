@@ -3,7 +3,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::assert_fit_for_a_log;
+use super::{assert_fit_for_a_log, is_unambiguous};
 use crate::server::{Metadata, Server, well_known};
 
 /// An issuer in the first line, and a document that was found at one of its well-known places.
@@ -25,6 +25,7 @@ pub fn metadata(input: &[u8]) {
         Ok(metadata) => metadata,
         Err(error) => return assert_fit_for_a_log(&error.to_string()),
     };
+    assert!(is_unambiguous(body));
     let document: Value = serde_json::from_slice(body).expect("it is JSON");
     assert_eq!(document["issuer"], issuer, "it is the issuer's own");
     for (name, url) in [

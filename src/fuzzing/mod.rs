@@ -36,6 +36,8 @@ pub use status::status;
 pub use token_response::token_response;
 pub use verify::verify;
 
+use std::collections::HashSet;
+
 /// The time at which everything is read, in seconds since the epoch.
 const NOW: i64 = 1_700_000_000;
 
@@ -65,6 +67,55 @@ pub const TARGETS: &[(&str, Target)] = &[
 fn assert_fit_for_a_log(message: &str) {
     assert!(message.len() < 4096, "too long: {}", message.len());
     assert!(!message.chars().any(char::is_control), "{message:?}");
+}
+
+/// Whether a JSON text says the same to all who read it: no object has a name twice, and no whole number is one of several
+/// that an `f64` takes for the same. Worked out of the text, which is known to be JSON, and not by a reader of it.
+fn is_unambiguous(json: &[u8]) -> bool {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let mut objects: Vec<Option<HashSet<String>>> = Vec::new();
+    let mut at = 0;
+    while at < json.len() {
+        let start = at;
+        at += 1;
+        match json[start] {
+            b'{' => objects.push(Some(HashSet::new())),
+            b'[' => objects.push(None),
+            b'}' | b']' => drop(objects.pop()),
+            b'"' => {
+                while json[at] != b'"' {
+                    at += if json[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+                let next = json[at..].trim_ascii_start().first();
+                let name = serde_json::from_slice(&json[start..at]).expect("it is a string");
+                if next == Some(&b':')
+                    && let Some(Some(names)) = objects.last_mut()
+                    && !names.insert(name)
+                {
+                    return false;
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                while at < json.len()
+                    && matches!(json[at], b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')
+                {
+                    at += 1;
+                }
+                let number = std::str::from_utf8(&json[start..at]).expect("it is ASCII");
+                let exact = number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok();
+                if !exact
+                    && number
+                        .parse::<f64>()
+                        .is_ok_and(|number| number.abs() >= EXACT)
+                {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -34,14 +34,14 @@ pub fn claim_path(input: &[u8]) {
             && !listed
         {
             assert!(
-                said.contains(char::is_control),
+                said.contains(char::is_control) || said.trim() != said,
                 "a plain text can be written"
             );
         }
         return;
     }
     assert!(
-        !text.contains(char::is_control),
+        !text.contains(char::is_control) && text.trim() == text,
         "it is to stand in a header"
     );
     assert!(!found.is_empty());

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::message::Message;
-use super::{NOW, assert_fit_for_a_log};
+use super::{NOW, assert_fit_for_a_log, is_unambiguous};
 use crate::config::ClientAuth;
 use crate::server::access_token::read;
 use crate::{Config, Provider, Token};
@@ -46,6 +46,7 @@ pub fn token_response(input: &[u8]) {
     ) {
         Ok(granted) => {
             assert_eq!(message.status, 200);
+            assert!(is_unambiguous(&message.body));
             let document: Value = serde_json::from_slice(&message.body).expect("it is JSON");
             let token = granted.token.expose();
             assert_eq!(document["access_token"], token);

@@ -36,6 +36,7 @@ fn bearer() -> Presentation<'static> {
 /// What a gate says to a token when every proof is the first.
 fn say(gate: &Gate, token: Value, presented: Option<&Presentation<'_>>) -> Result<(), Refusal> {
     gate.check(&active(token), presented, NOW, &mut |_, _| FirstUse::First)
+        .map(drop)
 }
 
 fn reason(gate: &Gate, token: Value, presented: Option<&Presentation<'_>>) -> String {

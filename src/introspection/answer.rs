@@ -1,5 +1,6 @@
 //! What the dialects have in common.
 
+use std::cell::RefCell;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Map, Value};
 
-use super::{Asked, exchange};
+use super::{Asked, exchange, kind};
 use crate::config::Dialect;
 use crate::jwt::{
     self, Algorithm, Claims, Compact, Expected, JwtError, KeySet, ObjectError, VerifyError,
@@ -24,6 +25,8 @@ pub(super) const NOT_BEFORE_LEEWAY: i64 = 60;
 pub(super) struct Reader<'a> {
     pub asked: Asked<'a>,
     pub now: i64,
+    /// Why an active token is refused, for the log.
+    note: RefCell<Option<String>>,
 }
 
 /// What was asked is in reach of whoever reads.
@@ -35,7 +38,28 @@ impl<'a> Deref for Reader<'a> {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub fn new(asked: &Asked<'a>, now: i64) -> Self {
+        Reader {
+            asked: *asked,
+            now,
+            note: RefCell::default(),
+        }
+    }
+
+    /// The verdict on an active token that is not accepted, and a line for the log that says why.
+    pub fn refuse(&self, why: &str) -> Verdict {
+        let place = self.provider.place(self.endpoint);
+        self.note
+            .replace(Some(format!("{place}: an active token is refused: {why}")));
+        Verdict::Inactive
+    }
+
+    /// What the log is to say, if anything.
+    pub fn into_note(self) -> Option<String> {
+        self.note.into_inner()
+    }
+
     pub fn error(&self, kind: ErrorKind, what: &str) -> Error {
         Error::new(
             kind,
@@ -45,7 +69,7 @@ impl Reader<'_> {
 
     /// The question that ends a message about what no such endpoint answers.
     pub fn is_this(&self) -> &'static str {
-        match self.provider.purpose() {
+        match self.endpoint.purpose {
             Purpose::Token => "is this the token endpoint?",
             _ => "is this the introspection endpoint?",
         }
@@ -71,21 +95,15 @@ impl Reader<'_> {
         jwt::object(body).map_err(|error| self.no_object(headers, body, error))
     }
 
-    /// The same, of which not only the members count but what is within them: it is signed, and an API may read it
-    /// otherwise.
-    pub fn object_throughout(
-        &self,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Map<String, Value>, Error> {
-        jwt::object_throughout(body).map_err(|error| self.no_object(headers, body, error))
-    }
-
     fn no_object(&self, headers: &HeaderMap, body: &[u8], error: ObjectError) -> Error {
         match error {
             ObjectError::Duplicate => self.bad(
                 "the answer is a JSON object in which a name stands twice, so that it says two things at once; \
                  this is a fault of the authorization server",
+            ),
+            ObjectError::Number => self.bad(
+                "the answer holds a whole number that is too large to be read exactly (beyond 64 bits, or beyond 2^53 with \
+                 a fraction or an exponent); let the authorization server write it as a string (RFC 7493 §2.2)",
             ),
             ObjectError::NotObject if body.trim_ascii().is_empty() => {
                 self.bad(&format!("the answer is empty; {}", self.is_this()))
@@ -111,20 +129,6 @@ impl Reader<'_> {
                  §2.2); is this the introspection endpoint?",
             )),
         }
-    }
-
-    /// Whether the response says that what was presented is no access token. The server may look for every kind of
-    /// token it knows, whatever the hint says (RFC 7662 §2.1); a refresh token opens no API.
-    pub fn is_of_another_kind(response: &Map<String, Value>) -> bool {
-        // Where servers say it: RFC 7662 itself, Ory Hydra, Keycloak.
-        ["token_type", "token_use", "typ"]
-            .iter()
-            .filter_map(|name| response.get(*name)?.as_str())
-            .any(|kind| {
-                ["refresh_token", "refresh", "offline", "id_token", "id"]
-                    .iter()
-                    .any(|other| kind.eq_ignore_ascii_case(other))
-            })
     }
 
     /// The JWT in an active response, with the response less it and `active`.
@@ -212,6 +216,16 @@ impl Reader<'_> {
                 "what the server hands over is a signed introspection response (RFC 9701) and no access token; set \
                  dialect signed",
             ));
+        }
+        if kind::is_other(&payload) {
+            const WHAT: &str = "is itself no access token, but says that it is another (a refresh token or an ID token)";
+            return match self.provider.dialect {
+                // It is not the client that has chosen it.
+                Dialect::Exchange => Err(self.bad(&format!(
+                    "what the token was exchanged for {WHAT}; let the server issue access tokens to this client"
+                ))),
+                _ => Ok(self.refuse(&format!("the JWT that the server hands over {WHAT}"))),
+            };
         }
         if let Some(verification) = &self.provider.handover.verification {
             let audiences = verification.audiences.as_deref();

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 
 use super::answer::{Reader, without_line_break};
+use super::kind;
 use crate::{Error, Verdict, jwt};
 
 pub(super) fn read(
@@ -16,8 +17,11 @@ pub(super) fn read(
         ));
     }
     let response = reader.object(headers, body)?;
-    if !reader.is_active(&response)? || Reader::is_of_another_kind(&response) {
+    if !reader.is_active(&response)? {
         return Ok(Verdict::Inactive);
+    }
+    if let Some(refused) = kind::refused_as_other(reader, &response) {
+        return Ok(refused);
     }
     let (jwt, response) = reader.take_jwt(response)?;
     reader.verdict(jwt.as_bytes(), response)

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::answer::{Reader, without_line_break};
+use super::kind;
 use crate::config::Minting;
 use crate::jwt::{self, MAX_JWT_LENGTH, TOKEN_INTROSPECTION};
 use crate::{Error, ErrorKind, Verdict};
@@ -25,9 +26,12 @@ pub(super) fn read(
              introspection response (RFC 9701), dialect signed",
         ));
     }
-    let response = reader.object_throughout(headers, body)?;
-    if !reader.is_active(&response)? || Reader::is_of_another_kind(&response) {
+    let response = reader.object(headers, body)?;
+    if !reader.is_active(&response)? {
         return Ok(Verdict::Inactive);
+    }
+    if let Some(refused) = kind::refused_by_answer(reader, &response) {
+        return Ok(refused);
     }
     match &reader.provider.handover.minting {
         Some(minting) => mint(reader, minting, response, Map::new()),
@@ -45,6 +49,14 @@ pub(super) fn mint(
     bounds: Map<String, Value>,
 ) -> Result<Verdict, Error> {
     response.remove("active");
+    // Its subjects would be taken for those of the server that is configured: an API knows both by our name.
+    if let (Some(Value::String(iss)), Some(issuer)) = (response.get("iss"), &reader.server.issuer)
+        && iss != issuer
+    {
+        return Ok(reader.refuse(
+            "the answer says that another issuer has issued it (iss) than the one in issuer; check that setting",
+        ));
+    }
     // A JWT that has this one is about another (RFC 9701 §5).
     response.remove(TOKEN_INTROSPECTION);
     // Whoever is bound to a key must not become somebody who is not, because the claim is not what it should be.

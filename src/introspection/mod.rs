@@ -18,9 +18,11 @@ mod auto;
 mod exchange;
 mod json;
 mod jwt;
+mod kind;
 mod mint;
 mod signed;
 mod status;
+pub(crate) mod subject_token;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -147,6 +149,13 @@ pub struct Asked<'a> {
     pub keys: Option<&'a KeySet>,
 }
 
+/// An answer that has been read.
+pub(crate) struct Reading {
+    pub verdict: Verdict,
+    /// Why a token is refused that the server calls active: a line for the log.
+    pub note: Option<String>,
+}
+
 /// Reads an answer by the provider's dialect. `now` is in seconds since the epoch.
 ///
 /// # Errors
@@ -161,23 +170,47 @@ pub fn read(
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    let reader = Reader { asked: *asked, now };
-    match (status, asked.provider.dialect) {
+    read_noting(asked, status, headers, body, now).map(|reading| reading.verdict)
+}
+
+/// [`read`], with what the log should say of the verdict.
+pub(crate) fn read_noting(
+    asked: &Asked<'_>,
+    status: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: i64,
+) -> Result<Reading, Error> {
+    let reader = Reader::new(asked, now);
+    let verdict = read_by_dialect(&reader, status, headers, body)?;
+    Ok(Reading {
+        verdict,
+        note: reader.into_note(),
+    })
+}
+
+fn read_by_dialect(
+    reader: &Reader<'_>,
+    status: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Verdict, Error> {
+    match (status, reader.provider.dialect) {
         (200, dialect) => {
             reader.refuse_encoded(headers)?;
             match dialect {
-                Dialect::Jwt => jwt::read(&reader, headers, body),
-                Dialect::Json => json::read(&reader, headers, body),
-                Dialect::Auto => auto::read(&reader, headers, body),
-                Dialect::Signed => signed::read(&reader, headers, body),
-                Dialect::Exchange => exchange::read(&reader, headers, body),
-                Dialect::Mint => mint::read(&reader, headers, body),
+                Dialect::Jwt => jwt::read(reader, headers, body),
+                Dialect::Json => json::read(reader, headers, body),
+                Dialect::Auto => auto::read(reader, headers, body),
+                Dialect::Signed => signed::read(reader, headers, body),
+                Dialect::Exchange => exchange::read(reader, headers, body),
+                Dialect::Mint => mint::read(reader, headers, body),
             }
         }
         // How servers that answer with a bare JWT say that there is none.
         (204, Dialect::Jwt | Dialect::Auto) => Ok(Verdict::Inactive),
-        (400, Dialect::Exchange) => exchange::bad_request(&reader, headers, body),
-        (status, _) => Err(status::error(&reader, status, headers, body)),
+        (400, Dialect::Exchange) => exchange::bad_request(reader, headers, body),
+        (status, _) => Err(status::error(reader, status, headers, body)),
     }
 }
 

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::answer::{NOT_BEFORE_LEEWAY, Reader, is_json, without_line_break};
-use super::mint;
+use super::{kind, mint};
 use crate::jwt::{self, Algorithm, Expected, TOKEN_INTROSPECTION, about_token};
 use crate::{Error, Verdict};
 
@@ -58,8 +58,11 @@ pub(super) fn read(
              authorization server",
         ));
     };
-    if !reader.is_active(response)? || Reader::is_of_another_kind(response) {
+    if !reader.is_active(response)? {
         return Ok(Verdict::Inactive);
+    }
+    if let Some(refused) = kind::refused_by_answer(reader, response) {
+        return Ok(refused);
     }
     // No longer than the response itself is valid, if it says.
     let mut bounds = Map::new();

@@ -202,7 +202,10 @@ fn a_bare_jwt_is_active_in_dialects_jwt_and_auto() {
     for dialect in ["jwt", "auto"] {
         for body in [jwt.clone(), format!("{jwt}\n"), format!("{jwt}\r\n")] {
             let active = active(in_dialect(dialect, body));
-            assert_eq!(active.authorization(), format!("Bearer {jwt}"));
+            assert_eq!(
+                active.authorization_after_sender_check(),
+                format!("Bearer {jwt}")
+            );
             assert_eq!(&*active.claims().scope, "read write");
             assert_eq!(active.claims().exp, Some(NOW + 300));
         }
@@ -214,7 +217,7 @@ fn a_jwt_in_a_claim_is_active_in_dialects_json_and_auto() {
     for dialect in ["json", "auto"] {
         for claim in ["jwt", "phantom_token"] {
             let active = active(in_dialect(dialect, format!("\n{}\n", with_jwt(claim))));
-            assert_eq!(active.jwt(), good_jwt());
+            assert_eq!(active.jwt_after_sender_check(), good_jwt());
             assert_eq!(active.claims().client_id.as_deref(), Some("web"));
             assert_eq!(active.claims().sub.as_deref(), Some("alice"));
             let claims: Value = serde_json::from_str(active.claims().json()).unwrap();
@@ -762,8 +765,8 @@ proptest! {
         let at = at.index(body.len());
         body[at] = byte;
         if let Ok(Verdict::Active(active)) = in_dialect("auto", &body) {
-            prop_assert!(crate::jwt::check_compact(active.jwt().as_bytes()).is_ok());
-            prop_assert!(HeaderValue::from_str(active.authorization()).is_ok());
+            prop_assert!(crate::jwt::check_compact(active.jwt_after_sender_check().as_bytes()).is_ok());
+            prop_assert!(HeaderValue::from_str(active.authorization_after_sender_check()).is_ok());
         }
     }
 }

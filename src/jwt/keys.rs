@@ -15,7 +15,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 
-use super::object_throughout;
+use super::object;
 
 /// The most keys that a set may have, usable or not. A set with more is refused rather than cut: nobody knows whether
 /// the key that signs would be among those that are left.
@@ -188,6 +188,8 @@ pub enum KeySetError {
     NotKeySet,
     /// A name stands twice in one of its objects.
     Duplicate,
+    /// A whole number in it is too large to be read exactly.
+    Number,
     /// More than [`MAX_KEYS`] keys.
     TooManyKeys(usize),
     /// No key at all.
@@ -210,6 +212,9 @@ impl fmt::Display for KeySetError {
             }
             KeySetError::Duplicate => f.write_str(
                 "a name stands twice in an object of the JWKS, so that it says two things at once",
+            ),
+            KeySetError::Number => f.write_str(
+                "the JWKS holds a whole number that is too large to be read exactly (beyond 64 bits)",
             ),
             KeySetError::TooManyKeys(keys) => {
                 write!(
@@ -246,9 +251,10 @@ impl KeySet {
         if json.len() > MAX_JWKS_LENGTH {
             return Err(KeySetError::TooLong);
         }
-        let mut members = object_throughout(json).map_err(|error| match error {
+        let mut members = object(json).map_err(|error| match error {
             super::ObjectError::NotObject => KeySetError::NotKeySet,
             super::ObjectError::Duplicate => KeySetError::Duplicate,
+            super::ObjectError::Number => KeySetError::Number,
         })?;
         let Some(Value::Array(jwks)) = members.remove("keys") else {
             return Err(KeySetError::NotKeySet);

@@ -47,7 +47,7 @@ pub use claims::{Claims, ClaimsError};
 pub(crate) use claims::{beside, seconds};
 pub use keys::{Algorithm, KeySet, KeySetError, MAX_JWKS_LENGTH, MAX_KEYS, Unusable};
 pub use mint::{client_assertion_claims, minted_claims};
-pub(crate) use object::{ObjectError, object, object_throughout};
+pub(crate) use object::{ObjectError, object};
 pub(crate) use self_signed::{SelfSigned, SelfSignedError};
 pub use sign::{SecretAlgorithm, SigningError, SigningKey, jwks, sign_with_secret};
 pub use verify::{Expected, VerifyError, verify};
@@ -106,9 +106,9 @@ pub enum JwtError {
     EmptyPart,
     /// A part that is not the base64url of anything.
     BadBase64,
-    /// A header that is not a JSON object with unique names and a string `alg`.
+    /// A header that is not a JSON object with unique names and exact numbers, and a string `alg`.
     BadHeader,
-    /// A payload that is not a JSON object with unique names.
+    /// A payload that is not a JSON object with unique names, or holds a whole number that is too large to be read exactly.
     BadPayload,
     /// `"alg":"none"`: nobody signed it.
     Unsecured,
@@ -126,7 +126,9 @@ impl fmt::Display for JwtError {
             JwtError::BadHeader => {
                 "its header is not a JSON object with unique names and an alg (RFC 7515 §4)"
             }
-            JwtError::BadPayload => "its payload is not a JSON object with unique names",
+            JwtError::BadPayload => {
+                "its payload is not a JSON object with unique names and whole numbers of at most 64 bits"
+            }
             JwtError::Unsecured => "its alg is none: it is not signed",
         })
     }

@@ -1,6 +1,5 @@
-//! JSON objects in which every name stands once.
+//! JSON objects that every reader understands alike.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -11,125 +10,105 @@ use serde_json::{Map, Value};
 pub(crate) enum ObjectError {
     /// Not JSON, or JSON of another kind.
     NotObject,
-    /// A name stands in it twice.
+    /// A name stands twice in one of its objects.
     Duplicate,
+    /// A whole number in it is too large to be held exactly.
+    Number,
 }
 
-/// Reads one JSON object and nothing after it.
+/// From here on a `f64` does not tell a whole number from the next one (2^53).
+const INEXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Reads one JSON object and nothing after it. `serde_json` bounds how deeply it nests.
 ///
-/// RFC 8259 §4 leaves open what a name that stands twice means: two readers may see two different answers in
-/// `{"active":false,"active":true}`. Such an object is refused. Within the members nobody decides anything, and
-/// there the last one counts as usual. `serde_json` bounds how deeply they nest.
+/// Refused is what two readers may understand differently:
+/// - A name that stands twice in an object, at any depth (RFC 8259 §4): `{"active":false,"active":true}`, and just as
+///   well `{"cnf":{"jkt":"a","jkt":"b"}}`.
+/// - A whole number that is beyond 64 bits, or beyond 2^53 where it is written with a fraction or an exponent (RFC 8259
+///   §6): `18446744073709551616` and `18446744073709551617` would become one and the same, in a comparison and in what is
+///   minted. A number with a fraction is the `f64` that it denotes, as for other readers.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ObjectError> {
-    match serde_json::from_slice::<Unique>(bytes) {
-        Ok(Unique(members)) => Ok(members),
-        Err(error) => Err(said_by(&error)),
-    }
-}
-
-/// [`object`], where what lies deeper decides as well, as in a set of keys or in the claim of an RFC 9701 response:
-/// names stand once in every object within, too.
-pub(crate) fn object_throughout(bytes: &[u8]) -> Result<Map<String, Value>, ObjectError> {
-    match serde_json::from_slice::<UniqueThroughout>(bytes) {
-        Ok(UniqueThroughout) => object(bytes),
-        Err(error) => Err(said_by(&error)),
-    }
-}
-
-/// The message is the only thing that a custom error carries through serde_json.
-fn said_by(error: &serde_json::Error) -> ObjectError {
-    if error.to_string().starts_with(DUPLICATE) {
-        ObjectError::Duplicate
-    } else {
-        ObjectError::NotObject
+    match serde_json::from_slice::<Unambiguous>(bytes) {
+        Ok(Unambiguous(Value::Object(members))) => Ok(members),
+        Ok(_) => Err(ObjectError::NotObject),
+        // The message is the only thing that a custom error carries through serde_json.
+        Err(error) => Err(match error.to_string() {
+            said if said.starts_with(DUPLICATE) => ObjectError::Duplicate,
+            said if said.starts_with(NUMBER) => ObjectError::Number,
+            _ => ObjectError::NotObject,
+        }),
     }
 }
 
 const DUPLICATE: &str = "a name stands twice";
+const NUMBER: &str = "a number is too large";
 
-struct Unique(Map<String, Value>);
+/// A value that has no ambiguous part.
+struct Unambiguous(Value);
 
-impl<'de> Deserialize<'de> for Unique {
+impl<'de> Deserialize<'de> for Unambiguous {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members).map(Unique)
+        deserializer.deserialize_any(Reader).map(Unambiguous)
     }
 }
 
-struct Members;
+struct Reader;
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut members = Map::new();
-        while let Some((name, value)) = access.next_entry::<String, Value>()? {
-            if members.insert(name, value).is_some() {
-                return Err(A::Error::custom(DUPLICATE));
-            }
-        }
-        Ok(members)
-    }
-}
-
-/// JSON in which no object has a name twice. It is looked at and not kept: what a value becomes is left to serde_json.
-struct UniqueThroughout;
-
-impl<'de> Deserialize<'de> for UniqueThroughout {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Look)
-    }
-}
-
-struct Look;
-
-impl<'de> Visitor<'de> for Look {
-    type Value = UniqueThroughout;
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut names = HashSet::new();
-        while let Some((name, UniqueThroughout)) = access.next_entry::<String, _>()? {
-            if !names.insert(name) {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, Unambiguous(value))) = access.next_entry::<String, _>()? {
+            if members.insert(name, value).is_some() {
                 return Err(A::Error::custom(DUPLICATE));
             }
         }
-        Ok(UniqueThroughout)
+        Ok(Value::Object(members))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        while let Some(UniqueThroughout) = access.next_element()? {}
-        Ok(UniqueThroughout)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(Unambiguous(element)) = access.next_element()? {
+            elements.push(element);
+        }
+        Ok(Value::Array(elements))
     }
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(UniqueThroughout)
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(UniqueThroughout)
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(UniqueThroughout)
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(UniqueThroughout)
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(UniqueThroughout)
+    // serde_json reads a whole number beyond 64 bits as one of these, too.
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        if value.abs() >= INEXACT {
+            return Err(E::custom(NUMBER));
+        }
+        Ok(value.into())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(UniqueThroughout)
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
     }
 }
 
@@ -161,22 +140,56 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_deeper_is_refused_where_that_matters() {
+    fn a_name_that_stands_twice_is_refused_at_every_depth() {
         for text in [
             r#"{"a":{"b":1,"b":2}}"#,
             r#"{"a":[0,-1,1.5,"x",null,true,{"b":[{"c":1,"\u0063":1}]}]}"#,
-            r#"{"b":1,"b":2}"#,
         ] {
             assert_eq!(
-                object_throughout(text.as_bytes()),
+                object(text.as_bytes()),
                 Err(ObjectError::Duplicate),
                 "{text}"
             );
         }
-        let text =
-            br#"{"a":[0,-1,1.5,"x",null,true,18446744073709551615,{"a":{"a":1},"b":{"a":1}}]}"#;
-        assert_eq!(object_throughout(text), object(text));
-        assert!(object_throughout(text).is_ok());
+        let text = br#"{"a":[0,-1,1.5,"x",null,true,{"a":{"a":1},"b":{"a":1}}]}"#;
+        assert_eq!(
+            object(text).map(Value::Object),
+            Ok(serde_json::from_slice(text).unwrap())
+        );
+    }
+
+    #[test]
+    fn a_number_is_held_exactly_or_refused() {
+        for number in [
+            "18446744073709551616",
+            "18446744073709551617",
+            "-9223372036854775809",
+            "9007199254740992.0",
+            "1e16",
+            "-1e16",
+            "1.8446744073709551616e19",
+        ] {
+            for text in [
+                format!(r#"{{"a":{number}}}"#),
+                format!(r#"{{"a":[{{"b":{number}}}]}}"#),
+            ] {
+                let read = object(text.as_bytes());
+                assert_eq!(read, Err(ObjectError::Number), "{text}");
+            }
+        }
+        for number in [
+            "0",
+            "18446744073709551615",
+            "-9223372036854775808",
+            "1700000000.123456",
+            "1.5",
+            "0.1",
+            "9007199254740991.0",
+        ] {
+            let text = format!(r#"{{"a":{number}}}"#);
+            let members = object(text.as_bytes()).unwrap();
+            assert_eq!(members["a"].to_string(), number);
+        }
     }
 
     #[test]
@@ -207,19 +220,17 @@ mod tests {
                 "{:.40}",
                 text
             );
-            assert_eq!(
-                object_throughout(text.as_bytes()),
-                Err(ObjectError::NotObject)
-            );
         }
         assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(ObjectError::NotObject));
     }
 
     #[test]
     fn a_text_that_says_what_our_error_says_is_not_taken_for_it() {
-        assert_eq!(
-            object(br#"{"a name stands twice":"a name stands twice"#),
-            Err(ObjectError::NotObject)
-        );
+        for text in [
+            r#"{"a name stands twice":"a name stands twice"#,
+            r#"{"a number is too large":"a number is too large"#,
+        ] {
+            assert_eq!(object(text.as_bytes()), Err(ObjectError::NotObject));
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::keys::VerifyingKey;
 use super::sign::thumbprint;
 use super::verify::is_signed;
-use super::{Algorithm, Parts, decode, object_throughout, parts};
+use super::{Algorithm, Parts, decode, object, parts};
 
 /// Why it is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl<'a> SelfSigned<'a> {
         const MALFORMED: SelfSignedError = SelfSignedError::Malformed;
         let parts = parts(bytes).map_err(|_| MALFORMED)?;
         let [header, claims] =
-            [parts.header, parts.payload].map(|part| object_throughout(&decode(part).ok()?).ok());
+            [parts.header, parts.payload].map(|part| object(&decode(part).ok()?).ok());
         let mut header = header.ok_or(MALFORMED)?;
         let claims = claims.ok_or(MALFORMED)?;
         let signature = decode(parts.signature).map_err(|_| MALFORMED)?;

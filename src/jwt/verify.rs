@@ -12,9 +12,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{list, present, seconds};
 use super::keys::VerifyingKey;
-use super::{
-    Algorithm, ClaimsError, JwtError, KeySet, ObjectError, Parts, decode, object_throughout, parts,
-};
+use super::{Algorithm, ClaimsError, JwtError, KeySet, ObjectError, Parts, decode, object, parts};
 
 /// How many keys are tried at most: all those that have the `kid` and the kind, or, where the JWT names none, those that
 /// go with its algorithm.
@@ -178,7 +176,7 @@ pub fn verify(
     }
 
     let payload = decode(parts.payload).map_err(VerifyError::NotJwt)?;
-    let payload = object_throughout(&payload).map_err(|_| VerifyError::Payload)?;
+    let payload = object(&payload).map_err(|_| VerifyError::Payload)?;
     check_claims(&payload, expected)?;
     Ok(payload)
 }
@@ -206,8 +204,8 @@ struct Header {
 impl Header {
     fn read(json: &[u8], expected: &Expected<'_>) -> Result<Self, VerifyError> {
         const BAD: VerifyError = VerifyError::NotJwt(JwtError::BadHeader);
-        let mut members = object_throughout(json).map_err(|error| match error {
-            ObjectError::NotObject => BAD,
+        let mut members = object(json).map_err(|error| match error {
+            ObjectError::NotObject | ObjectError::Number => BAD,
             ObjectError::Duplicate => VerifyError::DuplicateInHeader,
         })?;
         let Some(Value::String(alg)) = members.get("alg") else {

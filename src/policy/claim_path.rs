@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::PolicyError;
+use super::{PolicyError, is_exact_header_value};
 use crate::jwt::Claims;
 
 /// The way to a claim: names with dots between them, `realm_access.roles`.
@@ -59,8 +59,8 @@ impl ClaimPath {
     /// - A list, or what stands there in each element of a list on the way, is written with spaces between; with an
     ///   object in it, it is a JSON array. With a string in it that has a space, or is empty, it is nothing: one value
     ///   must not look like two.
-    /// - What has a control character (a line break, say) is nothing, because it is to stand in a header; so is a
-    ///   list without elements.
+    /// - What a header would not carry unchanged ([`is_exact_header_value`]) is nothing: a text with a line break or another
+    ///   control character, or with white space at either end; so is a list without elements.
     pub fn text(&self, claims: &Claims, out: &mut String) -> bool {
         let mut found = Vec::new();
         let mut listed = false;
@@ -75,7 +75,7 @@ impl ClaimPath {
             [value] if !listed => one(value, out),
             _ => list(&found, out),
         };
-        let written = written && !out[start..].contains(char::is_control);
+        let written = written && is_exact_header_value(&out.as_bytes()[start..]);
         if !written {
             out.truncate(start);
         }

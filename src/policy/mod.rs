@@ -22,6 +22,7 @@
 //! ```
 
 mod claim_path;
+mod header_value;
 mod requirement;
 mod scopes;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use claim_path::ClaimPath;
+pub use header_value::is_exact_header_value;
 pub use requirement::{Expected, Pattern};
 
 use crate::config::{no_key, quoted, time};

@@ -660,7 +660,8 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
+        // Beyond that none is read.
+        (-1e15..1e15).prop_map(Value::from),
         "[a-c ]{0,3}".prop_map(Value::from),
         any::<String>().prop_map(Value::from),
     ];
@@ -683,6 +684,7 @@ proptest! {
         let mut out = String::new();
         if path.text(&claims, &mut out) {
             prop_assert!(!out.contains(char::is_control), "{:?}", out);
+            prop_assert_eq!(out.trim(), &out);
             prop_assert!(path.any(&claims, &mut |_, _| true));
         } else {
             prop_assert!(out.is_empty());
@@ -707,7 +709,7 @@ proptest! {
     }
 
     #[test]
-    fn number_texts_are_those_of_json(number in any::<f64>().prop_filter("finite", |number| number.is_finite())) {
+    fn number_texts_are_those_of_json(number in -1e15..1e15) {
         let text = json!(number).to_string();
         prop_assert_eq!(meets("c", &[&text], json!({"c": number})), true);
     }

@@ -27,6 +27,8 @@ pub type LogSink = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
 const QUIET: Duration = Duration::from_secs(10);
 /// A different one of the same kind after this.
 const QUIET_FOR_NEWS: Duration = Duration::from_secs(1);
+/// A line of what clients can bring about is written again only after this.
+const QUIET_FOR_CLIENTS: Duration = Duration::from_secs(60);
 
 /// Writes the lines of one client.
 pub(super) struct Reporter {
@@ -41,6 +43,7 @@ struct State {
     failing_since: Option<Instant>,
     failures: u64,
     recovered: Option<Instant>,
+    refused: Option<Last>,
 }
 
 struct Last {
@@ -67,6 +70,15 @@ impl Reporter {
         }
     }
 
+    /// A token is refused that the authorization server calls active. Any client can bring that about: it is said once a
+    /// minute.
+    pub(super) fn refused(&self, line: &str, now: Instant) {
+        let Some(sink) = &self.sink else { return };
+        if let Some(line) = self.state.lock().refused(line, now) {
+            sink(LogLevel::Warn, &line);
+        }
+    }
+
     /// Says something that whoever calls this says rarely.
     pub(super) fn say(&self, level: LogLevel, line: &str) {
         if let Some(sink) = &self.sink {
@@ -89,6 +101,23 @@ impl Reporter {
 }
 
 impl State {
+    fn refused(&mut self, line: &str, now: Instant) -> Option<String> {
+        let mut suppressed = 0;
+        if let Some(last) = &mut self.refused {
+            if now.saturating_duration_since(last.at) < QUIET_FOR_CLIENTS {
+                last.suppressed += 1;
+                return None;
+            }
+            suppressed = last.suppressed;
+        }
+        self.refused = Some(Last {
+            at: now,
+            message: line.into(),
+            suppressed: 0,
+        });
+        Some(with_suppressed(line, suppressed))
+    }
+
     fn failed(&mut self, error: &Error, now: Instant) -> Option<String> {
         // What our own bounds refuse says nothing of the authorization server.
         if !matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::Stopped) {
@@ -111,13 +140,7 @@ impl State {
             message: error.message().into(),
             suppressed: 0,
         });
-        Some(match suppressed {
-            0 => error.message().to_owned(),
-            more => format!(
-                "{} ({more} more of this kind since the last line)",
-                error.message()
-            ),
-        })
+        Some(with_suppressed(error.message(), suppressed))
     }
 
     fn succeeded(&mut self, provider: &str, now: Instant) -> Option<String> {
@@ -134,6 +157,13 @@ impl State {
             "provider {provider:?}: the authorization server answers again, after {failures} failed calls in {} s",
             now.saturating_duration_since(since).as_secs()
         ))
+    }
+}
+
+fn with_suppressed(line: &str, suppressed: u64) -> String {
+    match suppressed {
+        0 => line.to_owned(),
+        more => format!("{line} ({more} more of this kind since the last line)"),
     }
 }
 
@@ -163,6 +193,19 @@ mod tests {
         }
         let line = state.failed(&refused("a"), start + QUIET).unwrap();
         assert!(line.starts_with("a (9 more"), "{line}");
+    }
+
+    #[test]
+    fn refused_tokens_are_one_line_a_minute() {
+        let mut state = State::default();
+        let start = Instant::now();
+        assert_eq!(state.refused("a", start).as_deref(), Some("a"));
+        for second in 0..60 {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(state.refused("b", now), None);
+        }
+        let line = state.refused("b", start + QUIET_FOR_CLIENTS).unwrap();
+        assert!(line.starts_with("b (60 more"), "{line}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
@@ -27,7 +28,8 @@ use super::keys::Keys;
 use super::transport::{self, Transport};
 use crate::cache::{Claim, Claimed, Subject};
 use crate::config::ClientAuth;
-use crate::introspection::{Asked, Request};
+use crate::introspection::subject_token::{self, SubjectToken};
+use crate::introspection::{Asked, Reading, Request};
 use crate::jwt::KeySet;
 use crate::server::{Endpoint, Purpose, Server};
 use crate::token::Token;
@@ -322,6 +324,30 @@ impl Desk {
         flight.asked = Some((None, Arc::clone(&server)));
         let mut pass = self.passes.issue(&server).await?;
         let mut renewed = false;
+        if subject_token::is_wanted(provider, &server) {
+            let known = match self.exchanged(&server, departure, token, &pass).await {
+                Err(error) if error.kind() == ErrorKind::ClientRefused => {
+                    let Some(another) = self.passes.renew(&server, &pass).await? else {
+                        return Err(error);
+                    };
+                    pass = another;
+                    renewed = true;
+                    self.exchanged(&server, departure, token, &pass).await
+                }
+                outcome => outcome,
+            };
+            match known? {
+                (SubjectToken::Active(members), fresh) => flight.exchanged = Some((members, fresh)),
+                (SubjectToken::Inactive { note }, fresh) => {
+                    self.note(note);
+                    let fresh = fresh.min(provider.cache_inactive_ttl);
+                    let verdict = Verdict::Inactive;
+                    let levels = &shared.levels;
+                    levels.put(&departure.subject, token, &verdict, fresh, clock::now());
+                    return Ok(verdict);
+                }
+            }
+        }
         let order = self
             .endpoints
             .order(clock::now().monotonic, endpoints.len());
@@ -378,6 +404,95 @@ impl Desk {
         }
     }
 
+    /// Introspects a token that is to be exchanged, at one address after the other: what is known of it, and for how long
+    /// that may be remembered.
+    async fn exchanged(
+        &self,
+        server: &Server,
+        departure: &Departure,
+        token: Token<'_>,
+        pass: &Pass,
+    ) -> Result<(SubjectToken, Duration), Error> {
+        let provider = &*self.shared.provider;
+        let mut failure = None;
+        for (at, endpoint) in server.introspection.iter().enumerate() {
+            let left = departure.deadline.saturating_duration_since(Instant::now());
+            let untried = u32::try_from(server.introspection.len() - at).unwrap_or(u32::MAX);
+            let budget = left / untried;
+            match self.introspect(server, endpoint, token, pass, budget).await {
+                Err(error) if error.is_outage() => failure = Some(error),
+                outcome => return outcome,
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::BadAnswer,
+                format!(
+                    "provider {:?}: the metadata of {} names no introspection endpoint, and without one it can't be known \
+                     whether a token that is exchanged is bound to a key of its sender; set introspection_endpoint, or \
+                     exchange_introspect off if this server binds no tokens (DPoP, mutual TLS)",
+                    provider.name,
+                    server.issuer.as_deref().unwrap_or_default(),
+                ),
+            )
+        }))
+    }
+
+    /// One call that introspects a token that is to be exchanged.
+    async fn introspect(
+        &self,
+        server: &Server,
+        endpoint: &Endpoint,
+        token: Token<'_>,
+        pass: &Pass,
+        budget: Duration,
+    ) -> Result<(SubjectToken, Duration), Error> {
+        let provider = &*self.shared.provider;
+        let counters = &self.shared.counters;
+        let started = Instant::now();
+        let mut again = false;
+        let (client_auth, response) = loop {
+            let now = clock::now().unix;
+            let mut request = subject_token::request(provider, server, endpoint, token, now)?;
+            self.passes.show(pass, &mut request)?;
+            counters.called(again);
+            let call = self.transport.call(provider, endpoint, &request, again);
+            let left = budget.saturating_sub(started.elapsed());
+            let outcome = timeout(left, call).await.unwrap_or_else(|_| {
+                Err(transport::Failure {
+                    error: transport::timed_out(provider, endpoint, provider.timeout),
+                    again: false,
+                })
+            });
+            counters.answered(started.elapsed());
+            match outcome {
+                // A connection that was kept open may have been closed by the other side.
+                Err(failure) if failure.again && !again => again = true,
+                Err(failure) => return Err(failure.error),
+                Ok(response) => break (request.client_auth, response),
+            }
+        };
+        let asked = Asked {
+            provider,
+            server,
+            endpoint,
+            client_auth,
+            keys: None,
+        };
+        let now = clock::now().unix;
+        let (status, headers) = (response.status, &response.headers);
+        let subject = subject_token::read(&asked, status, headers, &response.body, now)?;
+        Ok((subject, cache::allowed(provider, headers)))
+    }
+
+    /// Tells the operator of a token that is refused although the server calls it active.
+    fn note(&self, note: Option<String>) {
+        if let Some(note) = note {
+            let now = std::time::Instant::now();
+            self.shared.reporter.refused(&note, now);
+        }
+    }
+
     /// The request of one call: what authenticates it is good for that one.
     fn request(
         &self,
@@ -431,15 +546,21 @@ impl Desk {
         };
         shared.counters.answered(started.elapsed());
         let response = result?;
-        let verdict = self
-            .read(server, endpoint, request.client_auth, &response)
+        let exchanged = flight.exchanged.as_ref();
+        let reading = self
+            .read(server, endpoint, request.client_auth, &response, exchanged)
             .await
             .map_err(|error| transport::Failure {
                 error,
                 again: false,
             })?;
+        self.note(reading.note);
+        let verdict = reading.verdict;
         let now = clock::now();
-        let fresh = cache::lifetime(provider, &verdict, &response.headers, now.unix);
+        let mut fresh = cache::lifetime(provider, &verdict, &response.headers, now.unix);
+        if let Some((_, bound)) = exchanged {
+            fresh = fresh.min(*bound);
+        }
         Ok(Answer { verdict, fresh })
     }
 
@@ -481,7 +602,8 @@ impl Desk {
         endpoint: &Endpoint,
         client_auth: ClientAuth,
         response: &transport::Response,
-    ) -> Result<Verdict, Error> {
+        exchanged: Option<&(Map<String, Value>, Duration)>,
+    ) -> Result<Reading, Error> {
         let read = |keys: Option<&KeySet>| {
             let asked = Asked {
                 provider: &self.shared.provider,
@@ -491,13 +613,17 @@ impl Desk {
                 keys,
             };
             let now = clock::now().unix;
-            introspection::read(
+            let reading = introspection::read_noting(
                 &asked,
                 response.status,
                 &response.headers,
                 &response.body,
                 now,
-            )
+            )?;
+            match exchanged {
+                Some((subject, _)) => subject_token::applied(&asked, reading, subject, now),
+                None => Ok(reading),
+            }
         };
         let known = self.keys.known();
         let outcome = read(known.as_deref());
@@ -713,6 +839,8 @@ struct Flight<'a> {
     /// The endpoint at which the authorization server was called for it last, and its number if tokens are introspected
     /// there.
     asked: Option<(Option<usize>, Arc<Server>)>,
+    /// What the server says of a token that is to be exchanged, and for how long that may be remembered.
+    exchanged: Option<(Map<String, Value>, Duration)>,
     /// Its failure is that of another process's flight.
     others_failure: bool,
     /// Where the verdict came from, if not from the authorization server.
@@ -732,6 +860,7 @@ impl<'a> Flight<'a> {
             id,
             holds_claim: false,
             asked: None,
+            exchanged: None,
             others_failure: false,
             cache: None,
             failure: None,

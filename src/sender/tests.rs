@@ -797,13 +797,7 @@ fn a_proof_is_accepted_for_its_window_and_not_a_second_longer() {
             "{iat}"
         );
     }
-    for iat in [
-        json!(0),
-        json!(-NOW),
-        json!(1e300),
-        json!(-1e300),
-        json!(u64::MAX),
-    ] {
+    for iat in [json!(0), json!(-NOW), json!(i64::MIN), json!(u64::MAX)] {
         assert_eq!(refused(&says(json!({"iat": iat}))), SenderError::ProofIat);
     }
     // Milliseconds, as some would have them.

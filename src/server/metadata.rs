@@ -24,6 +24,10 @@ pub struct Metadata {
     pub introspection_signing_alg_values_supported: Option<Vec<String>>,
     /// `grant_types_supported`
     pub grant_types_supported: Option<Vec<String>>,
+    /// Whether it binds access tokens to keys of their senders: to those of DPoP proofs
+    /// (`dpop_signing_alg_values_supported`, RFC 9449 §5.1) or to certificates
+    /// (`tls_client_certificate_bound_access_tokens`, RFC 8705 §3.3).
+    pub binds_tokens: bool,
 }
 
 /// Why metadata can't be used. Holds nothing that the server has said but names of members.
@@ -61,8 +65,12 @@ impl Metadata {
     /// When it is not a JSON object with unique names, when its `issuer` is not exactly `issuer` (RFC 8414 §3.3), or
     /// when a member is not what it should be. An `https` issuer has no `http` endpoints.
     pub fn read(body: &[u8], issuer: &str) -> Result<Self, MetadataError> {
-        let members = object(body)
-            .map_err(|_| MetadataError("it is not a JSON object with unique names".to_owned()))?;
+        let members = object(body).map_err(|_| {
+            MetadataError(
+                "it is not a JSON object with unique names and whole numbers of at most 64 bits"
+                    .to_owned(),
+            )
+        })?;
         match members.get("issuer") {
             Some(Value::String(said)) if said == issuer => {}
             Some(Value::String(said)) => {
@@ -97,6 +105,8 @@ impl Metadata {
                 "introspection_signing_alg_values_supported",
             )?,
             grant_types_supported: list(&members, "grant_types_supported")?,
+            binds_tokens: list(&members, "dpop_signing_alg_values_supported")?.is_some()
+                || switch(&members, "tls_client_certificate_bound_access_tokens")?,
         })
     }
 }
@@ -123,6 +133,16 @@ fn url(
             }
         }
         Some(_) => Err(MetadataError(format!("its member {name} is not a string"))),
+    }
+}
+
+fn switch(members: &Map<String, Value>, name: &str) -> Result<bool, MetadataError> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(on)) => Ok(*on),
+        Some(_) => Err(MetadataError(format!(
+            "its member {name} is not true or false"
+        ))),
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Server {
     pub introspection_signing_algorithms: Option<Vec<String>>,
     /// The grants that it knows; `None` when it does not say.
     pub grant_types: Option<Vec<String>>,
+    /// Whether it binds access tokens to keys of their senders; `None` when its metadata is not known.
+    pub binds_tokens: Option<bool>,
 }
 
 impl fmt::Debug for Server {
@@ -188,6 +190,7 @@ impl Server {
         self.introspection_signing_algorithms
             .clone_from(&metadata.introspection_signing_alg_values_supported);
         self.grant_types.clone_from(&metadata.grant_types_supported);
+        self.binds_tokens = Some(metadata.binds_tokens);
         self
     }
 }

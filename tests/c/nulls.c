@@ -122,6 +122,7 @@ int main(void) {
 
   NULL_IN(phantom_result_retain, result, phantom_result_retain(NULL) == NULL);
   NULL_IN(phantom_result_is_active, result, !phantom_result_is_active(NULL));
+  NULL_IN(phantom_result_is_bound, result, !phantom_result_is_bound(NULL));
   NULL_IN(phantom_result_authorization, result, phantom_result_authorization(NULL, &length) == NULL && length == 0);
   text = phantom_result_authorization(active, NULL);
   NULL_IN(phantom_result_authorization, length, text != NULL && strncmp(text, "Bearer ", 7) == 0);

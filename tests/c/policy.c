@@ -102,11 +102,18 @@ static void verdicts(const phantom_client *client, const phantom_result *active,
   phantom_policy_free(policy);
 }
 
+// Whether the JWT of an active token is not handed out.
+static bool withheld(const phantom_result *result) {
+  size_t length = 7, jwt_length = 7;
+  return phantom_result_is_active(result) && phantom_result_authorization(result, &length) == NULL && length == 0 &&
+         phantom_result_jwt(result, &jwt_length) == NULL && jwt_length == 0;
+}
+
 static void senders(phantom_client *client) {
   const char *certified = environment("CERTIFIED_TOKEN"), *keyed = environment("KEYED_TOKEN");
   const char *certificate = environment("CERTIFICATE");
   char bearer[512], dpop[512];
-  phantom_result *by_certificate = NULL, *by_key = NULL;
+  phantom_result *by_certificate = NULL, *by_key = NULL, *second = NULL;
   phantom_presentation request = {.size = sizeof request, .method = "GET", .method_length = 3, .authorization = bearer};
   phantom_policy *ignoring, *nonce;
   phantom_denial *denial = NULL;
@@ -117,6 +124,9 @@ static void senders(phantom_client *client) {
   snprintf(dpop, sizeof dpop, "DPoP %s", keyed);
   request.authorization_length = strlen(bearer);
 
+  PROMISE("of a token that is bound nothing is handed out that opens an API",
+          phantom_result_is_bound(by_key) && phantom_result_is_bound(by_certificate) && withheld(by_key) &&
+              withheld(by_certificate) && phantom_result_claims(by_key, NULL) != NULL);
   PROMISE("a token that is bound is denied where nobody says how it was presented",
           denies(policy_of(NULL, NULL), client, by_certificate, NULL, 401, "invalid_token", "presentation_missing",
                  "Bearer error=\"invalid_token\""));
@@ -124,14 +134,25 @@ static void senders(phantom_client *client) {
           denies(policy_of(NULL, NULL), client, by_certificate, &request, 401, "invalid_token", "certificate_missing",
                  "Bearer error=\"invalid_token\", error_description=\"The token is bound to a certificate, and the "
                  "connection has none\""));
+  PROMISE("and nothing is handed out of it then", withheld(by_certificate));
+  second = phantom_result_retain(by_certificate);
   request.client_certificate = (const uint8_t *)certificate;
   request.client_certificate_length = strlen(certificate);
   PROMISE("and passes on one that has it", allows(policy_of(NULL, NULL), client, by_certificate, &request));
+  PROMISE("its JWT is handed out from then on, to each owner of the result",
+          strncmp(phantom_result_authorization(by_certificate, NULL), "Bearer ey", 9) == 0 &&
+              strncmp(phantom_result_jwt(second, NULL), "ey", 2) == 0);
+  phantom_result_free(second);
+  PROMISE("but not of the next request's",
+          resolve(client, certified, &second) == PHANTOM_OK &&
+              phantom_result_cache_status(second) == PHANTOM_CACHE_HIT && withheld(second));
   request.client_certificate_length--;
   PROMISE("but not on one that has another",
           phantom_policy_check(ignoring = policy_of(NULL, NULL), client, by_certificate, &request, NULL) == PHANTOM_DENIED);
   NEED(phantom_policy_set_str(ignoring, "sender_constraint", "ignore") == PHANTOM_OK);
-  PROMISE("unless somebody else has looked", allows(ignoring, client, by_certificate, NULL));
+  PROMISE("unless somebody else has looked, as the policy says",
+          allows(ignoring, client, second, NULL) && !withheld(second));
+  phantom_result_free(second);
 
   request.authorization = dpop;
   request.authorization_length = strlen(dpop);
@@ -152,6 +173,7 @@ static void senders(phantom_client *client) {
               is(phantom_denial_error(denial), "invalid_dpop_proof"));
   phantom_denial_free(denial);
   phantom_policy_free(nonce);
+  PROMISE("and nothing has been handed out of it", withheld(by_key));
   phantom_result_free(by_certificate);
   phantom_result_free(by_key);
 }

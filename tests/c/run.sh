@@ -188,9 +188,15 @@ promise "examples/c/resolve.c prints the header for an active token" resolves
 refuses() {
     local status=0
     "$work/example-resolve" "$ENDPOINT" "$CLIENT_ID" "$CLIENT_SECRET_FILE" <<<unknown >"$work/verdict" || status=$?
-    [ "$status" -eq 1 ] && grep -q 'not active' "$work/verdict"
+    [ "$status" -eq 1 ] && grep -q '^HTTP 401 (inactive)$' "$work/verdict"
 }
 promise "and says that an unknown one is not active" refuses
+needs_proof() {
+    local status=0
+    "$work/example-resolve" "$ENDPOINT" "$CLIENT_ID" "$CLIENT_SECRET_FILE" <<<"$KEYED_TOKEN" >"$work/verdict" || status=$?
+    [ "$status" -eq 1 ] && grep -q '^HTTP 401 (presentation_missing)$' "$work/verdict"
+}
+promise "and hands out nothing of one that is bound to a key" needs_proof
 fails() {
     local status=0
     "$work/example-resolve" "$origin/nowhere" "$CLIENT_ID" "$CLIENT_SECRET_FILE" <<<unknown >"$work/verdict" 2>"$work/why" ||

@@ -67,6 +67,7 @@ def minting(gateway, ugly):
             body=json.dumps(
                 {
                     "active": True,
+                    "token_type": "Bearer",
                     "sub": "Zoë",
                     "aud": ["https://api.example", "https://another.example"],
                     "scope": "read write",

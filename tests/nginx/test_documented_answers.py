@@ -68,6 +68,8 @@ class Played:
     # What the JWT says that reaches the API.
     claims = {}
     minted = True
+    # Whether it is asked about a token before that is exchanged.
+    introspected = False
 
     def __init__(self, base):
         self.base = base
@@ -86,6 +88,11 @@ class Played:
             )
         elif path == "/jwks":
             json_reply(exchange, keys=[public_jwk("RS256", "of the server", "server")])
+        elif path == self.endpoint and self.introspected and "token" in exchange.form:
+            # Before it is exchanged.
+            by_secret(exchange)
+            token = exchange.form["token"][0]
+            json_reply(exchange, active=token.startswith("good"), token_type="Bearer")
         elif path not in (self.endpoint, self.token_endpoint):
             exchange.reply(404, content_type="text/html")
         else:
@@ -177,6 +184,13 @@ class KeycloakExchange(Played):
         "exchange_token_type": "access_token",
         "exchange_audience": "orders",
     }
+    # It binds tokens to certificates and to keys, and says so.
+    metadata = {
+        **Played.metadata,
+        "tls_client_certificate_bound_access_tokens": True,
+        "dpop_signing_alg_values_supported": ["ES256"],
+    }
+    introspected = True
     claims = {"iss": "ugly", "scope": "read"}
     minted = False
 
@@ -207,6 +221,8 @@ class ZitadelExchange(KeycloakExchange):
     """`jwt` is its name for an access token as a JWT."""
 
     issuer = ""
+    metadata = Played.metadata
+    introspected = False
     token_endpoint = "/oauth/v2/token"
     keys = {**Played.keys, "dialect": "exchange"}
 
@@ -270,7 +286,8 @@ class Duende(Played):
     """Plain claims, for a resource."""
 
     endpoint = "/connect/introspect"
-    keys = {**Played.keys, **MINT}
+    # The answer has no token_type.
+    keys = {**Played.keys, **MINT, "token_type": "any", "verify_audience": "gateway"}
     claims = {"client_id": "client", "scope": "api1"}
 
     def introspection(self):
@@ -294,7 +311,7 @@ class Duende(Played):
 class DuendeSigned(Duende):
     """The same in a signed response, for the client that asks."""
 
-    keys = {**Played.keys, **SIGNED}
+    keys = {**Duende.keys, **SIGNED}
 
     def knows(self, exchange):
         accepts(exchange, "application/token-introspection+jwt")
@@ -317,6 +334,7 @@ class Connect2id(DuendeSigned):
     """Says so in its metadata."""
 
     endpoint = "/token/introspect"
+    keys = {**Played.keys, **SIGNED}
     metadata = {
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt", "tls_client_auth"],
         "introspection_signing_alg_values_supported": ["RS256", "ES256"],
@@ -376,7 +394,8 @@ class Authentik(Played):
 
     issuer = "/application/o/orders/"
     endpoint = "/application/o/introspect/"
-    keys = {**Played.keys, **MINT}
+    # The answer has no token_type.
+    keys = {**Played.keys, **MINT, "token_type": "any"}
     claims = {"sub": "3f6d", "aud": "gateway", "scope": "openid orders"}
 
     def active(self, exchange):
@@ -501,6 +520,13 @@ class SpringExchange(ZitadelExchange):
 
     well_known = "/.well-known/oauth-authorization-server{issuer}"
     token_endpoint = "/oauth2/token"
+    # From 1.4 on, too.
+    metadata = {
+        **Played.metadata,
+        "tls_client_certificate_bound_access_tokens": True,
+        "dpop_signing_alg_values_supported": ["ES256"],
+    }
+    introspected = True
 
     def inactive(self, exchange):
         json_reply(exchange, 400, error="invalid_grant")

@@ -130,6 +130,27 @@ def test_a_header_says_what_the_token_says_and_nothing_of_the_client(gateway, ug
         assert request.value("x-line") == f"user=of {token[-8:]} scope=read y"
 
 
+@pytest.mark.parametrize("sub", [" admin", "admin ", "\tadmin", "\u00a0admin", "admin\r\n", "a\x7fb"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_claim_that_a_header_would_not_carry_unchanged_is_not_sent(gateway, ugly, api, secrets, protocol, sub):
+    """The next server takes white space at the ends for none: `" admin"` would arrive as `admin`."""
+    get_, listen = protocol
+    ugly.answer = lambda exchange: exchange.active(sub=sub, client_id="jörg b")
+    nginx = gateway(
+        listen=listen,
+        location=f"""{SET} phantom_token_set_header X-Claim $phantom_token_claim_sub;
+        phantom_token_set_header X-Both "user $phantom_token_sub";
+        phantom_token_set_header X-Client $phantom_token_client_id;
+        proxy_set_header X-Other $phantom_token_sub; proxy_set_header X-Quoted "<$phantom_token_claim_sub>";""",
+    )
+    assert get_(nginx.port, token=secrets.token(), headers=[("x-user", "root")]).status == 200
+    request = api.only()
+    for name in ("x-user", "x-claim", "x-both", "x-other"):
+        assert request.values(name) == [], name
+    assert request.value("x-quoted") == "<>"
+    assert request.value("x-client").encode("latin-1").decode() == "jörg b"
+
+
 @pytest.mark.parametrize("kind", ["proxy", "grpc", "fastcgi"])
 @pytest.mark.parametrize("present", [True, False], ids=["token", "none"])
 def test_every_kind_of_upstream_believes_the_gateway(start_nginx, ugly, api, fastcgi, secrets, kind, present):

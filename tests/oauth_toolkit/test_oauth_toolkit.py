@@ -30,6 +30,12 @@ class OauthToolkit(ForeignServer):
         assert status == 200, body
         return body["access_token"]
 
+    def issue_refresh_token(self):
+        form = {"grant_type": "password", "username": "alice", "password": "password", "scope": "read"}
+        status, body = self.call("/token/", form, basic=APP)
+        assert status == 200, body
+        return body["refresh_token"]
+
     def revoke(self, token):
         status, _ = self.call("/revoke_token/", {"token": token}, basic=APP)
         assert status == 200
@@ -55,6 +61,8 @@ def minting(gateway, secrets, oauth_toolkit):
             "dialect": "mint",
             "mint_key": "mint.pem",
             "mint_issuer": "https://gateway.example",
+            # The server says nothing of the kind, and introspects access tokens only.
+            "token_type": "any",
             **words,
         }
         return gateway(
@@ -88,6 +96,23 @@ def test_an_issuer_is_enough(minting, oauth_toolkit, api, secrets, path):
     assert not claims.keys() & {"active", "sub", "aud"}
     api.never_saw(token)
     assert get(nginx.port, token=secrets.token()).status == 401
+
+
+def test_a_refresh_token_opens_no_api(minting, oauth_toolkit, api, secrets):
+    """The server does not introspect it: that is what makes `token_type any` safe here."""
+    nginx = minting()
+    assert get(nginx.port, token=secrets.add(oauth_toolkit.issue_refresh_token())).status == 401
+    assert api.requests == []
+
+
+def test_without_token_type_any_the_log_says_to_set_it(minting, oauth_toolkit, api, secrets):
+    nginx = minting(token_type="access_token")
+    for _ in range(3):
+        answer = get(nginx.port, token=secrets.add(oauth_toolkit.issue()))
+        assert answer.status == 401
+        assert 'error="invalid_token"' in answer.value("www-authenticate")
+    assert "token_type any" in nginx.only_line(r"\[warn\].*an active token is refused")
+    assert api.requests == []
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])

@@ -72,6 +72,10 @@ class OidcProvider(ForeignServer):
         """An opaque token of the application."""
         return self.as_app("/token", grant_type="client_credentials", scope="read")["access_token"]
 
+    def issue_refresh_token(self):
+        """One of a person's, to the application."""
+        return self.tell(refresh="app")["token"]
+
     def issue_to(self, sender):
         """One that is bound to the key of a sender (RFC 9449 §5)."""
         proof = {"DPoP": sender.proof("POST", f"{self.base}/token")}

@@ -3,8 +3,9 @@
 // Usage: node server.mjs CONFIGURATION.json
 // CONFIGURATION.json has `clients`, an array of client metadata (RFC 7591), and `tls` with `key`, `certificate` and the
 // `authority` that client certificates are to be of, all in PEM. The port is chosen by the kernel and written to
-// standard output as one line of JSON. Each line on standard input has the server take fresh signing keys and forget the
-// former ones, which is answered by another line; the server ends when its standard input does.
+// standard output as one line of JSON. Each line on standard input is an order in JSON, which is answered by another line:
+// `rotate` has the server take fresh signing keys and forget the former ones, `refresh` has it issue a refresh token to the
+// client of that name. The server ends when its standard input does.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
@@ -35,7 +36,7 @@ const start = (issuer) => {
       'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth', 'none',
     ],
     jwks: freshKeys(),
-    scopes: ['read', 'write'],
+    scopes: ['read', 'write', 'offline_access'],
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
@@ -54,7 +55,18 @@ const start = (issuer) => {
       revocation: { enabled: true },
     },
   });
-  return provider.callback();
+  return provider;
+};
+
+// As it comes of a grant that a person has given to a client.
+const refreshToken = async (provider, clientId) => {
+  const client = await provider.Client.find(clientId);
+  const grant = new provider.Grant({ accountId: 'alice', clientId });
+  grant.addOIDCScope('read offline_access');
+  const token = new provider.RefreshToken({
+    accountId: 'alice', client, grantId: await grant.save(), gty: 'authorization_code', scope: 'read offline_access',
+  });
+  return token.save();
 };
 
 const server = createServer({
@@ -69,11 +81,18 @@ server.listen(0, '127.0.0.1', () => {
   const issuer = `https://localhost:${port}`;
   const say = (words) => process.stdout.write(`${JSON.stringify(words)}\n`);
   // Tokens are in the memory of the process and outlive a provider.
-  let answer = start(issuer);
+  let provider = start(issuer);
+  let answer = provider.callback();
   server.on('request', (...call) => answer(...call));
   createInterface({ input: process.stdin })
-    .on('line', () => {
-      answer = start(issuer);
+    .on('line', async (line) => {
+      const order = JSON.parse(line);
+      if (order.refresh) {
+        say({ token: await refreshToken(provider, order.refresh) });
+        return;
+      }
+      provider = start(issuer);
+      answer = provider.callback();
       say({});
     })
     .on('close', () => process.exit(0));

@@ -70,6 +70,30 @@ def test_an_issuer_and_credentials_are_enough_to_mint(minting, oidc_provider, ap
     assert abs(claims["iat"] - time.time()) < 60
 
 
+@pytest.mark.parametrize("dialect", ["mint", "signed", "signed as it is"])
+def test_a_refresh_token_opens_no_api(minting, signed, oidc_provider, api, secrets, dialect):
+    """The server lets every client introspect it, and says nothing of what it is."""
+    nginx = {
+        "mint": minting,
+        "signed": lambda: signed("ES256"),
+        "signed as it is": lambda: signed("ES256", forward="signed"),
+    }[dialect]()
+    token = secrets.add(oidc_provider.issue_refresh_token())
+    _, said = oidc_provider.call(
+        "/token/introspection", {"token": token}, basic=oidc_provider.secrets["client_secret_basic"]
+    )
+    assert said["active"] is True and said["sub"] == "alice"
+    assert not said.keys() & {"token_type", "token_use", "aud"}
+    for _ in range(2):
+        answer = get(nginx.port, token=token)
+        assert answer.status == 401
+        assert 'error="invalid_token"' in answer.value("www-authenticate")
+    assert "may be a refresh token" in nginx.only_line(r"\[warn\].*an active token is refused")
+    assert api.requests == []
+    # It is this that is new, and not the server.
+    assert get(nginx.port, token=secrets.add(oidc_provider.issue())).status == 200
+
+
 def test_what_is_minted_ends_with_the_token(minting, oidc_provider, api, secrets):
     nginx = minting(mint_ttl="1d")
     token = secrets.add(oidc_provider.issue())

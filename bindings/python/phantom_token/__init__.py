@@ -8,9 +8,11 @@
         client_id="gateway",
         client_secret_file="/etc/gateway/secret",
     )
+    policy = phantom_token.Policy(scopes="orders:read")
+
     result = client.resolve(token)
-    if result.active:
-        headers["Authorization"] = result.authorization
+    policy.check(result, client=client, authorization=authorization, method=method, url=url, dpop=proofs)
+    headers["Authorization"] = result.authorization
 
 `AsyncClient` is the same for asyncio. docs/python.md has everything.
 """
@@ -35,6 +37,7 @@ from ._errors import (
     PhantomTokenError,
     StoppedError,
     SystemResourceError,
+    UncheckedSenderError,
     UnavailableError,
     UnreachableError,
 )
@@ -78,6 +81,7 @@ __all__ = [
     "StoppedError",
     "SystemResourceError",
     "UnavailableError",
+    "UncheckedSenderError",
     "UnreachableError",
     "library_version",
 ]

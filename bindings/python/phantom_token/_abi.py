@@ -202,6 +202,7 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "phantom_stats_json": (_text_out, [stats_p, _size_p]),
     "phantom_result_free": (None, [result_p]),
     "phantom_result_is_active": (ctypes.c_bool, [result_p]),
+    "phantom_result_is_bound": (ctypes.c_bool, [result_p]),
     "phantom_result_authorization": (_text_out, [result_p, _size_p]),
     "phantom_result_jwt": (_text_out, [result_p, _size_p]),
     "phantom_result_claims": (_text_out, [result_p, _size_p]),

@@ -56,6 +56,17 @@ class DeniedError(PhantomTokenError):
     dpop_nonce: Optional[str] = None
 
 
+class UncheckedSenderError(PhantomTokenError):
+    """The token is bound to a key of its sender, and no policy has let its request pass: there is no JWT."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the token is bound to a key of its sender (cnf): check a Policy first; "
+            "sender_constraint=\"ignore\" in it says that another party checks the sender",
+            status=Status.INVALID_ARGUMENT,
+        )
+
+
 class SystemResourceError(PhantomTokenError):
     """The operating system has no thread or file descriptor left."""
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Callable, Mapping, Optional, Tuple
 
 from ._abi import CacheStatus, Owned, copy_text, library, result_p, to_bytes
+from ._errors import UncheckedSenderError
 
 
 # Of the year 9999, after which `datetime` knows no more.
@@ -19,9 +20,11 @@ _LAST_SECOND = 253_402_300_799
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """A verdict on a token, and where it came from. It never changes, and any thread may use it.
+    """A verdict on the token of one request, and where it came from. Any thread may use it.
 
-    Clients make these. A result is true when the token is active, and false when it is not.
+    Clients make these. A result is true when the token is active, and false when it is not. Of a token that is bound to a
+    key of its sender there is a JWT only once a `Policy` has let its request pass; with `sender_constraint="ignore"` in it,
+    that is when another party checks the sender.
     """
 
     _handle: Owned
@@ -36,14 +39,27 @@ class Result:
         return self.active
 
     @cached_property
+    def bound(self) -> bool:
+        """Whether the token is active and bound to a key of its sender (`cnf`)."""
+        return bool(library.phantom_result_is_bound(self._handle))
+
+    @cached_property
     def authorization(self) -> Optional[str]:
-        """The value of the `Authorization` header to send upstream, `Bearer eyJ…`; `None` if not active."""
-        return copy_text(library.phantom_result_authorization, self._handle)
+        """The value of the `Authorization` header to send upstream, `Bearer eyJ…`; `None` if not active.
+
+        Raises `UncheckedSenderError` if the token is bound and no `Policy` has let it pass."""
+        return self._admitted(library.phantom_result_authorization)
 
     @cached_property
     def jwt(self) -> Optional[str]:
-        """The JWT alone; `None` if not active."""
-        return copy_text(library.phantom_result_jwt, self._handle)
+        """The JWT alone, likewise."""
+        return self._admitted(library.phantom_result_jwt)
+
+    def _admitted(self, part: Callable[..., Optional[int]]) -> Optional[str]:
+        text = copy_text(part, self._handle)
+        if text is None and self.bound:
+            raise UncheckedSenderError()
+        return text
 
     @cached_property
     def claims(self) -> Mapping[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 from conftest import ROOT, AuthorizationServer, settings
-from phantom_token import AsyncClient
+from phantom_token import AsyncClient, Policy
 
 _spec = importlib.util.spec_from_file_location("asgi", ROOT / "bindings" / "python" / "examples" / "asgi.py")
 assert _spec is not None and _spec.loader is not None
@@ -18,7 +18,7 @@ _spec.loader.exec_module(asgi)
 Headers = List[Tuple[bytes, bytes]]
 
 
-def ask(server: AuthorizationServer, headers: Headers, required: Optional[str] = None, kind: str = "http") -> Any:
+def ask(server: AuthorizationServer, headers: Headers, required: str = "read", kind: str = "http") -> Any:
     """Sends one request through the middleware: what the application got, and what the client got."""
     reached: List[Headers] = []
     sent: List[Dict[str, Any]] = []
@@ -35,7 +35,9 @@ def ask(server: AuthorizationServer, headers: Headers, required: Optional[str] =
 
     async def main() -> None:
         async with AsyncClient(**settings(server, log=None)) as client:
-            await asgi.PhantomToken(application, client, required)({"type": kind, "headers": headers}, receive, send)
+            request = {"type": kind, "method": "GET", "path": "/orders", "headers": headers}
+            middleware = asgi.PhantomToken(application, client, Policy(scope=required), "https://api.example.com")
+            await middleware(request, receive, send)
 
     asyncio.run(main())
     return reached, sent
@@ -56,8 +58,8 @@ def test_nobody_else_gets_in(server: AuthorizationServer) -> None:
     token = server.issue(scope="read").encode()
     good = (b"authorization", b"Bearer " + token)
     cases: List[Tuple[Headers, int, bytes]] = [
-        ([], 401, b"Bearer"),
-        ([(b"authorization", b"Basic eA==")], 401, b"Bearer"),
+        ([], 401, b'Bearer scope="write"'),
+        ([(b"authorization", b"Basic eA==")], 401, b'Bearer scope="write"'),
         ([(b"authorization", b"Bearer")], 400, b'Bearer error="invalid_request"'),
         ([(b"authorization", b"Bearer a b")], 400, b'Bearer error="invalid_request"'),
         ([good, good], 400, b'Bearer error="invalid_request"'),
@@ -70,6 +72,21 @@ def test_nobody_else_gets_in(server: AuthorizationServer) -> None:
         assert (sent[0]["status"], sent[0]["headers"]) == (status, [(b"www-authenticate", challenge)]), headers
     reached, sent = ask(server, [good], kind="websocket")
     assert reached == [] and sent[0]["type"] == "websocket.close"
+
+
+def test_a_token_that_is_bound_to_a_key_is_no_bearer_token(server: AuthorizationServer) -> None:
+    token = server.issue(scope="read", **{"claim.cnf": '{"jkt": "x"}'}).encode()
+    for headers, reason in [
+        ([(b"authorization", b"Bearer " + token)], b"present it with DPoP"),
+        ([(b"authorization", b"DPoP " + token)], b"no DPoP header"),
+        ([(b"authorization", b"DPoP " + token), (b"dpop", b"eyJ")], b"is malformed"),
+        ([(b"authorization", b"DPoP " + token), (b"dpop", b"a"), (b"dpop", b"b")], b"more than one DPoP header"),
+    ]:
+        reached, sent = ask(server, headers)
+        assert reached == []
+        ((_, challenge),) = sent[0]["headers"]
+        assert (sent[0]["status"], challenge[:5]) == (401, b"DPoP "), headers
+        assert reason in challenge
 
 
 def test_when_the_authorization_server_fails_nobody_gets_in(server: AuthorizationServer) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 import phantom_token
 import pytest
 from conftest import AuthorizationServer, settings
-from phantom_token import Client, ConfigError, DeniedError, Policy
+from phantom_token import Client, ConfigError, DeniedError, Policy, UncheckedSenderError
 
 URL = "https://api.example.com/orders"
 
@@ -191,3 +191,22 @@ class Key:
         signed = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
         r, s = utils.decode_dss_signature(self._key.sign(signed.encode(), self._ec.ECDSA(hashes.SHA256())))
         return f"{signed}.{encoded(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def test_a_bound_token_has_a_jwt_only_once_a_policy_has_let_it_pass(client: Client, server: AuthorizationServer) -> None:
+    token = issue(server, cnf={"jkt": "x"})
+    result = client.resolve(token)
+    assert result.active and result.bound and result.claims["cnf"] == {"jkt": "x"}
+    for _ in range(2):
+        for part in ("jwt", "authorization"):
+            with pytest.raises(UncheckedSenderError) as refused:
+                getattr(result, part)
+            assert refused.value.http_status == 500 and "sender_constraint" in str(refused.value)
+        with pytest.raises(DeniedError):
+            Policy().check(result, client=client, authorization=f"Bearer {token}")
+    Policy(sender_constraint="ignore").check(result)
+    assert result.authorization == f"Bearer {result.jwt}"
+    # Another request with the same token has not been checked.
+    with pytest.raises(UncheckedSenderError):
+        _ = client.resolve(token).jwt
+    assert not client.resolve(issue(server)).bound

@@ -115,9 +115,15 @@ impl App {
     fn token(&self, request: &Request<Bytes>) -> Result<Reply, OAuthError> {
         let form = Form::parse(request.headers(), request.body(), &["audience"])?;
         let client_id = self.clients.authenticate(request.headers(), &form)?;
+        let mut granted = None;
         let username = match form.get("grant_type") {
             Some("client_credentials") => None,
             Some("password") => Some(self.user(&form)?),
+            Some("refresh_token") => {
+                let (username, scope) = self.refreshed(&form, &client_id)?;
+                granted = Some(scope);
+                username
+            }
             Some(_) => {
                 return Err(OAuthError::bad_request(
                     "unsupported_grant_type",
@@ -126,7 +132,10 @@ impl App {
             }
             None => return Err(OAuthError::invalid_request("grant_type is missing")),
         };
-        let scope = form.get("scope").unwrap_or(DEFAULT_SCOPE);
+        let scope = form
+            .get("scope")
+            .or(granted.as_deref())
+            .unwrap_or(DEFAULT_SCOPE);
         if !is_scope(scope) {
             return Err(OAuthError::bad_request(
                 "invalid_scope",
@@ -163,17 +172,51 @@ impl App {
         let token = Token::sign(&self.signer, client_id, username, claims, expires_at)
             .map_err(server_error)?;
         let opaque = tokens::random().map_err(server_error)?;
+        // OpenID Connect Core 1.0 §11.
+        let refresh = match scope.split(' ').any(|one| one == "offline_access") {
+            true => Some((tokens::random().map_err(server_error)?, token.refresh())),
+            false => None,
+        };
+        let refresh_token = refresh.as_ref().map(|(opaque, _)| opaque.clone());
         let mut state = self.state();
         state.tokens.insert(&opaque, token, issued_at);
+        if let Some((opaque, token)) = refresh {
+            state.tokens.insert(&opaque, token, issued_at);
+        }
         state.stats.tokens_issued += 1;
         drop(state);
-        let body = json!({
+        let mut body = json!({
             "access_token": opaque,
             "token_type": token_type,
             "expires_in": lifetime.max(0),
             "scope": scope,
         });
+        if let Some(refresh_token) = refresh_token {
+            body["refresh_token"] = json!(refresh_token);
+        }
         Ok(Reply::json(StatusCode::OK, &body).no_store())
+    }
+
+    /// Whose a refresh token is, and the scope that it is for (RFC 6749 §6).
+    fn refreshed(
+        &self,
+        form: &Form,
+        client_id: &str,
+    ) -> Result<(Option<String>, String), OAuthError> {
+        let opaque = form
+            .get("refresh_token")
+            .ok_or_else(|| OAuthError::invalid_request("refresh_token is missing"))?;
+        let state = self.state();
+        let token = state
+            .tokens
+            .active(&tokens::name(opaque), now())
+            .filter(|token| token.is_refresh() && token.client_id == client_id)
+            .ok_or_else(|| OAuthError::bad_request("invalid_grant", "no such refresh token"))?;
+        let scope = token.claims.get("scope").and_then(Value::as_str);
+        Ok((
+            token.username.clone(),
+            scope.unwrap_or(DEFAULT_SCOPE).to_owned(),
+        ))
     }
 
     fn user(&self, form: &Form) -> Result<String, OAuthError> {
@@ -270,15 +313,21 @@ impl App {
         let State { tokens, stats, .. } = &mut *state;
         let token = tokens
             .active(&name, now())
+            // A JWT is handed over for an access token only.
+            .filter(|token| dialect == Dialect::Json || !token.is_refresh())
             .filter(|_| knobs.active_false.is_none());
         let Some(token) = token else {
             stats.inactive += 1;
             return Ok(inactive(dialect, knobs.active_false));
         };
         stats.active += 1;
-        let jwt = knobs.hand_over(&token.jwt);
+        let jwt = token.jwt.as_deref().map(|jwt| knobs.hand_over(jwt));
         Ok(match dialect {
-            Dialect::Jwt => Reply::new(StatusCode::OK, dialect.content_type(), jwt),
+            Dialect::Jwt => Reply::new(
+                StatusCode::OK,
+                dialect.content_type(),
+                jwt.unwrap_or_default(),
+            ),
             Dialect::Json => Reply::json(
                 StatusCode::OK,
                 &introspection_response(token, &knobs.jwt_claim, jwt),
@@ -332,7 +381,7 @@ impl App {
             "revocation_endpoint": format!("{base}/revoke"),
             "revocation_endpoint_auth_methods_supported": methods,
             "jwks_uri": format!("{base}/jwks"),
-            "grant_types_supported": ["client_credentials", "password"],
+            "grant_types_supported": ["client_credentials", "password", "refresh_token"],
             "response_types_supported": [],
         })
     }
@@ -365,14 +414,19 @@ fn token_type(claims: &Map<String, Value>) -> &'static str {
 }
 
 /// The body of an RFC 7662 response for an active token.
-fn introspection_response(token: &Token, jwt_claim: &str, jwt: String) -> Value {
+fn introspection_response(token: &Token, jwt_claim: &str, jwt: Option<String>) -> Value {
     let mut response = token.claims.clone();
     response.insert("active".to_owned(), json!(true));
-    response.insert("token_type".to_owned(), json!(token_type(&token.claims)));
+    if token.is_refresh() {
+        response.remove("aud");
+        response.insert("exp".to_owned(), json!(token.expires_at));
+    } else {
+        response.insert("token_type".to_owned(), json!(token_type(&token.claims)));
+    }
     if let Some(username) = &token.username {
         response.insert("username".to_owned(), json!(username));
     }
-    if !jwt_claim.is_empty() {
+    if let Some(jwt) = jwt.filter(|_| !jwt_claim.is_empty()) {
         response.insert(jwt_claim.to_owned(), json!(jwt));
     }
     Value::Object(response)

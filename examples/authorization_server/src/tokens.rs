@@ -1,4 +1,5 @@
-//! Access tokens: opaque to the client, a JWT for those who introspect them.
+//! Access tokens: opaque to the client, a JWT for those who introspect them. And refresh tokens, which are introspected as
+//! well, by anybody, and without a word on what they are, as some servers do.
 
 use std::collections::HashMap;
 
@@ -12,6 +13,9 @@ use serde_json::{Map, Value};
 
 /// Below this number of tokens nobody looks for expired ones.
 const FIRST_PRUNING: usize = 1024;
+
+/// For how many seconds a refresh token lasts longer than its access token.
+const REFRESH_LIFETIME: i64 = 86_400;
 
 /// Signs JWTs with an ES256 key of its own.
 pub struct Signer {
@@ -66,8 +70,8 @@ pub struct Token {
     pub claims: Map<String, Value>,
     /// When it expires, in seconds since the epoch; the claim `exp` may be made to say something else.
     pub expires_at: i64,
-    /// The signed JWT: made once, so that a token always has the same one.
-    pub jwt: String,
+    /// The signed JWT: made once, so that a token always has the same one. A refresh token has none.
+    pub jwt: Option<String>,
 }
 
 /// Tokens by the name of the opaque string.
@@ -115,8 +119,24 @@ impl Token {
             username,
             claims,
             expires_at,
-            jwt,
+            jwt: Some(jwt),
         })
+    }
+
+    /// The refresh token that goes with it.
+    pub fn refresh(&self) -> Self {
+        Self {
+            client_id: self.client_id.clone(),
+            username: self.username.clone(),
+            claims: self.claims.clone(),
+            expires_at: self.expires_at.saturating_add(REFRESH_LIFETIME),
+            jwt: None,
+        }
+    }
+
+    /// Whether it is a refresh token.
+    pub fn is_refresh(&self) -> bool {
+        self.jwt.is_none()
     }
 }
 
@@ -148,7 +168,7 @@ mod tests {
             username: None,
             claims,
             expires_at,
-            jwt,
+            jwt: Some(jwt),
         }
     }
 

@@ -44,6 +44,59 @@ async fn a_token_is_opaque_and_its_response_is_not_stored() {
     assert_ne!(token, server.issue(&[]).await);
 }
 
+/// It is introspected as active for everybody, with nothing in the answer that tells it from an access token by name.
+#[tokio::test]
+async fn a_refresh_token_is_introspected_and_gives_another_access_token() {
+    let server = Server::start();
+    let grant = [
+        ("grant_type", "password"),
+        ("username", "alice"),
+        ("password", "wonderland"),
+        ("scope", "read offline_access"),
+    ];
+    let body = json(server.token_request(&grant).await).await;
+    let refresh_token = body["refresh_token"].as_str().unwrap();
+    let response = server
+        .introspect("/introspect", "application/json", refresh_token)
+        .await;
+    let said = json(response).await;
+    assert_eq!(said["active"], true);
+    assert_eq!(said["sub"], "alice");
+    for name in ["token_type", "aud", "jwt"] {
+        assert!(said.get(name).is_none(), "{name}");
+    }
+    // No JWT stands for it.
+    let response = server
+        .introspect("/introspect", "application/jwt", refresh_token)
+        .await;
+    assert_eq!(response.status(), 204);
+
+    let grant = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh_token),
+    ];
+    let body = json(server.token_request(&grant).await).await;
+    let token = body["access_token"].as_str().unwrap();
+    let response = server
+        .introspect("/introspect", "application/json", token)
+        .await;
+    let said = json(response).await;
+    assert_eq!(
+        (&said["sub"], &said["token_type"]),
+        (&json!("alice"), &json!("Bearer"))
+    );
+    let grant = [("grant_type", "refresh_token"), ("refresh_token", token)];
+    assert_eq!(server.token_request(&grant).await.status(), 400);
+    // Who asks for none has none.
+    let body = json(
+        server
+            .token_request(&[("grant_type", "client_credentials")])
+            .await,
+    )
+    .await;
+    assert!(body.get("refresh_token").is_none());
+}
+
 #[tokio::test]
 async fn the_bare_jwt_verifies_against_the_published_key_and_stays_the_same() {
     let server = Server::start();

@@ -2,8 +2,12 @@
 
 use super::*;
 
-const BASE: [(&str, &str); 2] = [
+const BASE: [(&str, &str); 3] = [
     ("dialect", "exchange"),
+    (
+        "introspection_endpoint",
+        "https://as.example.com:8443/introspect?key=QUERY-SECRET",
+    ),
     (
         "token_endpoint",
         "https://as.example.com:8443/token?key=QUERY-SECRET",
@@ -137,7 +141,7 @@ fn what_the_token_was_exchanged_for_goes_upstream_for_as_long_as_both_allow() {
         let mut body = more;
         body["access_token"] = json!(jwt);
         let active = active(answered(body.clone()));
-        assert_eq!(active.jwt(), jwt);
+        assert_eq!(active.jwt_after_sender_check(), jwt);
         assert_eq!(active.exp(), Some(exp), "{body}");
         assert!(!active.claims().json().contains("SECRET"));
     }

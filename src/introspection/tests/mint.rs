@@ -51,14 +51,15 @@ impl Gateway {
             now: NOW,
             leeway: 0,
         };
-        let claims = verify(active.jwt(), &keys, &expected).unwrap();
+        let claims = verify(active.jwt_after_sender_check(), &keys, &expected).unwrap();
         (active, Value::Object(claims))
     }
 }
 
 fn answer() -> Value {
     json!({
-        "active": true, "sub": "alice", "scope": "read write", "client_id": "web", "aud": "api", "username": "al",
+        "active": true, "token_type": "Bearer", "sub": "alice", "scope": "read write", "client_id": "web", "aud": "api",
+        "username": "al",
         "iss": "https://as.example.com", "exp": NOW + 1000, "iat": NOW - 10, "role": {"name": "admin"},
         "jwt": good_jwt(), "nothing": null,
     })
@@ -79,6 +80,7 @@ fn a_jwt_is_minted_of_what_the_server_says() {
             json!({
                 "sub": "alice", "scope": "read write", "client_id": "web", "aud": "api", "username": "al",
                 "iss": ISSUER, "exp": NOW + 300, "iat": NOW, "role": {"name": "admin"}, "jti": null,
+                "token_type": "Bearer",
             })
         );
         assert_eq!(active.claims().iss.as_deref(), Some(ISSUER));
@@ -136,7 +138,7 @@ fn claims_are_chosen_for_the_jwt_and_all_count_here() {
     assert_eq!(claims["iss"], ISSUER);
     assert_eq!(&*active.claims().scope, "read write");
     assert_eq!(&*active.claims().aud[0], "api");
-    let again = crate::jwt::reread(active.jwt(), active.beside()).unwrap();
+    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
     assert_eq!(again.json(), active.claims().json());
 
     let (active, claims) =
@@ -145,7 +147,8 @@ fn claims_are_chosen_for_the_jwt_and_all_count_here() {
     assert_eq!(claims["aud"], "api");
     assert_eq!(&*active.claims().scope, "read write");
     // Whichever of its names reaches the JWT, it is the server's word that counts.
-    let both = json!({"active": true, "scope": "read", "scp": "read admin"});
+    let both =
+        json!({"active": true, "token_type": "Bearer", "scope": "read", "scp": "read admin"});
     for list in [("mint_claims", "scp"), ("mint_claims_except", "scope")] {
         let (active, _) = Gateway::new(&[list]).minted(&both);
         assert_eq!(&*active.claims().scope, "read", "{list:?}");
@@ -183,6 +186,10 @@ fn only_an_active_access_token_has_one_minted() {
         r#"{"active":false}"#,
         r#"{"active":false,"sub":"alice"}"#,
         r#"{"active":true,"token_type":"refresh_token"}"#,
+        r#"{"active":true,"token_type":"Bearer","token_use":"refresh_token"}"#,
+        r#"{"active":true,"token_type":"Bearer","purpose":"refresh_token"}"#,
+        r#"{"active":true,"token_type":"Bearer","typ":"Offline"}"#,
+        r#"{"active":true,"token_use":"id"}"#,
     ] {
         assert!(is_inactive(gateway.read(body)));
     }
@@ -197,19 +204,130 @@ fn only_an_active_access_token_has_one_minted() {
         (r#"{"active":"true"}"#, "active is not true or false"),
         (r#"{"active":true,"active":false}"#, "stands twice"),
         (r#"{"active":true,"role":{"a":1,"a":2}}"#, "stands twice"),
-        (r#"{"active":true,"sub":7}"#, "sub is not a string"),
+        (
+            r#"{"active":true,"account":18446744073709551616}"#,
+            "too large to be read exactly",
+        ),
+        (
+            r#"{"active":true,"token_type":"Bearer","sub":7}"#,
+            "sub is not a string",
+        ),
         (&*good_jwt(), "set dialect jwt"),
         (&*deep, "neither a JWT nor a JSON object"),
     ] {
         let message = bad(gateway.read(body));
         assert!(message.contains(expected), "{message}");
     }
-    let long = json!({"active": true, "x": "a".repeat(60_000)}).to_string();
+    let long = json!({"active": true, "token_type": "Bearer", "x": "a".repeat(60_000)}).to_string();
     assert!(bad(gateway.read(&long)).contains("choose from it with mint_claims"));
     for status in [204, 400, 401, 500] {
         let answer = super::read(&gateway.provider, status, &HeaderMap::new(), b"", NOW);
         assert!(answer.is_err(), "{status}");
     }
+}
+
+/// What the log is told of a refused token.
+fn note(gateway: &Gateway, body: &str) -> String {
+    let provider = &gateway.provider;
+    let asked = Asked {
+        provider,
+        server: &provider.server,
+        endpoint: &provider.server.introspection[0],
+        client_auth: crate::config::ClientAuth::None,
+        keys: None,
+    };
+    let read =
+        super::super::read_noting(&asked, 200, &HeaderMap::new(), body.as_bytes(), NOW).unwrap();
+    assert!(matches!(read.verdict, Verdict::Inactive), "{body}");
+    read.note.unwrap_or_default()
+}
+
+/// A refresh token as oidc-provider introspects it: active, and not a word on what it is.
+const REFRESH_TOKEN: &str =
+    r#"{"active":true,"sub":"alice","client_id":"web","scope":"read","exp":1700000300}"#;
+
+#[test]
+fn what_is_not_said_to_be_an_access_token_is_inactive_and_the_log_says_why() {
+    let gateway = Gateway::new(&[]);
+    for body in [
+        REFRESH_TOKEN,
+        r#"{"active":true,"token_type":""}"#,
+        r#"{"active":true,"token_type":"something"}"#,
+        r#"{"active":true,"token_type":["Bearer"]}"#,
+        r#"{"active":true,"typ":"JWT","aud":"api"}"#,
+    ] {
+        let note = note(&gateway, body);
+        assert!(note.starts_with("provider \"main\": "), "{note}");
+        for text in ["may be a refresh token", "token_type any"] {
+            assert!(note.contains(text), "{note}");
+        }
+        assert!(!note.contains("alice"), "{note}");
+    }
+    assert!(note(&gateway, r#"{"active":true,"token_use":"refresh_token"}"#).contains("wrong one"));
+    assert_eq!(note(&gateway, r#"{"active":false}"#), "");
+    for said in [
+        r#""token_type":"Bearer""#,
+        r#""token_type":"DPoP""#,
+        r#""token_type":"access_token""#,
+        r#""token_use":"access_token""#,
+        r#""typ":"Bearer""#,
+        r#""typ":"at+jwt""#,
+        r#""purpose":"access_token""#,
+    ] {
+        active(gateway.read(&format!(r#"{{"active":true,{said}}}"#)));
+    }
+}
+
+#[test]
+fn a_token_is_for_an_audience_that_is_expected() {
+    let gateway = Gateway::new(&[("verify_audience", "api other")]);
+    for aud in [json!("api"), json!(["x", "other"])] {
+        let answer = json!({"active": true, "token_type": "Bearer", "aud": aud});
+        active(gateway.read(&answer.to_string()));
+        // Doorkeeper says no more of a refresh token.
+        let answer = json!({"active": true, "aud": aud});
+        assert!(note(&gateway, &answer.to_string()).contains("may be a refresh token"));
+    }
+    for answer in [
+        json!({"active": true, "token_type": "Bearer"}),
+        json!({"active": true, "token_type": "Bearer", "aud": "foreign"}),
+        json!({"active": true, "token_type": "Bearer", "aud": {"api": 1}}),
+    ] {
+        assert!(note(&gateway, &answer.to_string()).contains("names none of verify_audience"));
+    }
+    let refresh = r#"{"active":true,"token_use":"refresh_token","aud":"api"}"#;
+    assert!(note(&gateway, refresh).contains("wrong one"));
+}
+
+#[test]
+fn with_token_type_any_only_what_says_that_it_is_another_is_refused() {
+    let gateway = Gateway::new(&[("token_type", "any")]);
+    active(gateway.read(REFRESH_TOKEN));
+    assert!(is_inactive(
+        gateway.read(r#"{"active":true,"token_type":"refresh_token"}"#)
+    ));
+    let warnings = gateway.provider.warnings().join("\n");
+    assert!(warnings.contains("token_type any"), "{warnings}");
+    let gateway = Gateway::new(&[]);
+    let warnings = gateway.provider.warnings().join("\n");
+    assert!(!warnings.contains("token_type any"), "{warnings}");
+}
+
+#[test]
+fn no_subject_of_another_issuer_becomes_one_of_ours() {
+    let gateway = Gateway::new(&[("issuer", "https://as.example.com")]);
+    let of = |iss: Value| {
+        let mut answer = answer();
+        answer["iss"] = iss;
+        answer.to_string()
+    };
+    active(gateway.read(&of(json!("https://as.example.com"))));
+    active(gateway.read(&of(json!(null))));
+    let said = note(&gateway, &of(json!("https://other.example.com")));
+    assert!(
+        said.contains("another issuer") && said.contains("check that setting"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -225,7 +343,7 @@ fn of_a_signed_response_one_is_minted_by_default() {
     for (response_exp, expected) in [(None, NOW + 300), (Some(NOW + 30), NOW + 30)] {
         let mut response = json!({
             "iss": "https://as.example.com", "aud": "gateway", "iat": NOW,
-            "token_introspection": {"active": true, "sub": "alice", "aud": "api"},
+            "token_introspection": {"active": true, "token_type": "Bearer", "sub": "alice", "aud": "api"},
         });
         if let Some(exp) = response_exp {
             response["exp"] = json!(exp);
@@ -243,7 +361,7 @@ fn of_a_signed_response_one_is_minted_by_default() {
         };
         let answer = super::super::read(&asked, 200, &HeaderMap::new(), body.as_bytes(), NOW);
         let active = active(answer);
-        assert_ne!(active.jwt(), body);
+        assert_ne!(active.jwt_after_sender_check(), body);
         assert_eq!(active.exp(), Some(expected));
         let claims: Value = serde_json::from_str(active.claims().json()).unwrap();
         assert_eq!(claims["iss"], ISSUER);

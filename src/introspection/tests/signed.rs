@@ -28,7 +28,9 @@ fn response(token: Value) -> Value {
 }
 
 fn alice() -> Value {
-    json!({"active": true, "sub": "alice", "scope": "read write", "exp": NOW + 300, "iss": ISSUER})
+    json!({
+        "active": true, "token_type": "Bearer", "sub": "alice", "scope": "read write", "exp": NOW + 300, "iss": ISSUER,
+    })
 }
 
 fn sign(key: &SigningKey, typ: Option<&str>, claims: Value) -> String {
@@ -86,7 +88,7 @@ fn a_signed_response_goes_upstream_as_it_came_and_its_token_is_what_counts() {
                 None,
                 &format!("{body}{line_break}"),
             ));
-            assert_eq!(active.jwt(), body, "{algorithm}");
+            assert_eq!(active.jwt_after_sender_check(), body, "{algorithm}");
             assert_eq!(active.exp(), Some(NOW + 300));
             assert_eq!(active.claims().sub.as_deref(), Some("alice"));
             assert_eq!(&*active.claims().scope, "read write");
@@ -94,7 +96,8 @@ fn a_signed_response_goes_upstream_as_it_came_and_its_token_is_what_counts() {
             assert!(active.claims().aud.is_empty());
             assert!(!active.claims().json().contains("active"));
             // As a store gives it back.
-            let again = crate::jwt::reread(active.jwt(), active.beside()).unwrap();
+            let again =
+                crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
             assert_eq!(again.json(), active.claims().json());
         }
     }
@@ -105,9 +108,11 @@ fn a_response_that_says_so_is_inactive() {
     for token in [
         json!({"active": false}),
         json!({"active": false, "sub": "alice", "exp": NOW + 300}),
-        json!({"active": true, "exp": NOW}),
-        json!({"active": true, "nbf": NOW + 61}),
+        json!({"active": true, "token_type": "Bearer", "exp": NOW}),
+        json!({"active": true, "token_type": "Bearer", "nbf": NOW + 61}),
         json!({"active": true, "token_type": "refresh_token"}),
+        // As oidc-provider says it of a refresh token.
+        json!({"active": true, "sub": "alice", "scope": "read write", "exp": NOW + 300}),
     ] {
         assert!(is_inactive(signed(response(token.clone()))), "{token}");
     }
@@ -119,7 +124,7 @@ fn a_response_ends_what_it_says_when_it_expires_itself() {
     claims["exp"] = json!(NOW + 20);
     let active = active(signed(claims.clone()));
     assert_eq!(active.exp(), Some(NOW + 20));
-    let again = crate::jwt::reread(active.jwt(), active.beside()).unwrap();
+    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
     assert_eq!(again.exp, Some(NOW + 20));
     claims["exp"] = json!(NOW);
     assert!(bad(signed(claims)).contains("it has expired"));
@@ -158,7 +163,10 @@ fn a_response_that_is_not_what_it_should_be_is_an_error_that_says_what() {
             "active is not true or false",
         ),
         (
-            with("token_introspection", json!({"active": true, "exp": "x"})),
+            with(
+                "token_introspection",
+                json!({"active": true, "token_type": "Bearer", "exp": "x"}),
+            ),
             "exp is not a number",
         ),
     ] {

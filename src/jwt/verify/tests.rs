@@ -649,7 +649,7 @@ fn a_jwt_that_has_expired_is_refused_to_the_second() {
     for exp in [
         json!(NOW + 1),
         json!(NOW as f64 + 1.1),
-        json!(1e300),
+        json!(u64::MAX),
         json!(null),
     ] {
         assert!(
@@ -686,7 +686,7 @@ fn a_jwt_that_is_not_valid_yet_is_refused_but_for_the_leeway() {
         VerifyError::NotYetValid(NOW + 61)
     );
     assert!(matches!(
-        refused(&jwt(json!(1e300)), &at(60)),
+        refused(&jwt(json!(u64::MAX)), &at(60)),
         VerifyError::NotYetValid(_)
     ));
     assert!(matches!(
@@ -848,7 +848,7 @@ proptest! {
         let _ = verify(&jwt, &set(), &ANY);
         let jwt = es256().sign_parts(br#"{"alg":"ES256"}"#, payload.as_bytes());
         if let Ok(claims) = verify(&jwt, &set(), &ANY) {
-            prop_assert_eq!(object_throughout(payload.as_bytes()), Ok(claims));
+            prop_assert_eq!(object(payload.as_bytes()), Ok(claims));
         }
     }
 

@@ -1,0 +1,109 @@
+//! Which kind of token an answer is about.
+//!
+//! An authorization server may introspect every kind of token that it knows, whatever the hint says (RFC 7662 §2.1), and
+//! `active` says nothing of the kind. A refresh token lives longer than an access token, is bound to no audience, and is
+//! sent to the authorization server alone: it must open no API. A server that hands over a JWT of its own does so for
+//! access tokens; where the gateway vouches for what a plain answer says (`mint`, `signed`), the answer must say it.
+//!
+//! # Decision: an audience is no evidence
+//!
+//! That the answer names an API in `aud` does not say that it is about an access token. Doorkeeper gives a refresh token the
+//! audience of its access token and leaves out `token_type` to tell the two apart; authentik gives both the same audience.
+//! So `verify_audience` says whom a token must be for, and `token_type` what it must be, each by itself.
+//!
+//! # Decision: such a token is inactive, and not an error
+//!
+//! An answer that does not say what the token is may mean that the client has sent a refresh token, or that the server
+//! never says it. An error (502) would point at the second, but errors are not remembered and count against the server:
+//! any client could have it asked at will. So the verdict is inactive, remembered as such, and a line in the log tells the
+//! operator why, and which setting there is.
+
+use serde_json::{Map, Value};
+
+use super::answer::Reader;
+use crate::Verdict;
+use crate::config::TokenKind;
+
+/// Where servers say it: RFC 7662 itself; Ory Hydra and Amazon Cognito; Keycloak; Curity.
+const MEMBERS: [&str; 4] = ["token_type", "token_use", "typ", "purpose"];
+
+/// What an access token is called: by its type (RFC 6749 §7.1, RFC 9449 §5), or by name (RFC 8693 §3, RFC 9068 §2.1).
+const ACCESS: [&str; 9] = [
+    "bearer",
+    "dpop",
+    "pop",
+    "mac",
+    "access_token",
+    "access",
+    "at+jwt",
+    "application/at+jwt",
+    "urn:ietf:params:oauth:token-type:access_token",
+];
+
+/// What others are called.
+const OTHERS: [&str; 9] = [
+    "refresh_token",
+    "refresh",
+    "offline",
+    "id_token",
+    "id",
+    "authorization_code",
+    "code",
+    "urn:ietf:params:oauth:token-type:refresh_token",
+    "urn:ietf:params:oauth:token-type:id_token",
+];
+
+/// Whether members say that what they are about is no access token.
+pub(super) fn is_other(members: &Map<String, Value>) -> bool {
+    says(members, &OTHERS)
+}
+
+fn says(members: &Map<String, Value>, names: &[&str]) -> bool {
+    MEMBERS
+        .iter()
+        .filter_map(|member| members.get(*member)?.as_str())
+        .any(|kind| names.iter().any(|name| kind.eq_ignore_ascii_case(name)))
+}
+
+/// The verdict on an active token of which `response` says that it is no access token; `None` for any other.
+pub(super) fn refused_as_other(
+    reader: &Reader<'_>,
+    response: &Map<String, Value>,
+) -> Option<Verdict> {
+    is_other(response).then(|| {
+        reader.refuse(
+            "the answer says that it is another token than an access token, such as a refresh token: a client has sent the \
+             wrong one",
+        )
+    })
+}
+
+/// The verdict on an active token that is not accepted where `response` alone says what it is; `None` for one that is.
+pub(super) fn refused_by_answer(
+    reader: &Reader<'_>,
+    response: &Map<String, Value>,
+) -> Option<Verdict> {
+    if let Some(refused) = refused_as_other(reader, response) {
+        return Some(refused);
+    }
+    let acceptance = &reader.provider.handover.acceptance;
+    if let Some(audiences) = &acceptance.audiences {
+        let names = |audience: &String| match response.get("aud") {
+            Some(Value::String(aud)) => aud == audience,
+            Some(Value::Array(list)) => list.iter().any(|aud| aud == audience),
+            _ => false,
+        };
+        if !audiences.iter().any(names) {
+            return Some(
+                reader.refuse("the answer's aud names none of verify_audience; check that setting"),
+            );
+        }
+    }
+    if acceptance.kind == TokenKind::Any || says(response, &ACCESS) {
+        return None;
+    }
+    Some(reader.refuse(
+        "nothing in the answer says that it is an access token (token_type, RFC 7662 §2.2), so that it may be a refresh \
+         token; set token_type any if this server introspects access tokens only",
+    ))
+}
