@@ -1,0 +1,249 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests with the nginx of several releases, each with a module that is built against its own headers.
+#
+#   nginx-matrix.sh fetch [ENTRY…]   makes what the entries need of the network: root folders, nginx
+#   nginx-matrix.sh build [ENTRY…]   and their modules
+#   nginx-matrix.sh test [ENTRY…]    and runs the tests
+#
+#   bookworm   Debian 12's nginx, 1.22: the whole suite. On Debian 12 it is this system's, as for `make test-nginx`
+#   trixie     Debian 13's, 1.26: the tests in `some`
+#   1.28       built from the crate nginx-src on this system, as nginx.org configures its packages: the tests in `some`
+#   forky      Debian 14's: the whole suite, and nginx's own build with the module in it, static and dynamic
+#
+# `make test-nginx-matrix` builds what this needs besides, and calls it.
+#
+# PHANTOM_TOKEN_AS      the example authorization server
+# PHANTOM_TOKEN_CACHE   where root folders, packages and nginx 1.28 are kept ($XDG_CACHE_HOME/phantom-token)
+# PYTEST                how tests are run (.venv/bin/python -m pytest)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+checkout=$PWD
+cache=${PHANTOM_TOKEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/phantom-token}
+read -ra pytest <<<"${PYTEST:-$checkout/.venv/bin/python -m pytest}"
+name=ngx_http_phantom_token_module.so
+
+entries=(bookworm trixie 1.28 forky)
+newest=forky
+suites=(tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted)
+some=(outcomes hostile sources suspension sender taking_over zone http3 valgrind)
+
+# As nginx.org's packages are.
+configuration=(
+    --with-compat --with-file-aio --with-threads
+    --with-http_addition_module --with-http_auth_request_module --with-http_dav_module --with-http_flv_module
+    --with-http_gunzip_module --with-http_gzip_static_module --with-http_mp4_module --with-http_random_index_module
+    --with-http_realip_module --with-http_secure_link_module --with-http_slice_module --with-http_ssl_module
+    --with-http_stub_status_module --with-http_sub_module --with-http_v2_module --with-http_v3_module
+    --with-mail --with-mail_ssl_module
+    --with-stream --with-stream_realip_module --with-stream_ssl_module --with-stream_ssl_preread_module
+    "--with-cc-opt=-g -O2 -fstack-protector-strong -Wp,-D_FORTIFY_SOURCE=2 -fPIC"
+    "--with-ld-opt=-Wl,-z,relro -Wl,-z,now -Wl,--as-needed -pie"
+)
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+# How an entry's nginx is had: `here`, in a `root` folder, or `built`.
+kind() {
+    case $1 in
+        bookworm)
+            if grep -qs '^VERSION_CODENAME=bookworm$' /etc/os-release; then echo here; else echo root; fi
+            ;;
+        1.28) echo built ;;
+        *) echo root ;;
+    esac
+}
+
+module() {
+    case $(kind "$1") in
+        here) echo "build/modules/$name" ;;
+        *) echo "build/matrix/$1/$name" ;;
+    esac
+}
+
+# The nginx of the crate nginx-src, which needs no root folder.
+make_nginx() {
+    local tree=$cache/nginx/1.28 state source began=$SECONDS
+    state=$(printf '%s\n' "${configuration[@]}"; cc --version; openssl version)
+    mkdir -p "$cache/nginx"
+    exec 8>"$cache/nginx/lock"
+    flock 8
+    if [ -r "$tree/.made-of" ] && [ "$(cat "$tree/.made-of")" = "$state" ]; then
+        return
+    fi
+    rm -rf "$tree"
+    source=$(scripts/nginx-source.sh)
+    cp -R "$source" "$tree"
+    echo "Building nginx $(sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$tree/src/core/nginx.h")"
+    (
+        cd "$tree"
+        configure=./configure
+        [ -e "$configure" ] || configure=auto/configure
+        bash "$configure" --prefix="$tree/run" "${configuration[@]}"
+        make -j"$(nproc)"
+    ) >"$tree.log" 2>&1 8>&- || {
+        tail -n 30 "$tree.log" >&2
+        fail "nginx can't be built; the whole log is $tree.log"
+    }
+    printf '%s\n' "$state" >"$tree/.made-of"
+    echo "Built it in $((SECONDS - began)) s: $tree"
+}
+
+# Each of what is wanted by itself, all at the same time: they mostly wait for the network.
+fetch() {
+    local entry failed=0 pid pids=()
+    for entry in "$@"; do
+        case $(kind "$entry") in
+            root) scripts/debian-root.sh make "$entry" >/dev/null & ;;
+            built) make_nginx & ;;
+            here) continue ;;
+        esac
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do
+        wait "$pid" || failed=1
+    done
+    return "$failed"
+}
+
+# One after the other: they share what cargo has compiled, so that only what knows nginx is compiled for each.
+build() {
+    local entry began
+    for entry in "$@"; do
+        began=$SECONDS
+        case $(kind "$entry") in
+            here) make --no-print-directory module ;;
+            built)
+                make --no-print-directory module MODULE="$(module "$entry")" \
+                    NGINX_SOURCE_DIR="$cache/nginx/$entry" NGINX_BINARY="$cache/nginx/$entry/objs/nginx"
+                ;;
+            root)
+                scripts/debian-root.sh inside "$entry" make --no-print-directory module \
+                    MODULE="$(module "$entry")" NGINX_BINARY=nginx NGINX_SOURCE_DIR= NGINX_BUILD_DIR=
+                ;;
+        esac || fail "$entry: the module can't be built"
+        echo "$entry: built in $((SECONDS - began)) s"
+    done
+}
+
+whole() {
+    [ "$1" = bookworm ] || [ "$1" = "$newest" ]
+}
+
+# The tests of one entry, by as many processes as are said.
+run_tests() {
+    local entry=$1 processes=$2 chosen=() one
+    if whole "$entry"; then
+        chosen=("${suites[@]}")
+    else
+        for one in "${some[@]}"; do
+            [ ! -e "tests/nginx/test_$one.py" ] || chosen+=("tests/nginx/test_$one.py")
+        done
+    fi
+    export PHANTOM_TOKEN_MODULE=$checkout/$(module "$entry") PHANTOM_LOG_LEVEL=${PHANTOM_LOG_LEVEL:-debug}
+    case $(kind "$entry") in
+        here) "${pytest[@]}" -n "$processes" "${chosen[@]}" ;;
+        built) NGINX_BINARY=$cache/nginx/$entry/objs/nginx "${pytest[@]}" -n "$processes" "${chosen[@]}" ;;
+        root)
+            NGINX_BINARY=nginx NGINX_ROOT=$(scripts/debian-root.sh path "$entry") \
+                scripts/debian-root.sh beside "$entry" "${pytest[@]}" -n "$processes" "${chosen[@]}"
+            ;;
+    esac
+}
+
+# nginx's own build, in the newest's root folder: of its own sources or, where the mirror has none of that version, of
+# those in the crate.
+own_build() {
+    local source=/usr/src/nginx
+    if [ "$(kind "$newest")" != root ]; then
+        fail "$newest is no root folder"
+    fi
+    # shellcheck disable=SC2016
+    scripts/debian-root.sh inside "$newest" bash -c '
+        [ ! -e "$1/src/core/nginx.c" ] || exit 0
+        rm -rf "$1" && mkdir -p "$1.deb" && cd "$1.deb" &&
+            { apt-get source -qq --download-only nginx || { apt-get update -qq && apt-get source -qq --download-only nginx; }; } &&
+            dpkg-source --no-check --extract nginx_*.dsc "$1"' bash "$source" || {
+        source=$(scripts/nginx-source.sh)
+        echo "The mirror has no sources of $newest's nginx: those of the crate nginx-src are built there."
+    }
+    scripts/debian-root.sh inside "$newest" nginx-module/tests/configure.sh "$source"
+}
+
+# Runs a function, and shows what it has said when it has ended, not between what others say.
+step() {
+    local what=$1 began=$SECONDS log
+    shift
+    mkdir -p build/matrix
+    log=build/matrix/${what// /-}.log
+    if "$@" >"$log" 2>&1; then
+        printf '== %s: passed in %s s. %s\n' "$what" $((SECONDS - began)) "$(tail -n 1 "$log")"
+    else
+        printf '== %s: FAILED after %s s\n' "$what" $((SECONDS - began))
+        cat "$log"
+        return 1
+    fi
+}
+
+part_lane() {
+    local entry failed=0
+    for entry in "${parts[@]}"; do
+        step "$entry" run_tests "$entry" "$processes" || failed=1
+    done
+    return "$failed"
+}
+
+whole_lane() {
+    local entry failed=0
+    for entry in "${wholes[@]}"; do
+        step "$entry" run_tests "$entry" "$processes" || failed=1
+        if [ "$entry" = "$newest" ]; then
+            step "$entry own build" own_build || failed=1
+        fi
+    done
+    return "$failed"
+}
+
+# Two at a time: whole suites, and beside them what takes a part of it.
+run_all() {
+    local entry failed=0 parts=() wholes=() processes first
+    for entry in "$@"; do
+        if whole "$entry"; then wholes+=("$entry"); else parts+=("$entry"); fi
+    done
+    processes=$(nproc)
+    if [ "${#parts[@]}" -eq 0 ] || [ "${#wholes[@]}" -eq 0 ]; then
+        processes=$((2 * processes))
+    fi
+    part_lane &
+    first=$!
+    whole_lane || failed=1
+    wait "$first" || failed=1
+    return "$failed"
+}
+
+command=${1:-}
+[ $# -eq 0 ] || shift
+[ $# -gt 0 ] || set -- "${entries[@]}"
+for entry in "$@"; do
+    case " ${entries[*]} " in
+        *" $entry "*) ;;
+        *) fail "There is no entry $entry in the matrix: ${entries[*]}" ;;
+    esac
+done
+began=$SECONDS
+case "$command" in
+    fetch) fetch "$@" ;;
+    build)
+        fetch "$@"
+        build "$@"
+        ;;
+    test)
+        fetch "$@"
+        build "$@"
+        run_all "$@" || fail "The matrix has failed: see above."
+        echo "The matrix took $((SECONDS - began)) s: $*"
+        ;;
+    *) fail "usage: $0 fetch|build|test [ENTRY…]" ;;
+esac
