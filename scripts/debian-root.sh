@@ -12,6 +12,7 @@
 # PHANTOM_TOKEN_CACHE    where root folders and packages are kept ($XDG_CACHE_HOME/phantom-token)
 # PHANTOM_TOKEN_MIRROR   the Debian mirror (the one that apt uses here, or deb.debian.org)
 # PHANTOM_TOKEN_REFRESH  1 makes root folders again, with the packages of today
+# PHANTOM_TOKEN_TARGET   a folder that is cargo's target folder for the command, in the place of the real one
 set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 cache=${PHANTOM_TOKEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/phantom-token}
@@ -125,11 +126,14 @@ mounts() {
         [ -e "$into$folder" ] || : >"$into$folder"
         mount --bind "$(realpath "$folder")" "$into$folder"
     done
-    for folder in /tmp "${TMPDIR:-/tmp}" "$checkout" "$cache/nginx" "${CARGO_TARGET_DIR:-$checkout}" $(rust); do
+    for folder in /tmp "${TMPDIR:-/tmp}" "$checkout" "${CARGO_TARGET_DIR:-$checkout}" $(rust); do
         [ -d "$folder" ] || continue
         mkdir -p "$into$folder"
         mount --bind "$folder" "$into$folder"
     done
+    if [ -n "${PHANTOM_TOKEN_TARGET:-}" ]; then
+        mount --bind "$PHANTOM_TOKEN_TARGET" "${into%/}${CARGO_TARGET_DIR:-$checkout/target}"
+    fi
 }
 
 # The folders that Rust is in.

@@ -108,22 +108,57 @@ fetch() {
     return "$failed"
 }
 
-# One after the other: they share what cargo has compiled, so that only what knows nginx is compiled for each.
+# What cargo compiles for an entry has its own folder, so that nothing is compiled again when another entry has been built,
+# and build scripts that were linked in a later release are not run in an earlier one. All that does not know nginx is
+# taken from what was compiled for this system: cryptography is compiled once.
+seed() {
+    local from=${CARGO_TARGET_DIR:-$checkout/target}/release to=$1/release
+    mkdir -p "$to"/{deps,build,.fingerprint}
+    # Libraries are large, and never changed but replaced: they can be the same files. Times are what cargo compares.
+    (cd "$from/deps" && find . -type f ! -name '*ngx*' ! -name '*nginx*' -exec cp --archive --update --link -t "$to/deps" {} +)
+    local part
+    for part in build .fingerprint; do
+        (cd "$from/$part" && find . -mindepth 1 -maxdepth 1 ! -name '*ngx*' ! -name '*nginx*' \
+            -exec cp --archive --update -t "$to/$part" {} +)
+    done
+}
+
+# Whether programs of this system run in the root folder: its C library is not older.
+runs_ours() {
+    [ "$(kind "$1")" != root ] || printf '%s\n' "$(getconf GNU_LIBC_VERSION)" \
+        "$(scripts/debian-root.sh inside "$1" getconf GNU_LIBC_VERSION)" | sort --check=quiet --version-sort
+}
+
+# Runs a command with the target folder of an entry in the place of this system's.
+with_target() {
+    local entry=$1 target=$checkout/build/matrix/$1/target
+    shift
+    if [ "$(kind "$entry")" = root ]; then
+        PHANTOM_TOKEN_TARGET=$target scripts/debian-root.sh inside "$entry" "$@"
+    else
+        # shellcheck disable=SC2016
+        unshare --mount --propagation private bash -c 'mount --bind "$1" "$2" && shift 2 && exec "$@"' \
+            bash "$target" "${CARGO_TARGET_DIR:-$checkout/target}" "$@"
+    fi
+}
+
+# One after the other: cargo uses all processors.
 build() {
-    local entry began
+    local entry began variables
+    began=$SECONDS
+    make --no-print-directory module
+    echo "this system's: built in $((SECONDS - began)) s"
     for entry in "$@"; do
         began=$SECONDS
         case $(kind "$entry") in
-            here) make --no-print-directory module ;;
-            built)
-                make --no-print-directory module MODULE="$(module "$entry")" \
-                    NGINX_SOURCE_DIR="$cache/nginx/$entry" NGINX_BINARY="$cache/nginx/$entry/objs/nginx"
-                ;;
-            root)
-                scripts/debian-root.sh inside "$entry" make --no-print-directory module \
-                    MODULE="$(module "$entry")" NGINX_BINARY=nginx NGINX_SOURCE_DIR= NGINX_BUILD_DIR=
-                ;;
-        esac || fail "$entry: the module can't be built"
+            here) continue ;;
+            built) variables=(NGINX_SOURCE_DIR="$cache/nginx/$entry" NGINX_BINARY="$cache/nginx/$entry/objs/nginx") ;;
+            root) variables=(NGINX_SOURCE_DIR= NGINX_BINARY=nginx) ;;
+        esac
+        mkdir -p "build/matrix/$entry/target"
+        ! runs_ours "$entry" || seed "$checkout/build/matrix/$entry/target"
+        with_target "$entry" make --no-print-directory module MODULE="$(module "$entry")" NGINX_BUILD_DIR= \
+            "${variables[@]}" || fail "$entry: the module can't be built"
         echo "$entry: built in $((SECONDS - began)) s"
     done
 }
@@ -169,7 +204,7 @@ own_build() {
         source=$(scripts/nginx-source.sh)
         echo "The mirror has no sources of $newest's nginx: those of the crate nginx-src are built there."
     }
-    scripts/debian-root.sh inside "$newest" nginx-module/tests/configure.sh "$source"
+    with_target "$newest" nginx-module/tests/configure.sh "$source"
 }
 
 # Runs a function, and shows what it has said when it has ended, not between what others say.

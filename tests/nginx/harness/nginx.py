@@ -140,7 +140,7 @@ class Configuration:
             parts[0] = http
             self._parts = tuple(parts)
         http, main, events, workers, master, daemon, level, quiet = parts
-        log = "" if quiet else "access_log access.log combined_phantom;"
+        log = f"access_log {'off' if quiet else 'access.log combined_phantom'};"
         text = f"""\
 load_module {MODULE};
 worker_processes {workers};
