@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Root folders of Debian releases, with the packages that the module is built and tested with there.
 #
+#   debian-root.sh possible                says what is missing here for that, and fails
 #   debian-root.sh make SUITE              makes the root folder unless it is there, and prints its path
 #   debian-root.sh path SUITE              prints its path
 #   debian-root.sh inside SUITE COMMAND…   runs a command in it, with this checkout, /tmp and Rust at their own paths
@@ -152,6 +153,10 @@ rust() {
 
 command=${1:-}
 suite=${2:-}
+if [ "$command" = possible ]; then
+    requirements
+    exit
+fi
 [ -n "$suite" ] || fail "usage: $0 make|path|inside|beside SUITE [COMMAND…]"
 shift 2
 root=$cache/roots/$suite

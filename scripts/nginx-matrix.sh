@@ -4,6 +4,7 @@
 #   nginx-matrix.sh fetch [ENTRY…]   makes what the entries need of the network: root folders, nginx
 #   nginx-matrix.sh build [ENTRY…]   and their modules
 #   nginx-matrix.sh test [ENTRY…]    and runs the tests
+#   nginx-matrix.sh others           prints the entries that `make test-nginx` does not run here
 #
 #   bookworm   Debian 12's nginx, 1.22: the whole suite. On Debian 12 it is this system's, as for `make test-nginx`
 #   trixie     Debian 13's, 1.26: the tests in `some`
@@ -269,6 +270,11 @@ for entry in "$@"; do
 done
 began=$SECONDS
 case "$command" in
+    others)
+        for entry in "${entries[@]}"; do
+            [ "$(kind "$entry")" = here ] || echo "$entry"
+        done
+        ;;
     fetch) fetch "$@" ;;
     build)
         fetch "$@"
@@ -280,5 +286,5 @@ case "$command" in
         run_all "$@" || fail "The matrix has failed: see above."
         echo "The matrix took $((SECONDS - began)) s: $*"
         ;;
-    *) fail "usage: $0 fetch|build|test [ENTRY…]" ;;
+    *) fail "usage: $0 fetch|build|test|others [ENTRY…]" ;;
 esac
