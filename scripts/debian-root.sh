@@ -49,11 +49,27 @@ mirror() {
 
 # What a root folder is made of.
 state() {
-    printf '%s\n' "recipe $recipe" "suite $suite" "$("$checkout/scripts/packages.sh" list root | tr '\n' ' ')"
+    printf '%s\n' "recipe $recipe" "suite $suite"
+    "$checkout/scripts/packages.sh" list root | LC_ALL=C sort -u
 }
 
+# Root folders for other packages are other folders: checkouts share them, and one that has another list must not take
+# a root folder away from tests that run in it.
+root_of() {
+    printf '%s\n' "$cache/roots/$suite-$(state | cksum | cut -d ' ' -f 1)"
+}
+
+# The stamp is written last.
 complete() {
-    [ -r "$root/.made-of" ] && [ "$(cat "$root/.made-of")" = "$(state)" ]
+    [ -e "$root/.made-of" ]
+}
+
+# Root folders that no checkout has used for a month.
+forget_old() {
+    local stamp
+    find "$cache/roots" -mindepth 2 -maxdepth 2 -name .made-of -mtime +30 | while read -r stamp; do
+        rm -rf "$(dirname "$stamp")"
+    done
 }
 
 make_root() {
@@ -62,8 +78,10 @@ make_root() {
     exec 8>"$cache/roots/$suite.lock"
     flock 8
     if complete && [ "${PHANTOM_TOKEN_REFRESH:-}" != 1 ]; then
+        touch "$root/.made-of"
         return
     fi
+    forget_old
     local began=$SECONDS log=$cache/roots/$suite.log
     echo "Making a root folder of Debian $suite" >&2
     rm -rf "$root.new"
@@ -159,7 +177,7 @@ if [ "$command" = possible ]; then
 fi
 [ -n "$suite" ] || fail "usage: $0 make|path|inside|beside SUITE [COMMAND…]"
 shift 2
-root=$cache/roots/$suite
+root=$(root_of)
 case "$command" in
     path) printf '%s\n' "$root" ;;
     make)

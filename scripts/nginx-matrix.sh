@@ -4,6 +4,7 @@
 #   nginx-matrix.sh fetch [ENTRY…]   makes what the entries need of the network: root folders, nginx
 #   nginx-matrix.sh build [ENTRY…]   and their modules
 #   nginx-matrix.sh test [ENTRY…]    and runs the tests
+#   nginx-matrix.sh own-build        nginx's own build with the module, in the newest's root folder
 #   nginx-matrix.sh others           prints the entries that `make test-nginx` does not run here
 #
 #   bookworm   Debian 12's nginx, 1.22: the whole suite. On Debian 12 it is this system's, as for `make test-nginx`
@@ -276,6 +277,10 @@ case "$command" in
         done
         ;;
     fetch) fetch "$@" ;;
+    own-build)
+        fetch "$newest"
+        own_build
+        ;;
     build)
         fetch "$@"
         build "$@"
@@ -286,5 +291,5 @@ case "$command" in
         run_all "$@" || fail "The matrix has failed: see above."
         echo "The matrix took $((SECONDS - began)) s: $*"
         ;;
-    *) fail "usage: $0 fetch|build|test|others [ENTRY…]" ;;
+    *) fail "usage: $0 fetch|build|test|own-build|others [ENTRY…]" ;;
 esac
