@@ -201,7 +201,7 @@ own_build() {
     scripts/debian-root.sh inside "$newest" bash -c '
         [ ! -e "$1/src/core/nginx.c" ] || exit 0
         rm -rf "$1" && mkdir -p "$1.deb" && cd "$1.deb" &&
-            { apt-get source -qq --download-only nginx || { apt-get update -qq && apt-get source -qq --download-only nginx; }; } &&
+            apt-get source -qq -o APT::Sandbox::User=root --download-only nginx &&
             dpkg-source --no-check --extract nginx_*.dsc "$1"' bash "$source" || {
         source=$(scripts/nginx-source.sh)
         echo "The mirror has no sources of $newest's nginx: those of the crate nginx-src are built there."

@@ -52,6 +52,11 @@ def version():
     return tuple(int(part) for part in re.search(r"nginx/([0-9.]+)", said)[1].split("."))
 
 
+def connection_to_an_api():
+    """The `Connection` header of a request to an API, if there is one: connections are kept by default since 1.29.7."""
+    return [] if version() >= (1, 29, 7) else [("Connection", "close")]
+
+
 def free_port():
     """A port that nothing listens on, below the range from which the kernel takes those of connections."""
     while True:
