@@ -13,13 +13,20 @@ MODULE   := build/modules/ngx_http_phantom_token_module.so
 VENV     := .venv
 VENV_BIN := $(VENV)/bin
 
+# All that needs no nginx, always together: what one crate wants of a dependency would otherwise have it, and all that
+# is built on it, compiled once for each crate that is asked for.
+WORKSPACE := --workspace --exclude ngx_http_phantom_token_module
+
+# Which entries of the matrix are run: see scripts/nginx-matrix.sh. Unset: all.
+MATRIX ?=
+
 .DEFAULT_GOAL := help
 .PHONY: help build module demo test docs-status install uninstall fmt lint clean \
         fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
         test-core test-server test-layout test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 include mk/install.mk
 include mk/module.mk
@@ -39,18 +46,20 @@ demo: packages-demo module target/release/authorization_server ## Shows what hap
 target/release/authorization_server:
 	$(CARGO) build --release -p authorization_server
 
-test: packages-test lint test-layout test-core test-server test-c test-c-asan test-python test-jose test-nginx ## Runs every test
+test: packages-test ## Runs every test
+	@MAKE="$(MAKE)" scripts/parts.sh lint test-layout test-rust test-c test-c-asan test-python test-jose test-nginx
 	@echo "All tests passed."
 
 lint: packages-module nginx-headers ## Format, clippy, and the C header against the code
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy -p authorization_server --all-targets -- -D warnings
-	$(CARGO) clippy -p jose_interop --all-targets -- -D warnings
+	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	$(WITH_NGINX) nginx-module/lint.sh
 	git diff --exit-code -- include/phantom_token.h || \
 	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }
+
+test-rust: packages-build ## The core crate, the example authorization server, what JOSE libraries make of ours
+	$(CARGO) test $(WORKSPACE)
 
 test-core: packages-build ## The core crate: unit tests, the Rust API, the C ABI's own
 	$(CARGO) test
@@ -74,22 +83,35 @@ test-python: packages-test $(VENV)/installed build target/release/authorization_
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	bindings/cpp/test.sh
 
-test-jose: packages-test $(VENV)/installed ## What we sign, verified by libraries of three languages that we did not write
-	$(CARGO) build -p jose_interop
-	$(CARGO) test -p jose_interop
-	cd tests/jose && npm ci --silent --no-audit --no-fund
+# The servers and libraries of npm that the tests use.
+NODE_MODULES := $(foreach folder,jose oidc_provider,tests/$(folder)/node_modules/.package-lock.json)
+$(NODE_MODULES): %/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --silent --no-audit --no-fund
+
+# The programs of the tests, as `test-rust` has them.
+.PHONY: test-programs
+test-programs:
+	$(CARGO) build $(WORKSPACE) --bins --examples --tests
+
+test-jose: packages-test $(VENV)/installed $(NODE_MODULES) test-programs ## What we sign, verified by libraries of three languages that we did not write
 	cd tests/jose && MINTED=$(abspath target/debug/jose_interop) node --test
 	MINTED=$(abspath target/debug/jose_interop) $(VENV_BIN)/python -m pytest tests/jose
 
-test-nginx: packages-test $(VENV)/installed module target/release/authorization_server ## nginx from end to end
-	cd tests/oidc_provider && npm ci --silent --no-audit --no-fund
-	cd tests/jose && npm ci --silent --no-audit --no-fund
-	$(CARGO) build -p jose_interop --example verify
+test-nginx: packages-test $(VENV)/installed $(NODE_MODULES) module target/release/authorization_server test-programs ## nginx from end to end
 	PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	PHANTOM_LOG_LEVEL=debug \
 	$(VENV_BIN)/python -m pytest \
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
+
+# Not a part of `make test`: it needs root, and fetches whole systems.
+test-nginx-matrix: packages-matrix matrix-possible $(VENV)/installed $(NODE_MODULES) target/release/authorization_server test-programs ## The same with other releases' nginx
+	@PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	PYTEST="$(abspath $(VENV_BIN)/python) -m pytest" scripts/nginx-matrix.sh test $(MATRIX)
+
+.PHONY: matrix-possible
+matrix-possible:
+	@scripts/debian-root.sh possible
 
 docs-status: packages-test $(VENV)/installed module target/release/authorization_server ## Writes anew what docs/operations.md shows: pictures, metrics
 	PHANTOM_KEEP=1 PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \

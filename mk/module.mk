@@ -15,7 +15,7 @@ nginx-headers:
 	@nginx-module/build.sh headers
 
 module: packages-module ## Builds the nginx module for the nginx on this machine
-	@nginx-module/build.sh module $(abspath build/modules/ngx_http_phantom_token_module.so)
+	@nginx-module/build.sh module $(abspath $(MODULE))
 
 module-configure: packages-module ## Builds the module with nginx's own configure, both ways (slow)
 	@nginx-module/tests/configure.sh

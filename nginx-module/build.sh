@@ -24,22 +24,25 @@ version_of_tree() {
     sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$1/src/core/nginx.h"
 }
 
-# Debian's tree belongs to root and is not configured: a copy of it is.
+# Debian's tree belongs to root and is not configured: a copy of it is. Other headers, or those of another release of
+# the system, are another folder: cargo tells by its name that the module has to be built again.
 prepare_distribution() {
     [ -r "$distribution/conf_flags" ] || fail \
         "There are no nginx headers: install Debian's nginx-dev, or name a configured nginx source tree with" \
         "NGINX_SOURCE_DIR (and its build directory with NGINX_BUILD_DIR)."
-    NGINX_SOURCE_DIR=$PWD/build/nginx-src
+    local state stamp
+    state=$({
+        grep -E '^(ID|VERSION_CODENAME)=' /etc/os-release || true
+        cat "$distribution/conf_flags"
+        find "$distribution/src" -name '*.h' | LC_ALL=C sort | xargs cat
+    } | cksum | cut -d ' ' -f 1)
+    NGINX_SOURCE_DIR=$PWD/build/nginx-src/$(version_of_tree "$distribution")-$state
     NGINX_BUILD_DIR=$NGINX_SOURCE_DIR/objs
-    local stamp="$NGINX_SOURCE_DIR/.prepared-from"
-    local state
-    state=$(cat "$distribution/conf_flags" "$distribution/src/core/nginx.h" | cksum)
-    if [ -r "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
-        return
-    fi
+    stamp=$NGINX_SOURCE_DIR/.configured
+    [ ! -e "$stamp" ] || return 0
     echo "Preparing the headers of nginx $(version_of_tree "$distribution")"
     rm -rf "$NGINX_SOURCE_DIR"
-    mkdir -p build
+    mkdir -p "$(dirname "$NGINX_SOURCE_DIR")"
     cp -R "$distribution" "$NGINX_SOURCE_DIR"
     (
         cd "$NGINX_SOURCE_DIR"
@@ -50,7 +53,7 @@ prepare_distribution() {
             fail "nginx's configure failed; the whole log is $NGINX_SOURCE_DIR/configure.log"
         }
     )
-    printf '%s\n' "$state" >"$stamp"
+    touch "$stamp"
 }
 
 prepare_named() {
@@ -60,11 +63,27 @@ prepare_named() {
     NGINX_BUILD_DIR=${NGINX_BUILD_DIR:-$NGINX_SOURCE_DIR/objs}
     [ -r "$NGINX_SOURCE_DIR/src/core/nginx.h" ] || fail \
         "NGINX_SOURCE_DIR=$NGINX_SOURCE_DIR is no nginx source tree: src/core/nginx.h is not there."
-    [ -r "$NGINX_BUILD_DIR/ngx_auto_config.h" ] || fail \
+    [ -r "$NGINX_BUILD_DIR/ngx_auto_config.h" ] && [ -r "$NGINX_BUILD_DIR/Makefile" ] || fail \
         "NGINX_BUILD_DIR=$NGINX_BUILD_DIR is not configured: run ./configure in $NGINX_SOURCE_DIR, with the" \
         "arguments that \"nginx -V\" shows."
     NGINX_SOURCE_DIR=$(realpath "$NGINX_SOURCE_DIR")
     NGINX_BUILD_DIR=$(realpath "$NGINX_BUILD_DIR")
+}
+
+# The folders in which nginx's own build looks for headers. They are relative to the source tree, and depend on how it
+# is configured: those of QUIC are among them for HTTP/3 only.
+include_flags() {
+    local words word previous='' flags=()
+    mapfile -t words < <(sed -n '/^ALL_INCS *=/,/[^\\]$/p' "$NGINX_BUILD_DIR/Makefile" | tr -s '\\ \t\n' '\n')
+    for word in "${words[@]:2}"; do
+        case $word in
+            -I) ;;
+            -I*) flags+=("$word") ;;
+            *) [ "$previous" != -I ] || flags+=(-I "$word") ;;
+        esac
+        previous=$word
+    done
+    printf '%s\n' -I "$NGINX_BUILD_DIR" "${flags[@]}"
 }
 
 # nginx refuses a module of another version or another signature. It can't tell headers that a distribution has
@@ -81,10 +100,10 @@ check() {
         "The headers are of nginx $built, but $nginx is $running: it would not load the module." \
         "Name the source tree of nginx $running with NGINX_SOURCE_DIR, or the right binary with NGINX_BINARY."
 
-    local signature
-    signature=$(printf '#include <ngx_config.h>\n#include <ngx_core.h>\nsignature NGX_MODULE_SIGNATURE\n' |
-        "${CC:-cc}" -E -P -I "$NGINX_SOURCE_DIR/src/core" -I "$NGINX_SOURCE_DIR/src/event" \
-            -I "$NGINX_SOURCE_DIR/src/event/modules" -I "$NGINX_SOURCE_DIR/src/os/unix" -I "$NGINX_BUILD_DIR" - |
+    local signature includes
+    mapfile -t includes < <(include_flags)
+    signature=$(cd "$NGINX_SOURCE_DIR" && printf '#include <ngx_config.h>\n#include <ngx_core.h>\nsignature NGX_MODULE_SIGNATURE\n' |
+        "${CC:-cc}" -E -P "${includes[@]}" - |
         sed -n 's/^signature//p' | tr -d '" \n') || fail "The headers in $NGINX_SOURCE_DIR can't be compiled."
     grep -aqF "$signature" "$(realpath "$nginx")" || fail \
         "The headers in $NGINX_SOURCE_DIR are configured in another way than $nginx was, so that it would not load" \

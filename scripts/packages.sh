@@ -1,21 +1,34 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a purpose needs and that are missing; does nothing when all are there.
 #
-#   scripts/packages.sh build|module|demo|test|bench
+#   scripts/packages.sh PURPOSE        build, module, demo, test, bench, matrix, root
+#   scripts/packages.sh list PURPOSE   prints their names
 set -euo pipefail
 
 build=(build-essential pkg-config)
-module=("${build[@]}" nginx nginx-dev libclang-dev libpcre2-dev libpcre3-dev zlib1g-dev libssl-dev)
+module=("${build[@]}" nginx nginx-dev libclang-dev libpcre2-dev zlib1g-dev libssl-dev)
 demo=("${module[@]}" python3 curl)
 test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind gdb nodejs npm procps
       chromium prometheus)
 bench=("${demo[@]}" python3-venv wrk)
+# To run the tests with other releases' nginx, and what is needed in the root folder of such a release.
+matrix=("${test[@]}" debootstrap debian-archive-keyring mount util-linux)
+root=("${module[@]}" ca-certificates curl dpkg-dev python3-minimal valgrind)
 
+list=
+if [ "${1:-}" = list ]; then
+    list=1
+    shift
+fi
 case "${1:-}" in
-    build | module | demo | test | bench) ;;
-    *) echo "usage: $0 build|module|demo|test|bench" >&2; exit 2 ;;
+    build | module | demo | test | bench | matrix | root) ;;
+    *) echo "usage: $0 [list] build|module|demo|test|bench|matrix|root" >&2; exit 2 ;;
 esac
 declare -n wanted="$1"
+if [ -n "$list" ]; then
+    printf '%s\n' "${wanted[@]}"
+    exit
+fi
 
 # A program that is there in another way (Node from upstream, say) is as good as its package.
 provided() {

@@ -8,40 +8,18 @@
 # and the module twice.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-work=$root/build/configure
-cargo=${CARGO:-cargo}
-mkdir -p "$work"
 
 fail() {
     printf '%s\n' "$@" >&2
     exit 1
 }
 
-# Cargo has the sources of a crate unpacked after a fetch, and says where.
-vendored() {
-    local scratch=$work/fetch
-    mkdir -p "$scratch/src"
-    : >"$scratch/src/lib.rs"
-    cat >"$scratch/Cargo.toml" <<'EOF'
-[package]
-name = "fetch"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
-nginx-src = "1.28"
-
-[workspace]
-EOF
-    "$cargo" metadata --format-version 1 --manifest-path "$scratch/Cargo.toml" |
-        python3 -c 'import json, os, sys
-for package in json.load(sys.stdin)["packages"]:
-    if package["name"] == "nginx-src":
-        print(os.path.join(os.path.dirname(package["manifest_path"]), "nginx"))'
-}
-
-source=${1:-$(vendored)}
+source=${1:-$("$root/scripts/nginx-source.sh")}
 [ -d "$source/src/core" ] || fail "$source is no nginx source tree"
+version=$(sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$source/src/core/nginx.h")
+system=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+# The folder that cargo has compiled the rest of this project in: what does not know nginx is not compiled again.
+target=${CARGO_TARGET_DIR:-$root/target}
 
 nginx_pid=
 stop() {
@@ -113,22 +91,23 @@ EOF
     done
 }
 
+# HTTP/3 is there since 1.25, and with it nginx's headers are in one folder more.
+http3=()
+[ ! -d "$source/src/http/v3" ] || http3=(--with-http_v3_module)
 for way in add-module add-dynamic-module; do
-    tree=$work/$way
-    echo "== ./configure --$way, nginx $(sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$source/src/core/nginx.h")"
-    mkdir -p "$tree"
+    tree=$root/build/configure/$version-$system/$way
+    echo "== ./configure --$way, nginx $version"
+    mkdir -p "$tree/objs" "$target"
     # What was built before stays: only what has changed is built again.
     cp -R --update "$source/." "$tree/"
-    # Both ways share what cargo has compiled.
-    mkdir -p "$work/cargo" "$tree/objs"
-    ln -sfn "$work/cargo" "$tree/objs/phantom_token"
+    ln -sfn "$target" "$tree/objs/phantom_token"
     (
         cd "$tree"
         configure=./configure
         [ -x "$configure" ] || configure=auto/configure
         bash "$configure" --prefix="$tree/run" --with-compat --with-debug --with-threads --with-poll_module \
-            --with-select_module --with-http_ssl_module --with-http_v2_module --with-http_realip_module \
-            --with-http_auth_request_module "--$way=$root/nginx-module" >configure.log 2>&1 ||
+            --with-select_module --with-http_ssl_module --with-http_v2_module "${http3[@]}" \
+            --with-http_realip_module --with-http_auth_request_module "--$way=$root/nginx-module" >configure.log 2>&1 ||
             { tail -n 20 configure.log >&2; exit 1; }
         make -j"$(nproc)" >make.log 2>&1 || { tail -n 40 make.log >&2; exit 1; }
         [ "$way" = add-module ] || make modules >>make.log 2>&1 || { tail -n 40 make.log >&2; exit 1; }

@@ -6,6 +6,7 @@ import pytest
 
 from harness import config
 from harness.client import get, get2
+from harness.nginx import connection_to_an_api
 
 PROTOCOLS = [pytest.param((get, ""), id="http1"), pytest.param((get2, "http2"), id="http2")]
 USER = "Basic " + base64.b64encode(b"user:password").decode()
@@ -54,8 +55,9 @@ def test_the_whole_request_is_what_it_should_be(gateway, ugly, api, secrets):
     token = secrets.token()
     assert get(nginx.port, "/a?b", token=token, headers=[("Accept", "x"), ("X-User", "root"), ("X-Z", "z")]).status == 200
     jwt = ugly.jwt_for(token)
+    connection = "".join(f"{name}: {value}\r\n" for name, value in connection_to_an_api())
     assert api.only().head == (
-        f"GET /a?b HTTP/1.1\r\nHost: {api.address}\r\nConnection: close\r\nAccept: x\r\nX-Z: z\r\n"
+        f"GET /a?b HTTP/1.1\r\nHost: {api.address}\r\n{connection}Accept: x\r\nX-Z: z\r\n"
         f"X-Jwt: {jwt}\r\nX-User: of {token[-8:]}\r\n\r\n"
     ).encode()
 

@@ -2,7 +2,6 @@
 written, and nothing of ours left behind."""
 
 import re
-import shutil
 import signal
 import subprocess
 import urllib.parse
@@ -11,8 +10,10 @@ import pytest
 
 from harness import config
 from harness.client import Http1, get
-from harness.nginx import NginxServer
+from harness.nginx import IN_ROOT, NginxServer, which
 from harness.wait import until
+
+VALGRIND = which("valgrind")
 
 # Where an error of this project shows: in the module itself, or in nginx on its behalf.
 OURS = re.compile(r"ngx_http_phantom_token_module|phantom_token")
@@ -21,15 +22,14 @@ OURS = re.compile(r"ngx_http_phantom_token_module|phantom_token")
 class UnderValgrind(NginxServer):
     """nginx, master and workers, each with a report of its own."""
 
-    def command(self, *arguments):
+    def runner(self):
         return [
-            shutil.which("valgrind"),
+            VALGRIND,
             "--trace-children=yes",
             "--leak-check=full",
             "--show-leak-kinds=definite",
             "--num-callers=40",
             "--log-file=" + str(self.dir / "valgrind.%p"),
-            *super().command(*arguments),
         ]
 
     def workers(self):
@@ -73,7 +73,7 @@ def by_location(nginx, ugly, secrets):
     ugly.answer = active
 
 
-@pytest.mark.skipif(not shutil.which("valgrind"), reason="there is no valgrind")
+@pytest.mark.skipif(not VALGRIND, reason="there is no valgrind")
 def test_a_workers_life_touches_nothing_that_is_not_its_own_and_leaves_nothing_behind(ugly, api, secrets):
     block = config.provider(ugly.url, secrets, timeout="30s", cache_ttl="1s", refresh_ahead="50", stale_if_error="1m")
     nginx = UnderValgrind(
@@ -139,15 +139,15 @@ proxy_cache_path @dir@/cache keys_zone=c:1m;
         assert not ours, f"{name}:\n" + "\n\n".join(ours)
 
 
-@pytest.mark.skipif(not shutil.which("valgrind"), reason="there is no valgrind")
+@pytest.mark.skipif(not VALGRIND, reason="there is no valgrind")
 def test_valgrind_would_tell(tmp_path):
     """The search above finds what there is to find."""
     source = tmp_path / "leak.c"
     source.write_text("#include <stdlib.h>\nvoid phantom_token_leak(void) { *(volatile char **)malloc(8) = malloc(9); }\n"
                       "int main(void) { phantom_token_leak(); return 0; }\n")
-    subprocess.run(["cc", "-g", "-O0", "-o", tmp_path / "leak", source], check=True)
+    subprocess.run([*IN_ROOT, "cc", "-g", "-O0", "-o", tmp_path / "leak", source], check=True)
     done = subprocess.run(
-        ["valgrind", "--leak-check=full", "--show-leak-kinds=definite", tmp_path / "leak"],
+        [*IN_ROOT, VALGRIND, "--leak-check=full", "--show-leak-kinds=definite", tmp_path / "leak"],
         capture_output=True, text=True, check=False,
     )
     text = re.sub(r"^==\d+== ?", "", done.stderr, flags=re.M)

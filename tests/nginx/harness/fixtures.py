@@ -1,7 +1,6 @@
 """The fixtures of the suites; a conftest imports them."""
 
 import os
-import shutil
 
 import pytest
 
@@ -9,7 +8,7 @@ from . import config
 from .api import Api
 from .authserver import AuthorizationServer
 from .fastcgi import FastCgi
-from .nginx import MODULE, NGINX, NginxServer
+from .nginx import MODULE, NGINX, NginxServer, which
 from .secrets import Secrets
 from .ugly import UglyServer
 
@@ -87,7 +86,7 @@ def authorization_server(server_as):
 def start_nginx(secrets):
     """Starts nginx with what belongs into `http { }`."""
     assert MODULE.exists(), f"{MODULE} is missing: build it with `make module`"
-    assert shutil.which(NGINX) or os.access(NGINX, os.X_OK), f"{NGINX} is missing"
+    assert which(NGINX), f"{NGINX} is missing"
     started = []
 
     def start(http, **settings):

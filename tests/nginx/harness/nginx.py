@@ -1,5 +1,6 @@
 """A real nginx with the module, in a folder of its own, on free ports."""
 
+import functools
 import os
 import random
 import re
@@ -15,8 +16,25 @@ from .secrets import without_header_dumps
 from .wait import until
 
 ROOT = Path(__file__).resolve().parents[3]
+
+# The root folder that nginx runs in, if that is not this system's: of another release of Debian, say. It has /tmp, /proc
+# and this checkout at the same paths, so that everything but the binary is the same.
+NGINX_ROOT = os.environ.get("NGINX_ROOT") or "/"
+
+# A command that runs in there.
+IN_ROOT = [] if NGINX_ROOT == "/" else ["chroot", NGINX_ROOT]
+
+
+def which(program):
+    """Where a program is in that root folder, if it is there."""
+    done = subprocess.run(
+        [*IN_ROOT, "/bin/sh", "-c", 'command -v -- "$1"', "sh", program], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
 # In full: for an upgrade, nginx starts itself anew by the name that it was started with.
-NGINX = shutil.which(os.environ.get("NGINX_BINARY") or "nginx") or "/usr/sbin/nginx"
+NGINX = which(os.environ.get("NGINX_BINARY") or "nginx") or "/usr/sbin/nginx"
 MODULE = Path(os.environ.get("PHANTOM_TOKEN_MODULE", ROOT / "build/modules/ngx_http_phantom_token_module.so")).resolve()
 
 # How much a server logs unless its test says otherwise. At `debug` every log of the suite is searched for secrets too.
@@ -24,6 +42,19 @@ LEVEL = os.environ.get("PHANTOM_LOG_LEVEL", "info")
 
 _ALARMS = re.compile(r"\[(?:alert|emerg|crit)\]|exited on signal|panicked at|AddressSanitizer")
 _LISTEN = re.compile(r"@(listen|port)(?::(\w+))?@")
+_LISTEN_HTTP2 = re.compile(r"(\blisten\s[^;]*?)\s+http2\b([^;]*;)")
+
+
+@functools.cache
+def version():
+    """The version of nginx: `(1, 22, 1)`. What differs between versions is asserted by it."""
+    said = subprocess.run([*IN_ROOT, NGINX, "-v"], capture_output=True, text=True, timeout=60, check=True).stderr
+    return tuple(int(part) for part in re.search(r"nginx/([0-9.]+)", said)[1].split("."))
+
+
+def connection_to_an_api():
+    """The `Connection` header of a request to an API, if there is one: connections are kept by default since 1.29.7."""
+    return [] if version() >= (1, 29, 7) else [("Connection", "close")]
 
 
 def free_port():
@@ -114,7 +145,7 @@ class Configuration:
             parts[0] = http
             self._parts = tuple(parts)
         http, main, events, workers, master, daemon, level, quiet = parts
-        log = "" if quiet else "access_log access.log combined_phantom;"
+        log = f"access_log {'off' if quiet else 'access.log combined_phantom'};"
         text = f"""\
 load_module {MODULE};
 worker_processes {workers};
@@ -140,6 +171,9 @@ http {{
 {http}
 }}
 """
+        # Tests say it in the way that every version knows; later ones complain of it.
+        if version() >= (1, 25, 1):
+            text = _LISTEN_HTTP2.sub(r"\1\2 http2 on;", text)
         self.path.write_text(self.expand(text))
 
     def expand(self, text):
@@ -154,7 +188,11 @@ http {{
         return _LISTEN.sub(address, text).replace("@dir@", str(self.dir))
 
     def command(self, *arguments):
-        return [NGINX, "-p", f"{self.dir}/", "-c", str(self.path), "-e", str(self.error_log), *arguments]
+        return [*IN_ROOT, *self.runner(), NGINX, "-p", f"{self.dir}/", "-c", str(self.path), "-e", str(self.error_log), *arguments]
+
+    def runner(self):
+        """What nginx is run by: a command that takes it and its arguments."""
+        return []
 
     def check(self):
         """What `nginx -t` says: its exit code and its words."""
