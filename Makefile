@@ -9,6 +9,9 @@ NGINX_BINARY ?= nginx
 # Not NGINX: nginx itself takes that variable for the sockets it inherits in a binary upgrade.
 export NGINX_BINARY
 
+# Debian's nginx is in a directory that the PATH of most users lacks.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin
+
 MODULE   := build/modules/ngx_http_phantom_token_module.so
 VENV     := .venv
 VENV_BIN := $(VENV)/bin
@@ -21,21 +24,24 @@ WORKSPACE := --workspace --exclude ngx_http_phantom_token_module
 MATRIX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build module demo test docs-status install uninstall fmt lint clean \
+.PHONY: help build module demo test docs-status fmt lint clean \
         fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
         test-core test-server test-layout test-python test-jose test-nginx packages-%
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+include mk/rust.mk
 include mk/install.mk
 include mk/module.mk
 
-packages-%:
+# Rust comes first: it is not a package, and what is missing of it should be said before anything is installed.
+packages-%: rust-version
 	@scripts/packages.sh $*
 
-build: packages-build ## Builds the library (target/release/libphantom_token.so and .a)
-	$(CARGO) build --release
+library: packages-build
+
+build: library ## Builds the library (target/release/libphantom_token.so and .a)
 
 demo: packages-demo module target/release/authorization_server ## Shows what happens, step by step; KEEP=1 stays up
 	@MODULE=$(abspath $(MODULE)) AUTHORIZATION_SERVER=$(abspath target/release/authorization_server) \
@@ -43,7 +49,7 @@ demo: packages-demo module target/release/authorization_server ## Shows what hap
 
 # Cargo knows best whether it is up to date.
 .PHONY: target/release/authorization_server
-target/release/authorization_server:
+target/release/authorization_server: rust-version
 	$(CARGO) build --release -p authorization_server
 
 test: packages-test ## Runs every test
@@ -141,9 +147,9 @@ bench-core: packages-build ## A lookup, a policy and a proof of a sender in the 
 bench-instructions: packages-bench module ## How many instructions a hit takes (needs valgrind)
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/instructions.py
 
-fmt: ## Formats the Rust code
+fmt: rust-version ## Formats the Rust code
 	$(CARGO) fmt --all
 
-clean: ## Removes everything that was built
+clean: rust-version ## Removes everything that was built
 	$(CARGO) clean
 	rm -rf build $(VENV) tests/oidc_provider/node_modules tests/jose/node_modules

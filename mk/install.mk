@@ -1,55 +1,85 @@
-# The library as a system has it: shared and static, header, pkg-config file; and the tests of all that.
+# The library and the nginx module as a system has them; and the tests of that.
 #
-#   make install PREFIX=/usr/local DESTDIR=
-#   make uninstall PREFIX=/usr/local DESTDIR=
+#   make build && sudo make install PREFIX=/usr/local DESTDIR=
+#   sudo make uninstall PREFIX=/usr/local DESTDIR=
 #
-# PROFILE=dev installs what `cargo build` made instead of `cargo build --release`; CARGO_BUILD_TARGET cross-compiles.
+# Installing builds nothing and runs neither cargo nor rustc: it copies what `make build` and `make module` made.
+# PROFILE=dev builds and installs as `cargo build` does instead of `cargo build --release`; CARGO_BUILD_TARGET
+# cross-compiles. STRIP= installs the files as they were built, with their debug information in them.
 
 PREFIX       ?= /usr/local
 LIBDIR       ?= $(PREFIX)/lib
 INCLUDEDIR   ?= $(PREFIX)/include
 PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
+# Where the nginx on this machine keeps its modules. Asked once, and only if it is wanted.
+MODULESDIR   ?= $(eval MODULESDIR := $$(shell scripts/nginx-modules-path.sh '$$(NGINX_BINARY)' '$$(PREFIX)/lib/nginx/modules'))$(MODULESDIR)
 DESTDIR      ?=
 PROFILE      ?= release
 CARGO        ?= cargo
 RUSTC        ?= rustc
+NGINX_BINARY ?= nginx
 INSTALL      ?= install
+OBJCOPY      ?= objcopy
+STRIP        ?= strip
 
 LIBRARY_VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 LIBRARY_MAJOR   := $(firstword $(subst ., ,$(LIBRARY_VERSION)))
 LIBRARY_BUILT   := $(or $(CARGO_TARGET_DIR),target)/$(addsuffix /,$(CARGO_BUILD_TARGET))$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+LIBRARY_FILES   := $(addprefix $(LIBRARY_BUILT)/libphantom_token.,so a needs)
 
-# What a program that links the static library needs besides: all of it comes from Rust's standard library, so that an
-# empty crate needs the same. That it is enough is shown by the tests, which link a program statically.
-LIBRARY_NEEDS = $(shell d=$$(mktemp -d) && : > $$d/empty.rs && \
-    $(RUSTC) --crate-type staticlib --print native-static-libs --out-dir $$d $$d/empty.rs 2>&1 | \
-    sed -n 's/^note: native-static-libs: //p'; rm -r $$d)
+# nginx takes the path from load_module, so that it has no version.
+MODULE_NAME := ngx_http_phantom_token_module.so
+MODULE_FILE := build/modules/$(MODULE_NAME)
 
-.PHONY: library install uninstall test-c test-c-asan
+INSTALL_SHARED = INSTALL='$(INSTALL)' OBJCOPY='$(OBJCOPY)' STRIP='$(STRIP)' scripts/install-shared.sh
 
+.PHONY: library install install-lib install-module uninstall test-c test-c-asan
+
+# What a program that links the static library needs besides is kept with it, for the pkg-config file. All of it comes from
+# Rust's standard library, so that an empty crate needs the same. That it is enough is shown by the tests, which link a
+# program statically.
 library:
 	$(CARGO) build --lib --profile $(PROFILE)
+	@empty=$$(mktemp -d) && trap 'rm -r "$$empty"' EXIT && : > "$$empty/empty.rs" && \
+	    $(RUSTC) --crate-type staticlib $(addprefix --target ,$(CARGO_BUILD_TARGET)) --print native-static-libs \
+	        --out-dir "$$empty" "$$empty/empty.rs" 2>&1 | \
+	    sed -n 's/^note: native-static-libs: //p' > $(LIBRARY_BUILT)/libphantom_token.needs
 
-install: library ## Installs the library under $(DESTDIR)$(PREFIX)
+install: install-lib $(if $(wildcard $(MODULE_FILE)),install-module) ## Installs what is built: the library under $(DESTDIR)$(PREFIX), and the module
+
+install-lib: ## Installs the library alone
+	@for file in $(LIBRARY_FILES); do [ -e "$$file" ] || { \
+	    echo "The library is not built ($$file is not there): run \"make build\" first, without sudo." >&2; \
+	    echo "\"make install-module\" installs the nginx module alone." >&2; exit 1; }; done
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(PKGCONFIGDIR)
-	$(INSTALL) -m 755 $(LIBRARY_BUILT)/libphantom_token.so $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_VERSION)
+	$(INSTALL_SHARED) $(LIBRARY_BUILT)/libphantom_token.so $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_VERSION)
 	ln -sf libphantom_token.so.$(LIBRARY_VERSION) $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_MAJOR)
 	ln -sf libphantom_token.so.$(LIBRARY_MAJOR) $(DESTDIR)$(LIBDIR)/libphantom_token.so
 	$(INSTALL) -m 644 $(LIBRARY_BUILT)/libphantom_token.a $(DESTDIR)$(LIBDIR)/
+	$(if $(STRIP),$(STRIP) --strip-debug $(DESTDIR)$(LIBDIR)/libphantom_token.a)
 	$(INSTALL) -m 644 include/phantom_token.h bindings/cpp/phantom_token.hpp $(DESTDIR)$(INCLUDEDIR)/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(LIBRARY_VERSION)|' \
 	    -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
 	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
-	    -e 's|@LIBS_PRIVATE@|$(LIBRARY_NEEDS)|' \
+	    -e "s|@LIBS_PRIVATE@|$$(cat $(LIBRARY_BUILT)/libphantom_token.needs)|" \
 	    phantom_token.pc.in > $(DESTDIR)$(PKGCONFIGDIR)/phantom_token.pc
 	chmod 644 $(DESTDIR)$(PKGCONFIGDIR)/phantom_token.pc
 	@[ -n "$(DESTDIR)" ] || echo "Installed. The dynamic linker finds it after: ldconfig"
 
+install-module: ## Installs the nginx module alone, where nginx keeps its modules (MODULESDIR)
+	@[ -e $(MODULE_FILE) ] || { \
+	    echo "The module is not built ($(MODULE_FILE) is not there): run \"make module\" first, without sudo." >&2; exit 1; }
+	$(INSTALL_SHARED) $(MODULE_FILE) $(DESTDIR)$(MODULESDIR)/$(MODULE_NAME)
+	@echo "At the top of nginx.conf: load_module $(MODULESDIR)/$(MODULE_NAME);"
+
 uninstall: ## Removes what install has put there
 	rm -f $(DESTDIR)$(LIBDIR)/libphantom_token.so $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_MAJOR) \
 	    $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_VERSION) $(DESTDIR)$(LIBDIR)/libphantom_token.a \
+	    $(DESTDIR)$(LIBDIR)/.debug/libphantom_token.so.$(LIBRARY_VERSION).debug \
 	    $(DESTDIR)$(INCLUDEDIR)/phantom_token.h $(DESTDIR)$(INCLUDEDIR)/phantom_token.hpp \
 	    $(DESTDIR)$(PKGCONFIGDIR)/phantom_token.pc
+	rm -f $(DESTDIR)$(MODULESDIR)/$(MODULE_NAME) $(DESTDIR)$(MODULESDIR)/.debug/$(MODULE_NAME).debug
+	@rmdir $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(MODULESDIR)/.debug 2>/dev/null || true
 
 test-c: packages-test ## C and C++ programs against the installed library
 	tests/c/run.sh
