@@ -33,7 +33,7 @@ MODULE_FILE := build/modules/$(MODULE_NAME)
 
 INSTALL_SHARED = INSTALL='$(INSTALL)' OBJCOPY='$(OBJCOPY)' STRIP='$(STRIP)' scripts/install-shared.sh
 
-.PHONY: library install install-lib install-module uninstall test-c test-c-asan
+.PHONY: library install install-lib install-module uninstall test-c test-c-asan test-install
 
 # What a program that links the static library needs besides is kept with it, for the pkg-config file. All of it comes from
 # Rust's standard library, so that an empty crate needs the same. That it is enough is shown by the tests, which link a
@@ -80,6 +80,12 @@ uninstall: ## Removes what install has put there
 	    $(DESTDIR)$(PKGCONFIGDIR)/phantom_token.pc
 	rm -f $(DESTDIR)$(MODULESDIR)/$(MODULE_NAME) $(DESTDIR)$(MODULESDIR)/.debug/$(MODULE_NAME).debug
 	@rmdir $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(MODULESDIR)/.debug 2>/dev/null || true
+
+# WALKS chooses among bookworm, trixie, forky, nginx.org, add-dynamic-module and add-module. Root folders are shared with
+# the matrix.
+test-install: packages-matrix $(VENV)/installed module ## make install, and the commands of docs/install.md in clean systems; needs root
+	PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) PHANTOM_INSTALL_WALKS="$(WALKS)" \
+	    $(VENV_BIN)/python -m pytest -n 0 tests/install
 
 test-c: packages-test ## C and C++ programs against the installed library
 	tests/c/run.sh

@@ -6,7 +6,9 @@
 set -euo pipefail
 
 build=(build-essential pkg-config)
-module=("${build[@]}" nginx nginx-dev libclang-dev libpcre2-dev zlib1g-dev libssl-dev)
+module=("${build[@]}" libclang-dev libpcre2-dev zlib1g-dev libssl-dev)
+# A source tree that is named stands for Debian's nginx and its headers, which would be in the way of another nginx.
+[ -n "${NGINX_SOURCE_DIR:-}${NGINX_BUILD_DIR:-}" ] || module+=(nginx nginx-dev)
 demo=("${module[@]}" python3 curl)
 test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind gdb nodejs npm procps
       chromium prometheus)

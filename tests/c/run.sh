@@ -64,9 +64,9 @@ if [ -n "$asan" ]; then
     export CARGO_BUILD_TARGET CARGO_TARGET_DIR=target/asan
 fi
 make --no-print-directory -f mk/install.mk library CARGO="$CARGO" >"$work/made" 2>&1 || { cat "$work/made"; exit 1; }
-# As somebody installs who has no Rust.
+# As somebody installs who has no Rust. What a sanitizer reports is read best with all symbols.
 make --no-print-directory -f mk/install.mk install-lib CARGO=false RUSTC=false PREFIX=/opt/phantom DESTDIR="$work/root" \
-    >"$work/made" 2>&1 || { cat "$work/made"; exit 1; }
+    ${asan:+STRIP=} >"$work/made" 2>&1 || { cat "$work/made"; exit 1; }
 unset RUSTC_BOOTSTRAP RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR
 library=$work/root/opt/phantom/lib/libphantom_token.so
 export PKG_CONFIG_SYSROOT_DIR=$work/root PKG_CONFIG_PATH=$work/root/opt/phantom/lib/pkgconfig

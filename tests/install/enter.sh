@@ -45,12 +45,16 @@ done
 cp --remove-destination /etc/resolv.conf /etc/hosts "$root/etc/"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
+if [ -n "${SERVED:-}" ]; then
+    mkdir -p "$root$SERVED"
+    mount --bind "$SERVED" "$root$SERVED"
+fi
 
 # apt asks nothing, and what it installs is not started.
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod +x "$root/usr/sbin/policy-rc.d"
 printf '%s\n' 'APT::Get::Assume-Yes "true";' 'APT::Install-Recommends "false";' 'Acquire::Check-Valid-Until "false";' \
-    >"$root/etc/apt/apt.conf.d/99harness"
+    'Dpkg::Use-Pty "false";' >"$root/etc/apt/apt.conf.d/99harness"
 install -m 755 "$(dirname "$0")"/bin/* "$root/usr/local/bin/"
 
 chroot=$(command -v chroot)

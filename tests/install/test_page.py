@@ -39,11 +39,9 @@ NGINX_ORG = (
 @pytest.fixture(scope="session")
 def releases(tmp_path_factory):
     """A folder with a release of nginx as nginx.org has it for download, made of the crate that has its sources."""
-    configure = (CHECKOUT / "nginx-module/tests/configure.sh").read_text()
-    vendored = "set -euo pipefail\n" + configure[configure.index("vendored() {") : configure.index("\nsource=")]
+    source = subprocess.run([CHECKOUT / "scripts/nginx-source.sh"], stdout=subprocess.PIPE, text=True, check=True)
+    tree = Path(source.stdout.strip())
     folder = tmp_path_factory.mktemp("releases")
-    script = f"work={folder}; cargo={os.environ.get('CARGO') or 'cargo'}\n{vendored}\nvendored"
-    tree = Path(subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
     name = f"nginx-{RELEASE}"
     assert f'"{RELEASE}"' in (tree / "src/core/nginx.h").read_text(), "another release: name it in the page and here"
 
@@ -66,6 +64,15 @@ def executable(member):
 
 # Debian's releases, and how the versions of their nginx begin.
 SUITES = [("bookworm", "1.22."), ("trixie", "1.26."), ("forky", "1.30.")]
+
+# The walks to take, all of them unless some are chosen.
+CHOSEN = os.environ.get("PHANTOM_INSTALL_WALKS", "").split()
+
+
+def chosen(name):
+    if CHOSEN and name not in CHOSEN:
+        pytest.skip("another walk is chosen: PHANTOM_INSTALL_WALKS")
+
 
 
 def refuses(output):
@@ -95,7 +102,7 @@ def nginx_org(releases):
     steps = walk.Walk("bookworm")
     # What stands for nginx.org's package: the release, configured as they do, instead of Debian's.
     steps.command(
-        f"""(
+        f"""bash -eu >/tmp/package.log 2>&1 <<'END' || {{ tail -n 30 /tmp/package.log; exit 1; }}
 sudo apt-get purge nginx nginx-common nginx-dev 'libnginx-mod-*'
 sudo rm -rf /etc/nginx /usr/share/nginx /usr/lib/nginx
 mkdir /tmp/package
@@ -108,11 +115,13 @@ sudo make install
 sudo mkdir -p /etc/nginx/conf.d /usr/lib/nginx/modules /var/cache/nginx
 sudo ln -s /usr/lib/nginx/modules /etc/nginx/modules
 sudo sed -i 's|^http {{|http {{ include /etc/nginx/conf.d/*.conf;|' /etc/nginx/nginx.conf
-) >/tmp/package.log 2>&1 || {{ tail -n 30 /tmp/package.log; exit 1; }}
+END
 """
     )
     steps.block("Which nginx is it?")
     steps.block("nginx.org's packages")
+    # Debian's would take the place of that nginx.
+    steps.command("! dpkg-query --status nginx-dev")
     steps.block("Load", 1, offline=True)
     steps.block("Load", 2, offline=True)
     return steps
@@ -137,6 +146,7 @@ ln -sf /usr/local/nginx/sbin/nginx /usr/sbin/nginx
 
 @pytest.mark.parametrize("suite, version", SUITES)
 def test_debians_nginx_loads_the_module(suite, version, tmp_path):
+    chosen(suite)
     output = debian(suite).run(tmp_path)
     assert f"nginx version: nginx/{version}" in output
     refuses(output)
@@ -145,13 +155,15 @@ def test_debians_nginx_loads_the_module(suite, version, tmp_path):
 
 
 def test_nginx_orgs_package_loads_the_module(releases, tmp_path):
+    chosen("nginx.org")
     output = nginx_org(releases).run(tmp_path, served=releases)
     assert f"nginx version: nginx/{RELEASE}" in output
     refuses(output)
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["add-dynamic-module", "add-module"])
-def test_nginxs_own_build_has_the_module(number, releases, tmp_path):
+@pytest.mark.parametrize("number, name", enumerate(["add-dynamic-module", "add-module"]))
+def test_nginxs_own_build_has_the_module(number, name, releases, tmp_path):
+    chosen(name)
     refuses(own_build(number).run(tmp_path, served=releases))
 
 
