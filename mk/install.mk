@@ -43,7 +43,8 @@ library:
 	@empty=$$(mktemp -d) && trap 'rm -r "$$empty"' EXIT && : > "$$empty/empty.rs" && \
 	    $(RUSTC) --crate-type staticlib $(addprefix --target ,$(CARGO_BUILD_TARGET)) --print native-static-libs \
 	        --out-dir "$$empty" "$$empty/empty.rs" 2>&1 | \
-	    sed -n 's/^note: native-static-libs: //p' > $(LIBRARY_BUILT)/libphantom_token.needs
+	    sed -n 's/^note: native-static-libs: //p' > $(LIBRARY_BUILT)/libphantom_token.needs && \
+    test -s $(LIBRARY_BUILT)/libphantom_token.needs
 
 install: install-lib $(if $(wildcard $(MODULE_FILE)),install-module) ## Installs what is built: the library under $(DESTDIR)$(PREFIX), and the module
 

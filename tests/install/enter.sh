@@ -4,8 +4,12 @@
 #   enter.sh ROOT CHECKOUT SCRIPT [OFFLINE_SCRIPT]
 #
 # ROOT is the root folder of a system, / for this one. The checkout and Rust are in the copy at the same paths as here.
-# OFFLINE_SCRIPT is run afterwards, with no network but a loopback of its own, so that ports are free. HARNESS names a
-# folder of programs that come first in PATH. Needs root, mount namespaces and overlayfs.
+# OFFLINE_SCRIPT is run afterwards, with no network but a loopback of its own, so that ports are free. The programs in bin/
+# stand for what is not there. Needs root, mount namespaces and overlayfs.
+#
+# RUST_BIN  the folder of cargo, if it is not the system's own
+# TARGET    what cargo has compiled already, for the checkout's target/; without it, what is there
+# SERVED    a folder with the releases that nginx.org would serve
 set -euo pipefail
 
 if [ "${1:-}" != --mounted ]; then
@@ -39,6 +43,7 @@ if [ "$from" != / ]; then
     # A certificate authority of this network, if there is one, is known to this system alone.
     copy /etc/ssl/certs "$root/etc/ssl/certs"
 fi
+[ -z "${TARGET:-}" ] || copy "$TARGET" "$root$checkout/target"
 for folder in /proc /dev /sys; do
     mount --rbind "$folder" "$root$folder"
 done

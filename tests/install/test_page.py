@@ -99,7 +99,7 @@ def debian(suite):
 
 
 def nginx_org(releases):
-    steps = walk.Walk("bookworm")
+    steps = walk.Walk("bookworm", "1.28")
     # What stands for nginx.org's package: the release, configured as they do, instead of Debian's.
     steps.command(
         f"""bash -eu >/tmp/package.log 2>&1 <<'END' || {{ tail -n 30 /tmp/package.log; exit 1; }}
@@ -128,7 +128,7 @@ END
 
 
 def own_build(number):
-    steps = walk.Walk("bookworm")
+    steps = walk.Walk("bookworm", "1.28")
     steps.block("Your own build", number)
     # The trial of the page is for a configuration that includes conf.d, as packages have it, and a system that starts it.
     load = ["load_module modules/ngx_http_phantom_token_module.so;", ""][number]

@@ -36,11 +36,17 @@ def rust():
     return str(Path(shutil.which(os.environ.get("CARGO") or "cargo")).parent)
 
 
+def target(entry):
+    """What cargo has compiled for an entry of the matrix, if `make test-nginx-matrix` was run before: it saves time."""
+    folder = CHECKOUT / "build/matrix" / entry / "target"
+    return str(folder) if folder.is_dir() and rust() else ""
+
+
 class Walk:
     """A walk: blocks of the page, and commands of the test between them. It stops at the first that fails."""
 
-    def __init__(self, suite):
-        self.suite = suite
+    def __init__(self, suite, entry=None):
+        self.suite, self.entry = suite, entry or suite
         self.blocks = []
         self.online, self.offline = [], []
 
@@ -61,7 +67,7 @@ class Walk:
             script = folder / name
             script.write_text("\n".join(parts))
             scripts.append(str(script))
-        environment = dict(os.environ, RUST_BIN=rust(), SERVED=str(served or ""))
+        environment = dict(os.environ, RUST_BIN=rust(), TARGET=target(self.entry), SERVED=str(served or ""))
         done = subprocess.run(
             [HERE / "enter.sh", system(self.suite), CHECKOUT, *scripts],
             env=environment,

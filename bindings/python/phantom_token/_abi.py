@@ -234,8 +234,9 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
 
 def _fail(what: str, cause: Optional[BaseException] = None) -> NoReturn:
     raise ImportError(
-        f"{what}. Build libphantom_token with `cargo build --release` or install it with `make install`, then set "
-        f"{ENVIRONMENT} to its path, or put it where the system's linker finds it (`ldconfig`, LD_LIBRARY_PATH)"
+        f"{what}. Build libphantom_token with `cargo build --release` or `make build` and install it with "
+        f"`make install`, or set {ENVIRONMENT} to its path, or put it where the system's linker finds it (`ldconfig`, "
+        "LD_LIBRARY_PATH)"
     ) from cause
 
 
