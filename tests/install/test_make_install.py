@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -186,3 +187,35 @@ def test_an_installation_replaces_files_that_are_in_use(built, tmp_path):
         numbers.append((installed.stat().st_ino, keep))
     assert numbers[0][0] != numbers[1][0]
     assert contents(target) == {f"modules/{MODULE}", f"modules/.debug/{MODULE}.debug"}
+
+
+def test_nginxs_own_make_install_runs_no_cargo_after_make(tmp_path):
+    """The rule in config.make, as nginx's configure writes it into its Makefile."""
+    (tmp_path / "objs").mkdir()
+    (tmp_path / "objs/ngx_auto_config.h").touch()
+    archive = "objs/phantom_token/release/libmodule.a"
+    cargo = tmp_path / "cargo"
+    cargo.write_text(f"#!/bin/sh\necho ran >>ran\nmkdir -p {Path(archive).parent}\n: >{archive}\n")
+    cargo.chmod(0o755)
+    (tmp_path / "Makefile").write_text(f"install: {archive}\n")
+    module = CHECKOUT / "nginx-module"
+    script = (
+        f"NGX_MAKEFILE=Makefile NGX_OBJS=objs NGX_AUTO_CONFIG_H=objs/ngx_auto_config.h ngx_addon_dir={module}\n"
+        f"phantom_token_archive={archive} phantom_token_cargo={cargo}\n. {module}/config.make\n"
+    )
+    subprocess.run(["sh", "-euc", script], cwd=tmp_path, check=True)
+
+    def times_run(*arguments):
+        (tmp_path / "ran").write_text("")
+        done = make(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return len((tmp_path / "ran").read_text().splitlines())
+
+    assert times_run() == 1
+    cargo.unlink()
+    assert times_run("install") == 0
+    cargo.write_text("#!/bin/sh\necho ran >>ran\n")
+    cargo.chmod(0o755)
+    sources = [f"{module}/{name}" for name in ("src/lib.rs", "../src/lib.rs", "../Cargo.lock")]
+    for changed in (*sources, "objs/ngx_auto_config.h"):
+        assert times_run("--what-if", changed) == 1
