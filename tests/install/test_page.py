@@ -131,7 +131,7 @@ def own_build(number):
     steps = walk.Walk("bookworm", "1.28")
     steps.block("Your own build", number)
     # The trial of the page is for a configuration that includes conf.d, as packages have it, and a system that starts it.
-    load = ["load_module modules/ngx_http_phantom_token_module.so;", ""][number]
+    load = ["load_module modules/ngx_http_phantom_token_module.so;", "# It is a part of nginx."][number]
     steps.command(
         f"""
 mkdir -p /etc/nginx/conf.d
