@@ -96,7 +96,7 @@ $(NODE_MODULES): %/node_modules/.package-lock.json: %/package-lock.json
 
 # The programs of the tests, as `test-rust` has them.
 .PHONY: test-programs
-test-programs:
+test-programs: rust-version
 	$(CARGO) build $(WORKSPACE) --bins --examples --tests
 
 test-jose: packages-test $(VENV)/installed $(NODE_MODULES) test-programs ## What we sign, verified by libraries of three languages that we did not write

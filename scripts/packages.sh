@@ -15,7 +15,7 @@ test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind gdb nodejs npm
 bench=("${demo[@]}" python3-venv wrk)
 # To run the tests with other releases' nginx, and what is needed in the root folder of such a release.
 matrix=("${test[@]}" debootstrap debian-archive-keyring mount util-linux)
-root=("${module[@]}" ca-certificates curl dpkg-dev python3-minimal valgrind)
+root=("${module[@]}" nginx nginx-dev ca-certificates curl dpkg-dev python3-minimal valgrind)
 
 list=
 if [ "${1:-}" = list ]; then

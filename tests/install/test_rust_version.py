@@ -11,7 +11,7 @@ import pytest
 from page import CHECKOUT, PAGE
 
 MINIMUM = re.search(r'^rust-version = "([0-9.]+)"$', (CHECKOUT / "Cargo.toml").read_text(), re.M)[1]
-GOALS = ["build", "library", "module", "module-configure", "demo", "test", "lint", "fmt", "clean", "test-core", "bench-core"]
+GOALS = ["build", "library", "test-programs", "module", "module-configure", "demo", "test", "lint", "fmt", "clean", "test-core", "bench-core"]
 
 
 @pytest.fixture
