@@ -84,7 +84,8 @@ check() {
     local signature
     signature=$(printf '#include <ngx_config.h>\n#include <ngx_core.h>\nsignature NGX_MODULE_SIGNATURE\n' |
         "${CC:-cc}" -E -P -I "$NGINX_SOURCE_DIR/src/core" -I "$NGINX_SOURCE_DIR/src/event" \
-            -I "$NGINX_SOURCE_DIR/src/event/modules" -I "$NGINX_SOURCE_DIR/src/os/unix" -I "$NGINX_BUILD_DIR" - |
+            -I "$NGINX_SOURCE_DIR/src/event/modules" -I "$NGINX_SOURCE_DIR/src/event/quic" \
+            -I "$NGINX_SOURCE_DIR/src/os/unix" -I "$NGINX_BUILD_DIR" - |
         sed -n 's/^signature//p' | tr -d '" \n') || fail "The headers in $NGINX_SOURCE_DIR can't be compiled."
     grep -aqF "$signature" "$(realpath "$nginx")" || fail \
         "The headers in $NGINX_SOURCE_DIR are configured in another way than $nginx was, so that it would not load" \

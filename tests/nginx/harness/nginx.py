@@ -26,6 +26,15 @@ _ALARMS = re.compile(r"\[(?:alert|emerg|crit)\]|exited on signal|panicked at|Add
 _LISTEN = re.compile(r"@(listen|port)(?::(\w+))?@")
 
 
+def _has_http3():
+    """Whether this nginx speaks HTTP/3: Debian 12's does not."""
+    done = subprocess.run([NGINX, "-V"], capture_output=True, text=True, timeout=60, check=False)
+    return "--with-http_v3_module" in done.stderr
+
+
+HAS_HTTP3 = _has_http3()
+
+
 def free_port():
     """A port that nothing listens on, below the range from which the kernel takes those of connections."""
     while True:
@@ -114,7 +123,7 @@ class Configuration:
             parts[0] = http
             self._parts = tuple(parts)
         http, main, events, workers, master, daemon, level, quiet = parts
-        log = "" if quiet else "access_log access.log combined_phantom;"
+        log = f"access_log {'off' if quiet else 'access.log combined_phantom'};"
         text = f"""\
 load_module {MODULE};
 worker_processes {workers};

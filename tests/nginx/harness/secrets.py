@@ -15,6 +15,7 @@ import urllib.parse
 _NGINX_HEADER_DUMPS = (
     "http header:",
     "http2 header:",
+    "http3 ",
     "http2 http header:",
     "http2 frame header",
     "http proxy header",
