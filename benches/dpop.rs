@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use phantom_token::cache::{FirstUse, Store, Zone};
 use phantom_token::jwt::{Claims, check_compact};
-use phantom_token::sender::{Presented, Proof, Rules, SenderError, Thumbprint, check};
+use phantom_token::sender::{Presented, Proof, Rules, SenderError, Thumbprint, Uri, check};
 use phantom_token::token::{Fingerprint, Scheme};
 use phantom_token::{Active, Token};
 use pkcs8::PrivateKeyInfoRef;
@@ -96,7 +96,7 @@ fn presented<'a>(proof: &'a str, certificate: &'a dyn Fn() -> Option<Thumbprint>
     Presented {
         scheme: Scheme::Dpop,
         method: b"GET",
-        uri: URI.as_bytes(),
+        uri: Uri::Whole(URI.as_bytes()),
         proof: Proof::One(proof.as_bytes()),
         certificate,
     }
@@ -147,8 +147,9 @@ fn proofs(criterion: &mut Criterion) {
         phantom_token::cache::ProofId(id)
     };
     let time = phantom_token::cache::ProofTime {
-        left: std::time::Duration::from_secs(1),
-        longest: std::time::Duration::from_secs(1),
+        iat: NOW,
+        now: NOW,
+        window: std::time::Duration::from_secs(1),
     };
     let mut number = 0;
     group.bench_function("noting in the zone", |bencher| {

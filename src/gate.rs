@@ -37,7 +37,7 @@ use crate::config::{no_key, time};
 use crate::policy::{self, Policy, PolicyError};
 use crate::sender::{
     self, Constraint as SenderConstraint, NONCE_STEP, Nonces, Presented, Proof, Rules, SenderError,
-    Thumbprint, WINDOWS,
+    Thumbprint, Uri, WINDOWS, has_path,
 };
 use crate::token::{Credentials, Scheme};
 
@@ -59,7 +59,8 @@ pub struct Presentation<'a> {
     pub authorization: Option<&'a [u8]>,
     /// Its method, as it stands in the request.
     pub method: &'a [u8],
-    /// What it asks for, as the client sees it: `https://api.example.com/orders`.
+    /// What it asks for, as the client sees it: `https://api.example.com/orders`. Made of a `Host` that is a host and
+    /// maybe a port, and nothing else, and of the target of the request, which begins with a slash.
     pub url: &'a [u8],
     /// Its `DPoP` header.
     pub proof: Proof<'a>,
@@ -302,10 +303,14 @@ impl Gate {
                 Ok(())
             };
         };
+        // A host with a `?` in it makes a query of the path, and a proof for no path would open any.
+        if scheme == Scheme::Dpop && !presented.url.is_empty() && !has_path(presented.url) {
+            return Err(self.refuse_sender(SenderError::Host, now));
+        }
         let presented = Presented {
             scheme,
             method: presented.method,
-            uri: presented.url,
+            uri: Uri::Whole(presented.url),
             proof: presented.proof,
             certificate: &|| presented.client_certificate.map(Thumbprint::of_der),
         };
@@ -317,7 +322,7 @@ impl Gate {
     fn refuse_sender(&self, error: SenderError, now: i64) -> Refusal {
         let Some(code) = error.error() else {
             return Refusal {
-                http_status: 503,
+                http_status: error.http_status(),
                 error: None,
                 reason: error.reason().into(),
                 challenge: None,
@@ -328,12 +333,12 @@ impl Gate {
         let challenge = self.challenge(error.scheme(), Some(code), Some(&description));
         let nonces = self.rules.nonces.as_deref();
         Refusal {
-            http_status: 401,
+            http_status: error.http_status(),
             error: Some(code),
             reason: error.reason().into(),
             challenge: Some(challenge),
             dpop_nonce: nonces
-                .filter(|_| error.scheme() == Scheme::Dpop)
+                .filter(|_| error.scheme() == Scheme::Dpop && error != SenderError::Host)
                 .map(|nonces| nonces.current(now)),
         }
     }

@@ -110,8 +110,9 @@ fn with_cache_ttl_0_nothing_is_shared() {
 }
 
 const MINUTE: ProofTime = ProofTime {
-    left: Duration::from_secs(60),
-    longest: Duration::from_secs(72),
+    iat: 1_700_000_000,
+    now: 1_700_000_002,
+    window: Duration::from_secs(60),
 };
 
 #[test]

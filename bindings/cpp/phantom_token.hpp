@@ -288,7 +288,8 @@ struct Presentation {
   // The value of its `Authorization` header.
   std::optional<std::string_view> authorization;
   std::string_view method;
-  // What it asks for, as its client sees it: "https://api.example.com/orders".
+  // What it asks for, as its client sees it: "https://api.example.com/orders". Made of a `Host` that was checked to be a
+  // host and maybe a port.
   std::string_view url;
   // The value of its `DPoP` header, and how many it has.
   std::string_view dpop;

@@ -20,6 +20,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
@@ -264,8 +265,8 @@ pub struct MainConf {
     pub providers: Vec<Defined>,
     /// The zones, in the order of their definition.
     pub zones: Vec<Rc<Zone>>,
-    /// What a client has asked for, as nginx knows it.
-    pub uri: Option<Value>,
+    /// The longest window that a location accepts DPoP proofs for.
+    pub proof_window: Duration,
     /// The nonces that clients get for their proofs. All workers know the same; a reload makes new ones, and clients ask
     /// for one.
     pub nonces: Option<Arc<Nonces>>,
@@ -447,8 +448,6 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
     contained(NGX_CONF_ERROR, || {
         // SAFETY: `conf` is what `create_main` made, and nobody else looks at it meanwhile.
         let main = unsafe { &mut *conf.cast::<MainConf>() };
-        // It is known to all of nginx's.
-        main.uri = Value::compile(cf, "$scheme://$http_host$request_uri").ok();
         // SAFETY: nginx gives a valid configuration with its log.
         let log = unsafe { (*cf).log };
         let found = main
@@ -645,6 +644,9 @@ pub unsafe extern "C" fn merge_location(
         conf.sender.follow(&above.sender, uri);
         if let Err(message) = conf.merge(above, &mut main.nonces) {
             return refuse(cf, message);
+        }
+        if conf.protection.is_on() {
+            main.proof_window = main.proof_window.max(conf.sender.rules().window);
         }
         // SAFETY: nginx gives a valid configuration with its log.
         let log = unsafe { (*cf).log };

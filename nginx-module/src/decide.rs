@@ -248,6 +248,7 @@ fn sent_by_its_client(
     let refused = |error: SenderError| match error.error() {
         // It is not the client's fault.
         None => Refusal::new(Outcome::Unavailable, error.reason()),
+        Some(_) if error.http_status() == 400 => Refusal::new(Outcome::Malformed, error.reason()),
         Some(code) => Refusal {
             error: Some(ErrorCode::of(code)),
             scheme: error.scheme(),

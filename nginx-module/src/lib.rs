@@ -288,7 +288,7 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
             if let Some(mut conf) = MainConf::of_cycle(cycle) {
                 let conf = conf.as_mut();
                 if conf.providers.iter().any(|defined| defined.used) {
-                    conf.worker = Worker::start(&conf.providers, (*cycle).log);
+                    conf.worker = Worker::start(conf, (*cycle).log);
                     conf.ledger = Ledger::start(conf, (*cycle).log);
                 }
             }

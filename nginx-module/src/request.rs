@@ -87,6 +87,38 @@ impl Request {
         unsafe { self.bytes(&(*self.as_ptr()).method_name) }
     }
 
+    /// Path and query, as the client wrote them.
+    pub fn target<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives, and so does what its string points to.
+        unsafe { self.bytes(&(*self.as_ptr()).unparsed_uri) }
+    }
+
+    /// What the client has named as the host that it asks, as it wrote it: in an absolute target or in `:authority`, which
+    /// nginx lets choose the server before it looks at `Host`; else in that.
+    pub fn authority<'a>(self) -> Option<&'a [u8]> {
+        // SAFETY: the request lives, and its main request at least as long, which alone has these. nginx sets `host_start`
+        // and `host_end` around a host, either in the request line, which stays as long as the request does, or around a
+        // value of a pseudo-header in the request's memory. A header is NULL or valid.
+        unsafe {
+            let r = self.main().as_ptr();
+            let (start, end) = ((*r).host_start, (*r).host_end);
+            if !start.is_null() && !end.is_null() {
+                let line = self.bytes(&(*r).request_line).as_ptr_range();
+                if !line.contains(&start.cast_const()) {
+                    let length = end.addr().saturating_sub(start.addr());
+                    return Some(slice::from_raw_parts(start, length));
+                }
+                // Before 1.29.3 `host_end` is before the port.
+                let rest = line.end.addr() - start.addr();
+                let rest = slice::from_raw_parts(start, rest);
+                let length = rest.iter().position(|byte| b"/? ".contains(byte));
+                return Some(&rest[..length.unwrap_or(rest.len())]);
+            }
+            let host = (*r).headers_in.host.as_ref()?;
+            Some(self.bytes(&host.value))
+        }
+    }
+
     /// The connection, which lives at least as long.
     pub fn connection(self) -> *mut ngx_connection_t {
         // SAFETY: the request lives.

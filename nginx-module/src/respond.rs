@@ -107,6 +107,9 @@ fn body(refusal: &Refusal) -> &'static str {
         (Outcome::Malformed, _) if refusal.reason == "several" => {
             r#"{"code":"invalid_request","message":"The request presents more than one access token"}"#
         }
+        (Outcome::Malformed, _) if refusal.reason == "host" => {
+            r#"{"code":"invalid_request","message":"The request names no valid host"}"#
+        }
         (Outcome::Malformed, _) if refusal.reason != "token" => {
             r#"{"code":"invalid_request","message":"The access token is malformed"}"#
         }

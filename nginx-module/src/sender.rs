@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ngx::ffi::{NGX_LOG_WARN, ngx_time};
 use ngx::ngx_log_error;
 use phantom_token::sender::{
-    self, Constraint, Presented, Proof, Proven, Rules, SenderError, Thumbprint,
+    self, Constraint, Presented, Proof, Proven, Rules, SenderError, Target, Thumbprint, Uri,
 };
 use phantom_token::token::Scheme;
 use phantom_token::{Active, Client, Token, cache::FirstUse};
@@ -73,13 +73,11 @@ fn ask(
     token: Token<'_>,
     active: &Active,
 ) -> Result<Proven, SenderError> {
-    let uri = conf
-        .sender
-        .uri()
-        .or_else(|| request.main_conf()?.uri.as_ref())
-        .and_then(|uri| uri.evaluate(request))
+    let uri = match conf.sender.uri() {
         // No proof is for nothing.
-        .unwrap_or_default();
+        Some(uri) => Uri::Whole(uri.evaluate(request).unwrap_or_default()),
+        None => Uri::Of(target(request)),
+    };
     let certificate = || thumbprint(request, conf.sender.certificate());
     let presented = Presented {
         scheme: state.scheme.get(),
@@ -114,6 +112,26 @@ fn ask(
     )
 }
 
+/// What the request is for, by what nginx knows of it.
+fn target<'a>(request: Request) -> Target<'a> {
+    let variable = |name| request.variable(name).unwrap_or_default();
+    let authority = request.authority();
+    let port = match authority {
+        Some(_) => 0,
+        None => std::str::from_utf8(variable(b"server_port"))
+            .ok()
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(0),
+    };
+    Target {
+        scheme: variable(b"scheme"),
+        authority,
+        host: variable(b"host"),
+        port,
+        path: request.target(),
+    }
+}
+
 /// Tells the operator that requests are refused because of us.
 fn warn(request: Request, client: &Client, why: FirstUse) {
     let Some(worker) = request.main_conf().and_then(|main| main.worker.as_deref()) else {
@@ -130,8 +148,8 @@ fn warn(request: Request, client: &Client, why: FirstUse) {
              phantom_token_zone, or set a shorter phantom_token_dpop_window"
         }
         _ => {
-            "a part of the zone was lost with a worker that died, and with it which DPoP proofs were used: those of \
-             before are refused"
+            "it is not known any more which DPoP proofs were used: a part of the zone was lost with a worker that died, \
+             the clock was set back, or phantom_token_dpop_window was raised; those of before are refused"
         }
     };
     ngx_log_error!(

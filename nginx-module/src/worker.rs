@@ -16,7 +16,7 @@ use phantom_token::cache::Store;
 use phantom_token::{Client, Completion, CompletionQueue, Surroundings};
 
 use crate::bits;
-use crate::conf::Defined;
+use crate::conf::{Defined, MainConf};
 use crate::log::{Lines, Seldom};
 use crate::panic::contained;
 use crate::subrequest::Calls;
@@ -48,7 +48,7 @@ impl Worker {
     ///
     /// # Safety
     /// Called on nginx's thread when its event loop is ready; `log` is a log of nginx.
-    pub unsafe fn start(providers: &[Defined], log: *mut ngx_log_t) -> Option<Box<Self>> {
+    pub unsafe fn start(main: &MainConf, log: *mut ngx_log_t) -> Option<Box<Self>> {
         let queue = match CompletionQueue::new() {
             Ok(queue) => queue,
             Err(error) => {
@@ -62,7 +62,7 @@ impl Worker {
         };
         let lines = Arc::<Lines>::default();
         let mut worker = Box::new(Worker {
-            clients: Vec::with_capacity(providers.len()),
+            clients: Vec::with_capacity(main.providers.len()),
             queue,
             slots: RefCell::default(),
             unnoted_proofs: Seldom::default(),
@@ -80,7 +80,7 @@ impl Worker {
             );
             return None;
         }
-        for (index, defined) in providers.iter().enumerate() {
+        for (index, defined) in main.providers.iter().enumerate() {
             if !defined.used {
                 worker.clients.push(None);
                 continue;
@@ -102,6 +102,10 @@ impl Worker {
                     "phantom_token: provider \"{}\": {error}; its requests are refused",
                     provider.name()
                 );
+            }
+            if let Ok(client) = &client {
+                // A proof that one location has noted is not new to one with a longer window.
+                client.expect_proof_window(main.proof_window);
             }
             worker.clients.push(client.ok());
         }

@@ -256,6 +256,11 @@ impl Levels {
         self.proofs.first_use(proof, time, now.monotonic)
     }
 
+    /// Says that proofs are accepted for as long as this.
+    pub fn expect_window(&self, window: Duration) {
+        self.proofs.expect_window(window);
+    }
+
     /// Words that all who share the store see, or only this process, when there is none.
     pub fn words(&self) -> &SharedWords {
         self.store()

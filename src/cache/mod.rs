@@ -27,6 +27,9 @@ pub use lifetime::{Lifetime, lifetime};
 pub(crate) use lifetime::{allowed, server_says};
 pub use memory::{CacheCounts, Hit, MemoryCache};
 pub(crate) use proofs::Proofs;
-pub use store::{Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version};
+pub(crate) use store::NO_PROOF;
+pub use store::{
+    Claim, Claimed, Class, FirstUse, PROOF_AHEAD, ProofId, ProofTime, SharedWords, Store, Version,
+};
 pub(crate) use versions::Versions;
 pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};

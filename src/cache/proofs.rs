@@ -3,10 +3,12 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::store::{FirstUse, ProofId, ProofTime, Store};
+use super::store::{FirstUse, NO_PROOF, ProofId, ProofTime, Store};
 
 /// How many proofs one process notes at the most: those of 2,000 requests a second for a minute, in 8 MiB.
 const MOST: usize = 1 << 17;
@@ -15,6 +17,8 @@ const MOST: usize = 1 << 17;
 pub(crate) struct Proofs {
     store: Option<Arc<dyn Store>>,
     noted: Mutex<Noted>,
+    /// The longest window that any proof is accepted for, as far as it is known, in seconds.
+    longest: AtomicU64,
 }
 
 impl Proofs {
@@ -22,12 +26,24 @@ impl Proofs {
         Proofs {
             store,
             noted: Mutex::default(),
+            longest: AtomicU64::new(0),
         }
     }
 
-    /// Notes a proof: in the store, unless it notes none. The lock is held for one probe, and for one allocation as often
-    /// as the table has doubled.
+    /// Says that there are rules with this window.
+    pub fn expect_window(&self, window: Duration) {
+        // It guards nothing: a note that is too short makes an old proof one that is refused.
+        self.longest.fetch_max(window.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Notes a proof: in the store, unless it notes none; for as long as the longest window that has been seen accepts it.
+    /// The lock is held for one probe, and for one allocation as often as the table has doubled.
     pub fn first_use(&self, proof: &ProofId, time: ProofTime, now: u64) -> FirstUse {
+        self.expect_window(time.window);
+        let time = ProofTime {
+            window: Duration::from_secs(self.longest.load(Ordering::Relaxed)),
+            ..time
+        };
         let shared = self
             .store
             .as_ref()
@@ -41,42 +57,71 @@ impl Proofs {
 /// bytes, and who did would be refused.
 type Name = u128;
 
+/// A proof that was used.
+#[derive(Clone, Copy)]
+struct Note {
+    /// Until when it is noted, on the monotonic clock.
+    until: u64,
+    iat: i64,
+}
+
 /// Proofs in memory.
-#[derive(Default)]
 struct Noted {
-    /// Until when each is noted.
-    until: HashMap<Name, u64>,
+    notes: HashMap<Name, Note>,
     /// In the order in which they were noted.
     order: VecDeque<Name>,
+    /// The latest `iat` of those that were forgotten.
+    forgotten: i64,
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        Noted {
+            notes: HashMap::new(),
+            order: VecDeque::new(),
+            forgotten: NO_PROOF,
+        }
+    }
 }
 
 impl Noted {
     fn first_use(&mut self, proof: &ProofId, time: ProofTime, now: u64, most: usize) -> FirstUse {
         // Two for the one that comes, so that those that have ended become fewer.
         for _ in 0..2 {
-            let ended = |name: &&Name| self.until.get(name).is_none_or(|&until| until <= now);
-            let Some(&name) = self.order.front().filter(ended) else {
+            let Some(&name) = self.order.front() else {
                 break;
             };
+            if self.notes.get(&name).is_some_and(|note| now < note.until) {
+                break;
+            }
             self.order.pop_front();
-            self.until.remove(&name);
+            if let Some(note) = self.notes.remove(&name) {
+                self.forgotten = self.forgotten.max(note.iat);
+            }
         }
         let mut name = [0; 16];
         name.copy_from_slice(&proof.0[..16]);
         let name = Name::from_le_bytes(name);
-        let left = u64::try_from(time.left.as_millis()).unwrap_or(u64::MAX);
-        let until = now.saturating_add(left);
-        let full = self.until.len() >= most;
-        match self.until.entry(name) {
-            Entry::Occupied(noted) if now < *noted.get() => FirstUse::Replayed,
+        let left = u64::try_from(time.left().as_millis()).unwrap_or(u64::MAX);
+        let note = Note {
+            until: now.saturating_add(left),
+            iat: time.iat,
+        };
+        let full = self.notes.len() >= most;
+        match self.notes.entry(name) {
+            Entry::Occupied(noted) if now < noted.get().until || note.iat <= noted.get().iat => {
+                FirstUse::Replayed
+            }
+            _ if note.iat <= self.forgotten => FirstUse::Lost,
             Entry::Occupied(mut noted) => {
+                self.forgotten = self.forgotten.max(noted.get().iat);
                 // Its place in the order stays: it goes a little early, and not before its time.
-                noted.insert(until);
+                noted.insert(note);
                 FirstUse::First
             }
-            Entry::Vacant(_) if full || until <= now => FirstUse::Full,
+            Entry::Vacant(_) if full || note.until <= now => FirstUse::Full,
             Entry::Vacant(vacant) => {
-                vacant.insert(until);
+                vacant.insert(note);
                 self.order.push_back(name);
                 FirstUse::First
             }
@@ -98,36 +143,46 @@ mod tests {
         ProofId(id)
     }
 
-    fn seconds(left: u64) -> ProofTime {
+    const NOW: i64 = 1_700_000_000;
+
+    /// One that is to be noted for so many seconds from `now` on, of the monotonic clock.
+    fn noted_for(left: i64, now: u64) -> ProofTime {
+        let now = NOW + (now / 1000) as i64;
         ProofTime {
-            left: Duration::from_secs(left),
-            longest: Duration::from_secs(70),
+            iat: now + left - 62,
+            now,
+            window: Duration::from_secs(60),
         }
     }
 
     #[test]
-    fn a_proof_is_used_once_for_as_long_as_it_would_be_accepted() {
+    fn a_proof_is_used_once_for_as_long_as_it_is_noted_and_after() {
         let mut noted = Noted::default();
-        let mut used = |number, now| noted.first_use(&proof(number), seconds(60), now, 10);
-        assert_eq!(used(1, START), FirstUse::First);
-        assert_eq!(used(1, START), FirstUse::Replayed);
-        assert_eq!(used(2, START), FirstUse::First);
-        assert_eq!(used(1, START + 59_999), FirstUse::Replayed);
-        assert_eq!(used(1, START + 60_000), FirstUse::First);
-        assert_eq!(used(1, START + 60_001), FirstUse::Replayed);
+        let mut used = |number, time, now| noted.first_use(&proof(number), time, now, 10);
+        let time = noted_for(60, START);
+        assert_eq!(used(1, time, START), FirstUse::First);
+        assert_eq!(used(1, time, START), FirstUse::Replayed);
+        assert_eq!(used(2, time, START), FirstUse::First);
+        assert_eq!(used(1, time, START + 59_999), FirstUse::Replayed);
+        // Its note has gone, and that there was one that old is known.
+        assert_eq!(used(1, time, START + 60_000), FirstUse::Lost);
+        // One that is made of the same name later is another.
+        let later = noted_for(60, START + 60_000);
+        assert_eq!(used(1, later, START + 60_000), FirstUse::First);
+        assert_eq!(used(1, later, START + 60_001), FirstUse::Replayed);
     }
 
     #[test]
     fn when_there_is_no_room_nobody_is_let_in_and_nothing_is_forgotten() {
         let mut noted = Noted::default();
         for number in 0..10 {
-            let left = seconds(10 + number);
+            let time = noted_for(10 + number as i64, START);
             assert_eq!(
-                noted.first_use(&proof(number), left, START, 10),
+                noted.first_use(&proof(number), time, START, 10),
                 FirstUse::First
             );
         }
-        let mut used = |number, now| noted.first_use(&proof(number), seconds(60), now, 10);
+        let mut used = |number, now| noted.first_use(&proof(number), noted_for(60, now), now, 10);
         assert_eq!(used(10, START + 9_999), FirstUse::Full);
         for number in 0..10 {
             assert_eq!(used(number, START + 9_999), FirstUse::Replayed);
@@ -135,7 +190,7 @@ mod tests {
         // One has ended, and makes room for one.
         assert_eq!(used(10, START + 10_000), FirstUse::First);
         assert_eq!(used(11, START + 10_000), FirstUse::Full);
-        assert_eq!(noted.until.len(), 10);
+        assert_eq!(noted.notes.len(), 10);
     }
 
     #[test]
@@ -144,11 +199,62 @@ mod tests {
         for number in 0..10_000 {
             let now = START + number * 1000;
             assert_eq!(
-                noted.first_use(&proof(number), seconds(60), now, 100),
+                noted.first_use(&proof(number), noted_for(60, now), now, 100),
                 FirstUse::First
             );
-            assert!(noted.until.len() <= 61 && noted.until.len() == noted.order.len());
+            assert!(noted.notes.len() <= 61 && noted.notes.len() == noted.order.len());
         }
+    }
+
+    #[test]
+    fn when_the_clock_is_set_back_no_proof_is_used_again() {
+        let mut noted = Noted::default();
+        let old = noted_for(60, START);
+        assert_eq!(noted.first_use(&proof(1), old, START, 10), FirstUse::First);
+        for later in [61_000, 3_600_000] {
+            let now = START + later;
+            let others = noted_for(60, now);
+            for number in 0..3 {
+                let id = proof(later + number);
+                assert_eq!(noted.first_use(&id, others, now, 10), FirstUse::First);
+            }
+            // By the wall's clock it is as late as when it was used.
+            let said = noted.first_use(&proof(1), old, now, 10);
+            assert_ne!(said, FirstUse::First);
+        }
+    }
+
+    #[test]
+    fn a_longer_window_lets_in_nothing_that_was_forgotten() {
+        let proofs = Proofs::new(None);
+        let time = |iat, now, window| ProofTime {
+            iat,
+            now,
+            window: Duration::from_secs(window),
+        };
+        // Two locations: one of two seconds, and one of a minute that nobody has asked for yet.
+        let used = |number, time: ProofTime| {
+            proofs.first_use(&proof(number), time, (time.now - NOW) as u64 * 1000 + START)
+        };
+        assert_eq!(used(1, time(NOW, NOW, 2)), FirstUse::First);
+        assert_ne!(used(1, time(NOW, NOW + 10, 60)), FirstUse::First);
+        assert_eq!(used(2, time(NOW + 10, NOW + 10, 60)), FirstUse::First);
+        // It is known from now on, and notes are for as long.
+        assert_eq!(used(3, time(NOW + 10, NOW + 10, 2)), FirstUse::First);
+        assert_eq!(used(4, time(NOW + 20, NOW + 20, 2)), FirstUse::First);
+        assert_eq!(used(3, time(NOW + 10, NOW + 60, 60)), FirstUse::Replayed);
+        assert_eq!(used(5, time(NOW + 11, NOW + 60, 60)), FirstUse::First);
+        // As it is from the start where it was told.
+        let proofs = Proofs::new(None);
+        proofs.expect_window(Duration::from_secs(60));
+        let used = |number, time: ProofTime| {
+            proofs.first_use(&proof(number), time, (time.now - NOW) as u64 * 1000 + START)
+        };
+        assert_eq!(used(1, time(NOW, NOW, 2)), FirstUse::First);
+        assert_eq!(used(2, time(NOW + 10, NOW + 10, 2)), FirstUse::First);
+        assert_eq!(used(3, time(NOW + 40, NOW + 40, 2)), FirstUse::First);
+        assert_eq!(used(4, time(NOW - 5, NOW + 50, 60)), FirstUse::First);
+        assert_eq!(used(1, time(NOW, NOW + 60, 60)), FirstUse::Replayed);
     }
 
     #[test]
@@ -176,7 +282,7 @@ mod tests {
         }
         for store in [None, Some(Arc::new(Forgetful) as Arc<dyn Store>)] {
             let proofs = Proofs::new(store);
-            let used = || proofs.first_use(&proof(1), seconds(60), START);
+            let used = || proofs.first_use(&proof(1), noted_for(60, START), START);
             assert_eq!([used(), used()], [FirstUse::First, FirstUse::Replayed]);
         }
     }

@@ -29,6 +29,10 @@
 //! A proof that a sender has a key is good for one request (RFC 9449 §11.1). So it is noted, for as long as it would be
 //! accepted, and the one thing here that is not allowed to be forgotten: neither for another, nor when a key or all keys
 //! are purged. What can't be noted is not the first use.
+//!
+//! A note ends when its proof is accepted no longer. That is foreseen by the clock and the window of the moment, and both
+//! may change: another location or a reload has a longer window, or the clock is set back. So a store remembers the
+//! latest `iat` of the proofs that it has forgotten, and no proof is new that is not later than that one.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -95,13 +99,41 @@ pub type SharedWords = [AtomicU64; 4];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProofId(pub [u8; 32]);
 
-/// For how long a proof is to be remembered.
+/// How far ahead of our clock that of a client may be: the `iat` of a proof may be as much later than now.
+pub const PROOF_AHEAD: Duration = Duration::from_secs(10);
+
+/// A proof is noted for so much longer than it is accepted, in seconds: our clocks tell seconds, and are not quite the
+/// same.
+const SLACK: i64 = 2;
+
+/// The `iat` of a proof that is earlier than any.
+pub(crate) const NO_PROOF: i64 = i64::MIN;
+
+/// The times that say for how long a proof is to be remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProofTime {
-    /// For how long this one would be accepted, from now on.
-    pub left: Duration,
-    /// For how long any could be, from when it is first seen.
-    pub longest: Duration,
+    /// When it was made: its `iat`, in seconds since the epoch.
+    pub iat: i64,
+    /// The time now, likewise.
+    pub now: i64,
+    /// For how long it may be accepted from its `iat` on, by whatever rules.
+    pub window: Duration,
+}
+
+impl ProofTime {
+    /// For how long the proof is to be noted from now on.
+    pub fn left(&self) -> Duration {
+        let end = self
+            .iat
+            .saturating_add_unsigned(self.window.as_secs())
+            .saturating_add(SLACK);
+        Duration::from_secs(u64::try_from(end.saturating_sub(self.now)).unwrap_or(0))
+    }
+
+    /// The latest `iat` that a proof can have that was noted by now.
+    pub(crate) fn latest_noted(&self) -> i64 {
+        self.now.saturating_add_unsigned(PROOF_AHEAD.as_secs())
+    }
 }
 
 /// Whether a proof has been used before. Only the first of these lets anybody in.
@@ -114,7 +146,7 @@ pub enum FirstUse {
     Replayed,
     /// There is no room to note it, and those that are noted are needed still.
     Full,
-    /// It can't be known: what was noted is lost, and this one is old enough to have been among it.
+    /// It can't be known: what was noted is forgotten, and this one is old enough to have been among it.
     Lost,
     /// This store notes no proofs.
     Unsupported,

@@ -13,7 +13,7 @@ use crate::cache::FirstUse;
 use crate::jwt::{Claims, check_compact};
 use crate::sender::{
     AHEAD, MAX_JTI_LENGTH, MAX_PROOF_LENGTH, Nonces, Presented, Proof, Rules, SenderError,
-    Thumbprint, check,
+    Thumbprint, Uri, check,
 };
 use crate::token::Scheme;
 use crate::{Active, Token};
@@ -54,7 +54,7 @@ pub fn dpop(input: &[u8]) {
             Scheme::Bearer
         },
         method,
-        uri,
+        uri: Uri::Whole(uri),
         proof: match &*proof {
             b"" => Proof::None,
             b"several" => Proof::Several,
@@ -99,12 +99,13 @@ pub fn dpop(input: &[u8]) {
                 assert!(signed, "nobody else can sign");
             }
             assert!(proof.len() <= MAX_PROOF_LENGTH);
-            assert_proof(&proof, &presented, &rules);
+            assert_proof(&proof, &presented, uri, &rules);
             // It is noted once, for as long as it could be used again.
             let [(_, time)] = &*asked else {
                 panic!("asked {} times", asked.len());
             };
-            assert!(time.left <= time.longest);
+            assert_eq!((time.now, time.window), (NOW, rules.window));
+            assert!(time.left() > Duration::from_secs((time.iat + WINDOW as i64).abs_diff(NOW)));
             for (answer, error) in [
                 (FirstUse::Replayed, SenderError::ProofReplayed),
                 (FirstUse::Full, SenderError::ReplaysFull),
@@ -133,7 +134,7 @@ pub fn dpop(input: &[u8]) {
 }
 
 /// What is true of a proof that is accepted, read by other means.
-fn assert_proof(proof: &[u8], presented: &Presented<'_>, rules: &Rules) {
+fn assert_proof(proof: &[u8], presented: &Presented<'_>, uri: &[u8], rules: &Rules) {
     let text = std::str::from_utf8(proof).expect("it is a JWT");
     let mut parts = text.split('.').map(decoded);
     let [header, claims] = [(); 2].map(|()| -> Value {
@@ -164,7 +165,7 @@ fn assert_proof(proof: &[u8], presented: &Presented<'_>, rules: &Rules) {
     }
     // By another reader of URIs, where that one reads them.
     let htu = Url::parse(claims["htu"].as_str().unwrap_or_default());
-    let asked = Url::parse(&String::from_utf8_lossy(presented.uri));
+    let asked = Url::parse(&String::from_utf8_lossy(uri));
     if let (Ok(htu), Ok(asked)) = (htu, asked) {
         assert_eq!(htu.origin(), asked.origin());
         let segments = |url: &Url| {

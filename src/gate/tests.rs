@@ -284,6 +284,30 @@ fn a_bound_token_passes_with_its_proof_and_with_nothing_less() {
 }
 
 #[test]
+fn a_url_that_was_made_with_a_host_that_is_none_is_400() {
+    let gate = gate(&[("realm", "orders"), ("dpop_nonce", "on")]);
+    let proof = proof(None);
+    for url in [
+        "https://api.example.com?/orders",
+        "https://api.example.com#/orders",
+        "https://api.example.com",
+        "https://?/orders",
+        "/orders",
+    ] {
+        let presented = Presentation {
+            url: url.as_bytes(),
+            ..proven(&proof)
+        };
+        let refusal = say(&gate, bound(), Some(&presented)).unwrap_err();
+        assert_eq!(refusal.http_status, 400, "{url}");
+        assert_eq!(&*refusal.reason, "host");
+        assert_eq!(refusal.error, Some("invalid_request"));
+        assert!(refusal.challenge.unwrap().starts_with("DPoP "));
+        assert_eq!(refusal.dpop_nonce, None);
+    }
+}
+
+#[test]
 fn what_is_not_known_of_a_proof_lets_nobody_in() {
     let proof = proof(None);
     let presented = proven(&proof);

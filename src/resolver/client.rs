@@ -304,11 +304,20 @@ impl Client {
     /// Notes that the proof of a sender is used (see [`crate::sender`]): in the store that is shared, and where there is
     /// none, or it notes no proofs, in this client's own memory. Any thread may call it; it never blocks for long. No purge
     /// forgets a proof. A client that has been stopped, or was started before a fork, knows of none: [`FirstUse::Lost`].
+    /// It is noted for as long as the longest window that this client was asked about accepts it; whoever knows a longer
+    /// one says so with [`Client::expect_proof_window`].
     pub fn first_use(&self, proof: &ProofId, time: ProofTime) -> FirstUse {
         if self.0.check().is_err() {
             return FirstUse::Lost;
         }
         self.0.shared.levels.first_use(proof, time, clock::now())
+    }
+
+    /// Says that there are rules that accept a proof for as long as this from its `iat` on: proofs are noted for as long.
+    /// Where that is not said, a proof that was noted for a shorter time passes no second time either, but neither do
+    /// others that are as old: [`FirstUse::Lost`].
+    pub fn expect_proof_window(&self, window: Duration) {
+        self.0.shared.levels.expect_window(window);
     }
 
     /// What it has done. In a forked child: nothing.

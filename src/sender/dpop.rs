@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::uri::normalized;
 use super::{Presented, Proof, Proven, Rules, SenderError};
 use crate::Token;
-use crate::cache::{FirstUse, ProofId, ProofTime};
+use crate::cache::{FirstUse, PROOF_AHEAD, ProofId, ProofTime};
 use crate::jwt::{SelfSigned, SelfSignedError, seconds};
 
 /// The longest proof that is looked at, in bytes. One with an RSA key of 4096 bits and its signature has 1,700.
@@ -24,10 +24,7 @@ pub const MAX_PROOF_LENGTH: usize = 8192;
 pub const MAX_JTI_LENGTH: usize = 256;
 
 /// How far ahead of our clock that of a client may be: the `iat` of a proof may be as much later than now.
-pub const AHEAD: Duration = Duration::from_secs(10);
-
-/// A proof is noted for so much longer than it is accepted: our clocks tell seconds, and are not quite the same.
-const SLACK: u64 = 2;
+pub const AHEAD: Duration = PROOF_AHEAD;
 
 impl From<SelfSignedError> for SenderError {
     fn from(error: SelfSignedError) -> Self {
@@ -90,8 +87,9 @@ pub(super) fn check(
     if text("ath") != Some(&URL_SAFE_NO_PAD.encode(ath)) {
         return Err(SenderError::ProofAth);
     }
+    let uri = presented.uri.normalized()?;
     let htu = text("htu").and_then(|htu| normalized(htu.as_bytes()));
-    if htu.is_none() || htu != normalized(presented.uri) {
+    if htu.is_none() || htu != uri {
         return Err(SenderError::ProofHtu);
     }
     let mut renew_nonce = false;
@@ -106,8 +104,9 @@ pub(super) fn check(
     proof.verify()?;
 
     let time = ProofTime {
-        left: Duration::from_secs(last.abs_diff(now).saturating_add(SLACK)),
-        longest: Duration::from_secs(window.saturating_add(ahead + SLACK)),
+        iat,
+        now,
+        window: rules.window,
     };
     match first_use(&id, time) {
         FirstUse::First => Ok(Proven { renew_nonce }),

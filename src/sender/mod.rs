@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `mod.rs` | which confirmations a token needs |
 //! | `dpop.rs` | a proof, check by check (RFC 9449 §4.3) |
+//! | `target.rs` | the URI of a request, of what a server knows of it |
 //! | `uri.rs` | whether two URIs are the same |
 //! | `nonce.rs` | nonces of the server (RFC 9449 §9) |
 //! | `certificate.rs` | thumbprints of certificates |
@@ -18,13 +19,13 @@
 //!
 //! ```
 //! # fn ask(client: &phantom_token::Client, active: &phantom_token::Active, token: phantom_token::Token<'_>) {
-//! use phantom_token::sender::{Presented, Proof, Rules, check};
+//! use phantom_token::sender::{Presented, Proof, Rules, Uri, check};
 //! use phantom_token::token::Scheme;
 //!
 //! let presented = Presented {
 //!     scheme: Scheme::Dpop,
 //!     method: b"GET",
-//!     uri: b"https://api.example.com/orders",
+//!     uri: Uri::Whole(b"https://api.example.com/orders"),
 //!     proof: Proof::One(b"eyJ0eXAiOiJkcG9wK2p3dCIs..."),
 //!     certificate: &|| None,
 //! };
@@ -40,6 +41,7 @@
 mod certificate;
 mod dpop;
 mod nonce;
+mod target;
 mod uri;
 
 use std::fmt;
@@ -52,6 +54,8 @@ use serde_json::Value;
 pub use self::certificate::Thumbprint;
 pub use self::dpop::{AHEAD, MAX_JTI_LENGTH, MAX_PROOF_LENGTH};
 pub use self::nonce::Nonces;
+pub use self::target::{Target, Uri};
+pub(crate) use self::uri::has_path;
 use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::jwt::{Algorithm, Claims};
 use crate::token::Scheme;
@@ -123,9 +127,8 @@ pub struct Presented<'a> {
     pub scheme: Scheme,
     /// The method, as it stands in the request: it is case-sensitive.
     pub method: &'a [u8],
-    /// What was asked for, as the client sees it: `https://api.example.com/orders`. Of what comes after the path nothing
-    /// is looked at.
-    pub uri: &'a [u8],
+    /// What was asked for, as the client sees it.
+    pub uri: Uri<'a>,
     /// The request's `DPoP` header.
     pub proof: Proof<'a>,
     /// The certificate with which the client has authenticated its connection, whoever has issued it. Asked for only when
@@ -172,6 +175,8 @@ pub enum SenderError {
     ProofHtm,
     /// It is for another URI, or for none.
     ProofHtu,
+    /// What the client has named as the host that it asks is none.
+    Host,
     /// It is too old, or of the future.
     ProofIat,
     /// It has no `jti`, or one that is too long.
@@ -208,6 +213,7 @@ impl SenderError {
             SenderError::ProofSignature => "proof_signature",
             SenderError::ProofHtm => "proof_htm",
             SenderError::ProofHtu => "proof_htu",
+            SenderError::Host => "host",
             SenderError::ProofIat => "proof_iat",
             SenderError::ProofJti => "proof_jti",
             SenderError::ProofAth => "proof_ath",
@@ -219,8 +225,18 @@ impl SenderError {
         }
     }
 
-    /// The `error` of the challenge (RFC 6750 §3.1, RFC 9449 §7.1): the answer is 401. `None` when the request is as good
-    /// as any and can't be answered: 503, and never a pass.
+    /// The status of the answer: 400 when the request itself is wrong, 401 when its sender has to show something else, 503
+    /// when the request is as good as any and can't be answered.
+    pub fn http_status(self) -> u16 {
+        match self {
+            SenderError::Host => 400,
+            SenderError::ReplaysFull | SenderError::ReplaysLost => 503,
+            _ => 401,
+        }
+    }
+
+    /// The `error` of the challenge (RFC 6750 §3.1, RFC 9449 §7.1). `None` when it is not the client's fault, and never a
+    /// pass.
     pub fn error(self) -> Option<&'static str> {
         Some(match self {
             SenderError::Scheme
@@ -230,6 +246,7 @@ impl SenderError {
             | SenderError::CertificateOther
             | SenderError::ProofKey => "invalid_token",
             SenderError::ProofNonce => "use_dpop_nonce",
+            SenderError::Host => "invalid_request",
             SenderError::ReplaysFull | SenderError::ReplaysLost => return None,
             _ => "invalid_dpop_proof",
         })
@@ -268,6 +285,7 @@ impl fmt::Display for SenderError {
             SenderError::ProofSignature => "The DPoP proof's signature is not that of its jwk",
             SenderError::ProofHtm => "The DPoP proof's htm is not the method of the request",
             SenderError::ProofHtu => "The DPoP proof's htu is not the URI of the request",
+            SenderError::Host => "The request names no valid host",
             SenderError::ProofIat => "The DPoP proof's iat is too far from now",
             SenderError::ProofJti => "The DPoP proof has no jti that can be used",
             SenderError::ProofAth => "The DPoP proof's ath is not the hash of the token",

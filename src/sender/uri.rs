@@ -35,7 +35,7 @@ pub(super) fn normalized(uri: &[u8]) -> Option<String> {
 }
 
 /// Appends the host of an authority, and returns its port, if it has one.
-fn push_host(normal: &mut String, authority: &str) -> Option<Option<u16>> {
+pub(super) fn push_host(normal: &mut String, authority: &str) -> Option<Option<u16>> {
     let port = if let Some(rest) = authority.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
         let address: Ipv6Addr = address.parse().ok()?;
@@ -62,7 +62,19 @@ fn push_host(normal: &mut String, authority: &str) -> Option<Option<u16>> {
     }
 }
 
-/// Appends a path: with escapes for what needs them and for nothing else, without dot segments (RFC 3986 §5.2.4).
+/// Whether a URI has a path that begins right behind its host: what a server puts together of a host and the target of a
+/// request has one, unless the host holds a `?` or `#`, which makes a query of the path.
+pub(crate) fn has_path(uri: &[u8]) -> bool {
+    let scheme = uri.windows(3).position(|part| part == b"://");
+    scheme
+        .and_then(|at| uri[at + 3..].iter().find(|byte| b"/?#".contains(byte)))
+        .is_some_and(|&byte| byte == b'/')
+}
+
+/// Appends a path: with escapes for what needs them and for nothing else, without dot segments (RFC 3986 §5.2.4). `None`
+/// for one that is not the same path to everybody: where `..` takes back a segment that is empty or holds an escaped
+/// slash. Servers that merge slashes, or unescape them first, take back another one, so that a proof for `/` would be as
+/// good as one for `/admin/`, which `/admin%2Fx/..` is to them.
 fn push_path(normal: &mut String, path: &str) -> Option<()> {
     let start = normal.len();
     let mut segments = path.split('/').skip(1).peekable();
@@ -81,6 +93,10 @@ fn push_path(normal: &mut String, path: &str) -> Option<()> {
         normal.truncate(before);
         if up == 1 {
             let parent = normal[start..].rfind('/').unwrap_or(0);
+            let taken = &normal[start + parent..];
+            if taken == "/" || taken.contains("%2F") {
+                return None;
+            }
             normal.truncate(start + parent);
         }
         // A path that ends with one names a directory.
@@ -153,7 +169,8 @@ mod tests {
             ("https://h/../../a", "https://h/a"),
             ("https://h/a/.", "https://h/a/"),
             ("https://h/a/..", "https://h/"),
-            ("https://h/a//../b", "https://h/a/b"),
+            ("https://h/a//b", "https://h/a//b"),
+            ("https://h/a%2Fb/./c", "https://h/a%2Fb/c"),
             ("https://h/...", "https://h/..."),
             ("https://h/a[0]|b", "https://h/a%5B0%5D%7Cb"),
             ("https://h/a%5b0%5D%7cb", "https://h/a%5B0%5D%7Cb"),
@@ -219,6 +236,10 @@ mod tests {
             "https://h/a\nb",
             "https://h/a\0b",
             "https://h/a\\b",
+            "https://h/a//../b",
+            "https://h//..",
+            "https://h/a%2fb/../c",
+            "https://h/admin%2Fx/%2e%2E",
             "https:\\\\h\\a",
             "https://user@h/",
             "https://user:password@h/",

@@ -1,7 +1,11 @@
 """Tokens that are bound to their sender: a DPoP proof with each request (RFC 9449), or a certificate (RFC 8705)."""
 
+import email.utils
 import json
+import os
 import ssl
+import subprocess
+import sys
 import time
 import urllib.parse
 
@@ -273,6 +277,138 @@ def test_the_window_is_the_one_that_is_set(guarded, authorization_server):
     ago = int(time.time())
     assert ask(nginx, SENDER.headers("GET", URI, token, iat=ago - 500)).status == 200
     assert refused(ask(nginx, SENDER.headers("GET", URI, token, iat=ago - 700)), "proof_iat")
+
+
+TWO_WINDOWS = """
+    location /short { phantom_token acme; phantom_token_dpop_window 2s; phantom_token_dpop_uri http://gateway/orders;
+        proxy_pass http://127.0.0.1:@port@/ok; }
+    location /long { phantom_token acme; phantom_token_dpop_window 60s; phantom_token_dpop_uri http://gateway/orders;
+        add_header X-Reason $phantom_token_reason always; proxy_pass http://127.0.0.1:@port@/ok; }
+    location /ok { return 200; }
+"""
+
+
+def is_over(iat, window):
+    """Waits until a proof of then is no longer accepted in this window, nor noted for it."""
+    until(lambda: time.time() > iat + window + 4, "the time of the proof is over")
+
+
+@pytest.mark.parametrize("zone", ["tokens:1m", None])
+def test_a_proof_passes_once_where_two_windows_differ(guarded, authorization_server, zone):
+    nginx = guarded(server=TWO_WINDOWS) if zone else guarded(server=TWO_WINDOWS, cache_zone="off")
+    token = bound(authorization_server)
+    iat = int(time.time())
+    headers = SENDER.headers("GET", URI, token, iat=iat)
+    of_then = SENDER.headers("GET", URI, token, iat=iat)
+    assert ask(nginx, headers, target="/short").status == 200
+    is_over(iat, 2)
+    assert refused(ask(nginx, headers, target="/long"), "proof_replayed")
+    assert ask(nginx, of_then, target="/long").status == 200
+    assert ask(nginx, SENDER.headers("GET", URI, token), target="/long").status == 200
+
+
+def test_a_proof_passes_once_after_a_longer_window(guarded, authorization_server):
+    nginx = guarded(location="phantom_token_dpop_window 2s;")
+    token = bound(authorization_server)
+    iat = int(time.time())
+    headers = SENDER.headers("GET", URI, token, iat=iat)
+    assert ask(nginx, headers).status == 200
+    nginx.write(nginx._parts[0].replace("dpop_window 2s", "dpop_window 60s"))
+    nginx.reload()
+    is_over(iat, 2)
+    # Another one makes room in the shard of the first, or not.
+    for _ in range(20):
+        assert ask(nginx, SENDER.headers("GET", URI, token)).status == 200
+    answer = ask(nginx, headers)
+    assert (answer.status, answer.value("X-Reason")) in [(401, "proof_replayed"), (503, "replays_lost")]
+
+
+# Moves the clocks that tell the time of day by as many seconds as a file says, and leaves the others alone.
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile long *offset;
+
+__attribute__((constructor)) static void attach(void) {
+  int file = open(getenv("CLOCK_OFFSET"), O_RDONLY);
+  void *memory = mmap(NULL, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
+  if (memory != MAP_FAILED) offset = memory;
+  close(file);
+}
+
+int clock_gettime(clockid_t id, struct timespec *now) {
+  int failed = syscall(SYS_clock_gettime, id, now);
+  if (!failed && offset && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) now->tv_sec += *offset;
+  return failed;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+  struct timespec exact;
+  (void)zone;
+  if (clock_gettime(CLOCK_REALTIME, &exact)) return -1;
+  now->tv_sec = exact.tv_sec;
+  now->tv_usec = exact.tv_nsec / 1000;
+  return 0;
+}
+
+time_t time(time_t *at) {
+  struct timeval now;
+  gettimeofday(&now, NULL);
+  if (at) *at = now.tv_sec;
+  return now.tv_sec;
+}
+"""
+
+
+@pytest.fixture
+def clock(tmp_path, monkeypatch):
+    """Sets the clock of an nginx that is started after this, by seconds."""
+    library, offset = tmp_path / "clock.so", tmp_path / "offset"
+    (tmp_path / "clock.c").write_text(CLOCK)
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "clock.c"], check=True)
+
+    def change(seconds):
+        # In place: nginx has it mapped.
+        with open(offset, "r+b") as file:
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+
+    offset.write_bytes(bytes(8))
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("CLOCK_OFFSET", str(offset))
+    yield change
+
+
+@pytest.mark.parametrize("zone", ["tokens:1m", None])
+def test_a_proof_passes_once_when_the_clock_is_set_back(clock, guarded, authorization_server, monkeypatch, zone):
+    nginx = guarded(location="phantom_token_dpop_window 2s;", **({} if zone else {"cache_zone": "off"}))
+    monkeypatch.delenv("LD_PRELOAD")
+    token = bound(authorization_server)
+    iat = int(time.time())
+    headers = SENDER.headers("GET", URI, token, iat=iat)
+    assert ask(nginx, headers).status == 200
+    is_over(iat, 2)
+    assert refused(ask(nginx, headers), "proof_iat")
+    # Where there is no zone, these make the worker forget what has ended.
+    for _ in range(2):
+        assert ask(nginx, SENDER.headers("GET", URI, token)).status == 200
+    clock(int(iat - 1 - time.time()))
+    date = email.utils.parsedate_to_datetime(ask(nginx, []).value("Date")).timestamp()
+    if time.time() - date < 4:
+        pytest.skip("this nginx can't be given a clock of its own")
+    answer = ask(nginx, headers)
+    # On a machine that is very slow its time is over once more.
+    again = [(401, "proof_replayed"), (503, "replays_lost"), (401, "proof_iat")]
+    assert (answer.status, answer.value("X-Reason")) in again
+    # One that was made after those that are forgotten passes.
+    assert ask(nginx, SENDER.headers("GET", URI, token, iat=int(date) + 9)).status == 200
 
 
 def test_a_proof_is_for_the_resource_by_its_name_whatever_host_the_client_claims(guarded, authorization_server):

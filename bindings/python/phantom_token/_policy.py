@@ -84,7 +84,7 @@ class Policy:
 
         What the request presents is needed for tokens that are bound to a key of their sender: without, they are
         denied. `authorization` is the value of its `Authorization` header, `url` what it asks for as its client sees
-        it, `dpop` the value of its `DPoP` header, or all of them, and `client_certificate` the certificate with which
+        it, made of a `Host` that was checked to be a host and maybe a port, `dpop` the value of its `DPoP` header, or all of them, and `client_certificate` the certificate with which
         the client has authenticated its connection, as DER. `client` is the one that has resolved the token: it knows
         which proofs were used before.
         """

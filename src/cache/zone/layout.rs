@@ -20,7 +20,7 @@ use super::words::{Byte, Half, Long, Word, crash};
 use crate::token::Key;
 
 /// Changes with whatever this file says of the memory, and with what is done in it.
-pub(super) const LAYOUT: u32 = 3;
+pub(super) const LAYOUT: u32 = 4;
 /// Says that the memory is a zone. It is written after all else, so that a zone whose making was cut short is none.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"phantomZ");
 /// No block.
@@ -84,8 +84,10 @@ pub(super) struct ShardHead {
     pub(super) lists: [List; 4],
     pub(super) evictions: Long,
     pub(super) recoveries: Long,
-    /// Until when it is not known which proofs were used: see `table.rs`.
-    pub(super) lost: Long,
+    /// Not 0 if proofs were lost since anybody last looked at the time: see `table.rs`.
+    pub(super) emptied: Long,
+    /// The latest `iat` of the proofs that were forgotten, as the bits of an `i64`.
+    pub(super) forgotten: Long,
     /// By provider: entries of another epoch are none.
     pub(super) epochs: [Word; PROVIDERS],
 }

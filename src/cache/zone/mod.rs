@@ -403,10 +403,8 @@ impl ZoneStore {
             slot: 0,
             now,
         };
-        let until = after(now, time.left);
-        let longest = after(0, time.longest);
         self.zone
-            .locked(at.place.shard, |table| table.first_use(at, until, longest))
+            .locked(at.place.shard, |table| table.first_use(at, &time))
             .unwrap_or(FirstUse::Lost)
     }
 }

@@ -28,8 +28,9 @@
 //! # Proofs
 //!
 //! Of a verdict that was emptied with its shard nothing is missed, but a proof that was noted there could be used again.
-//! So a shard remembers when it was last emptied ([`ShardHead::lost`]), and refuses, for as long as it takes, every proof
-//! that is old enough to have been noted before.
+//! So a shard remembers the latest `iat` of the proofs that it has forgotten ([`ShardHead::forgotten`]), and refuses every
+//! proof that was not made after it. A proof whose note has ended is forgotten when its room is needed. Of a shard that was
+//! emptied it is not known which proofs were there: all that could have been noted by then are taken for forgotten.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,7 +39,7 @@ use super::layout::{
 };
 use super::providers::words_of;
 use super::words::{Byte, Word, crash};
-use crate::cache::{Claim, FirstUse, Version};
+use crate::cache::{Claim, FirstUse, NO_PROOF, ProofTime, Version};
 use crate::token::Key;
 
 /// How exactly "least recently used" is kept, in units of [`stamp`]: an entry that moved to the front this recently
@@ -53,10 +54,8 @@ pub(super) const MAX_FAILURE: usize = 512;
 const RECORD: usize = 16;
 /// The `pid` of a claim that has failed: no process has it.
 const SETTLED: u32 = 0;
-/// Of [`ShardHead::lost`]: no proof was ever lost.
-const NEVER: u64 = 0;
-/// Likewise: proofs were lost since anybody last looked at the time.
-const LATELY: u64 = u64::MAX;
+/// A proof's value is its `iat`.
+const PROOF: usize = size_of::<i64>();
 
 /// What changes [`Version::epoch`] in a word that holds a version.
 const EPOCH: u64 = 1 << 32;
@@ -169,7 +168,7 @@ impl<'a> Table<'a> {
     pub(super) fn empty(&self) {
         let head = self.shard.head;
         self.bump_all();
-        head.lost.set(LATELY);
+        head.emptied.set(1);
         self.clean();
         head.recoveries.set(head.recoveries.get().wrapping_add(1));
     }
@@ -182,7 +181,8 @@ impl<'a> Table<'a> {
         }
         head.evictions.set(0);
         head.recoveries.set(0);
-        head.lost.set(NEVER);
+        head.emptied.set(0);
+        head.forgotten.set(NO_PROOF as u64);
         self.clean();
     }
 
@@ -303,34 +303,54 @@ impl<'a> Table<'a> {
         Ok((!outdated).then(|| self.now(at.place)))
     }
 
-    /// Notes a proof until `until`, if it has not been noted before. `longest` is for how many milliseconds any proof may
-    /// be noted.
-    pub(super) fn first_use(
-        &self,
-        at: At<'_>,
-        until: u64,
-        longest: u64,
-    ) -> Result<FirstUse, Corrupt> {
+    /// Notes a proof, if it has not been noted before.
+    pub(super) fn first_use(&self, at: At<'_>, time: &ProofTime) -> Result<FirstUse, Corrupt> {
         if let Some(index) = self.find(at.key, at.place, Space::Proof)? {
-            if at.now < self.entry(index)?.until.get() {
+            let entry = self.entry(index)?;
+            if at.now < entry.until.get() || time.iat <= self.iat(index, entry)? {
                 return Ok(FirstUse::Replayed);
             }
-            self.discard(index)?;
+            self.forget_proof(index)?;
         }
-        let lost = &self.shard.head.lost;
-        if lost.get() == LATELY {
-            lost.set(at.now);
+        let head = self.shard.head;
+        if head.emptied.get() != 0 {
+            self.forget_until(time.latest_noted());
+            head.emptied.set(0);
         }
-        // What was noted by then ends by this.
-        let gone = lost.get().saturating_add(longest);
-        if lost.get() != NEVER && until <= gone {
+        if time.iat <= head.forgotten.get() as i64 {
             return Ok(FirstUse::Lost);
         }
-        Ok(if self.insert(at, &[], Kind::Proof, until)? {
-            FirstUse::First
-        } else {
-            FirstUse::Full
-        })
+        let until = after(at.now, time.left());
+        Ok(
+            if self.insert(at, &time.iat.to_le_bytes(), Kind::Proof, until)? {
+                FirstUse::First
+            } else {
+                FirstUse::Full
+            },
+        )
+    }
+
+    /// The `iat` of a proof that is noted.
+    fn iat(&self, index: u32, entry: &Head) -> Result<i64, Corrupt> {
+        if self.length(entry)? != PROOF {
+            return Err(Corrupt);
+        }
+        let mut value = [0; PROOF];
+        // SAFETY: there is room for `PROOF` bytes, on the stack of this thread.
+        unsafe { self.copy_out(index, PROOF, value.as_mut_ptr())? };
+        Ok(i64::from_le_bytes(value))
+    }
+
+    /// Takes out a proof, and notes that it was there.
+    fn forget_proof(&self, index: u32) -> Result<(), Corrupt> {
+        self.forget_until(self.iat(index, self.entry(index)?)?);
+        self.discard(index)
+    }
+
+    /// Notes that proofs which were made until `iat` may be forgotten.
+    fn forget_until(&self, iat: i64) {
+        let forgotten = &self.shard.head.forgotten;
+        forgotten.set(iat.max(forgotten.get() as i64) as u64);
     }
 
     /// Forgets what is stored, and changes the key's version.
@@ -653,7 +673,7 @@ impl<'a> Table<'a> {
         let oldest = self.list(Kind::Proof).oldest.get();
         let ended = oldest != NONE && self.entry(oldest)?.until.get() <= now;
         if ended {
-            self.discard(oldest)?;
+            self.forget_proof(oldest)?;
         }
         Ok(ended)
     }

@@ -20,6 +20,16 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 const START: u64 = 1_000_000;
 
+/// A proof that is to be noted for so many seconds from `now` on, of the monotonic clock.
+fn noted_for(left: i64, now: u64) -> ProofTime {
+    let now = 1_700_000_000 + (now / 1000) as i64;
+    ProofTime {
+        iat: now + left - 62,
+        now,
+        window: MINUTE,
+    }
+}
+
 /// Memory that children share, between pages that nobody may touch.
 struct Memory {
     outer: *mut u8,

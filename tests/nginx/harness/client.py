@@ -52,9 +52,24 @@ class Http1:
     def close(self):
         self.sock.close()
 
-    def send(self, method="GET", target="/", token=None, headers=(), body=b"", authorization=None, length=True):
-        """Sends a request. `authorization` is the header's raw value; `token` makes it of a bearer token."""
-        lines = [f"{method} {target} HTTP/1.1".encode(), b"Host: gateway"]
+    def send(
+        self,
+        method="GET",
+        target="/",
+        token=None,
+        headers=(),
+        body=b"",
+        authorization=None,
+        length=True,
+        authority="gateway",
+        version="HTTP/1.1",
+    ):
+        """Sends a request. `authorization` is the header's raw value; `token` makes it of a bearer token. An `authority`
+        of None leaves `Host` out.
+        """
+        lines = [f"{method} {target} {version}".encode()]
+        if authority is not None:
+            lines.append(b"Host: " + _bytes(authority))
         if token is not None:
             authorization = b"Bearer " + _bytes(token)
         if authorization is not None:
@@ -127,9 +142,11 @@ class Http2:
         if data:
             self.sock.sendall(data)
 
-    def send(self, method="GET", target="/", token=None, headers=(), body=b""):
-        """Sends a request and gives its stream."""
-        fields = [(":method", method), (":path", target), (":scheme", "http"), (":authority", "gateway")]
+    def send(self, method="GET", target="/", token=None, headers=(), body=b"", authority="gateway"):
+        """Sends a request and gives its stream. An `authority` of None leaves `:authority` out."""
+        fields = [(":method", method), (":path", target), (":scheme", "http")]
+        if authority is not None:
+            fields.append((":authority", authority))
         if token is not None:
             fields.append(("authorization", f"Bearer {token}"))
         fields += headers

@@ -18,6 +18,7 @@ import urllib.parse
 _NGINX_HEADER_DUMPS = (
     "http header:",
     "http2 header:",
+    "http3 ",
     "http2 http header:",
     "http2 frame header",
     "http proxy header",

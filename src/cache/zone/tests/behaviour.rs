@@ -422,39 +422,86 @@ fn proof(number: u64) -> ProofId {
     ProofId(*key(number).as_bytes())
 }
 
-fn kept(seconds: u64) -> ProofTime {
-    ProofTime {
-        left: Duration::from_secs(seconds),
-        longest: Duration::from_secs(72),
-    }
-}
-
 #[test]
-fn a_proof_is_used_once_whoever_asks_and_again_when_its_time_is_over() {
+fn a_proof_is_used_once_whoever_asks_and_whenever() {
     let memory = Memory::new(Zone::MIN_SIZE);
     let zone = memory.attach();
     let [one, two] = [1, 2].map(|number| zone.store(&provider(number)));
-    assert_eq!(
-        one.first_use_at(&proof(1), kept(60), START),
-        FirstUse::First
-    );
+    let time = noted_for(60, START);
+    assert_eq!(one.first_use_at(&proof(1), time, START), FirstUse::First);
     for store in [&one, &two] {
         assert_eq!(
-            store.first_use_at(&proof(1), kept(60), START + 59_999),
+            store.first_use_at(&proof(1), time, START + 59_999),
             FirstUse::Replayed
         );
     }
-    assert_eq!(
-        two.first_use_at(&proof(2), kept(60), START),
-        FirstUse::First
-    );
-    assert_eq!(
-        two.first_use_at(&proof(1), kept(60), START + 60_000),
-        FirstUse::First
-    );
+    assert_eq!(two.first_use_at(&proof(2), time, START), FirstUse::First);
+    // Its note has ended, and is there still.
+    let now = START + 60_000;
+    assert_eq!(two.first_use_at(&proof(1), time, now), FirstUse::Replayed);
+    // It is in the way of none that is made of the same name later.
+    let later = noted_for(60, now);
+    assert_eq!(two.first_use_at(&proof(1), later, now), FirstUse::First);
     assert_eq!(zone.counts().proofs, 1, "what has ended is gone");
-    // One that is accepted no more is not noted, and not let in.
-    assert_eq!(one.first_use_at(&proof(3), kept(0), START), FirstUse::Full);
+    for store in [&one, &two] {
+        assert_eq!(
+            store.first_use_at(&proof(1), later, now),
+            FirstUse::Replayed
+        );
+        assert_eq!(store.first_use_at(&proof(1), time, now), FirstUse::Replayed);
+        assert_eq!(store.first_use_at(&proof(2), time, now), FirstUse::Lost);
+    }
+    zone.check().unwrap();
+}
+
+#[test]
+fn one_that_is_accepted_no_more_is_not_noted_and_not_let_in() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let store = memory.attach().store(&provider(1));
+    let time = noted_for(0, START);
+    assert_eq!(store.first_use_at(&proof(1), time, START), FirstUse::Full);
+}
+
+#[test]
+fn no_longer_window_and_no_older_clock_lets_a_proof_in_again() {
+    let memory = Memory::new(Zone::MIN_SIZE);
+    let zone = memory.attach();
+    let store = zone.store(&provider(1));
+    let old = ProofTime {
+        window: Duration::from_secs(2),
+        ..noted_for(62, START)
+    };
+    assert_eq!(store.first_use_at(&proof(1), old, START), FirstUse::First);
+    let now = START + 10_000;
+    for number in 2..5 {
+        let time = noted_for(62, now);
+        assert_eq!(
+            store.first_use_at(&proof(number), time, now),
+            FirstUse::First
+        );
+    }
+    assert_eq!(zone.counts().proofs, 3, "its note has gone");
+    // By other rules it would be accepted, or by the time of then.
+    for again in [
+        ProofTime {
+            window: MINUTE,
+            now: old.now + 10,
+            ..old
+        },
+        ProofTime {
+            now: old.now,
+            ..old
+        },
+    ] {
+        assert_eq!(store.first_use_at(&proof(1), again, now), FirstUse::Lost);
+    }
+    // One that was made after all that are forgotten is another's.
+    let younger = ProofTime {
+        iat: old.iat + 1,
+        now: old.now,
+        window: MINUTE,
+    };
+    assert_eq!(store.first_use_at(&proof(9), younger, now), FirstUse::First);
     zone.check().unwrap();
 }
 
@@ -470,7 +517,7 @@ fn a_proof_is_no_verdict_and_no_claim_of_the_same_name() {
         Claimed::Granted
     );
     assert_eq!(
-        store.first_use_at(&proof(1), kept(60), START),
+        store.first_use_at(&proof(1), noted_for(60, START), START),
         FirstUse::First
     );
     assert_eq!(
@@ -482,7 +529,7 @@ fn a_proof_is_no_verdict_and_no_claim_of_the_same_name() {
         Claimed::Held(1)
     );
     assert_eq!(
-        store.first_use_at(&proof(1), kept(60), START),
+        store.first_use_at(&proof(1), noted_for(60, START), START),
         FirstUse::Replayed
     );
     zone.check().unwrap();
@@ -495,7 +542,7 @@ fn no_purge_and_no_change_of_providers_forgets_a_proof() {
     let store = zone.store(&provider(1));
     let used = |store: &ZoneStore| {
         (0..100)
-            .map(|number| store.first_use_at(&proof(number), kept(60), START))
+            .map(|number| store.first_use_at(&proof(number), noted_for(60, START), START))
             .collect::<Vec<_>>()
     };
     assert_eq!(used(&store), [FirstUse::First; 100]);
@@ -521,7 +568,7 @@ fn when_there_is_no_room_for_proofs_none_is_let_in_and_none_is_forgotten() {
     let mut noted = Vec::new();
     let mut full = 0;
     for number in 0..2 * room {
-        match store.first_use_at(&proof(number), kept(60), START) {
+        match store.first_use_at(&proof(number), noted_for(60, START), START) {
             FirstUse::First => noted.push(number),
             FirstUse::Full => full += 1,
             other => panic!("{other:?}"),
@@ -537,7 +584,7 @@ fn when_there_is_no_room_for_proofs_none_is_let_in_and_none_is_forgotten() {
     }
     for &number in &noted {
         assert_eq!(
-            store.first_use_at(&proof(number), kept(60), START + 59_999),
+            store.first_use_at(&proof(number), noted_for(60, START), START + 59_999),
             FirstUse::Replayed
         );
     }
@@ -546,7 +593,7 @@ fn when_there_is_no_room_for_proofs_none_is_let_in_and_none_is_forgotten() {
     let now = START + 60_000;
     for &number in &noted {
         let name = proof(number + 1_000_000_000);
-        let said = store.first_use_at(&name, kept(60), now);
+        let said = store.first_use_at(&name, noted_for(60, now), now);
         assert!(matches!(said, FirstUse::First | FirstUse::Full));
     }
     let counts = zone.counts();
@@ -570,7 +617,7 @@ fn proofs_take_room_of_active_verdicts_when_there_are_any_and_give_it_back() {
     let room = zone.counts().capacity / BLOCK as u64 / 2;
     for number in 0..room {
         assert_eq!(
-            store.first_use_at(&proof(number), kept(60), START),
+            store.first_use_at(&proof(number), noted_for(60, START), START),
             FirstUse::First
         );
     }
@@ -583,7 +630,10 @@ fn proofs_take_room_of_active_verdicts_when_there_are_any_and_give_it_back() {
     let now = START + 60_000;
     for number in 0..room {
         let name = proof(1_000_000 + number);
-        assert_eq!(store.first_use_at(&name, kept(60), now), FirstUse::First);
+        assert_eq!(
+            store.first_use_at(&name, noted_for(60, now), now),
+            FirstUse::First
+        );
     }
     let before = zone.counts();
     store.set(&key(1), &vec![0; 150_000], Kind::Active, now);
@@ -598,7 +648,7 @@ fn where_proofs_were_lost_only_those_pass_that_were_made_since() {
     let zone = memory.attach();
     let store = zone.store(&provider(1));
     assert_eq!(
-        store.first_use_at(&proof(1), kept(60), START),
+        store.first_use_at(&proof(1), noted_for(60, START), START),
         FirstUse::First
     );
     zone.locked(0, |_| Err::<(), _>(Corrupt));
@@ -607,22 +657,23 @@ fn where_proofs_were_lost_only_those_pass_that_were_made_since() {
     let lost = START + 1000;
     for (number, left) in [(1, 59), (2, 59), (3, 1), (4, 72)] {
         assert_eq!(
-            store.first_use_at(&proof(number), kept(left), lost),
+            store.first_use_at(&proof(number), noted_for(left, lost), lost),
             FirstUse::Lost,
             "{number}"
         );
     }
-    // What will be accepted after everything that can have been lost has ended was not among it.
+    // What was made after all that can have been lost was not among it.
     for (later, left, said) in [
-        (1, 72, FirstUse::First),
-        (11_999, 60, FirstUse::Lost),
+        (1000, 71, FirstUse::Lost),
+        (1000, 72, FirstUse::First),
         (12_000, 60, FirstUse::Lost),
-        (12_001, 60, FirstUse::First),
-        (71_999, 0, FirstUse::Lost),
-        (72_001, 1, FirstUse::First),
+        (13_000, 60, FirstUse::First),
+        (71_000, 1, FirstUse::Lost),
+        (72_000, 1, FirstUse::First),
     ] {
+        let now = lost + later;
         assert_eq!(
-            store.first_use_at(&proof(100 + later), kept(left), lost + later),
+            store.first_use_at(&proof(100 + later), noted_for(left, now), now),
             said,
             "{later}"
         );

@@ -48,10 +48,7 @@ fn filled(memory: &Memory) -> Arc<Zone> {
     );
     // Two that end soon, and others.
     for number in (900..902).chain(0..20) {
-        let time = ProofTime {
-            left: if number < 900 { MINUTE } else { MINUTE / 6 },
-            ..PROOF_TIME
-        };
+        let time = noted_for(if number < 900 { 60 } else { 10 }, START);
         assert_eq!(
             store.first_use_at(&proof(number), time, START),
             FirstUse::First
@@ -61,9 +58,11 @@ fn filled(memory: &Memory) -> Arc<Zone> {
     zone
 }
 
+/// Of one that is noted for a minute from the start on.
 const PROOF_TIME: ProofTime = ProofTime {
-    left: MINUTE,
-    longest: Duration::from_secs(72),
+    iat: 1_700_000_998,
+    now: 1_700_001_000,
+    window: MINUTE,
 };
 
 fn proof(number: u64) -> ProofId {
@@ -111,7 +110,7 @@ fn verify_proofs(zone: &Arc<Zone>, at: u64) {
     };
     for now in [START, START + 59_999] {
         let time = ProofTime {
-            left: Duration::from_millis(START + 60_000 - now),
+            now: noted_for(0, now).now,
             ..PROOF_TIME
         };
         for number in 0..20 {

@@ -49,7 +49,6 @@ enum Step {
     },
     Use {
         who: usize,
-        left: u64,
     },
     Pass {
         millis: u64,
@@ -86,7 +85,7 @@ fn step(keys: u64, lengths: [usize; 2], failure: usize) -> impl Strategy<Value =
         ),
         2 => (who(keys), prop::option::of(0..failure))
             .prop_map(|(who, failure)| Step::Settle { who, failure }),
-        4 => (who(keys), 0..5000u64).prop_map(|(who, left)| Step::Use { who, left }),
+        4 => who(keys).prop_map(|who| Step::Use { who }),
         2 => (0..3000u64).prop_map(|millis| Step::Pass { millis }),
         1 => prop_oneof![10 => Just(Step::Pass { millis: 1 }), 1 => Just(Step::Reattach)],
     ]
@@ -368,19 +367,16 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                 }
                 model.waited.insert(who, flight);
             }
-            Step::Use { who, left } => {
+            Step::Use { who } => {
                 // Both providers note them together.
                 let number = who as u64 % keys;
-                let time = ProofTime {
-                    left: Duration::from_millis(left),
-                    longest: Duration::from_millis(5000),
-                };
+                let time = noted_for(3, now);
                 let said = store(who).first_use_at(&ProofId(*key(number).as_bytes()), time, now);
                 let used = model.proofs.get(&number).is_some_and(|&until| now < until);
-                let truth = match (used, left) {
-                    (true, _) => FirstUse::Replayed,
-                    (false, 0) => FirstUse::Full,
-                    (false, _) => FirstUse::First,
+                let truth = if used {
+                    FirstUse::Replayed
+                } else {
+                    FirstUse::First
                 };
                 if exact || used {
                     prop_assert_eq!(said, truth);
@@ -388,7 +384,7 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     prop_assert!(matches!(said, FirstUse::First | FirstUse::Full));
                 }
                 if said == FirstUse::First {
-                    model.proofs.insert(number, now + left);
+                    model.proofs.insert(number, now + 3000);
                 }
             }
             Step::Pass { millis } => now += millis,

@@ -24,10 +24,7 @@ fn use_all(zone: &Arc<Zone>, now: u64) {
             store.claim_at(&key, &claim, now);
             store.settle_at(&key, number, Some(&[1; 200]), now);
             let proof = ProofId(*key.as_bytes());
-            let time = ProofTime {
-                left: MINUTE,
-                longest: MINUTE,
-            };
+            let time = noted_for(60, now);
             let _ = store.first_use_at(&proof, time, now);
             assert_ne!(store.first_use_at(&proof, time, now), FirstUse::Unsupported);
             match (number + round) % 5 {

@@ -1,0 +1,277 @@
+//! The URI that a request is for, as its client sees it: put together of what a server knows of the request (RFC 9110 §7.1).
+
+use super::SenderError;
+use super::uri::{normalized, push_host};
+
+/// What a request is for, by what a proof is compared with (RFC 9449 §4.3).
+#[derive(Clone, Copy)]
+pub enum Uri<'a> {
+    /// The URI, from who knows better than the request: `https://api.example.com/orders`. Of what comes after the path
+    /// nothing is looked at.
+    Whole(&'a [u8]),
+    /// The parts that the request itself tells.
+    Of(Target<'a>),
+}
+
+/// The parts of a request's URI, none of which has been put beside another yet: a `Host` of `api.example.com?` must not
+/// make a query of the path.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// `http` or `https`, by the connection.
+    pub scheme: &'a [u8],
+    /// What the client has named as the host that it asks, as it wrote it, `HOST[:PORT]`: in an absolute request target,
+    /// else in `:authority` or `Host`. `None` when it has named none.
+    pub authority: Option<&'a [u8]>,
+    /// The host by which the server was chosen: that of `authority` in lower case, without port and final dot; or the
+    /// server's own name, where the client has named none.
+    pub host: &'a [u8],
+    /// The port that the client is connected to. It counts where the client has named no host.
+    pub port: u16,
+    /// Path and query, as the client wrote them.
+    pub path: &'a [u8],
+}
+
+impl Uri<'_> {
+    /// The URI in its one normal form. `None` when no proof is for it.
+    ///
+    /// # Errors
+    /// [`SenderError::Host`] when what the client has named is no host.
+    pub(super) fn normalized(&self) -> Result<Option<String>, SenderError> {
+        match self {
+            Uri::Whole(uri) => Ok(normalized(uri)),
+            Uri::Of(target) => target.normalized(),
+        }
+    }
+}
+
+impl Target<'_> {
+    fn normalized(&self) -> Result<Option<String>, SenderError> {
+        let authority = self.authority().ok_or(SenderError::Host)?;
+        let uri = [self.scheme, b"://", authority.as_bytes(), self.path].concat();
+        Ok(normalized(&uri))
+    }
+
+    /// Host and port that the client asks, if they are nothing else.
+    fn authority(&self) -> Option<String> {
+        let Some(authority) = self.authority else {
+            let host = std::str::from_utf8(self.host).ok()?;
+            let port = push_host(&mut String::new(), host)?;
+            // The server's name has none.
+            return port
+                .is_none()
+                .then(|| format!("{host}:{port}", port = self.port));
+        };
+        let authority = std::str::from_utf8(authority).ok()?;
+        push_host(&mut String::new(), authority)?;
+        // The host that was asked is the one by which the server was chosen, and not what another header says.
+        let end = authority.rfind(']').map_or(0, |at| at + 1);
+        let end = authority[end..]
+            .find(':')
+            .map_or(authority.len(), |at| end + at);
+        let host = &authority[..end];
+        let host = host.strip_suffix('.').unwrap_or(host);
+        host.as_bytes()
+            .eq_ignore_ascii_case(self.host)
+            .then(|| authority.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TARGET: Target<'static> = Target {
+        scheme: b"https",
+        authority: Some(b"api.example.com"),
+        host: b"api.example.com",
+        port: 8443,
+        path: b"/orders?a=b",
+    };
+
+    fn of(target: Target<'_>) -> Result<Option<String>, SenderError> {
+        Uri::Of(target).normalized()
+    }
+
+    #[test]
+    fn the_uri_is_what_the_client_has_asked_for() {
+        for (authority, host, path, truth) in [
+            (
+                "api.example.com",
+                "api.example.com",
+                "/",
+                "https://api.example.com/",
+            ),
+            (
+                "API.example.com:443",
+                "api.example.com",
+                "/a?b",
+                "https://api.example.com/a",
+            ),
+            (
+                "api.example.com:",
+                "api.example.com",
+                "/a#b",
+                "https://api.example.com/a",
+            ),
+            (
+                "api.example.com:8443",
+                "api.example.com",
+                "/a",
+                "https://api.example.com:8443/a",
+            ),
+            (
+                "api.example.com.",
+                "api.example.com",
+                "/a",
+                "https://api.example.com./a",
+            ),
+            (
+                "api.example.com.:80",
+                "api.example.com",
+                "/a",
+                "https://api.example.com.:80/a",
+            ),
+            ("[::1]", "[::1]", "/a", "https://[::1]/a"),
+            (
+                "[2001:DB8::0:1]:8443",
+                "[2001:db8::0:1]",
+                "/a",
+                "https://[2001:db8::1]:8443/a",
+            ),
+            (
+                "127.0.0.1:8443",
+                "127.0.0.1",
+                "/%7ea",
+                "https://127.0.0.1:8443/~a",
+            ),
+            // An absolute target without a path.
+            ("h", "h", "?a=/b", "https://h/"),
+            ("h", "h", "", "https://h/"),
+        ] {
+            let target = Target {
+                authority: Some(authority.as_bytes()),
+                host: host.as_bytes(),
+                path: path.as_bytes(),
+                ..TARGET
+            };
+            assert_eq!(of(target), Ok(Some(truth.to_owned())), "{authority}{path}");
+        }
+    }
+
+    #[test]
+    fn without_a_host_of_the_client_it_is_that_of_the_server_with_its_port() {
+        for (scheme, host, port, truth) in [
+            ("https", "gateway", 8443, "https://gateway:8443/a"),
+            ("https", "gateway", 443, "https://gateway/a"),
+            ("http", "gateway", 443, "http://gateway:443/a"),
+            ("http", "gateway", 80, "http://gateway/a"),
+        ] {
+            let target = Target {
+                scheme: scheme.as_bytes(),
+                authority: None,
+                host: host.as_bytes(),
+                port,
+                path: b"/a",
+            };
+            assert_eq!(of(target), Ok(Some(truth.to_owned())));
+        }
+        for host in ["", "gateway:80", "~^api", "a b", "a/b", "a?"] {
+            let target = Target {
+                authority: None,
+                host: host.as_bytes(),
+                ..TARGET
+            };
+            assert_eq!(of(target), Err(SenderError::Host), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused_and_not_compared() {
+        for authority in [
+            "",
+            ":443",
+            "api.example.com?",
+            "api.example.com#",
+            "api.example.com/",
+            "api.example.com/x",
+            "api.example.com:80?",
+            "api.example.com:443#x",
+            "api.example.com:443/x",
+            "api.example.com:x",
+            "api.example.com:0",
+            "api.example.com:65536",
+            "api.example.com:80:80",
+            "user@api.example.com",
+            "@api.example.com",
+            "api.example.com@evil.example",
+            "api.example.com:80@evil.example",
+            "api.example.com\\",
+            "api.example.com ",
+            " api.example.com",
+            "api.example.com\0",
+            "api.example.com\t",
+            "api.example.com,evil.example?",
+            "api%2Eexample.com",
+            "[api.example.com]",
+            "api.example.com]",
+            "[::1",
+            "[::1]x",
+            "äpi.example.com",
+        ] {
+            let target = Target {
+                authority: Some(authority.as_bytes()),
+                ..TARGET
+            };
+            assert_eq!(of(target), Err(SenderError::Host), "{authority:?}");
+        }
+        let target = Target {
+            authority: Some(b"api.example.com\xff"),
+            ..TARGET
+        };
+        assert_eq!(of(target), Err(SenderError::Host));
+    }
+
+    #[test]
+    fn a_host_that_did_not_choose_the_server_is_refused() {
+        for (authority, host) in [
+            ("evil.example", "api.example.com"),
+            ("api.example.com.evil.example", "api.example.com"),
+            ("api.example.com", "evil.example"),
+            ("api.example.com..", "api.example.com"),
+            ("[::1]", "[::2]"),
+            ("api.example.com", ""),
+        ] {
+            let target = Target {
+                authority: Some(authority.as_bytes()),
+                host: host.as_bytes(),
+                ..TARGET
+            };
+            assert_eq!(of(target), Err(SenderError::Host), "{authority} {host}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_client_says_the_path_stays_its_path(
+            authority in "[a-z\\[\\]:@/?#.0-9 -]{0,12}",
+            path in "/[a-z]{0,5}",
+        ) {
+            let host = authority.split(':').next().unwrap_or_default();
+            for host in [host, host.trim_end_matches('.'), "[::1]"] {
+                let target = Target {
+                    authority: Some(authority.as_bytes()),
+                    host: host.as_bytes(),
+                    path: path.as_bytes(),
+                    ..TARGET
+                };
+                if let Ok(Some(uri)) = of(target) {
+                    let (origin, rest) = uri["https://".len()..].split_once('/').unwrap();
+                    prop_assert_eq!(rest, &path[1..]);
+                    prop_assert!(!origin.contains(['@', '?', '#', ' ']));
+                }
+            }
+        }
+    }
+}
