@@ -288,7 +288,8 @@ impl State {
         if let Some(name) = forward {
             self.moved.set(true);
             // SAFETY: as below.
-            let placed = unsafe { forward::place(request, self, name, active.jwt_after_sender_check()) };
+            let placed =
+                unsafe { forward::place(request, self, name, active.jwt_after_sender_check()) };
             request.forget(Secrets {
                 token,
                 ..Secrets::default()
