@@ -2,6 +2,8 @@
 //!
 //! | phase | what happens |
 //! | --- | --- |
+//! | server rewrite | headers that the gateway fills in all locations of the server are taken out of what the client sent |
+//! | rewrite | the same of those that it fills in this location, before the location's own `if` |
 //! | preaccess | with `phantom_token_phase preaccess`: the token is resolved, so that its variables are there |
 //! | access | it is decided whether the request goes on, and its token is swapped for the JWT |
 //! | precontent | whatever let the request in, no token of the client's goes on |
@@ -18,6 +20,7 @@ use phantom_token::Active;
 
 use crate::conf::{LocationConf, Phase, Preflight};
 use crate::decide::{Decision, Refusal, decide};
+use crate::evaluated::Secrets;
 use crate::forward;
 use crate::panic::contained;
 use crate::request::Request;
@@ -31,6 +34,48 @@ const ALLOWED: ngx_int_t = NGX_OK as ngx_int_t;
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 const NO_CONTENT: ngx_int_t = NGX_HTTP_NO_CONTENT as ngx_int_t;
+
+/// The server's rewrite phase, before its `if` and `set`: takes out the client's headers that are the gateway's in every
+/// location of the server. In which location the request will be is not known yet.
+pub unsafe extern "C" fn server_rewrite(r: *mut ngx_http_request_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request.
+        let Some(request) = (unsafe { Request::new(r) }) else {
+            return FAILED;
+        };
+        // It is in no location yet, so that this is the server's.
+        let names = request
+            .location()
+            .and_then(|conf| conf.token.stripped_by_server());
+        match names {
+            Some(names) if !forward::strip(request, &names) => FAILED,
+            _ => DECLINED,
+        }
+    })
+}
+
+/// The location's rewrite phase, in the place of nginx's rewrite module, which is called then: takes out the client's
+/// headers that are the gateway's here, before `if` and `set` of the location see them.
+///
+/// It is no handler of its own, because nginx's looks whether it is the first of this phase.
+pub unsafe extern "C" fn rewrite(r: *mut ngx_http_request_t) -> ngx_int_t {
+    contained(FAILED, || {
+        // SAFETY: nginx calls this with a live request.
+        let Some(request) = (unsafe { Request::new(r) }) else {
+            return FAILED;
+        };
+        if let Some(conf) = request.location()
+            && !forward::strip(request, conf.token.stripped())
+        {
+            return FAILED;
+        }
+        match request.main_conf().and_then(|main| main.rewrite) {
+            // SAFETY: it was there to be called in this phase, with this request.
+            Some(handler) => unsafe { handler(r) },
+            None => DECLINED,
+        }
+    })
+}
 
 /// The preaccess phase, before the limits: finds out what the token stands for where that is wanted so early. It
 /// refuses nothing, which is the access phase's business: others have a say there.
@@ -61,10 +106,17 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         if !source::take(request, state, conf) {
             return FAILED;
         }
-        match decide(request, state, conf) {
-            Decision::Suspended => AGAIN,
-            Decision::Admitted(_) | Decision::Anonymous | Decision::Refused(_) => DECLINED,
+        let decision = decide(request, state, conf);
+        if matches!(decision, Decision::Suspended) {
+            return AGAIN;
         }
+        state.refresh(request);
+        // What the token says is there for the limits, as headers too.
+        if matches!(decision, Decision::Admitted(_)) && !forward::settle(request, Some(state), conf)
+        {
+            return FAILED;
+        }
+        DECLINED
     })
 }
 
@@ -112,6 +164,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
                 Refusal::failed()
             }
             Decision::Anonymous => {
+                state.refresh(request);
                 if request.remove_authorization() && forward::settle(request, Some(state), conf) {
                     respond::withdraw_challenge(request, state);
                     // No reason to let it in where another check is to decide (`satisfy any`).
@@ -121,6 +174,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             }
             Decision::Refused(refusal) => refusal,
         };
+        state.refresh(request);
         if !source::restrict_caches(request, state, true) {
             return FAILED;
         }
@@ -155,6 +209,13 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             }
         }
         let state = request.state();
+        if let Some(state) = state {
+            state.refresh(request);
+        }
+        if !request.is_main() && conf.token.fills_headers() {
+            // Subrequests share the values of variables with others, whose headers are not the same.
+            request.forget(Secrets::default());
+        }
         // By the access phase already.
         let settled = request.is_main()
             && state
@@ -212,9 +273,11 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
 fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Active>) -> bool {
-    if state.swap(request, active, conf.token.forward())
-        && source::restrict_caches(request, state, false)
-        && forward::settle(request, Some(state), conf)
+    if !state.swap(request, active, conf.token.forward()) {
+        return false;
+    }
+    state.refresh(request);
+    if source::restrict_caches(request, state, false) && forward::settle(request, Some(state), conf)
     {
         state.settled.set(Some(NonNull::from(conf)));
         return true;

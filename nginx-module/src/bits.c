@@ -83,3 +83,15 @@ OURS void phantom_token_event_del_timer(ngx_event_t *of) { ngx_del_timer(of); }
 
 OURS void phantom_token_event_post(ngx_event_t *of, ngx_queue_t *queue);
 OURS void phantom_token_event_post(ngx_event_t *of, ngx_queue_t *queue) { ngx_post_event(of, queue); }
+
+/* Forgets the values of variables, so that they are evaluated again. */
+OURS void phantom_token_variables_forget(ngx_http_variable_value_t *values, const ngx_uint_t *indices, ngx_uint_t count);
+OURS void phantom_token_variables_forget(ngx_http_variable_value_t *values, const ngx_uint_t *indices, ngx_uint_t count)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < count; i++) {
+        values[indices[i]].valid = 0;
+        values[indices[i]].not_found = 0;
+    }
+}

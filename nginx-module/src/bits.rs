@@ -8,7 +8,7 @@
 //! Each function takes a pointer to a valid structure that is not changed by others during the call. A getter returns the
 //! field's value; a setter stores as many low bits as the field has.
 
-use ngx::ffi::{ngx_event_t, ngx_msec_t, ngx_queue_t, ngx_uint_t};
+use ngx::ffi::{ngx_event_t, ngx_http_variable_value_t, ngx_msec_t, ngx_queue_t, ngx_uint_t};
 
 /// Declares the functions of `bits.c` for one structure.
 macro_rules! bits {
@@ -134,4 +134,12 @@ unsafe extern "C" {
     /// nginx's `ngx_post_event`: the event's handler runs when nginx comes to the queue.
     #[link_name = "phantom_token_event_post"]
     pub fn post_event(of: *mut ngx_event_t, queue: *mut ngx_queue_t);
+
+    /// Forgets the values of the variables with these indices, so that they are evaluated again.
+    #[link_name = "phantom_token_variables_forget"]
+    pub fn forget_variables(
+        values: *mut ngx_http_variable_value_t,
+        indices: *const ngx_uint_t,
+        count: ngx_uint_t,
+    );
 }

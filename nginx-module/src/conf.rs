@@ -26,13 +26,15 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE2,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
-    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_log_t,
-    ngx_str_t, ngx_uint_t,
+    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_http_handler_pt,
+    ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 use phantom_token::sender::Nonces;
 
+use crate::evaluated::Variables;
+use crate::headers::HeaderName;
 use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
@@ -273,6 +275,12 @@ pub struct MainConf {
     /// What claims are compared with, where that holds variables: a policy knows each by its place in here.
     pub values: Vec<Value>,
     uses: Vec<Use>,
+    /// How variables get their values.
+    pub variables: Variables,
+    /// Whether any location takes headers of the client's out before its rewrite phase.
+    pub strips_headers: bool,
+    /// The handler of nginx's rewrite module, where ours stands before it.
+    pub rewrite: ngx_http_handler_pt,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
     /// Where workers add up what they count; there if there is a provider.
@@ -654,6 +662,15 @@ pub unsafe extern "C" fn merge_location(
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
+        let values = &main.values;
+        let chosen_by = conf.token.choice().map(|choice| &choice.value);
+        let is_read = |name: &HeaderName| {
+            let mut values = values.iter().chain(chosen_by).flat_map(Value::headers);
+            values.any(|header| header.is_same(name)) || conf.sender.reads(name)
+        };
+        let stripped = conf.token.stripped_beside(is_read);
+        conf.token.strip(&above.token, stripped);
+        main.strips_headers |= !conf.token.stripped().is_empty();
         if let Err(message) = resource::finish(conf, main) {
             let place = conf.content_at.as_ref().map_or("", |(_, place)| place);
             complain(log, NGX_LOG_EMERG, &message, place);

@@ -132,8 +132,12 @@ fn find_out(
         return Err(Refusal::new(Outcome::Malformed, fault));
     }
     let known = matches!(&*state.verdict.borrow(), Some((by, _)) if *by == provider);
-    if !known && !ask(request, state, provider)? {
-        return Ok(None);
+    if !known {
+        // What another provider has said counts for nothing here: nobody is let in with it while this one is asked.
+        state.result.set(None);
+        if !ask(request, state, provider)? {
+            return Ok(None);
+        }
     }
     let active = match &*state.verdict.borrow() {
         None => return Err(Refusal::failed()),
@@ -144,7 +148,7 @@ fn find_out(
         },
     };
     sent_by_its_client(request, state, conf, provider, &active)?;
-    suffices(request, conf, &active)?;
+    suffices(request, state, conf, &active)?;
     Ok(Some(active))
 }
 
@@ -269,11 +273,20 @@ fn sent_by_its_client(
 }
 
 /// Whether what is known of the token is what this location asks for.
-fn suffices(request: Request, conf: &'static LocationConf, active: &Active) -> Result<(), Refusal> {
+fn suffices(
+    request: Request,
+    state: &State,
+    conf: &'static LocationConf,
+    active: &Active,
+) -> Result<(), Refusal> {
     let Some(policy) = conf.policy.as_deref().filter(|policy| !policy.is_empty()) else {
         return Ok(());
     };
     let values = request.main_conf().map_or(&[][..], |main| &main.values);
+    if !values.is_empty() {
+        // They may depend on an earlier verdict.
+        state.refresh(request);
+    }
     policy
         .check(active.claims(), ngx_time(), &mut |slot| {
             values.get(slot)?.evaluate(request)

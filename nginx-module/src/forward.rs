@@ -8,16 +8,44 @@ use ngx::ngx_log_error;
 use phantom_token::policy::is_exact_header_value;
 
 use crate::conf::LocationConf;
-use crate::headers::{self, HeaderName};
+use crate::evaluated::Secrets;
+use crate::headers::{self, Header, HeaderName};
 use crate::request::Request;
 use crate::state::State;
 use crate::strings::{self, string};
+
+/// Takes the client's headers of these names out, so that nothing that reads headers from here on finds them: those that
+/// the gateway has filled stay. Returns whether it could be done.
+pub fn strip(request: Request, names: &[HeaderName]) -> bool {
+    if names.is_empty() {
+        return true;
+    }
+    let is_clients = |header: Header| {
+        names.iter().any(|name| name.is_of(header))
+            && !request
+                .state()
+                .is_some_and(|state| state.is_ours(header) || state.has_filled(header))
+    };
+    take_off(request, is_clients)
+}
+
+/// Takes headers off the request, and has values of variables forgotten if there are any. Returns whether it could be done.
+fn take_off(request: Request, unwanted: impl Fn(Header) -> bool) -> bool {
+    if !request.headers_in().any(&unwanted) {
+        return true;
+    }
+    if !headers::remove(request, unwanted) {
+        return false;
+    }
+    request.forget(Secrets::default());
+    true
+}
 
 /// Makes sure that the headers that the gateway fills here hold what it has to say and nothing else. Returns whether it
 /// could be done. To do it again changes nothing.
 pub fn settle(request: Request, state: Option<&State>, conf: &LocationConf) -> bool {
     if let Some(name) = conf.token.forward()
-        && !headers::remove(request, |header| {
+        && !take_off(request, |header| {
             name.is_of(header) && !state.is_some_and(|state| state.is_ours(header))
         })
     {
@@ -27,23 +55,36 @@ pub fn settle(request: Request, state: Option<&State>, conf: &LocationConf) -> b
     if set.is_empty() {
         return true;
     }
-    if !headers::remove(request, |header| set.iter().any(|it| it.name.is_of(header))) {
+    if !take_off(request, |header| set.iter().any(|it| it.name.is_of(header))) {
         return false;
     }
     // While a main request waits, what runs is on behalf of the wait.
     let admitted =
-        state.is_some_and(|state| state.admitted().is_some() && state.pending.borrow().is_none());
-    !admitted
-        || set
-            .iter()
-            .all(|it| put(request, &it.name, it.value.evaluate(request)))
+        state.filter(|state| state.admitted().is_some() && state.pending.borrow().is_none());
+    let Some(state) = admitted else { return true };
+    // Whether a header was put in that a value from before does not know.
+    let mut has_put = false;
+    for header in set {
+        if has_put && header.value.reads_request() {
+            request.forget(Secrets::default());
+            has_put = false;
+        }
+        match put(request, state, &header.name, header.value.evaluate(request)) {
+            None => return false,
+            Some(put) => has_put |= put,
+        }
+    }
+    if has_put {
+        request.forget(Secrets::default());
+    }
+    true
 }
 
-/// Adds one of them, if it has something to say.
-fn put(request: Request, name: &HeaderName, value: Option<&[u8]>) -> bool {
-    let Some(value) = value else { return false };
+/// Adds one of them, if it has something to say. Returns whether it had; `None` if it could not be done.
+fn put(request: Request, state: &State, name: &HeaderName, value: Option<&[u8]>) -> Option<bool> {
+    let value = value?;
     if value.is_empty() {
-        return true;
+        return Some(false);
     }
     if !is_exact_header_value(value) {
         let log = request.log();
@@ -53,9 +94,11 @@ fn put(request: Request, name: &HeaderName, value: Option<&[u8]>) -> bool {
             log,
             "phantom_token: \"{name}\" is not set: its value has a control character, or white space at its beginning or end"
         );
-        return true;
+        return Some(false);
     }
-    headers::copy(request, value).is_some_and(|value| headers::put(request, name, value).is_some())
+    let value = headers::copy(request, value)?;
+    state.note_filled(headers::put(request, name, value)?);
+    Some(true)
 }
 
 /// Puts a JWT into a header of its own, and takes out what else may hold one. Returns whether it could be done.

@@ -127,10 +127,14 @@ impl HeaderName {
         &self.name
     }
 
-    /// Whether a header has this name, for some who may read it: CGI and what is like it (RFC 3875 §4.1.18) take `-` and
-    /// `_` for the same, and no case for another.
+    /// Whether a header has this name for an application that may read it: see [`same`].
     pub fn is_of(&self, header: Header) -> bool {
         same(header.name(), self.lower.as_bytes())
+    }
+
+    /// Whether a header is spelled as the name is, but for case.
+    pub fn is_spelled_by(&self, header: Header) -> bool {
+        header.name().eq_ignore_ascii_case(self.lower.as_bytes())
     }
 
     /// Whether two names are the same in that sense.
@@ -139,14 +143,15 @@ impl HeaderName {
     }
 }
 
-/// Whether two names differ in nothing but case, and `-` for `_`.
+/// Whether two names differ in nothing but case and punctuation. CGI takes `-` and `_` for the same (RFC 3875 §4.1.18), and
+/// applications that receive `HTTP_…` take any byte for `_` that is neither letter nor digit, PHP the dot for one.
 pub fn same(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
     }
     let plain = |byte: &u8| match byte {
-        b'_' => b'-',
-        other => other.to_ascii_lowercase(),
+        byte if byte.is_ascii_alphanumeric() => byte.to_ascii_lowercase(),
+        _ => b'-',
     };
     one.iter().map(plain).eq(other.iter().map(plain))
 }

@@ -21,6 +21,7 @@
 //! | `purge.rs` | the location that forgets tokens |
 //! | `respond.rs` | what a refused client is told |
 //! | `variables.rs` | `$phantom_token_…` |
+//! | `evaluated.rs` | the values of variables that a request keeps, and which of them it must forget |
 //! | `state.rs` | what is known of one request, across internal redirects |
 //! | `request.rs` | nginx's request: the one place where its fields are touched |
 //! | `headers.rs`, `strings.rs` | the request's headers: taken out, put in; nginx's strings |
@@ -31,6 +32,7 @@ mod access;
 mod bits;
 mod conf;
 mod decide;
+mod evaluated;
 mod filter;
 mod forward;
 mod headers;
@@ -62,8 +64,9 @@ use ngx::ffi::{
     ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_module,
     ngx_http_module_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
-    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE, ngx_int_t,
-    ngx_module_t, ngx_process, ngx_uint_t,
+    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
+    ngx_http_phases_NGX_HTTP_REWRITE_PHASE, ngx_http_phases_NGX_HTTP_SERVER_REWRITE_PHASE,
+    ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
 };
 
 use crate::conf::MainConf;
@@ -89,6 +92,7 @@ pub static mut ngx_http_phantom_token_module: ngx_module_t = ngx_module_t {
     ctx: ptr::addr_of!(CONTEXT) as *mut c_void,
     commands: ptr::addr_of_mut!(conf::COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_module: Some(init_module),
     init_process: Some(init_process),
     exit_process: Some(exit_process),
     ..ngx_module_t::default()
@@ -240,7 +244,12 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         // SAFETY: nginx calls this with a valid configuration when it has read the block.
         status(unsafe {
             filter::install();
+            // Late, and so before nginx's own.
             push_handler(
+                cf,
+                ngx_http_phases_NGX_HTTP_SERVER_REWRITE_PHASE,
+                Some(access::server_rewrite),
+            ) && push_handler(
                 cf,
                 ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
                 Some(access::preaccess),
@@ -271,6 +280,69 @@ unsafe fn push_handler(cf: *mut ngx_conf_t, phase: u32, handler: ngx_http_handle
         }
         None => false,
     }
+}
+
+/// nginx's own main configuration of a cycle; `None` when it has no `http`.
+///
+/// # Safety
+/// `cycle` must be valid.
+unsafe fn core_main(cycle: *mut ngx_cycle_t) -> Option<*mut ngx_http_core_main_conf_t> {
+    // SAFETY: a cycle has a slot per module, and that of `http` is NULL or of this type; the core module's is made.
+    unsafe {
+        let http = (*ptr::addr_of!(ngx_http_module)).index;
+        let context = (*(*cycle).conf_ctx.add(http)).cast::<ngx_http_conf_ctx_t>();
+        let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+        Some((*context.as_ref()?.main_conf.add(index)).cast())
+    }
+}
+
+/// Completes what can be done only when nginx has completed the configuration: its variables have their handlers then, and
+/// its phases.
+unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    contained(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: nginx calls this with a valid cycle, before there is a process that serves requests with it: nobody else
+        // looks at it.
+        unsafe {
+            if let Some(mut conf) = MainConf::of_cycle(cycle) {
+                let conf = conf.as_mut();
+                conf.variables.prepare(cycle);
+                if conf.strips_headers {
+                    conf.rewrite = precede_rewrite(cycle);
+                }
+            }
+        }
+        NGX_OK as ngx_int_t
+    })
+}
+
+/// Puts our handler into the place of that of nginx's rewrite module in the rewrite phase, and returns that one. It is the
+/// one that stands in the server's rewrite phase as well.
+///
+/// # Safety
+/// As [`MainConf::of_cycle`]; the cycle must serve no request yet.
+unsafe fn precede_rewrite(cycle: *mut ngx_cycle_t) -> ngx_http_handler_pt {
+    // SAFETY: the caller's promise. Phases are arrays of handlers; the engine has as many in a row of the rewrite phase,
+    // from this index on.
+    unsafe {
+        let core = core_main(cycle)?;
+        let phase = |phase: u32| &(*core).phases[phase as usize].handlers;
+        let servers = phase(ngx_http_phases_NGX_HTTP_SERVER_REWRITE_PHASE);
+        let servers = servers.as_slice::<ngx_http_handler_pt>();
+        let engine = &(*core).phase_engine;
+        for at in 0..phase(ngx_http_phases_NGX_HTTP_REWRITE_PHASE).nelts {
+            let entry = engine.handlers.add(engine.location_rewrite_index + at);
+            let handler = (*entry).handler?;
+            let is_in_both = servers
+                .iter()
+                .flatten()
+                .any(|other| ptr::fn_addr_eq(*other, handler));
+            if is_in_both {
+                (*entry).handler = Some(access::rewrite);
+                return Some(handler);
+            }
+        }
+    }
+    None
 }
 
 /// Starts what resolves tokens, in processes that serve requests: cache managers and the like come here too.

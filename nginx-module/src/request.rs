@@ -6,15 +6,16 @@ use std::slice;
 
 use ngx::ffi::{
     NGX_DONE, NGX_HTTP_SATISFY_ANY, NGX_HTTP_SPECIAL_RESPONSE, NGX_OK, ngx_array_t,
-    ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_err_page_t,
-    ngx_http_get_variable, ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t,
-    ngx_list_push, ngx_log_t, ngx_pnalloc, ngx_pool_t, ngx_read_file, ngx_str_t, ngx_uint_t, off_t,
+    ngx_connection_t, ngx_hash_key, ngx_http_core_loc_conf_t, ngx_http_core_module,
+    ngx_http_discard_request_body, ngx_http_err_page_t, ngx_http_get_variable,
+    ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t, ngx_list_push, ngx_log_t,
+    ngx_pnalloc, ngx_pool_t, ngx_read_file, ngx_str_t, ngx_uint_t, off_t,
 };
 use phantom_token::source::{self, Form};
 
 use crate::bits;
 use crate::conf::{LocationConf, MainConf};
+use crate::evaluated::Secrets;
 use crate::headers::{self, Header, Headers};
 use crate::module;
 use crate::state::State;
@@ -47,6 +48,15 @@ pub enum Field<'a> {
     One(&'a [u8]),
     /// It is there several times.
     Several,
+}
+
+/// Parameters that have been taken out of the query.
+#[derive(Default)]
+pub struct RemovedQuery<'a> {
+    /// Their values as they were written, wherever they were. They stay in memory.
+    pub values: Vec<&'a [u8]>,
+    /// Whether anything has been taken out.
+    pub has_changed: bool,
 }
 
 impl Request {
@@ -426,11 +436,11 @@ impl Request {
     }
 
     /// Puts another value into `Authorization`, and makes sure that the value that was there, and the token that the client
-    /// has presented, can't be had from a variable any more. Returns whether it could be done.
+    /// has presented, in all its forms, can't be had from a variable any more. Returns whether it could be done.
     ///
     /// # Safety
     /// `value` must be followed by a NUL and live as long as the request.
-    pub unsafe fn set_authorization(self, value: &str, token: Option<&[u8]>) -> bool {
+    pub unsafe fn set_authorization(self, value: &str, token: &[&[u8]]) -> bool {
         let value = string(value.as_bytes());
         // SAFETY: the request lives; the pointer is NULL or one of its headers.
         unsafe {
@@ -449,13 +459,23 @@ impl Request {
                 (*header).key.data = NAME.as_ptr().cast_mut();
                 (*header).lowcase_key = LOWER.as_ptr().cast_mut();
                 (*header).hash = ngx_hash_key(LOWER.as_ptr().cast_mut(), LOWER.len() - 1);
+                (*header).value = value;
                 (*headers_in).authorization = header;
-                self.forget(&[], &[], token);
-            } else {
-                let former = self.bytes(&(*header).value);
-                self.forget(&[former], &[former], token);
+                self.forget_user();
+                self.forget(Secrets {
+                    token,
+                    ..Secrets::default()
+                });
+                return true;
             }
+            let former = [self.bytes(&(*header).value)];
             (*header).value = value;
+            self.forget_user();
+            self.forget(Secrets {
+                places: &former,
+                texts: &former,
+                token,
+            });
         }
         true
     }
@@ -473,16 +493,32 @@ impl Request {
                 return false;
             }
             (*headers_in).authorization = ptr::null_mut();
-            let removed = removed.value();
-            self.forget(&[removed], &[removed], None);
+            let removed = [removed.value()];
+            self.forget_user();
+            self.forget(Secrets {
+                places: &removed,
+                texts: &removed,
+                token: &[],
+            });
         }
         true
     }
 
+    /// Forgets the user that nginx has read from `Authorization`.
+    fn forget_user(self) {
+        // SAFETY: the request lives; nginx reads the header again when there is no data.
+        unsafe {
+            let headers_in = &raw mut (*self.as_ptr()).headers_in;
+            (*headers_in).user = string(&[]);
+            (*headers_in).user.data = ptr::null_mut();
+            (*headers_in).passwd = (*headers_in).user;
+        }
+    }
+
     /// Takes all parameters of a name out of the query: of what nginx goes on with, of what the client has asked for, and
-    /// of the request line, so that no variable and no log shows them. Returns the values that were there, which stay in
-    /// memory; `None` when there is no memory to go without them.
-    pub fn remove_from_query<'a>(self, name: &[u8]) -> Option<Vec<&'a [u8]>> {
+    /// of the request line, so that no variable and no log shows them; and with them the fragment, which no request has
+    /// (RFC 9112 §3.2) and which would go upstream. `None` when there is no memory to go without them.
+    pub fn remove_from_query<'a>(self, name: &[u8]) -> Option<RemovedQuery<'a>> {
         let mut removed = Vec::new();
         // SAFETY: the request lives, and these are its strings.
         let (args, uri, line) = unsafe {
@@ -496,20 +532,29 @@ impl Request {
         // Each is some text, a query, and some text: where the query begins and ends.
         let at_end = args.len()..args.len();
         let new_args = self.leave_out(args, at_end, 0..args.len(), name, &mut removed)?;
-        let question = |text: &[u8]| text.iter().position(|byte| *byte == b'?');
-        let new_uri = match question(uri) {
-            Some(at) => self.leave_out(uri, at..at + 1, at + 1..uri.len(), name, &mut removed)?,
-            None => uri,
-        };
-        let new_line = match question(line) {
+        let find = |text: &[u8], wanted| text.iter().position(|byte| *byte == wanted);
+        let (whole, fragment) = uri.split_at(find(uri, b'#').unwrap_or(uri.len()));
+        let new_uri = match find(whole, b'?') {
             Some(at) => {
-                // The version follows, but for the oldest one.
-                let end = line.iter().rposition(|byte| *byte == b' ');
-                let end = end.filter(|end| *end > at).unwrap_or(line.len());
-                self.leave_out(line, at..at + 1, at + 1..end, name, &mut removed)?
+                self.leave_out(whole, at..at + 1, at + 1..whole.len(), name, &mut removed)?
             }
-            None => line,
+            None => whole,
         };
+        for part in fragment.split(|byte| matches!(byte, b'#' | b'?')) {
+            removed.extend(source::values(Form::Query, part, name));
+        }
+        // The version follows, but for the oldest one.
+        let target = find(line, b' ').map_or(line.len(), |at| at + 1);
+        let end = line.iter().rposition(|byte| *byte == b' ');
+        let mut end = end.filter(|end| *end >= target).unwrap_or(line.len());
+        let mut new_line = line;
+        if let Some(at) = find(&line[..end], b'#') {
+            new_line = headers::copy(self, &[&line[..at], &line[end..]].concat())?;
+            end = at;
+        }
+        if let Some(at) = find(&new_line[..end], b'?') {
+            new_line = self.leave_out(new_line, at..at + 1, at + 1..end, name, &mut removed)?;
+        }
         // SAFETY: the request lives, and what its strings get is in its memory.
         unsafe {
             let r = self.as_ptr();
@@ -517,7 +562,12 @@ impl Request {
             (*r).unparsed_uri = string(new_uri);
             (*r).request_line = string(new_line);
         }
-        Some(removed)
+        Some(RemovedQuery {
+            has_changed: new_args.len() < args.len()
+                || new_uri.len() < uri.len()
+                || new_line.len() < line.len(),
+            values: removed,
+        })
     }
 
     /// A text without the parameters of a name in the query that is part of it, and without what leads to the query if
@@ -542,7 +592,7 @@ impl Request {
         let mut left = Vec::with_capacity(text.len());
         if lead.start < query.start {
             left.extend_from_slice(&text[..lead.start]);
-            if rest.first().is_some_and(|byte| *byte != b'#') {
+            if !rest.is_empty() {
                 left.extend_from_slice(&text[lead]);
             }
         }
@@ -551,77 +601,10 @@ impl Request {
         headers::copy(self, &left)
     }
 
-    /// Forgets what nginx remembers of variables (and captures of regular expressions) that are in one of `places`, or
-    /// hold one of `texts`, or the token: they are evaluated anew when they are asked for again. A variable that was `set`
-    /// is empty then. `token` is one that is good, or was found to be one; a text may be anything that a client likes.
-    pub fn forget(self, places: &[&[u8]], texts: &[&[u8]], token: Option<&[u8]>) {
-        /// What is looked for in other values must be long enough not to be in there by chance.
-        const TELLING: usize = 16;
-        let holds = |data: *const u8, len: usize| {
-            if len == 0 || data.is_null() {
-                return false;
-            }
-            let (start, end) = (data.addr(), data.addr() + len);
-            let is_in = |place: &&[u8]| {
-                let place = place.as_ptr_range();
-                start < place.end.addr() && place.start.addr() < end
-            };
-            if places.iter().any(is_in) {
-                return true;
-            }
-            // SAFETY: what nginx remembers of a variable or a capture is `len` bytes in memory that it keeps.
-            let remembered = unsafe { slice::from_raw_parts(data, len) };
-            let within = |secret: &[u8]| {
-                len >= secret.len()
-                    && !secret.is_empty()
-                    && memchr::memmem::find(remembered, secret).is_some()
-            };
-            // A token that is good is looked for, however short. What is not good may be anything that a client
-            // likes, and must not make other variables disappear.
-            match token {
-                Some(token) => within(token),
-                None => texts.iter().any(|text| {
-                    if text.len() < TELLING {
-                        !text.is_empty() && remembered == *text
-                    } else {
-                        within(text)
-                    }
-                }),
-            }
-        };
-        // SAFETY: the request lives; nginx has as many values per request as there are indexed variables, and
-        // `captures` holds `ncaptures` numbers, pairs of start and end in `captures_data`.
-        unsafe {
-            let r = self.as_ptr();
-            let core = *(*r)
-                .main_conf
-                .add((*ptr::addr_of!(ngx_http_core_module)).ctx_index);
-            let count = (*core.cast::<ngx_http_core_main_conf_t>()).variables.nelts;
-            for index in 0..count {
-                let variable = (*r).variables.add(index);
-                if bits::variable::valid(variable) != 0
-                    && holds((*variable).data, bits::variable::len(variable))
-                {
-                    bits::variable::set_valid(variable, 0);
-                    bits::variable::set_not_found(variable, 0);
-                }
-            }
-            #[cfg(pcre)]
-            if !(*r).captures.is_null() && !(*r).captures_data.is_null() {
-                for pair in 0..(*r).ncaptures / 2 {
-                    let start = *(*r).captures.add(2 * pair);
-                    let end = *(*r).captures.add(2 * pair + 1);
-                    // A group that took no part has -1.
-                    let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end))
-                    else {
-                        continue;
-                    };
-                    if end > start && holds((*r).captures_data.add(start), end - start) {
-                        (*r).ncaptures = 0;
-                        break;
-                    }
-                }
-            }
+    /// Forgets the values of variables that were computed of what the request was, and those that hold a secret.
+    pub fn forget(self, secrets: Secrets) {
+        if let Some(main) = self.main_conf() {
+            main.variables.forget(self, secrets);
         }
     }
 }

@@ -163,8 +163,22 @@ fn warn(request: Request, client: &Client, why: FirstUse) {
 /// told nginx.
 fn thumbprint(request: Request, told: Option<&Value>) -> Option<Thumbprint> {
     let pem = match told {
+        Some(value) if is_ambiguous(request, value) => return None,
         Some(value) => value.evaluate(request)?,
         None => request.variable(b"ssl_client_raw_cert")?,
     };
     Thumbprint::of_pem(pem)
+}
+
+/// Whether a header that the value reads is there twice, or in another spelling: `$http_x_cert` is `X_Cert` as well
+/// (`underscores_in_headers on`), which whoever sets `X-Cert` before nginx may not know, and lets pass.
+fn is_ambiguous(request: Request, value: &Value) -> bool {
+    value.headers().iter().any(|name| {
+        let mut found = request.headers_in().filter(|header| name.is_of(*header));
+        match (found.next(), found.next()) {
+            (None, _) => false,
+            (Some(header), None) => !name.is_spelled_by(header),
+            (Some(_), Some(_)) => true,
+        }
+    })
 }

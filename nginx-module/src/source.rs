@@ -13,6 +13,7 @@ use phantom_token::source::{Form, decode, trim, values, without};
 use phantom_token::token::{Credentials, Scheme};
 
 use crate::conf::{LocationConf, Source};
+use crate::evaluated::Secrets;
 use crate::headers::{self, Header};
 use crate::request::{Authorization, Request};
 use crate::respond;
@@ -24,6 +25,8 @@ struct Found {
     /// The places that hold something.
     places: usize,
     token: Option<(Scheme, Token<'static>)>,
+    /// The token as it was written, where that is something else.
+    written: Option<&'static [u8]>,
     /// Why it is no token that can be used.
     fault: Option<&'static str>,
     in_query: bool,
@@ -75,6 +78,7 @@ pub fn take(request: Request, state: &State, conf: &LocationConf) -> bool {
     if let (None, Some((scheme, token))) = (state.token.get(), found.token) {
         state.scheme.set(scheme);
         state.token.set(Some(token));
+        state.written.set(found.written);
     }
     state.taken.set(state.taken.get() || found.places > 0);
     !found.failed
@@ -152,13 +156,14 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
         Source::Cookie(_) => "cookie",
         Source::Query(_) => "query",
     };
-    let held = match source {
+    let mut places = Vec::new();
+    let held: Vec<&'static [u8]> = match source {
         Source::Authorization => return,
         Source::Header(name) => {
             let is_it = |header: Header| {
                 name.is_of(header) && !state.is_some_and(|state| state.is_ours(header))
             };
-            let held: Vec<&[u8]> = request
+            let held: Vec<&'static [u8]> = request
                 .headers_in()
                 .filter(|header| is_it(*header))
                 .map(Header::value)
@@ -170,7 +175,7 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
             held
         }
         Source::Cookie(name) => {
-            let cookies: Vec<&[u8]> = request
+            let cookies: Vec<&'static [u8]> = request
                 .headers_in()
                 .filter(|header| headers::is_cookie(*header))
                 .map(Header::value)
@@ -187,28 +192,29 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
         }
         Source::Query(name) => {
             let held: Vec<_> = values(Form::Query, request.query(), name.as_bytes()).collect();
-            let all = request.remove_from_query(name.as_bytes());
-            found.failed |= all.is_none();
+            let removed = request.remove_from_query(name.as_bytes());
+            found.failed |= removed.is_none();
             // The query may have been rewritten: then it holds nothing, but what the client has asked for still did.
-            let all = all.unwrap_or_default();
-            if all.is_empty() && held.is_empty() {
-                return;
-            }
-            request.forget(&all, &[], None);
+            let removed = removed.unwrap_or_default();
             if held.is_empty() {
+                if removed.has_changed {
+                    request.forget(Secrets {
+                        places: &removed.values,
+                        texts: &removed.values,
+                        token: &[],
+                    });
+                }
                 return;
             }
             found.in_query = true;
+            places = removed.values;
             held
         }
     };
-    request.forget(&held, &held, None);
-    if held.len() > 1 {
-        found.places += held.len();
-        found.blame("several");
-        return;
-    }
-    for value in held {
+    // As it was written, and as it is to be read: a variable may hold either.
+    let mut texts = held.clone();
+    let mut read = Vec::with_capacity(held.len());
+    for value in &held {
         let value = match source {
             Source::Query(_) => match decode(Form::Query, value) {
                 Some(Cow::Owned(decoded)) => request.copy(&decoded),
@@ -217,6 +223,24 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
             },
             _ => Some(trim(value)),
         };
+        texts.extend(value);
+        read.push(value);
+    }
+    places.extend(&held);
+    request.forget(Secrets {
+        places: &places,
+        texts: &texts,
+        token: &[],
+    });
+    if held.len() > 1 {
+        found.places += held.len();
+        found.blame("several");
+        return;
+    }
+    for (written, value) in held.into_iter().zip(read) {
+        if value != Some(written) {
+            found.written = Some(written);
+        }
         found.note(place, value);
     }
 }

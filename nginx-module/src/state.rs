@@ -11,6 +11,7 @@ use phantom_token::token::{Scheme, TokenId};
 use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
 use crate::conf::LocationConf;
+use crate::evaluated::Secrets;
 use crate::forward;
 use crate::headers::{self, Header, HeaderName, is_authorization};
 use crate::ledger::Ledger;
@@ -108,6 +109,8 @@ pub struct State {
     /// The token that the client presented. It is in the request's own memory, as long as this state is: nobody may keep
     /// it for longer, although its type would allow it.
     pub token: Cell<Option<Token<'static>>>,
+    /// The token as the client has written it, where that is something else: percent-encoded. In the same memory.
+    pub written: Cell<Option<&'static [u8]>>,
     /// The answer about the token, and the provider that gave it.
     pub verdict: RefCell<Option<(usize, Result<Resolution, Error>)>>,
     /// Whether the token comes from its sender, as far as that has been checked.
@@ -130,8 +133,24 @@ pub struct State {
     current: RefCell<Option<Arc<Active>>>,
     /// Whether that is a header of its own, and not `Authorization`.
     moved: Cell<bool>,
+    /// The headers that we have filled, in the request's memory.
+    filled: RefCell<Vec<NonNull<ngx_table_elt_t>>>,
+    /// What our variables have shown when values of variables were forgotten last.
+    shown: Cell<Shown>,
     /// Those that were there before: a variable that was evaluated meanwhile may still point into them.
     former: RefCell<Vec<Arc<Active>>>,
+}
+
+/// All that our variables show.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Shown {
+    result: Option<Outcome>,
+    reason: &'static str,
+    provider: Option<usize>,
+    cache: Option<CacheStatus>,
+    time: Option<usize>,
+    token: Option<NonNull<u8>>,
+    active: Option<NonNull<Active>>,
 }
 
 /// Its address marks the state among the cleanups of a pool.
@@ -205,6 +224,42 @@ impl State {
         Some(defined.provider.token_id(token))
     }
 
+    fn shown(&self) -> Shown {
+        Shown {
+            result: self.result.get(),
+            reason: self.reason.get(),
+            provider: self.provider.get(),
+            cache: self.cache.get(),
+            time: self.time.get(),
+            token: self
+                .token
+                .get()
+                .map(|token| NonNull::from(token.expose().as_bytes()).cast()),
+            active: self.admitted().map(|active| NonNull::from(&**active)),
+        }
+    }
+
+    /// Has values of variables forgotten that were computed before, if our variables show something else now.
+    pub fn refresh(&self, request: Request) {
+        let shown = self.shown();
+        if self.shown.replace(shown) != shown {
+            request.forget(Secrets::default());
+        }
+    }
+
+    /// Notes that a header is one that we have filled.
+    pub fn note_filled(&self, header: NonNull<ngx_table_elt_t>) {
+        self.filled.borrow_mut().push(header);
+    }
+
+    /// Whether a header is one that we have filled.
+    pub fn has_filled(&self, header: Header) -> bool {
+        let filled = self.filled.borrow();
+        filled
+            .iter()
+            .any(|filled| filled.as_ptr() == header.as_ptr())
+    }
+
     /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise. Returns whether it
     /// could be done.
     pub fn swap(
@@ -224,12 +279,22 @@ impl State {
         if let Some(former) = self.current.replace(Some(Arc::clone(active))) {
             self.former.borrow_mut().push(former);
         }
-        let token = self.token.get().map(|token| token.expose().as_bytes());
+        let read = self.token.get().map(|token| token.expose().as_bytes());
+        let written = self.written.get();
+        let forms = [read.unwrap_or_default(), written.unwrap_or_default()];
+        let token = &forms[..usize::from(read.is_some()) + usize::from(written.is_some())];
+        // Everything is forgotten below.
+        self.shown.set(self.shown());
         if let Some(name) = forward {
             self.moved.set(true);
-            request.forget(&[], &[], token);
             // SAFETY: as below.
-            return unsafe { forward::place(request, self, name, active.jwt_after_sender_check()) };
+            let placed =
+                unsafe { forward::place(request, self, name, active.jwt_after_sender_check()) };
+            request.forget(Secrets {
+                token,
+                ..Secrets::default()
+            });
+            return placed;
         }
         // An earlier location has put it elsewhere.
         if self.moved.take()

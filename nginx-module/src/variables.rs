@@ -15,6 +15,7 @@ use ngx::ngx_string;
 use phantom_token::policy::{ClaimPath, is_exact_header_value};
 
 use crate::bits;
+use crate::evaluated::Variables;
 use crate::panic::contained;
 use crate::request::Request;
 use crate::state::State;
@@ -61,13 +62,14 @@ pub unsafe fn register(cf: *mut ngx_conf_t) -> bool {
         .all(|(name, what)| unsafe { add(cf, name, 0, Some(get), what as usize) });
     // SAFETY: as above.
     all && unsafe {
-        add(
-            cf,
-            ngx_string!("phantom_token_claim_"),
-            NGX_HTTP_VAR_PREFIX as ngx_uint_t,
-            Some(get_claim),
-            0,
-        )
+        Variables::register(cf)
+            && add(
+                cf,
+                ngx_string!("phantom_token_claim_"),
+                NGX_HTTP_VAR_PREFIX as ngx_uint_t,
+                Some(get_claim),
+                0,
+            )
     }
 }
 

@@ -380,3 +380,102 @@ server {{ listen @listen:two@; phantom_token_optional off; location / {{ proxy_p
     statuses = [get(nginx.port, target).status for target in ("/http", "/off")]
     assert statuses == [200, 401]
     assert get(nginx.ports["two"]).status == 401
+
+
+# --- other spellings of a header that the gateway fills -----------------------------------------------------------
+
+# What an application behind CGI, FastCGI or WSGI may take for X-User: it sees HTTP_X_USER, or something that becomes that.
+SPELLINGS = ["X_User", "x-user", "X.User", "x.USER", "X~User", "X|User", "X*User"]
+
+
+def alike(name):
+    """What is left of a name when everything but letters and digits is one character."""
+    return "".join(letter.lower() if letter.isalnum() else "_" for letter in name)
+
+
+@pytest.mark.parametrize("present", [True, False], ids=["token", "anonymous"])
+@pytest.mark.parametrize("kind", ["proxy", "fastcgi"])
+@pytest.mark.parametrize("place", ["server", "location"])
+def test_no_spelling_of_our_header_gets_through(start_nginx, ugly, api, fastcgi, secrets, place, kind, present):
+    owned = f"{SET} {FORWARD}"
+    upstream = f"proxy_pass {api.url};" if kind == "proxy" else f"fastcgi_pass {fastcgi.address};"
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+server {{
+    listen @listen@;
+    underscores_in_headers on;
+    ignore_invalid_headers off;
+    {owned if place == "server" else ""}
+    location / {{ phantom_token acme; phantom_token_optional on; {owned if place == "location" else ""} {upstream} }}
+}}
+"""
+    )
+    token = secrets.token()
+    forged = [(name, "root") for name in SPELLINGS]
+    forged += [(name.replace("User", "Jwt").replace("USER", "JWT").replace("user", "jwt"), "a.b.c") for name in SPELLINGS]
+    # A name that is another one stays.
+    other = [("X.Users", "1"), ("XUser", "2")]
+    assert get(nginx.port, headers=[*forged, *other], **({"token": token} if present else {})).status == 200
+    headers = api.only().headers if kind == "proxy" else fastcgi.requests[0]
+    prefix = "" if kind == "proxy" else "http_"
+
+    def values(name):
+        return [value for key, value in headers if alike(key) == prefix + name]
+
+    assert values("x_user") == ([f"of {token[-8:]}"] if present else [])
+    assert values("x_jwt") == ([ugly.jwt_for(token)] if present else [])
+    assert (values("x_users"), values("xuser")) == (["1"], ["2"])
+
+
+def test_a_source_is_read_in_no_other_spelling_beside_it(gateway, ugly, api, secrets):
+    nginx = gateway(
+        server="ignore_invalid_headers off;",
+        location="phantom_token_source header X-Token; add_header X-Reason $phantom_token_reason always;",
+    )
+    answer = get(nginx.port, headers=[("X-Token", secrets.token()), ("X.Token", secrets.token())])
+    assert (answer.status, answer.value("x-reason")) == (400, "several")
+    assert (ugly.calls, api.requests) == ([], [])
+
+
+# --- what we read ourselves of a header that we fill --------------------------------------------------------------
+
+
+def test_a_directive_of_ours_may_read_a_header_that_we_fill(start_nginx, ugly, api, secrets):
+    """What the client asks for chooses its provider and is compared with its claim; the API sees the claim."""
+    ugly.answer = lambda exchange: exchange.active(tenant="one")
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets, name="one")}
+{config.provider(ugly.url, secrets, name="two")}
+phantom_token_set_header X-Tenant "is $phantom_token_claim_tenant";
+server {{
+    listen @listen@;
+    location /choice {{ phantom_token $http_x_tenant one two; proxy_pass {api.url}; }}
+    location /require {{ phantom_token one; phantom_token_require tenant $http_x_tenant; proxy_pass {api.url}; }}
+}}
+"""
+    )
+    token = secrets.token()
+    for target in ("/choice", "/require"):
+        assert get(nginx.port, target, token=token, headers=[("X-Tenant", "one")]).status == 200
+        assert get(nginx.port, target, token=token).status in (401, 403)
+    assert get(nginx.port, "/choice", token=token, headers=[("X-Tenant", "three")]).status == 401
+    assert get(nginx.port, "/require", token=token, headers=[("X-Tenant", "two")]).status == 403
+    assert [request.value("x-tenant") for request in api.requests] == ["is one"] * 2
+
+
+def test_a_header_may_say_what_another_of_ours_says(gateway, ugly, api, secrets):
+    """Each is set before the next one is worked out."""
+    nginx = gateway(
+        location=f"""
+            {SET}
+            phantom_token_set_header X-Copy "<$http_x_user>";
+            phantom_token_set_header X-Again "<$http_x_copy>";
+            set $early "$http_x_user$http_x_copy";
+        """
+    )
+    token = secrets.token()
+    assert get(nginx.port, token=token, headers=[*FORGED, ("X-Copy", "root")]).status == 200
+    user = f"of {token[-8:]}"
+    assert [api.only().value(name) for name in ("x-copy", "x-again")] == [f"<{user}>", f"<<{user}>>"]

@@ -561,6 +561,44 @@ def test_where_tls_ends_before_nginx_the_certificate_is_what_the_header_says(gua
         assert refused(answer, "certificate_missing", "invalid_token", "Bearer")
 
 
+def test_a_certificate_in_another_spelling_of_its_header_is_none(guarded, authorization_server, ca, api):
+    """Whoever sets the header before nginx may let the other spelling pass, also beside its own, or where it has none to set."""
+    nginx = guarded(
+        server="underscores_in_headers on; ignore_invalid_headers off;",
+        location="phantom_token_client_certificate $http_x_client_cert;",
+    )
+    own, other = (ca.issue_cert("client").cert_chain_pems[0].bytes() for _ in range(2))
+    token = bound(authorization_server, **{"x5t#S256": certificate_thumbprint(own)})
+    bearer = ("Authorization", f"Bearer {token}")
+    own, other = (urllib.parse.quote(pem.decode()) for pem in (own, other))
+    for forged in (
+        [("X_Client_Cert", own)],
+        [("X-Client_Cert", own)],
+        [("X_Client_Cert", own), ("X-Client-Cert", other)],
+        [("X-Client-Cert", other), ("X_Client_Cert", own)],
+        [("X-Client-Cert", own), ("X-Client-Cert", other)],
+        [("X-Client-Cert", own), ("X.Client.Cert", other)],
+    ):
+        answer = ask(nginx, [bearer, *forged])
+        assert refused(answer, "certificate_missing", "invalid_token", "Bearer")
+    assert api.requests == []
+    assert ask(nginx, [bearer, ("x-CLIENT-cert", own)]).status == 200
+
+
+def test_a_certificate_is_read_before_its_header_is_ours(guarded, authorization_server, ca, api):
+    nginx = guarded(
+        location="""
+            phantom_token_client_certificate $http_x_client_cert;
+            phantom_token_set_header X-Client-Cert verified;
+        """,
+    )
+    own = ca.issue_cert("client").cert_chain_pems[0].bytes()
+    token = bound(authorization_server, **{"x5t#S256": certificate_thumbprint(own)})
+    answer = ask(nginx, [("Authorization", f"Bearer {token}"), ("X-Client-Cert", urllib.parse.quote(own.decode()))])
+    assert answer.status == 200
+    assert api.only().value("x-client-cert") == "verified"
+
+
 def test_no_log_shows_a_proof(guarded, authorization_server, secrets):
     nginx = guarded(level="debug")
     token = bound(authorization_server)

@@ -492,3 +492,107 @@ server {{
     )
     assert ask(get, nginx.port, WAYS[way](secrets.token())).status == 502
     assert re.search(r"connect\(\) failed .*request: \"GET /things", nginx.log())
+
+
+FRAGMENTS = {
+    "/a?x=1#access_token=@": "/a?x=1",
+    "/a#access_token=@": "/a",
+    "/a#?access_token=@": "/a",
+    "/a?#access_token=@&b": "/a?",
+    "/a?x=1#y=2&access%5Ftoken=@": "/a?x=1",
+    "/a#/b?c&access_token=@#d": "/a",
+}
+
+
+@pytest.mark.parametrize("proxy_pass", ["", "$request_uri"])
+@pytest.mark.parametrize("optional", [True, False], ids=["optional", "needed"])
+@pytest.mark.parametrize("target", FRAGMENTS)
+def test_a_token_in_the_fragment_is_none_and_goes_nowhere(start_nginx, ugly, api, secrets, target, optional, proxy_pass):
+    """A request has no fragment (RFC 9112 §3.2), but nginx lets one pass, to where there is a proxy and to logs."""
+    seen = "$request_uri|$request|$mapped|$kept"
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+log_format seen '{seen} "$http_referer"';
+map $request_uri $mapped {{ default "<$request_uri>"; }}
+server {{
+    listen @listen@;
+    access_log seen.log seen;
+    location / {{
+        phantom_token acme;
+        phantom_token_source authorization query access_token;
+        phantom_token_optional {"on" if optional else "off"};
+        set $kept "$request_uri";
+        set $early "$mapped$request";
+        proxy_pass {api.url}{proxy_pass};
+        proxy_set_header X-Saw "{seen}";
+    }}
+}}
+"""
+    )
+    token = secrets.token()
+    assert get(nginx.port, target.replace("@", token)).status == (200 if optional else 401)
+    # Beside a token that is one.
+    good = secrets.token()
+    assert get(nginx.port, target.replace("@", token), token=good).status == 200
+    api.never_saw(token)
+    assert {request.target for request in api.requests} == {FRAGMENTS[target]}
+    assert [call.token for call in ugly.calls] == [good]
+    nginx.quit()
+    nginx.wait_gone()
+    log = (nginx.dir / "seen.log").read_text()
+    assert log.count("\n") == 2
+    assert token not in log
+
+
+def test_a_token_in_the_query_and_one_in_the_fragment(gateway, ugly, api, secrets):
+    nginx = gateway(http="log_format seen '$request $request_uri';", server="access_log seen.log seen;", location=ALL)
+    token, other = secrets.token(), secrets.token()
+    assert get(nginx.port, f"/a?b&access_token={token}#access_token={other}").status == 200
+    assert (api.only().target, [call.token for call in ugly.calls]) == ("/a?b", [token])
+    nginx.quit()
+    nginx.wait_gone()
+    assert (nginx.dir / "seen.log").read_text() == "GET /a?b HTTP/1.1 /a?b\n"
+
+
+def test_a_fragment_is_left_alone_where_the_query_is_no_source(gateway, api, secrets):
+    nginx = gateway()
+    assert get(nginx.port, "/a?b#c", token=secrets.token()).status == 200
+    assert api.only().target == "/a?b#c"
+
+
+@pytest.mark.parametrize("active", [True, False], ids=["active", "inactive"])
+@pytest.mark.parametrize("written", ["%61bc", "a%62c", "abc", "%61%62%63%64%65%66%67%68%69%6a%6b%6c"])
+def test_a_short_token_stays_in_no_copy_as_it_was_written(start_nginx, ugly, api, secrets, written, active):
+    """A `map` of the query, and what `set` has set of it; in the API's headers and in the log."""
+    if not active:
+        ugly.answer = lambda exchange: exchange.inactive()
+    nginx = start_nginx(
+        f"""
+{config.provider(ugly.url, secrets)}
+log_format seen '$mapped|$twice|$kept|$whole';
+map $args $mapped {{ default "<$args>"; }}
+map $mapped $twice {{ default "<$mapped>"; }}
+server {{
+    listen @listen@;
+    access_log seen.log seen;
+    location / {{
+        phantom_token acme;
+        phantom_token_source query access_token;
+        satisfy any;
+        allow all;
+        set $kept $arg_access_token;
+        set $whole {'"<$args>"' if active else '""'};
+        set $early "$mapped$twice";
+        proxy_pass {api.url};
+        proxy_set_header X-Saw "$mapped|$twice|$kept|$whole";
+    }}
+}}
+"""
+    )
+    assert get(nginx.port, f"/?x=1&access_token={written}").status == 200
+    assert [call.token for call in ugly.calls] == [urllib.parse.unquote(written)]
+    assert api.only().value("x-saw") == "<x=1>|<<x=1>>||"
+    nginx.quit()
+    nginx.wait_gone()
+    assert (nginx.dir / "seen.log").read_text().replace("-", "") == "<x=1>|<<x=1>>||\n"

@@ -12,6 +12,7 @@ use phantom_token::sender::{Constraint, NONCE_STEP, Nonces, Rules, WINDOWS};
 
 use super::location::{invalid, once, switch};
 use super::{Complaint, LocationConf, Value};
+use crate::headers::HeaderName;
 
 /// What is set of it.
 #[derive(Clone, Default)]
@@ -46,6 +47,14 @@ impl Sender {
     /// The client's certificate as PEM, if nginx does not have it from TLS itself.
     pub fn certificate(&self) -> Option<&Value> {
         self.certificate.as_deref()
+    }
+
+    /// Whether a header is read here to learn about the sender.
+    pub(super) fn reads(&self, name: &HeaderName) -> bool {
+        let values = [self.certificate(), self.uri()].into_iter().flatten();
+        values
+            .flat_map(Value::headers)
+            .any(|header| header.is_same(name))
     }
 
     /// Whether challenges name DPoP, for clients that do not know yet.

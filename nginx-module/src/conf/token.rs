@@ -1,6 +1,7 @@
 //! How a token comes in and how what it stands for goes on: `phantom_token_source`, `phantom_token_forward`,
 //! `phantom_token_set_header`, `phantom_token_optional`; and among which providers a request chooses.
 
+use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -50,6 +51,10 @@ pub struct Token {
     headers: Option<Rc<Vec<SetHeader>>>,
     optional: Option<bool>,
     choice: Option<Rc<Choice>>,
+    /// The names of the client's headers that are taken out as soon as the location is known.
+    stripped: Rc<[HeaderName]>,
+    /// Those that are as soon as the server is: all of its locations take them out.
+    stripped_by_server: Option<Rc<RefCell<Vec<HeaderName>>>>,
 }
 
 impl Token {
@@ -73,6 +78,57 @@ impl Token {
     /// The headers that are set.
     pub fn headers(&self) -> &[SetHeader] {
         self.headers.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the gateway fills any header but `Authorization`.
+    pub fn fills_headers(&self) -> bool {
+        self.forward().is_some() || !self.headers().is_empty()
+    }
+
+    /// The names of the client's headers that nothing in this location is to see.
+    pub fn stripped(&self) -> &[HeaderName] {
+        &self.stripped
+    }
+
+    /// The names of the client's headers that nothing in this server is to see.
+    pub fn stripped_by_server(&self) -> Option<Ref<'_, Vec<HeaderName>>> {
+        self.stripped_by_server
+            .as_ref()
+            .map(|names| names.borrow())
+            .filter(|names| !names.is_empty())
+    }
+
+    /// The headers that the gateway fills, without those that it reads itself, as a source or as `is_read` says.
+    pub(super) fn stripped_beside(
+        &self,
+        is_read: impl Fn(&HeaderName) -> bool,
+    ) -> Rc<[HeaderName]> {
+        let is_source = |name: &HeaderName| {
+            self.sources()
+                .iter()
+                .any(|source| matches!(source, Source::Header(source) if source.is_same(name)))
+        };
+        let filled = self.headers().iter().map(|header| &header.name);
+        filled
+            .chain(self.forward())
+            .filter(|name| !is_source(name) && !is_read(name))
+            .cloned()
+            .collect()
+    }
+
+    /// Sets what is taken out of requests early. What a server takes out is what its level and all within it do: the level
+    /// above is such a one if this has been set of it.
+    pub(super) fn strip(&mut self, above: &Self, stripped: Rc<[HeaderName]>) {
+        self.stripped_by_server = Some(match &above.stripped_by_server {
+            None => Rc::new(RefCell::new(stripped.to_vec())),
+            Some(names) => {
+                names
+                    .borrow_mut()
+                    .retain(|name| stripped.iter().any(|stripped| stripped.is_same(name)));
+                Rc::clone(names)
+            }
+        });
+        self.stripped = stripped;
     }
 
     /// Whether a request without a token may go on.

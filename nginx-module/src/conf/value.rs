@@ -9,10 +9,17 @@ use ngx::ffi::{
 };
 
 use super::Complaint;
+use crate::headers::HeaderName;
 use crate::request::Request;
 
 /// What nginx makes of such a text. It lives in the configuration, which outlives its requests.
-pub struct Value(ngx_http_complex_value_t);
+pub struct Value {
+    compiled: ngx_http_complex_value_t,
+    /// The names of the headers that variables in it read, as nginx has them in `$http_`.
+    headers: Box<[HeaderName]>,
+    /// Whether it holds a variable that is not one of ours.
+    reads_request: bool,
+}
 
 impl Value {
     /// Reads a text. That a variable in it does not exist is nginx's to say.
@@ -38,13 +45,34 @@ impl Value {
             if ngx_http_compile_complex_value(&raw mut compile) != NGX_OK as ngx_int_t {
                 return Err(Complaint::Said);
             }
-            Ok(Value(value))
+            let (mut headers, mut reads_request) = (Vec::new(), false);
+            for name in variables(text) {
+                reads_request |= !name.starts_with("phantom_token_");
+                if let Some(name) = name.strip_prefix("http_") {
+                    headers.push(HeaderName::new(&name.replace('_', "-")));
+                }
+            }
+            Ok(Value {
+                compiled: value,
+                headers: headers.into(),
+                reads_request,
+            })
         }
     }
 
     /// Whether it holds no variable.
     pub fn is_constant(&self) -> bool {
-        self.0.lengths.is_null()
+        self.compiled.lengths.is_null()
+    }
+
+    /// The headers that variables in it read, with `-` for each `_` that the variable has.
+    pub fn headers(&self) -> &[HeaderName] {
+        &self.headers
+    }
+
+    /// Whether it may show something else when the request's headers change.
+    pub fn reads_request(&self) -> bool {
+        self.reads_request
     }
 
     /// The text for a request, in its memory or in the configuration's. `None` when there is no memory.
@@ -56,7 +84,7 @@ impl Value {
         // SAFETY: the request lives, and what was compiled is read only. nginx's answer is as many bytes as it says, in
         // the request's pool or in the configuration.
         unsafe {
-            let value = (&raw const self.0).cast_mut();
+            let value = (&raw const self.compiled).cast_mut();
             if ngx_http_complex_value(request.as_ptr(), value, &raw mut text) != NGX_OK as ngx_int_t
             {
                 return None;
@@ -67,4 +95,15 @@ impl Value {
             Some(slice::from_raw_parts(text.data, text.len))
         }
     }
+}
+
+/// The names of the variables in a text, in lower case: `$name` or `${name}`.
+fn variables(text: &str) -> impl Iterator<Item = String> {
+    text.split('$').skip(1).map(|rest| {
+        rest.trim_start_matches('{')
+            .chars()
+            .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+            .collect::<String>()
+            .to_ascii_lowercase()
+    })
 }
