@@ -3,8 +3,8 @@
 import os
 import re
 import shutil
-import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,14 @@ def make(*arguments, path="/usr/bin:/bin", user=None, cwd=CHECKOUT):
 
 def contents(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder that other users may enter. pytest closes its own to them, at the start of every session."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -79,8 +87,6 @@ def test_it_needs_neither_rust_nor_a_checkout_that_can_be_written(built, no_rust
     """As another user than the one who built, who has no Rust; then `uninstall` leaves nothing."""
     target = tmp_path / "target"
     target.mkdir()
-    for folder in (target, *target.parents):
-        folder.chmod(folder.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
     user = None
     if os.geteuid() == 0:
         os.chown(target, NOBODY, NOBODY)
