@@ -600,3 +600,31 @@ fn trouble_is_one_log_line_that_names_the_provider_and_holds_no_secret() {
         assert!(!line.contains(secret), "{line}");
     }
 }
+
+/// Clients that send tokens and go leave nothing behind that the next one would have to wait for: at most as many calls
+/// are made for nobody as may be made at a time.
+#[test]
+fn clients_that_send_tokens_and_leave_make_nobody_wait() {
+    let server = Server::start(active_after(Duration::from_millis(100)));
+    let client = server.client(&[
+        ("max_concurrent", "4"),
+        ("max_waiting", "8"),
+        ("timeout", "30s"),
+    ]);
+    let queue = CompletionQueue::new().unwrap();
+    let padding = "x".repeat(3000);
+    for number in 0..2000 {
+        let text = format!("{padding}{number}");
+        match client.submit(token(&text), &queue, 0) {
+            Submitted::Pending(id) => assert!(client.cancel(id)),
+            other => panic!("{other:?}"),
+        }
+        let in_flight = client.stats().in_flight;
+        assert!(in_flight <= 4, "{in_flight}");
+    }
+    resolve(&client, "opaque").unwrap();
+    let calls = server.calls();
+    let before = calls.iter().position(|call| call.token() == "opaque");
+    // Time has passed while they came and went, in which some were asked about.
+    assert!(before.unwrap() < 100, "{before:?}");
+}

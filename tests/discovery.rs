@@ -195,3 +195,48 @@ fn what_is_set_goes_before_what_the_metadata_says_and_does_not_wait_for_it() {
     thread::sleep(Duration::from_millis(700));
     assert_eq!(subject(&resolve(&client, "b").unwrap()), "b-elsewhere");
 }
+
+/// An issuer that has nothing to say is an error at once after two attempts, of the kind that it is, and is asked again in
+/// the background.
+#[test]
+fn an_issuer_without_metadata_fails_requests_at_once_until_it_has_some() {
+    let unused = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let issuer = Issuer::start("/.well-known/oauth-authorization-server", |host| {
+        document(host, host)
+    });
+    issuer.status.store(404, Ordering::SeqCst);
+    for (url, kind) in [
+        (issuer.url(""), ErrorKind::BadAnswer),
+        (format!("http://{unused}"), ErrorKind::Unreachable),
+    ] {
+        let mut config = Config::new("test");
+        config.set("issuer", &url).unwrap();
+        config.set("timeout", "1m").unwrap();
+        let client = Client::start(config.build().unwrap()).unwrap();
+        let started = Instant::now();
+        for number in 0..50 {
+            let error = resolve(&client, &format!("t{number}")).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.kind().http_status(), 502);
+        }
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    let client = issuer.client("", &[("timeout", "1m")]);
+    resolve(&client, "t").unwrap_err();
+    let fetched = issuer.fetched.load(Ordering::SeqCst);
+    for number in 0..500 {
+        resolve(&client, &format!("u{number}")).unwrap_err();
+    }
+    let more = issuer.fetched.load(Ordering::SeqCst) - fetched;
+    assert!(more < 20, "with pauses, not for each token: {more}");
+    issuer.status.store(0, Ordering::SeqCst);
+    let started = Instant::now();
+    while resolve(&client, "t").is_err() {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -316,13 +316,18 @@ fn a_host_that_does_not_answer_is_given_up_in_time_and_can_see_it() {
 #[test]
 fn a_host_that_fails_too_often_is_left_alone_for_a_while() {
     let mut config = host_config();
-    config.max_fails = 3;
+    config.max_fails = 1;
+    config.fail_timeout = Duration::from_secs(3600);
     let (client, calls) = started(&config);
     let mut events = Loop::new();
-    for _ in 0..3 {
-        events.submit(&client, "opaque", 1);
+    // 20 until the server is in doubt, and 10 that try.
+    for number in 0..30 {
+        events.submit(&client, &format!("opaque-{number}"), 1);
         answer(next(&calls), 502, &[], "");
-        events.outcome(1).unwrap_err();
+        assert_eq!(
+            events.outcome(1).unwrap_err().kind(),
+            ErrorKind::Unreachable
+        );
     }
     let error = resolve(&client, "opaque").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CircuitOpen, "{error}");

@@ -422,15 +422,19 @@ fn what_is_past_its_time_is_served_from_the_zone_too() {
 #[test]
 fn calls_that_one_stopped_are_stopped_for_all() {
     let server = Server::start(|_| Reply::Bytes(response(500, &[], "")));
-    let settings = [("max_fails", "2"), ("fail_timeout", "1m")];
+    let settings = [("max_fails", "1"), ("fail_timeout", "1h")];
     let [one, two] = workers(&server, &zone(), &settings);
-    resolve(&one, "a").unwrap_err();
-    resolve(&two, "b").unwrap_err();
+    // 20 until the server is in doubt, and 10 that try.
+    for number in 0..30 {
+        let client = if number % 2 == 0 { &one } else { &two };
+        let error = resolve(client, &format!("a{number}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadAnswer, "{number}");
+    }
     for client in [&one, &two] {
         let error = resolve(client, "c").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CircuitOpen);
     }
-    assert_eq!(server.calls().len(), 2);
+    assert_eq!(server.calls().len(), 30);
     assert_eq!(
         one.stats().breaker_openings + two.stats().breaker_openings,
         1

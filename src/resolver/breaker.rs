@@ -1,13 +1,38 @@
 //! Not asking an authorization server that does not answer.
 //!
-//! After `max_fails` failures in a row calls stop for `fail_timeout`. Then one call goes out, a probe: if it succeeds
-//! all go out again, if it fails they stop for twice as long, up to a minute. Each span is jittered, so that gateways
-//! that were cut off together do not come back together.
+//! # Evidence
 //!
-//! The state is four words that all processes of a node share where there is a store that shares them; every step is
-//! one atomic operation on them, so that a process may die between any two. Time is the monotonic clock's, which is the
+//! A call is made for a token that a stranger has sent, and some authorization servers fail on tokens that they do not
+//! know: with 500, 429 or 503, by a reset, by saying nothing. So a failure after the token was sent says something about
+//! the token *or* about the server, and the two are told apart by what happens to other tokens:
+//!
+//! - A failure before any token was sent ([`Evidence::Connection`]: no connection, no TLS, no access token of our own) is
+//!   about the server. `max_fails` of them in a row stop the calls.
+//! - Any other failure counts once for each token, more if the server has called that token active before
+//!   ([`Evidence::Known`]) and less if not ([`Evidence::Stranger`]). One answer ends the count, because it contradicts all
+//!   of it. Calls are limited only when the count reaches 20 × `max_fails`, and more than [`MARGIN`] times what an answer
+//!   has ended lately: a gateway that sees many strangers' tokens fail between two answers has seen that it means
+//!   nothing.
+//!
+//! # What is done about it
+//!
+//! Without connection (*cut off*): calls stop for `fail_timeout`. Then one goes out, a probe. If it does not get through
+//! either, they stop for twice as long, up to a minute.
+//!
+//! With connections, but without answers (*in doubt*): calls are spread, 20 × `max_fails` of them over `fail_timeout`; half
+//! of that at once if none went out before. The span doubles up to ten seconds, and every other time half as many go out,
+//! down to 4 × `max_fails`. So a probe that fails, as one with a stranger's token may, is followed by others at once. Tokens that are
+//! known have as many again to themselves.
+//!
+//! One answer ends either. Each span is jittered, so that gateways that were cut off together do not come back together.
+//!
+//! # State
+//!
+//! It is four words that all processes of a node share where there is a store that shares them; every step is one
+//! atomic operation on them, so that a process may die between any two. Time is the monotonic clock's, which is the
 //! same for all of them.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
@@ -16,16 +41,34 @@ use crate::cache::SharedWords;
 
 /// The longest that calls stop, in milliseconds, unless `fail_timeout` is longer.
 const LONGEST: u64 = 60_000;
+/// The longest span over which they are spread, likewise.
+const LONGEST_DOUBT: u64 = 10_000;
+
+/// How many failures of strangers' tokens it takes at least and at most, as a multiple of `max_fails`.
+const LEAST: u64 = 20;
+const MOST: u64 = 400;
+/// As how many of these the failure of a known token counts.
+const KNOWN: u64 = 5;
+/// How many times longer a row of failures must be than those that an answer has ended lately.
+const MARGIN: u64 = 5;
+/// How many calls go out in the first span while the server is in doubt, and in later ones at least, as a multiple of
+/// `max_fails`.
+const FIRST_PROBES: u64 = 20;
+const PROBES: u64 = 4;
 
 // The words.
-/// How many calls have failed in a row.
-const FAILURES: usize = 0;
-/// Until when calls stop; 0 when they go out.
+/// What has failed: see [`Record`].
+const RECORD: usize = 0;
+/// Until when calls stop, or when the span ends over which they are spread; 0 when all go out. The highest bit is set
+/// when they are spread.
 const OPEN_UNTIL: usize = 1;
-/// How often in a row they have been stopped.
-const OPENINGS: usize = 2;
-/// Until when a probe is under way.
-const PROBE_UNTIL: usize = 3;
+/// Cut off: until when a probe is under way. In doubt: when the next call of a stranger is due.
+const PROBE: usize = 2;
+/// In doubt: when the next call of a known token is due.
+const KNOWN_PROBE: usize = 3;
+
+/// Marks [`OPEN_UNTIL`]: in doubt.
+const DOUBT: u64 = 1 << 63;
 
 /// What is set of it.
 #[derive(Clone, Copy)]
@@ -47,6 +90,51 @@ impl Policy {
             probe: millis(provider.timeout),
         }
     }
+
+    /// How much of what tokens failed with it takes, if an answer has ended `ended` of it lately.
+    fn needed(&self, ended: u64) -> u64 {
+        let fails = u64::from(self.max_fails);
+        (MARGIN * ended).clamp(LEAST * fails, (MOST * fails).min(Record::LIMIT))
+    }
+
+    /// The state into which the evidence in `record` leads, if any.
+    fn judge(&self, record: Record) -> Option<State> {
+        if record.cut_off >= u64::from(self.max_fails) {
+            Some(State::CutOff)
+        } else if record.run >= self.needed(record.ended) {
+            Some(State::Doubt)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a failed call says about the authorization server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// No token was sent: it is about the server.
+    Connection,
+    /// The token is one that the server has called active before.
+    Known,
+    /// Of the token nothing is known.
+    Stranger,
+}
+
+/// For whom a call would be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// A token that the authorization server has called active before.
+    Known,
+    Stranger,
+}
+
+impl From<Trust> for Evidence {
+    fn from(trust: Trust) -> Self {
+        match trust {
+            Trust::Known => Evidence::Known,
+            Trust::Stranger => Evidence::Stranger,
+        }
+    }
 }
 
 /// Whether a call may go out.
@@ -58,13 +146,101 @@ pub(super) enum Admission {
     Wait(u64),
 }
 
-/// A moment at which calls stopped.
+/// A moment at which calls stopped, or began to be spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Opened {
     /// For how many milliseconds.
     pub span: u64,
-    /// Whether they went out until now: this is news, and a probe that has failed is not.
+    /// How many calls go out in this time.
+    pub probes: u64,
+    /// How many failures it took.
+    pub failures: u64,
+    /// All went out until now: this is news, and a probe that has failed is not.
     pub news: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// All calls go out.
+    Closed,
+    /// There is no connection.
+    CutOff,
+    /// There is, and no answer.
+    Doubt,
+}
+
+fn state(open_until: u64) -> (State, u64) {
+    match open_until {
+        0 => (State::Closed, 0),
+        word if word & DOUBT != 0 => (State::Doubt, word & !DOUBT),
+        until => (State::CutOff, until),
+    }
+}
+
+/// What has failed, in one word: each number saturates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Record {
+    /// What tokens have failed with since the last answer.
+    run: u64,
+    /// How many calls in a row had no connection.
+    cut_off: u64,
+    /// The most of `run` that an answer has ended lately.
+    ended: u64,
+    /// How often in a row calls have been stopped, or spread more.
+    openings: u64,
+}
+
+impl Record {
+    /// The widths in bits: they fill the word.
+    const RUN: u32 = 20;
+    const CUT_OFF: u32 = 16;
+    const ENDED: u32 = 20;
+    const OPENINGS: u32 = 8;
+    /// What `run` and `ended` hold at most.
+    const LIMIT: u64 = (1 << Self::RUN) - 1;
+
+    fn read(word: u64) -> Self {
+        let part = |at: u32, width: u32| word >> at & ((1 << width) - 1);
+        Record {
+            run: part(0, Self::RUN),
+            cut_off: part(Self::RUN, Self::CUT_OFF),
+            ended: part(Self::RUN + Self::CUT_OFF, Self::ENDED),
+            openings: part(Self::RUN + Self::CUT_OFF + Self::ENDED, Self::OPENINGS),
+        }
+    }
+
+    fn word(self) -> u64 {
+        let part = |value: u64, at: u32, width: u32| value.min((1 << width) - 1) << at;
+        part(self.run, 0, Self::RUN)
+            | part(self.cut_off, Self::RUN, Self::CUT_OFF)
+            | part(self.ended, Self::RUN + Self::CUT_OFF, Self::ENDED)
+            | part(
+                self.openings,
+                Self::RUN + Self::CUT_OFF + Self::ENDED,
+                Self::OPENINGS,
+            )
+    }
+
+    fn with(mut self, evidence: Evidence) -> Self {
+        match evidence {
+            Evidence::Connection => self.cut_off += 1,
+            Evidence::Known => self.run += KNOWN,
+            Evidence::Stranger => self.run += 1,
+        }
+        if evidence != Evidence::Connection {
+            // It went through.
+            self.cut_off = 0;
+        }
+        self
+    }
+
+    /// After an answer. What was ended is forgotten as answers come: half of it after 22.
+    fn answered(self) -> Self {
+        Record {
+            ended: self.run.max(self.ended - self.ended.div_ceil(32)),
+            ..Record::default()
+        }
+    }
 }
 
 /// The breaker, over the words that hold its state.
@@ -75,219 +251,215 @@ pub(super) struct Breaker<'a> {
 }
 
 impl Breaker<'_> {
-    /// Whether a request need not even try: true only while nobody would be let through. `now` is in milliseconds on
+    /// Whether a request need not even try: true only while it would not be let through. `now` is in milliseconds on
     /// the monotonic clock, here and below.
-    pub(super) fn refuses(&self, now: u64) -> Option<u64> {
-        let until = self.words[OPEN_UNTIL].load(Acquire);
-        if until == 0 || self.policy.max_fails == 0 {
+    pub(super) fn refuses(&self, trust: Trust, now: u64) -> Option<u64> {
+        if self.policy.max_fails == 0 {
             return None;
         }
-        if now < until {
-            return Some(until - now);
+        match state(self.words[OPEN_UNTIL].load(Acquire)) {
+            (State::Closed, _) => None,
+            (State::CutOff, until) if now < until => Some(until - now),
+            (State::CutOff, _) => {
+                let probe = self.words[PROBE].load(Acquire);
+                (now < probe).then(|| self.policy.first.min(probe - now))
+            }
+            (State::Doubt, _) => {
+                let (due, pace) = (self.due(trust).load(Acquire), self.pace());
+                pace.next(due, now).err()
+            }
         }
-        let probe = self.words[PROBE_UNTIL].load(Acquire);
-        (now < probe).then(|| self.policy.first.min(probe - now))
     }
 
     /// Whether a call may go out now. When it is the time for a probe, one caller is let through.
-    pub(super) fn admit(&self, now: u64) -> Admission {
-        if let Some(after) = self.refuses(now) {
-            return Admission::Wait(after);
-        }
-        if self.words[OPEN_UNTIL].load(Acquire) == 0 || self.policy.max_fails == 0 {
+    pub(super) fn admit(&self, trust: Trust, now: u64) -> Admission {
+        if self.policy.max_fails == 0 {
             return Admission::Go;
         }
-        let probe = self.words[PROBE_UNTIL].load(Acquire);
-        let until = now.saturating_add(self.policy.probe.max(1));
-        let mine = now >= probe
-            && self.words[PROBE_UNTIL]
-                .compare_exchange(probe, until, AcqRel, Acquire)
-                .is_ok();
-        if mine {
-            Admission::Go
-        } else {
-            Admission::Wait(self.policy.first.min(self.policy.probe))
+        match state(self.words[OPEN_UNTIL].load(Acquire)) {
+            (State::Closed, _) => Admission::Go,
+            (State::CutOff, until) if now < until => Admission::Wait(until - now),
+            (State::CutOff, _) => {
+                let probe = self.words[PROBE].load(Acquire);
+                let until = now.saturating_add(self.policy.probe.max(1));
+                let mine = now >= probe
+                    && self.words[PROBE]
+                        .compare_exchange(probe, until, AcqRel, Acquire)
+                        .is_ok();
+                if mine {
+                    Admission::Go
+                } else {
+                    let until = self.words[PROBE].load(Acquire);
+                    Admission::Wait(self.policy.first.min(until.saturating_sub(now)).max(1))
+                }
+            }
+            (State::Doubt, _) => {
+                let pace = self.pace();
+                let mut refused = 0;
+                let taken = self.due(trust).fetch_update(AcqRel, Acquire, |due| {
+                    match pace.next(due, now) {
+                        Ok(next) => Some(next),
+                        Err(after) => {
+                            refused = after;
+                            None
+                        }
+                    }
+                });
+                match taken {
+                    Ok(_) => Admission::Go,
+                    Err(_) => Admission::Wait(refused),
+                }
+            }
         }
     }
 
-    /// A call was answered. Returns whether calls were stopped until now.
+    /// A call was answered. Returns whether calls were limited until now.
     pub(super) fn succeeded(&self) -> bool {
         // A look first: the word is everybody's, and most of the time there is nothing to change.
-        if self.words[FAILURES].load(Relaxed) != 0 {
-            self.words[FAILURES].store(0, Relaxed);
+        if self.words[RECORD].load(Relaxed) != 0 {
+            self.record(Record::answered);
         }
         if self.words[OPEN_UNTIL].load(Acquire) == 0 {
             return false;
         }
-        self.words[OPENINGS].store(0, Relaxed);
-        self.words[PROBE_UNTIL].store(0, Relaxed);
         self.words[OPEN_UNTIL].swap(0, AcqRel) != 0
     }
 
     /// A call that was let through has not been made after all: the next may be the probe.
     pub(super) fn withdrawn(&self) {
-        self.words[PROBE_UNTIL].store(0, Release);
+        // Not in doubt: calls that are begun and given up would take the place of all others.
+        if let (State::CutOff, _) = state(self.words[OPEN_UNTIL].load(Acquire)) {
+            self.words[PROBE].store(0, Release);
+        }
     }
 
-    /// A call has failed. `jitter` is any number. Returns whether calls stop now.
-    pub(super) fn failed(&self, now: u64, jitter: u64) -> Option<Opened> {
+    /// A call has failed. `jitter` is any number. Returns whether calls are limited now, or limited more.
+    pub(super) fn failed(&self, evidence: Evidence, now: u64, jitter: u64) -> Option<Opened> {
         if self.policy.max_fails == 0 {
             return None;
         }
-        let until = self.words[OPEN_UNTIL].load(Acquire);
-        if until == 0 {
-            let failures = self.words[FAILURES].fetch_add(1, Relaxed) + 1;
-            if failures < u64::from(self.policy.max_fails) {
-                return None;
-            }
-        } else if now < until {
+        let record = self.record(|record| record.with(evidence));
+        let judged = self.policy.judge(record);
+        let open = self.words[OPEN_UNTIL].load(Acquire);
+        let (next, openings) = match (state(open), evidence) {
+            ((State::Closed, _), _) => (judged?, 0),
             // Calls that went out before they were stopped come back in their own time.
-            return None;
+            ((State::CutOff, until), _) if now < until => return None,
+            ((State::CutOff, _), Evidence::Connection) => (State::CutOff, record.openings),
+            // The probe got through, so that there is a server to be asked about other tokens.
+            ((State::CutOff, _), _) => (State::Doubt, 0),
+            ((State::Doubt, _), _) if judged == Some(State::CutOff) => (State::CutOff, 0),
+            ((State::Doubt, until), _) if now < until => return None,
+            ((State::Doubt, _), _) => (State::Doubt, record.openings),
+        };
+        let (longest, mark) = match next {
+            State::Doubt => (LONGEST_DOUBT, DOUBT),
+            _ => (LONGEST, 0),
+        };
+        let span = span_up_to(longest, self.policy.first, openings, jitter);
+        let until = now.saturating_add(span).clamp(1, DOUBT - 1) | mark;
+        self.words[OPEN_UNTIL]
+            .compare_exchange(open, until, AcqRel, Acquire)
+            .ok()?;
+        self.record(|record| Record {
+            openings: openings + 1,
+            cut_off: 0,
+            ..record
+        });
+        let changed = state(open).0 != next;
+        if changed || next == State::CutOff {
+            self.words[PROBE].store(0, Release);
         }
-        let openings = self.words[OPENINGS].load(Relaxed);
-        let span = span(self.policy.first, openings, jitter);
-        let opened = self.words[OPEN_UNTIL]
-            .compare_exchange(until, now.saturating_add(span).max(1), AcqRel, Acquire)
-            .is_ok();
-        if !opened {
-            return None;
+        if changed {
+            self.words[KNOWN_PROBE].store(0, Release);
         }
-        self.words[OPENINGS].fetch_add(1, Relaxed);
-        self.words[FAILURES].store(0, Relaxed);
-        self.words[PROBE_UNTIL].store(0, Release);
         Some(Opened {
             span,
-            news: until == 0,
+            probes: match next {
+                State::Doubt => self.probes(openings),
+                _ => 0,
+            },
+            failures: match next {
+                State::Doubt => record.run,
+                _ => record.cut_off,
+            },
+            news: open == 0,
         })
     }
 
-    /// Whether calls are stopped.
+    /// Whether calls are limited.
     pub(super) fn is_open(&self) -> bool {
         self.words[OPEN_UNTIL].load(Relaxed) != 0
+    }
+
+    fn record(&self, change: impl Fn(Record) -> Record) -> Record {
+        let mut changed = Record::default();
+        // It never says no.
+        let _ = self.words[RECORD].fetch_update(AcqRel, Acquire, |word| {
+            let record = change(Record::read(word)).word();
+            changed = Record::read(record);
+            Some(record)
+        });
+        changed
+    }
+
+    fn due(&self, trust: Trust) -> &AtomicU64 {
+        match trust {
+            Trust::Known => &self.words[KNOWN_PROBE],
+            Trust::Stranger => &self.words[PROBE],
+        }
+    }
+
+    /// How many calls go out in a span in doubt, after so many others.
+    fn probes(&self, spans: u64) -> u64 {
+        (FIRST_PROBES >> (spans / 2).min(63)).max(PROBES) * u64::from(self.policy.max_fails)
+    }
+
+    fn pace(&self) -> Pace {
+        let openings = Record::read(self.words[RECORD].load(Relaxed)).openings;
+        let spans = openings.saturating_sub(1);
+        let span = span_up_to(LONGEST_DOUBT, self.policy.first, spans, 0);
+        let probes = self.probes(spans);
+        let interval = span.div_ceil(probes).max(1);
+        Pace {
+            interval,
+            slack: interval * (probes / 2).saturating_sub(1),
+        }
+    }
+}
+
+/// How calls are spread: one in an `interval`, and some of them early, by `slack` in all (the generic cell rate
+/// algorithm). In milliseconds.
+#[derive(Clone, Copy)]
+struct Pace {
+    interval: u64,
+    slack: u64,
+}
+
+impl Pace {
+    /// When the next call is due after one at `now`, if that may go out: `due` says when it would be due. Otherwise in
+    /// how many milliseconds it may.
+    fn next(self, due: u64, now: u64) -> Result<u64, u64> {
+        let early = due.saturating_sub(now);
+        if early > self.slack {
+            return Err(early - self.slack);
+        }
+        Ok(due.max(now).saturating_add(self.interval))
     }
 }
 
 /// For how long to stop after having stopped `times` times in a row already: `first`, doubled each time up to a minute,
 /// and up to a quarter less, as `jitter` has it.
 pub(super) fn span(first: u64, times: u64, jitter: u64) -> u64 {
+    span_up_to(LONGEST, first, times, jitter)
+}
+
+fn span_up_to(longest: u64, first: u64, times: u64, jitter: u64) -> u64 {
     let doubled = first
         .saturating_mul(1 << times.min(20))
-        .min(LONGEST.max(first));
+        .min(longest.max(first));
     doubled - jitter % (doubled / 4 + 1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const POLICY: Policy = Policy {
-        max_fails: 3,
-        first: 1000,
-        probe: 5000,
-    };
-
-    fn breaker(words: &SharedWords) -> Breaker<'_> {
-        Breaker {
-            words,
-            policy: POLICY,
-        }
-    }
-
-    #[test]
-    fn it_opens_after_as_many_failures_in_a_row_as_are_set_and_says_so_once() {
-        let words = SharedWords::default();
-        let breaker = breaker(&words);
-        assert_eq!(breaker.failed(10, 0), None);
-        assert_eq!(breaker.failed(11, 0), None);
-        assert!(!breaker.succeeded());
-        assert_eq!(breaker.failed(12, 0), None);
-        assert_eq!(breaker.failed(13, 0), None);
-        assert_eq!(breaker.admit(14), Admission::Go);
-        let opened = breaker.failed(14, 0).unwrap();
-        assert_eq!((opened.span, opened.news), (1000, true));
-        // Those that were under way come back.
-        assert_eq!(breaker.failed(15, 0), None);
-        assert_eq!(breaker.admit(1013), Admission::Wait(1));
-        assert_eq!(breaker.refuses(15), Some(999));
-    }
-
-    #[test]
-    fn one_probe_goes_out_at_a_time_and_its_success_lets_all_go() {
-        let words = SharedWords::default();
-        let breaker = breaker(&words);
-        (0..3).for_each(|_| {
-            breaker.failed(0, 0);
-        });
-        assert_eq!(breaker.refuses(1000), None, "a probe is due");
-        assert_eq!(breaker.admit(1000), Admission::Go);
-        assert_eq!(breaker.admit(1000), Admission::Wait(1000));
-        assert_eq!(breaker.refuses(1001), Some(1000));
-        assert!(breaker.succeeded());
-        assert!(!breaker.succeeded());
-        assert_eq!(breaker.admit(1002), Admission::Go);
-        assert_eq!(breaker.admit(1002), Admission::Go);
-    }
-
-    #[test]
-    fn a_probe_that_fails_doubles_the_time_up_to_a_minute_and_is_no_news() {
-        let words = SharedWords::default();
-        let breaker = breaker(&words);
-        (0..3).for_each(|_| {
-            breaker.failed(0, 0);
-        });
-        let mut now = 1000;
-        let mut spans = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(breaker.admit(now), Admission::Go);
-            let opened = breaker.failed(now, 0).unwrap();
-            assert!(!opened.news);
-            spans.push(opened.span);
-            now += opened.span;
-        }
-        assert_eq!(
-            spans,
-            [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]
-        );
-        assert!(breaker.succeeded());
-        (0..2).for_each(|_| assert_eq!(breaker.failed(now, 0), None));
-        assert_eq!(breaker.failed(now, 0).unwrap().span, 1000, "as at first");
-    }
-
-    #[test]
-    fn a_probe_whose_process_died_is_followed_by_another() {
-        let words = SharedWords::default();
-        let breaker = breaker(&words);
-        (0..3).for_each(|_| {
-            breaker.failed(0, 0);
-        });
-        assert_eq!(breaker.admit(2000), Admission::Go);
-        assert_eq!(breaker.admit(6999), Admission::Wait(1));
-        assert_eq!(breaker.admit(7000), Admission::Go);
-        breaker.withdrawn();
-        assert_eq!(breaker.admit(7001), Admission::Go);
-    }
-
-    #[test]
-    fn spans_are_jittered_by_a_quarter_and_never_nothing() {
-        for jitter in [0, 1, 17, u64::MAX] {
-            let span = span(1000, 2, jitter);
-            assert!((3000..=4000).contains(&span), "{span}");
-        }
-        assert_eq!(span(1, 0, 3), 1);
-        assert_eq!(span(120_000, 5, 0), 120_000, "what is set is kept");
-    }
-
-    #[test]
-    fn with_max_fails_0_it_never_opens() {
-        let words = SharedWords::default();
-        let breaker = Breaker {
-            words: &words,
-            policy: Policy {
-                max_fails: 0,
-                ..POLICY
-            },
-        };
-        (0..100).for_each(|_| assert_eq!(breaker.failed(0, 0), None));
-        assert_eq!(breaker.admit(1), Admission::Go);
-    }
-}
+mod tests;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -15,13 +15,14 @@ use zeroize::Zeroizing;
 
 use super::breaker::{Breaker, Policy};
 use super::failures::{Failures, LastErrors};
-use super::flights::{Flights, Joined, Landing, Notify};
+use super::flights::{Flights, Joined, Landing, Notify, Started};
 use super::fork::Process;
 use super::report::Reporter;
-use super::runtime::{Departure, Runtime};
+use super::runtime::{Departure, Reason, Runtime};
 use super::stats::{Counters, Stats};
-use super::{CallSink, CompletionQueue, LogSink, RequestId};
-use crate::cache::{FirstUse, Levels, ProofId, ProofTime, Store, Subject};
+use super::tokens::Tokens;
+use super::{CallSink, CompletionQueue, LogLevel, LogSink, RequestId};
+use crate::cache::{FirstUse, Hit, Levels, ProofId, ProofTime, Store, Subject};
 use crate::clock::{self, Now};
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 use crate::{Error, ErrorKind, Provider, Token};
@@ -34,12 +35,32 @@ pub struct Client(Arc<Handle>);
 /// What the host holds: when the last of these goes, the thread ends.
 struct Handle {
     shared: Arc<Shared>,
-    departures: mpsc::UnboundedSender<Departure>,
-    runtime: Mutex<Option<Runtime>>,
-    thread: ThreadId,
+    /// How the thread is reached, once it has been started.
+    engine: OnceLock<Engine>,
+    stage: Mutex<Stage>,
     process: Process,
     stopped: AtomicBool,
+    /// When a token that is known may be asked about next to find out whether the authorization server answers again.
+    next_trial: AtomicU64,
 }
+
+struct Engine {
+    departures: mpsc::UnboundedSender<Departure>,
+    thread: ThreadId,
+}
+
+/// What became of the thread.
+enum Stage {
+    /// It could not be started yet, and is tried again at this time.
+    Unstarted(u64),
+    Running(Runtime),
+    Stopped,
+}
+
+/// How long after an attempt to start the thread there is another at the earliest, in milliseconds.
+const START_AGAIN: u64 = 1000;
+/// How often a hit has the authorization server asked while it is in doubt, in milliseconds.
+const TRIAL: u64 = 1000;
 
 /// What the host's threads and the client's own have in common.
 pub(super) struct Shared {
@@ -51,6 +72,9 @@ pub(super) struct Shared {
     /// Tells the thread to end.
     pub stop: Signal,
     pub flights: Flights,
+    pub tokens: Tokens,
+    /// Requests have been refused because of the breaker, since it closed last.
+    pub refuses: AtomicBool,
     /// Where calls go that the host makes.
     pub calls: Option<CallSink>,
 }
@@ -65,15 +89,17 @@ impl Shared {
             reporter: Reporter::new(log, Arc::clone(&failures)),
             failures,
             stop: Signal::new(),
-            flights: Flights::new(provider.max_waiting),
+            flights: Flights::new(provider.max_waiting, provider.max_concurrent),
+            tokens: Tokens::default(),
+            refuses: AtomicBool::new(false),
             calls,
             provider,
         }
     }
 
     /// Ends a flight: all who wait are told, and counted.
-    pub(super) fn complete(&self, subject: &Subject, landing: &Landing) {
-        self.flights.complete(subject, landing, |waiting| {
+    pub(super) fn complete(&self, subject: &Subject, flight: u64, landing: &Landing) {
+        self.flights.complete(subject, flight, landing, |waiting| {
             self.counters.ended(&landing.outcome, waiting);
             if landing.cache == Some(CacheStatus::Stale) {
                 self.counters.stale(waiting);
@@ -91,10 +117,11 @@ impl Shared {
 
     /// That it is not asked now. Trying again may help in so many milliseconds.
     pub(super) fn not_asked(&self, after: u64) -> Error {
+        self.refuses.store(true, Ordering::Relaxed);
         Error::new(
             ErrorKind::CircuitOpen,
             format!(
-                "provider {:?}: the authorization server has failed too often and is not asked for a while",
+                "provider {:?}: the authorization server has failed too often and is hardly asked for a while",
                 self.provider.name
             ),
         )
@@ -155,17 +182,28 @@ impl Client {
         provider: Arc<Provider>,
         surroundings: Surroundings,
     ) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared::new(provider, surroundings));
-        let process = Process::current();
-        let runtime = Runtime::start(Arc::clone(&shared)).map_err(StartError)?;
-        Ok(Client(Arc::new(Handle {
-            shared,
-            departures: runtime.departures(),
-            thread: runtime.thread_id(),
-            runtime: Mutex::new(Some(runtime)),
-            process,
+        let (client, started) = Self::start_or_retry(provider, surroundings);
+        started.map(|()| client)
+    }
+
+    /// Starts a client as [`Client::start_with`] does, and returns one also when the system has no thread or file
+    /// descriptor left: for a host that has to go on. It answers [`ErrorKind::Stopped`] to what it would have to ask the
+    /// authorization server, with the time after which trying again may help; and it tries again to start when a request
+    /// needs it, once a second at most.
+    pub fn start_or_retry(
+        provider: Arc<Provider>,
+        surroundings: Surroundings,
+    ) -> (Self, Result<(), StartError>) {
+        let handle = Handle {
+            shared: Arc::new(Shared::new(provider, surroundings)),
+            engine: OnceLock::new(),
+            stage: Mutex::new(Stage::Unstarted(0)),
+            process: Process::current(),
             stopped: AtomicBool::new(false),
-        })))
+            next_trial: AtomicU64::new(0),
+        };
+        let started = handle.start(&mut handle.stage.lock(), clock::now().monotonic);
+        (Client(Arc::new(handle)), started)
     }
 
     /// The provider.
@@ -181,11 +219,10 @@ impl Client {
         self.0.check()?;
         let shared = &self.0.shared;
         let subject = self.0.subject(token);
-        let hit = shared.levels.own(&subject, clock::now());
+        let now = clock::now();
+        let hit = shared.levels.own(&subject, now);
         Ok(hit.map(|hit| {
-            if hit.refresh {
-                self.0.refresh(subject, token);
-            }
+            self.0.beside_hit(subject, token, &hit, now);
             remembered(hit.verdict)
         }))
     }
@@ -376,14 +413,13 @@ impl Handle {
         let now = clock::now();
         let subject = self.subject(token);
         if let Some(hit) = shared.levels.own(&subject, now) {
-            if hit.refresh {
-                self.refresh(subject, token);
-            }
+            self.beside_hit(subject, token, &hit, now);
             return Submitted::Ready(Ok(remembered(hit.verdict)));
         }
         if let Some(hit) = shared.levels.shared(&subject, token, now) {
-            if hit.refresh {
-                self.refresh(subject, token);
+            self.beside_hit(subject, token, &hit, now);
+            if matches!(hit.verdict, Verdict::Active(_)) {
+                shared.tokens.is_active(&subject.key);
             }
             shared.counters.shared(&hit.verdict);
             return Submitted::Ready(Ok(Resolution {
@@ -391,8 +427,7 @@ impl Handle {
                 cache: CacheStatus::Shared,
             }));
         }
-        if let Some(after) = shared.breaker().refuses(now.monotonic) {
-            let error = shared.not_asked(after);
+        if let Some(error) = self.refused(&subject, now.monotonic) {
             return Submitted::Ready(self.without_asking(subject, token, now, error));
         }
         let known = || {
@@ -405,9 +440,9 @@ impl Handle {
                 shared.counters.joined();
                 Submitted::Pending(id)
             }
-            Joined::Started(id) => {
+            Joined::Started(id, started) => {
                 shared.counters.started();
-                self.depart(subject, token, false);
+                self.depart(subject, started, token, Reason::Unknown);
                 Submitted::Pending(id)
             }
             Joined::Full => {
@@ -446,29 +481,154 @@ impl Handle {
         }
     }
 
-    /// Finds out anew in the background, if nobody does already.
-    fn refresh(&self, subject: Subject, token: Token<'_>) {
+    /// Why the authorization server is not asked about this token now.
+    fn refused(&self, subject: &Subject, now: u64) -> Option<Error> {
         let shared = &self.shared;
-        if shared.flights.begin_unasked(subject) {
+        if let Err(error) = self.ensure_started(now) {
+            return Some(error);
+        }
+        if let Some(error) = shared.tokens.held_back(&subject.key, now) {
+            return Some(error);
+        }
+        let trust = shared.tokens.trust(&subject.key);
+        let after = shared.breaker().refuses(trust, now)?;
+        Some(shared.not_asked(after))
+    }
+
+    /// What a hit has done in the background: its verdict is due to be found out again, or the authorization server has
+    /// failed on so many tokens that one is needed that it has called active.
+    fn beside_hit(&self, subject: Subject, token: Token<'_>, hit: &Hit, now: Now) {
+        if hit.refresh {
+            self.in_background(subject, token, Reason::Refresh);
+        } else if self.shared.refuses.load(Ordering::Relaxed)
+            && matches!(hit.verdict, Verdict::Active(_))
+        {
+            self.try_with(subject, token, now.monotonic);
+        }
+    }
+
+    #[cold]
+    fn try_with(&self, subject: Subject, token: Token<'_>, now: u64) {
+        let shared = &self.shared;
+        let next = self.next_trial.load(Ordering::Relaxed);
+        // A call that the host makes is made on behalf of one who waits.
+        if now < next || shared.calls.is_some() {
+            return;
+        }
+        let mine = self.next_trial.compare_exchange(
+            next,
+            now.saturating_add(TRIAL),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        if mine.is_err() {
+            return;
+        }
+        if !shared.breaker().is_open() {
+            // Another process has had an answer.
+            shared.refuses.store(false, Ordering::Relaxed);
+        } else if self.refused(&subject, now).is_none() {
+            self.in_background(subject, token, Reason::Trial);
+        }
+    }
+
+    /// Asks in the background, if nobody does already.
+    fn in_background(&self, subject: Subject, token: Token<'_>, reason: Reason) {
+        let shared = &self.shared;
+        if self.engine.get().is_some()
+            && let Some(started) = shared.flights.begin_unasked(subject)
+        {
             shared.counters.refreshing();
-            self.depart(subject, token, true);
+            self.depart(subject, started, token, reason);
         }
     }
 
     /// Hands a flight that has been started over to the thread.
-    fn depart(&self, subject: Subject, token: Token<'_>, refresh: bool) {
+    fn depart(&self, subject: Subject, started: Started, token: Token<'_>, reason: Reason) {
         let shared = &self.shared;
         let now = tokio::time::Instant::now();
+        let flight = started.number;
         let departure = Departure {
             subject,
+            flight,
+            gone: started.gone,
             token: Zeroizing::new(token.expose().to_owned()),
             departed: now,
             deadline: now + shared.provider.timeout,
-            refresh,
+            reason,
         };
-        if Runtime::depart(&self.departures, departure).is_err() {
+        let sent = self
+            .engine
+            .get()
+            .is_some_and(|engine| Runtime::depart(&engine.departures, departure).is_ok());
+        if !sent {
             let error = self.error(ErrorKind::Stopped, "the client has been stopped");
-            shared.complete(&subject, &Err(error).into());
+            shared.complete(&subject, flight, &Err(error).into());
+        }
+    }
+
+    /// Starts the thread if that could not be done yet.
+    fn ensure_started(&self, now: u64) -> Result<(), Error> {
+        if self.engine.get().is_some() {
+            return Ok(());
+        }
+        self.start_again(now)
+    }
+
+    #[cold]
+    fn start_again(&self, now: u64) -> Result<(), Error> {
+        let mut stage = self.stage.lock();
+        let due = match &*stage {
+            Stage::Unstarted(due) => *due,
+            Stage::Running(_) => return Ok(()),
+            Stage::Stopped => {
+                return Err(self.error(ErrorKind::Stopped, "the client has been stopped"));
+            }
+        };
+        let unstarted = |what: &str, after: u64| {
+            self.error(ErrorKind::Stopped, what)
+                .with_retry_after(Some(Duration::from_millis(after)))
+        };
+        if now < due {
+            let what = "the client's thread could not be started, and it is too soon to try again";
+            return Err(unstarted(what, due - now));
+        }
+        let reporter = &self.shared.reporter;
+        match self.start(&mut stage, now) {
+            Ok(()) => {
+                let line = format!(
+                    "provider {:?}: the client's thread has been started now, and requests are answered",
+                    self.shared.provider.name
+                );
+                reporter.say(LogLevel::Info, &line);
+                Ok(())
+            }
+            Err(error) => {
+                let what = format!(
+                    "{error}; it is tried again, once a second at most; raise the limit of processes or descriptors"
+                );
+                let error = unstarted(&what, START_AGAIN);
+                reporter.failed(&error, std::time::Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    fn start(&self, stage: &mut Stage, now: u64) -> Result<(), StartError> {
+        match Runtime::start(Arc::clone(&self.shared)) {
+            Ok(runtime) => {
+                // It is set nowhere else, and not twice: the stage says so.
+                let _ = self.engine.set(Engine {
+                    departures: runtime.departures(),
+                    thread: runtime.thread_id(),
+                });
+                *stage = Stage::Running(runtime);
+                Ok(())
+            }
+            Err(error) => {
+                *stage = Stage::Unstarted(now.saturating_add(START_AGAIN));
+                Err(StartError(error))
+            }
         }
     }
 
@@ -514,7 +674,8 @@ impl Handle {
             return false;
         }
         self.stopped.store(true, Ordering::Relaxed);
-        let Some(runtime) = self.runtime.lock().take() else {
+        let Stage::Running(runtime) = std::mem::replace(&mut *self.stage.lock(), Stage::Stopped)
+        else {
             return true;
         };
         let error = Error::new(
@@ -529,7 +690,8 @@ impl Handle {
         });
         // Kept until it is asked for: the thread need not be waiting at this moment.
         self.shared.stop.notify_one();
-        if thread::current().id() == self.thread {
+        let own = self.engine.get().map(|engine| engine.thread);
+        if own == Some(thread::current().id()) {
             // The last handle went on the client's own thread: it ends by itself, and cannot wait for itself.
             return false;
         }
@@ -545,7 +707,8 @@ impl Drop for Handle {
         }
         // A forked child: the thread is not here, and what it shared with us may be half changed. Nothing of it is
         // touched; the memory is the child's copy and goes with the child.
-        std::mem::forget(self.runtime.get_mut().take());
+        std::mem::forget(std::mem::replace(self.stage.get_mut(), Stage::Stopped));
+        std::mem::forget(self.engine.take());
         std::mem::forget(Arc::clone(&self.shared));
     }
 }
@@ -565,5 +728,92 @@ struct CancelOnDrop {
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.client.cancel(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
+
+    use super::super::runtime::NO_THREADS;
+    use super::*;
+    use crate::Config;
+
+    fn provider() -> Arc<Provider> {
+        let mut config = Config::new("main");
+        let settings = [
+            // Nothing listens there.
+            ("introspection_endpoint", "http://127.0.0.1:1/introspect"),
+            ("max_fails", "0"),
+        ];
+        for (key, value) in settings {
+            config.set(key, value).unwrap();
+        }
+        config.build().unwrap()
+    }
+
+    fn ask(client: &Client) -> Error {
+        let token = Token::parse(b"opaque").unwrap();
+        client.resolve(token, None).unwrap_err()
+    }
+
+    #[test]
+    fn a_client_whose_thread_cannot_be_started_tries_again_when_it_is_needed() {
+        let lines = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&lines);
+        let surroundings = Surroundings {
+            log: Some(Arc::new(move |_, line: &str| {
+                assert!(line.contains("thread"), "{line}");
+                count.fetch_add(1, Ordering::SeqCst);
+            })),
+            ..Surroundings::default()
+        };
+        NO_THREADS.set(2);
+        let (client, started) = Client::start_or_retry(provider(), surroundings);
+        assert!(started.is_err());
+        // Too soon to try again.
+        for _ in 0..100 {
+            let error = ask(&client);
+            assert_eq!(error.kind(), ErrorKind::Stopped);
+            assert_eq!(error.kind().http_status(), 503);
+            assert!(error.retry_after().is_some());
+        }
+        let begun = Instant::now();
+        while NO_THREADS.get() > 0 {
+            assert_eq!(ask(&client).kind(), ErrorKind::Stopped);
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(
+            lines.load(Ordering::SeqCst),
+            1,
+            "a second attempt, too early"
+        );
+        thread::sleep(Duration::from_millis(START_AGAIN + 50));
+        // It has one now, that finds out that nobody listens; the line of that is no longer looked at.
+        let shared = Arc::clone(&client.0.shared);
+        assert!(client.0.ensure_started(clock::now().monotonic).is_ok());
+        assert_eq!(lines.load(Ordering::SeqCst), 2, "that it has been started");
+        drop(shared);
+        assert!(client.stop());
+        assert_eq!(ask(&client).kind(), ErrorKind::Stopped);
+    }
+
+    #[test]
+    fn a_client_that_was_never_started_can_be_stopped_and_dropped() {
+        NO_THREADS.set(1);
+        let (client, started) = Client::start_or_retry(provider(), Surroundings::default());
+        assert!(started.is_err());
+        assert!(client.stop());
+        let error = ask(&client);
+        assert_eq!(error.kind(), ErrorKind::Stopped);
+        assert!(error.retry_after().is_none());
+        NO_THREADS.set(1);
+        assert!(
+            Client::start(provider()).is_err(),
+            "an error for those who can handle it"
+        );
+        drop(Client::start_or_retry(provider(), Surroundings::default()));
     }
 }

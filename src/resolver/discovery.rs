@@ -1,7 +1,9 @@
 //! Finding out what the authorization server says of itself, and keeping up with it.
 //!
 //! Its metadata is fetched when the client starts, and again when its time is over. A request that comes before it is
-//! there waits, within its deadline. When it can't be fetched, the last that could goes on being used.
+//! there waits, within its deadline, until fetching it has failed [`EVIDENCE`] times in a row: from then on requests fail at
+//! once, as the last fetch did, until one succeeds. When newer metadata can't be fetched, the last that could goes on being
+//! used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +24,16 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// How soon to ask again after the first failure, in milliseconds; it doubles up to a minute.
 const AGAIN: u64 = 500;
+/// … or up to this as long as nothing is known, and requests fail for it.
+const AGAIN_AT_LEAST: Duration = Duration::from_secs(10);
+/// How many fetches have to fail before no request waits for the next.
+const EVIDENCE: u32 = 2;
 
 /// What is known of the server.
 #[derive(Clone)]
 enum Known {
-    /// Nothing that would do, and why, once that has been tried.
-    Nothing(Option<Error>),
+    /// Nothing that would do, and why, once that has been tried, and how often in a row.
+    Nothing(Option<Error>, u32),
     Server(Arc<Server>),
 }
 
@@ -46,7 +52,7 @@ impl Discovery {
         let known = if enough {
             Known::Server(Arc::new(configured.clone()))
         } else {
-            Known::Nothing(None)
+            Known::Nothing(None, 0)
         };
         Discovery {
             known: watch::Sender::new(known),
@@ -54,15 +60,31 @@ impl Discovery {
     }
 
     /// The server, as soon as it is known.
-    pub(super) async fn server(&self) -> Arc<Server> {
+    ///
+    /// # Errors
+    /// Why it is not known, once that is not expected to change soon.
+    pub(super) async fn server(&self) -> Result<Arc<Server>, Error> {
+        self.wait(EVIDENCE).await
+    }
+
+    /// The server, however long it takes to know it.
+    pub(super) async fn server_at_last(&self) -> Result<Arc<Server>, Error> {
+        self.wait(u32::MAX).await
+    }
+
+    async fn wait(&self, evidence: u32) -> Result<Arc<Server>, Error> {
         // Nearly always: no need to wait, nor to be told of changes.
         if let Known::Server(server) = &*self.known.borrow() {
-            return Arc::clone(server);
+            return Ok(Arc::clone(server));
         }
         let mut known = self.known.subscribe();
         loop {
-            if let Known::Server(server) = &*known.borrow_and_update() {
-                return Arc::clone(server);
+            match &*known.borrow_and_update() {
+                Known::Server(server) => return Ok(Arc::clone(server)),
+                Known::Nothing(Some(error), failures) if *failures >= evidence => {
+                    return Err(error.clone());
+                }
+                Known::Nothing(..) => {}
             }
             if known.changed().await.is_err() {
                 // The sender is ours: it is there as long as we are.
@@ -74,7 +96,7 @@ impl Discovery {
     /// Why it is not known yet.
     pub(super) fn failure(&self) -> Option<Error> {
         match &*self.known.borrow() {
-            Known::Nothing(error) => error.clone(),
+            Known::Nothing(error, _) => error.clone(),
             Known::Server(_) => None,
         }
     }
@@ -115,15 +137,21 @@ impl Discovery {
                 }
                 Err(error) => {
                     reporter.failed(&error, std::time::Instant::now());
-                    self.known.send_if_modified(|known| match known {
-                        Known::Nothing(why) => {
+                    let nothing = self.known.send_if_modified(|known| match known {
+                        Known::Nothing(why, failures) => {
                             *why = Some(error);
+                            *failures = failures.saturating_add(1);
                             true
                         }
                         Known::Server(_) => false,
                     });
                     failures += 1;
-                    Duration::from_millis(span(AGAIN, failures - 1, jitter()))
+                    let pause = Duration::from_millis(span(AGAIN, failures - 1, jitter()));
+                    if nothing {
+                        pause.min(AGAIN_AT_LEAST)
+                    } else {
+                        pause
+                    }
                 }
             };
             tokio::time::sleep(pause).await;

@@ -1,8 +1,9 @@
 //! Which of the authorization server's addresses is asked first.
 //!
 //! In the order in which they are configured, but those that failed lately after all others. An address that fails is
-//! put last for `fail_timeout`, and for longer each time in a row, like the breaker's calls. What is known of them is
-//! this process's own: it is no more than an order, and every request tries them all if it must.
+//! put last for `fail_timeout`, and for longer each time in a row, like the breaker's calls. It has failed if there is no
+//! connection to it, or if another has answered to a token on which it has failed: on some tokens all fail. What is known of
+//! them is this process's own: it is no more than an order, and every request tries them all if it must.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,6 +40,11 @@ impl Endpoints {
             if until > now { until } else { 0 }
         });
         order
+    }
+
+    /// Whether it goes last.
+    pub(super) fn is_last(&self, index: usize, now: u64) -> bool {
+        self.states[index].down_until.load(Ordering::Relaxed) > now
     }
 
     /// It has answered. Returns whether it had failed before.
@@ -79,6 +85,7 @@ mod tests {
         assert_eq!(order(&endpoints, 0), [0, 1, 2]);
         assert!(endpoints.failed(0, 0, 0));
         assert_eq!(order(&endpoints, 1), [1, 2, 0]);
+        assert!(endpoints.is_last(0, 999) && !endpoints.is_last(0, 1000));
         assert!(endpoints.failed(1, 100, 0));
         assert_eq!(order(&endpoints, 101), [2, 0, 1]);
         assert_eq!(order(&endpoints, 1000), [0, 2, 1]);

@@ -1,10 +1,17 @@
 //! Who waits for what: one call per token at a time, whatever the number of requests.
+//!
+//! A flight that has been sent, or can be at once, goes on when nobody waits for it any more: its answer will be remembered.
+//! One that would have to wait to be sent ends with the last who waited, so that clients which send tokens and go do not
+//! make those behind them wait. So there are `max_waiting` flights that somebody waits for and `max_concurrent` that nobody
+//! does, at most. A flight that nobody is meant to wait for (a verdict is found out again in the background) is one of
+//! `max_waiting`, and ends by itself alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RawMutex;
 use parking_lot::lock_api;
+use tokio::sync::oneshot;
 
 use super::{Completion, CompletionQueue};
 use crate::Error;
@@ -53,10 +60,18 @@ pub(super) enum Behalf {
     Nobody,
 }
 
+/// A flight that somebody has to make.
+pub(super) struct Started {
+    /// Its name: no two flights of a client have the same.
+    pub number: u64,
+    /// Closed when nobody waits for it any more and it has not been sent: it has ended then.
+    pub gone: oneshot::Receiver<()>,
+}
+
 /// What became of a request that asked to wait.
 pub(super) enum Joined {
     /// It is the first: somebody has to ask the authorization server.
-    Started(RequestId),
+    Started(RequestId, Started),
     /// Somebody asks already.
     Waiting(RequestId),
     /// The answer came in between: nothing to wait for.
@@ -71,14 +86,47 @@ pub(super) enum Joined {
 pub(super) struct Flights<Lock = RawMutex> {
     state: lock_api::Mutex<Lock, State>,
     max_waiting: usize,
+    max_concurrent: usize,
 }
 
 #[derive(Default)]
 struct State {
-    by_subject: HashMap<Subject, BTreeMap<RequestId, Waiter>>,
+    by_subject: HashMap<Subject, Entry>,
     by_request: HashMap<RequestId, Subject>,
     last_id: u64,
+    last_flight: u64,
     closed: bool,
+}
+
+/// A flight under way.
+struct Entry {
+    number: u64,
+    waiters: BTreeMap<RequestId, Waiter>,
+    /// It goes on when nobody waits for it: a call may have been made for it, or nobody was meant to wait.
+    keeps: bool,
+    /// Dropped with the entry, by which the flight is told.
+    _alive: oneshot::Sender<()>,
+}
+
+impl State {
+    fn start(&mut self, subject: Subject, waiters: BTreeMap<RequestId, Waiter>) -> Started {
+        self.last_flight += 1;
+        let number = self.last_flight;
+        let (alive, gone) = oneshot::channel();
+        let entry = Entry {
+            number,
+            keeps: waiters.is_empty(),
+            waiters,
+            _alive: alive,
+        };
+        self.by_subject.insert(subject, entry);
+        Started { number, gone }
+    }
+
+    fn entry(&mut self, subject: &Subject, number: u64) -> Option<&mut Entry> {
+        let entry = self.by_subject.get_mut(subject)?;
+        (entry.number == number).then_some(entry)
+    }
 }
 
 struct Waiter {
@@ -89,10 +137,11 @@ struct Waiter {
 }
 
 impl<Lock: lock_api::RawMutex> Flights<Lock> {
-    pub(super) fn new(max_waiting: usize) -> Self {
+    pub(super) fn new(max_waiting: usize, max_concurrent: usize) -> Self {
         Flights {
             state: lock_api::Mutex::new(State::default()),
             max_waiting,
+            max_concurrent,
         }
     }
 
@@ -132,46 +181,60 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
             cache,
             asked: false,
         };
-        state
-            .by_subject
-            .entry(subject)
-            .or_default()
-            .insert(id, waiter);
-        if under_way {
-            Joined::Waiting(id)
-        } else {
-            Joined::Started(id)
+        match state.by_subject.get_mut(&subject) {
+            Some(entry) => {
+                entry.waiters.insert(id, waiter);
+                Joined::Waiting(id)
+            }
+            None => Joined::Started(id, state.start(subject, BTreeMap::from([(id, waiter)]))),
         }
     }
 
-    /// Forgets one who waits; the flight goes on, for others and for the cache.
+    /// Forgets one who waits. The flight goes on for others; it goes on for the cache if it need not wait to be sent.
     pub(super) fn leave(&self, id: RequestId) -> bool {
         let mut state = self.state.lock();
         let Some(subject) = state.by_request.remove(&id) else {
             return false;
         };
-        let waiter = state
-            .by_subject
-            .get_mut(&subject)
-            .and_then(|waiters| waiters.remove(&id));
+        let has_room = state.by_subject.len() <= self.max_concurrent;
+        let mut waiter = None;
+        let mut ended = None;
+        if let Some(entry) = state.by_subject.get_mut(&subject) {
+            waiter = entry.waiters.remove(&id);
+            if entry.waiters.is_empty() && !entry.keeps && !has_room {
+                ended = state.by_subject.remove(&subject);
+            }
+        }
         drop(state);
-        // What it owns is dropped only after the lock is gone: that may run code of the caller's.
-        drop(waiter);
+        // What they own is dropped only after the lock is gone: that may run code of the caller's.
+        drop((waiter, ended));
         true
+    }
+
+    /// Whether a flight is still wanted that is to be sent now. From here on it goes on whoever leaves.
+    pub(super) fn send(&self, subject: &Subject, number: u64) -> bool {
+        let mut state = self.state.lock();
+        let entry = state.entry(subject, number);
+        entry.is_some_and(|entry| {
+            entry.keeps = true;
+            true
+        })
     }
 
     /// On whose behalf a call may be made next for the flight for `subject`: each of those who wait is named once. If
     /// nobody waits the flight ends here, so that whoever comes after starts another.
     pub(super) fn behalf(&self, subject: &Subject) -> Behalf {
         let mut state = self.state.lock();
-        let Some(waiters) = state.by_subject.get_mut(subject) else {
+        let Some(entry) = state.by_subject.get_mut(subject) else {
             return Behalf::Nobody;
         };
-        if waiters.is_empty() {
-            state.by_subject.remove(subject);
+        if entry.waiters.is_empty() {
+            let ended = state.by_subject.remove(subject);
+            drop(state);
+            drop(ended);
             return Behalf::Nobody;
         }
-        let mut unasked = waiters.values_mut().filter(|waiter| !waiter.asked);
+        let mut unasked = entry.waiters.values_mut().filter(|waiter| !waiter.asked);
         match unasked.next() {
             None => Behalf::Exhausted,
             Some(waiter) => {
@@ -185,23 +248,34 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
     }
 
     /// Starts a flight that nobody waits for, unless there is one already.
-    pub(super) fn begin_unasked(&self, subject: Subject) -> bool {
+    pub(super) fn begin_unasked(&self, subject: Subject) -> Option<Started> {
         let mut state = self.state.lock();
         if state.closed
             || state.by_subject.len() >= self.max_waiting
             || state.by_subject.contains_key(&subject)
         {
-            return false;
+            return None;
         }
-        state.by_subject.insert(subject, BTreeMap::new());
-        true
+        Some(state.start(subject, BTreeMap::new()))
     }
 
-    /// Ends the flight for `subject` and tells all who wait. `count` learns how many that are before they do, so that
-    /// whoever has been told finds itself counted. Nothing happens if the flight has ended already.
-    pub(super) fn complete(&self, subject: &Subject, landing: &Landing, count: impl FnOnce(usize)) {
+    /// Ends the flight of this number for `subject` and tells all who wait. `count` learns how many that are before they
+    /// do, so that whoever has been told finds itself counted. Nothing happens if the flight has ended already.
+    pub(super) fn complete(
+        &self,
+        subject: &Subject,
+        number: u64,
+        landing: &Landing,
+        count: impl FnOnce(usize),
+    ) {
         let mut state = self.state.lock();
-        let waiters = state.by_subject.remove(subject).unwrap_or_default();
+        if state.entry(subject, number).is_none() {
+            drop(state);
+            count(0);
+            return;
+        }
+        let ended = state.by_subject.remove(subject);
+        let waiters = ended.map(|entry| entry.waiters).unwrap_or_default();
         for id in waiters.keys() {
             state.by_request.remove(id);
         }
@@ -217,9 +291,9 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         state.by_request.clear();
         let flights = std::mem::take(&mut state.by_subject);
         drop(state);
-        count(flights.values().map(BTreeMap::len).sum());
-        for waiters in flights.into_values() {
-            tell(waiters, &Err(error.clone()).into());
+        count(flights.values().map(|entry| entry.waiters.len()).sum());
+        for entry in flights.into_values() {
+            tell(entry.waiters, &Err(error.clone()).into());
         }
     }
 
@@ -328,7 +402,7 @@ mod tests {
     impl Node {
         fn new() -> Arc<Self> {
             Arc::new(Node {
-                flights: Flights::new(100),
+                flights: Flights::new(100, 100),
                 cache: MemoryCache::new(1 << 20, 1000),
                 version: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
@@ -354,9 +428,10 @@ mod tests {
                 told.fetch_add(1, Ordering::SeqCst);
             }));
             match self.flights.join(subject, notify, known) {
-                Joined::Started(_) => {
+                Joined::Started(_, started) => {
                     let node = Arc::clone(self);
-                    thread::spawn(move || node.fly(subject)).join().unwrap();
+                    let fly = move || node.fly(subject, started.number);
+                    thread::spawn(fly).join().unwrap();
                 }
                 Joined::Waiting(_) => {}
                 Joined::Known(verdict) => {
@@ -367,13 +442,14 @@ mod tests {
             }
         }
 
-        fn fly(&self, subject: Subject) {
+        fn fly(&self, subject: Subject, number: u64) {
             self.calls.fetch_add(1, Ordering::SeqCst);
             let lifetime = std::time::Duration::from_secs(60).into();
             let verdict = verdict_of(subject.version.epoch);
             self.cache
                 .put(subject.key, &verdict, lifetime, NOW, subject.version.epoch);
-            self.flights.complete(&subject, &Ok(verdict).into(), |_| ());
+            let landing = Ok(verdict).into();
+            self.flights.complete(&subject, number, &landing, |_| ());
         }
     }
 
@@ -427,7 +503,7 @@ mod tests {
     #[test]
     fn in_no_order_of_threads_is_one_who_leaves_told_or_one_who_stays_forgotten() {
         let run = || {
-            let flights = Arc::new(Flights::<AnyOrder>::new(10));
+            let flights = Arc::new(Flights::<AnyOrder>::new(10, 10));
             let told = Arc::new(AtomicUsize::new(0));
             let count = |told: &Arc<AtomicUsize>| {
                 let told = Arc::clone(told);
@@ -435,7 +511,8 @@ mod tests {
                     told.fetch_add(1, Ordering::SeqCst);
                 }))
             };
-            let Joined::Started(first) = flights.join(subject(0), count(&told), || None) else {
+            let joined = flights.join(subject(0), count(&told), || None);
+            let Joined::Started(first, started) = joined else {
                 panic!("there is no other");
             };
             let Joined::Waiting(_) = flights.join(subject(0), count(&told), || None) else {
@@ -446,7 +523,7 @@ mod tests {
                 thread::spawn(move || flights.leave(first))
             };
             let landing = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
-            flights.complete(&subject(0), &landing, |_| ());
+            flights.complete(&subject(0), started.number, &landing, |_| ());
             let left = leaver.join().unwrap();
             let expected = if left { 1 } else { 2 };
             assert_eq!(told.load(Ordering::SeqCst), expected);
@@ -457,17 +534,107 @@ mod tests {
 
     #[test]
     fn a_flight_that_nobody_waits_for_is_joined_by_the_first_who_does() {
-        let flights = Flights::<RawMutex>::new(10);
-        assert!(flights.begin_unasked(subject(0)));
-        assert!(!flights.begin_unasked(subject(0)));
+        let flights = Flights::<RawMutex>::new(10, 10);
+        let started = flights.begin_unasked(subject(0)).unwrap();
+        assert!(flights.begin_unasked(subject(0)).is_none());
         let joined = flights.join(subject(0), Notify::Call(Box::new(|_| ())), || None);
         assert!(matches!(joined, Joined::Waiting(_)));
         let mut waited = 0;
-        flights.complete(&subject(0), &Ok(Verdict::Inactive).into(), |count| {
+        let landing = Ok(Verdict::Inactive).into();
+        flights.complete(&subject(0), started.number, &landing, |count| {
             waited = count;
         });
         assert_eq!(waited, 1);
         assert_eq!(flights.counts(), (0, 0));
+    }
+
+    fn nobody() -> Notify {
+        Notify::Call(Box::new(|_| ()))
+    }
+
+    fn start(flights: &Flights) -> (RequestId, Started) {
+        match flights.join(subject(0), nobody(), || None) {
+            Joined::Started(id, started) => (id, started),
+            _ => panic!("there is no other"),
+        }
+    }
+
+    #[test]
+    fn a_flight_that_waits_to_be_sent_ends_with_the_last_who_waited() {
+        let flights = Flights::<RawMutex>::new(10, 0);
+        let (first, mut started) = start(&flights);
+        let Joined::Waiting(second) = flights.join(subject(0), nobody(), || None) else {
+            panic!("it has started");
+        };
+        assert!(flights.leave(first));
+        assert!(started.gone.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        assert!(flights.leave(second));
+        assert!(started.gone.try_recv() == Err(oneshot::error::TryRecvError::Closed));
+        assert!(!flights.send(&subject(0), started.number));
+        assert_eq!(flights.counts(), (0, 0));
+
+        // Who comes then has one of their own, and is not told what became of the other.
+        let (_, next) = start(&flights);
+        let landing = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
+        flights.complete(&subject(0), started.number, &landing, |count| {
+            assert_eq!(count, 0);
+        });
+        assert_eq!(flights.counts(), (1, 1));
+        assert!(flights.send(&subject(0), next.number));
+    }
+
+    #[test]
+    fn one_that_is_sent_or_was_begun_for_nobody_goes_on_when_all_have_left() {
+        let flights = Flights::<RawMutex>::new(10, 0);
+        let (id, mut started) = start(&flights);
+        assert!(flights.send(&subject(0), started.number));
+        assert!(flights.leave(id));
+        assert!(started.gone.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        assert_eq!(flights.counts(), (1, 0));
+        let landing = Ok(Verdict::Inactive).into();
+        flights.complete(&subject(0), started.number, &landing, |_| ());
+
+        let started = flights.begin_unasked(subject(0)).unwrap();
+        let Joined::Waiting(id) = flights.join(subject(0), nobody(), || None) else {
+            panic!("it has started");
+        };
+        assert!(flights.leave(id));
+        assert!(flights.send(&subject(0), started.number));
+    }
+
+    #[test]
+    fn clients_that_come_and_go_leave_nothing_behind() {
+        let flights = Flights::<RawMutex>::new(8, 4);
+        let mut most = 0;
+        for version in 0..2000 {
+            let joined = flights.join(subject(version), nobody(), || None);
+            let Joined::Started(id, _) = joined else {
+                panic!("nobody waits");
+            };
+            assert!(flights.leave(id));
+            most = most.max(flights.counts().0);
+        }
+        assert_eq!((most, flights.counts()), (4, (4, 0)));
+    }
+
+    #[test]
+    fn in_no_order_of_threads_is_a_flight_both_sent_and_dropped() {
+        let run = || {
+            let flights = Arc::new(Flights::<AnyOrder>::new(10, 0));
+            let joined = flights.join(subject(0), nobody(), || None);
+            let Joined::Started(id, mut started) = joined else {
+                panic!("there is no other");
+            };
+            let leaver = {
+                let flights = Arc::clone(&flights);
+                thread::spawn(move || flights.leave(id))
+            };
+            let sent = flights.send(&subject(0), started.number);
+            assert!(leaver.join().unwrap());
+            let gone = started.gone.try_recv() == Err(oneshot::error::TryRecvError::Closed);
+            assert!(sent != gone);
+        };
+        shuttle::check_random(run, ORDERS);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::transport::{self, Failure};
+use super::transport::{self, Blame, Failure};
 use crate::introspection::Request;
 use crate::server::Endpoint;
 use crate::{Error, ErrorKind, Provider};
@@ -237,10 +237,15 @@ pub(super) fn response(
              no answer",
         ),
     };
-    // The host has its own ways to try again.
+    // The host has its own ways to try again; and of what it has not done nobody can say whether the token, or what else
+    // of the request goes along, has a part in it.
     Err(Failure {
         error,
         again: false,
+        blame: match failure {
+            CallFailure::Gone => Blame::Nobody,
+            CallFailure::TooLarge | CallFailure::CutOff | CallFailure::Failed => Blame::Token,
+        },
     })
 }
 
@@ -255,6 +260,7 @@ pub(super) fn no_host(provider: &Provider) -> Failure {
             ),
         ),
         again: false,
+        blame: Blame::Server,
     }
 }
 

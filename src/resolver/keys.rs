@@ -195,7 +195,7 @@ async fn fetch(
     discovery: &Discovery,
     transport: &Transport,
 ) -> Result<(KeySet, Duration), Error> {
-    let server = discovery.server().await;
+    let server = discovery.server_at_last().await?;
     let Some(endpoint) = &server.jwks else {
         return Err(Error::new(
             ErrorKind::BadAnswer,

@@ -4,7 +4,9 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `client.rs` | the path itself, and the ways to call it |
-//! | `breaker.rs` | when the authorization server is not asked at all |
+//! | `breaker.rs` | when the authorization server is not asked at all, and on what evidence |
+//! | `tokens.rs` | which tokens it has called active, and on which it has failed lately |
+//! | `retries.rs` | how many calls may be made a second time |
 //! | `discovery.rs` | what the authorization server says of itself |
 //! | `keys.rs` | the keys that it publishes |
 //! | `endpoints.rs` | which of its addresses is asked first |
@@ -33,8 +35,10 @@ mod host;
 mod keys;
 mod queue;
 mod report;
+mod retries;
 mod runtime;
 mod stats;
+mod tokens;
 mod transport;
 
 pub use client::{Client, StartError, Submitted, Surroundings};

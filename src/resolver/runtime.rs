@@ -13,11 +13,11 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
-use super::breaker::{Admission, Policy};
+use super::breaker::{Admission, Evidence, Policy};
 use super::client::Shared;
 use super::credentials::{Pass, Passes};
 use super::discovery::Discovery;
@@ -25,7 +25,8 @@ use super::endpoints::Endpoints;
 use super::flights::{Behalf, Landing};
 use super::host;
 use super::keys::Keys;
-use super::transport::{self, Transport};
+use super::retries::Retries;
+use super::transport::{self, Blame, Transport};
 use crate::cache::{Claim, Claimed, Subject};
 use crate::config::ClientAuth;
 use crate::introspection::subject_token::{self, SubjectToken};
@@ -42,11 +43,25 @@ const STOP: Duration = Duration::from_secs(2);
 /// A token to ask about.
 pub(super) struct Departure {
     pub subject: Subject,
+    /// The flight's number.
+    pub flight: u64,
+    /// Closed when it has ended because nobody waits for it.
+    pub gone: oneshot::Receiver<()>,
     pub token: Zeroizing<String>,
     pub departed: Instant,
     pub deadline: Instant,
-    /// What is remembered is good still: it is to be found out anew.
-    pub refresh: bool,
+    pub reason: Reason,
+}
+
+/// Why a token is to be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Nothing is known of it.
+    Unknown,
+    /// What is remembered is good still: it is to be found out again.
+    Refresh,
+    /// It is known to be active, and the authorization server is in doubt: does it say so?
+    Trial,
 }
 
 /// The running thread.
@@ -56,8 +71,19 @@ pub(super) struct Runtime {
     ended: Receiver<()>,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often threads can't be started that are started from this one.
+    pub(super) static NO_THREADS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 impl Runtime {
     pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        #[cfg(test)]
+        if let Some(left) = NO_THREADS.get().checked_sub(1) {
+            NO_THREADS.set(left);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         // Unbounded in type only: there is one departure per flight, and flights are bounded by who may wait.
         let (departures, arrivals) = mpsc::unbounded_channel();
         let (alive, ended) = sync_channel::<()>(0);
@@ -145,17 +171,24 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
                 .max(1),
             Policy::of(&shared.provider).first,
         ),
+        retries: Retries::new(clock::now().monotonic),
         entropy: Entropy::new(),
         slots: Semaphore::new(shared.provider.max_concurrent.min(Semaphore::MAX_PERMITS)),
         shared,
     });
     if desk.shared.provider.server.issuer.is_some() {
         let desk = Arc::clone(&desk);
-        drop(tokio::spawn(async move { desk.keep_up().await }));
+        keep_going(move || {
+            let desk = Arc::clone(&desk);
+            async move { desk.keep_up().await }
+        });
     }
     if desk.shared.provider.needs_keys() {
         let desk = Arc::clone(&desk);
-        drop(tokio::spawn(async move { desk.keep_up_with_keys().await }));
+        keep_going(move || {
+            let desk = Arc::clone(&desk);
+            async move { desk.keep_up_with_keys().await }
+        });
     }
     loop {
         tokio::select! {
@@ -163,11 +196,32 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
             biased;
             () = desk.shared.stop.notified() => break,
             departure = arrivals.recv() => match departure {
-                Some(departure) => drop(tokio::spawn(Arc::clone(&desk).fly(departure))),
+                // Its client may have left before it is looked at.
+                Some(mut departure) => if !is_gone(&mut departure) {
+                    drop(tokio::spawn(Arc::clone(&desk).fly(departure)));
+                },
                 None => break,
             },
         }
     }
+}
+
+fn is_gone(departure: &mut Departure) -> bool {
+    departure.gone.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+}
+
+/// Runs a task that is to go on as long as the client does, again if it panics: the system may have no thread left to look
+/// a name up.
+fn keep_going<T: Future<Output = ()> + Send + 'static>(task: impl Fn() -> T + Send + 'static) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    drop(tokio::spawn(async move {
+        while tokio::spawn(task())
+            .await
+            .is_err_and(|error| error.is_panic())
+        {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }));
 }
 
 /// What calls share on the thread.
@@ -178,6 +232,7 @@ struct Desk {
     discovery: Discovery,
     keys: Keys,
     endpoints: Endpoints,
+    retries: Retries,
     entropy: Entropy,
     slots: Semaphore,
 }
@@ -203,33 +258,32 @@ impl Desk {
             .await;
     }
 
-    async fn fly(self: Arc<Self>, departure: Departure) {
+    async fn fly(self: Arc<Self>, mut departure: Departure) {
         let shared = &*self.shared;
-        let mut flight = Flight::new(shared, departure.subject, self.entropy.next());
+        let id = self.entropy.next();
+        let mut flight = Flight::new(shared, departure.subject, departure.flight, id);
         let Ok(token) = Token::parse(departure.token.as_bytes()) else {
             // It was a token when it came.
             flight.land(Err(defect(shared)).into());
             return;
         };
-        let outcome = match timeout_at(
-            departure.deadline,
-            self.find_out(&mut flight, &departure, token),
-        )
-        .await
-        {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let error = self.too_late(&flight);
-                if let Some((Some(index), _)) = flight.asked {
-                    self.failed_at(index, &error);
-                }
-                Err(error)
-            }
+        // Taken out, so that the rest can be lent to those who find out.
+        let (_, nothing) = oneshot::channel();
+        let gone = std::mem::replace(&mut departure.gone, nothing);
+        let outcome = tokio::select! {
+            biased;
+            // Nobody waits, and it has not been sent.
+            _ = gone => None,
+            outcome = timeout_at(
+                departure.deadline,
+                self.find_out(&mut flight, &departure, token),
+            ) => Some(outcome),
         };
-        if flight.abandoned {
+        let Some(outcome) = outcome.filter(|_| !flight.abandoned) else {
             // There is nobody to tell, and nothing has been learned.
             return;
-        }
+        };
+        let outcome = outcome.unwrap_or_else(|_| Err(self.too_late(&flight)));
         let landing = self.learn(&mut flight, token, outcome);
         flight.land(landing);
     }
@@ -244,13 +298,13 @@ impl Desk {
     ) -> Result<Verdict, Error> {
         let levels = &self.shared.levels;
         let subject = &departure.subject;
-        let Some(store) = levels.store() else {
+        let Some(store) = levels.store().filter(|_| departure.reason != Reason::Trial) else {
             return self.ask(flight, departure, token).await;
         };
         let started = Instant::now();
         let mut waited_for = None;
         // A verdict that is due to be found out anew is no news to one who is to do that.
-        let mut refresh = departure.refresh;
+        let mut refresh = departure.reason == Reason::Refresh;
         let known = |refresh: bool| {
             let hit = levels.shared(subject, token, clock::now())?;
             (!(refresh && hit.refresh)).then_some(hit.verdict)
@@ -299,7 +353,7 @@ impl Desk {
     ) -> Result<Verdict, Error> {
         let shared = &*self.shared;
         let provider = &*shared.provider;
-        let server = self.discovery.server().await;
+        let server = self.discovery.server().await?;
         let endpoints = provider.endpoints(&server);
         if endpoints.is_empty() {
             return Err(Error::new(
@@ -318,21 +372,36 @@ impl Desk {
         }
         // The semaphore is never closed.
         let _slot = self.slots.acquire().await;
-        if let Admission::Wait(after) = shared.breaker().admit(clock::now().monotonic) {
+        if !shared.flights.send(&flight.subject, flight.number) {
+            flight.abandoned = true;
+            return Err(defect(shared));
+        }
+        let trust = shared.tokens.trust(&flight.subject.key);
+        let breaker = shared.breaker();
+        if let Admission::Wait(after) = breaker.admit(trust, clock::now().monotonic) {
             return Err(shared.not_asked(after));
         }
         flight.asked = Some((None, Arc::clone(&server)));
+        // Nothing of the client's is in what is sent first.
+        flight.blame = Blame::Server;
         let mut pass = self.passes.issue(&server).await?;
         let mut renewed = false;
+        // The addresses that have failed for this token.
+        let mut failed = Vec::new();
         if subject_token::is_wanted(provider, &server) {
-            let known = match self.exchanged(&server, departure, token, &pass).await {
+            let known = match self
+                .exchanged(flight, &server, departure, token, &pass)
+                .await
+            {
                 Err(error) if error.kind() == ErrorKind::ClientRefused => {
+                    flight.blame = Blame::Server;
                     let Some(another) = self.passes.renew(&server, &pass).await? else {
                         return Err(error);
                     };
                     pass = another;
                     renewed = true;
-                    self.exchanged(&server, departure, token, &pass).await
+                    self.exchanged(flight, &server, departure, token, &pass)
+                        .await
                 }
                 outcome => outcome,
             };
@@ -368,9 +437,14 @@ impl Desk {
             let budget = (untried > 0).then_some(budget);
             let request = self.request(&server, endpoint, token, &pass)?;
             let again = attempt > 0 || renewed;
+            flight.blame = Blame::Token;
             let call = self.call(flight, &server, endpoint, &request, again, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
+                    // Another has answered to the same token: it was not the token.
+                    for (other, error) in failed.iter().filter(|(other, _)| *other != index) {
+                        self.failed_at(*other, error);
+                    }
                     self.answered(index, endpoint);
                     shared.levels.put(
                         &departure.subject,
@@ -383,21 +457,32 @@ impl Desk {
                 }
                 Err(failure) => failure,
             };
-            if failure.error.kind() == ErrorKind::ClientRefused
-                && !renewed
-                && let Some(another) = self.passes.renew(&server, &pass).await?
-            {
-                pass = another;
-                renewed = true;
-                continue;
+            if failure.error.kind() == ErrorKind::ClientRefused && !renewed {
+                flight.blame = Blame::Server;
+                if let Some(another) = self.passes.renew(&server, &pass).await? {
+                    pass = another;
+                    renewed = true;
+                    continue;
+                }
             }
+            flight.blame = failure.blame;
             let elsewhere = failure.error.is_outage() && untried > 0;
-            if failure.error.is_outage() {
-                self.failed_at(index, &failure.error);
-            }
             // Introspection changes nothing at the authorization server: it is safe to ask again.
             let again = failure.again && untried == 0 && attempt < last;
-            if !elsewhere && !again {
+            let free = failure.blame == Blame::Server;
+            let now = clock::now().monotonic;
+            // Of an only one there is nothing better.
+            let next = order[(attempt + 1) % order.len()];
+            let likely = order.len() == 1 || elsewhere && !self.endpoints.is_last(next, now);
+            let repeat = (elsewhere || again) && (free || self.retries.take(likely, now));
+            if failure.error.is_outage() {
+                if free {
+                    self.failed_at(index, &failure.error);
+                } else if repeat {
+                    failed.push((index, failure.error.clone()));
+                }
+            }
+            if !repeat {
                 return Err(failure.error);
             }
             attempt += 1;
@@ -408,6 +493,7 @@ impl Desk {
     /// that may be remembered.
     async fn exchanged(
         &self,
+        flight: &mut Flight<'_>,
         server: &Server,
         departure: &Departure,
         token: Token<'_>,
@@ -419,10 +505,16 @@ impl Desk {
             let left = departure.deadline.saturating_duration_since(Instant::now());
             let untried = u32::try_from(server.introspection.len() - at).unwrap_or(u32::MAX);
             let budget = left / untried;
-            match self.introspect(server, endpoint, token, pass, budget).await {
-                Err(error) if error.is_outage() => failure = Some(error),
-                outcome => return outcome,
+            flight.blame = Blame::Token;
+            let failed = match self.introspect(server, endpoint, token, pass, budget).await {
+                Ok(known) => return Ok(known),
+                Err(failed) => failed,
+            };
+            flight.blame = failed.blame;
+            if !failed.error.is_outage() || (untried > 1 && !self.may_repeat(failed.blame)) {
+                return Err(failed.error);
             }
+            failure = Some(failed.error);
         }
         Err(failure.unwrap_or_else(|| {
             Error::new(
@@ -446,29 +538,38 @@ impl Desk {
         token: Token<'_>,
         pass: &Pass,
         budget: Duration,
-    ) -> Result<(SubjectToken, Duration), Error> {
+    ) -> Result<(SubjectToken, Duration), transport::Failure> {
+        let unusable = |error| transport::Failure {
+            error,
+            again: false,
+            blame: Blame::Token,
+        };
         let provider = &*self.shared.provider;
         let counters = &self.shared.counters;
         let started = Instant::now();
         let mut again = false;
         let (client_auth, response) = loop {
             let now = clock::now().unix;
-            let mut request = subject_token::request(provider, server, endpoint, token, now)?;
-            self.passes.show(pass, &mut request)?;
+            let mut request =
+                subject_token::request(provider, server, endpoint, token, now).map_err(unusable)?;
+            self.passes.show(pass, &mut request).map_err(unusable)?;
             counters.called(again);
             let call = self.transport.call(provider, endpoint, &request, again);
             let left = budget.saturating_sub(started.elapsed());
             let outcome = timeout(left, call).await.unwrap_or_else(|_| {
-                Err(transport::Failure {
-                    error: transport::timed_out(provider, endpoint, provider.timeout),
-                    again: false,
-                })
+                Err(unusable(transport::timed_out(
+                    provider,
+                    endpoint,
+                    provider.timeout,
+                )))
             });
             counters.answered(started.elapsed());
             match outcome {
                 // A connection that was kept open may have been closed by the other side.
-                Err(failure) if failure.again && !again => again = true,
-                Err(failure) => return Err(failure.error),
+                Err(failure) if failure.again && !again && self.may_repeat(failure.blame) => {
+                    again = true;
+                }
+                Err(failure) => return Err(failure),
                 Ok(response) => break (request.client_auth, response),
             }
         };
@@ -481,8 +582,14 @@ impl Desk {
         };
         let now = clock::now().unix;
         let (status, headers) = (response.status, &response.headers);
-        let subject = subject_token::read(&asked, status, headers, &response.body, now)?;
+        let subject =
+            subject_token::read(&asked, status, headers, &response.body, now).map_err(unusable)?;
         Ok((subject, cache::allowed(provider, headers)))
+    }
+
+    /// Whether a call may be made a second time that has failed so.
+    fn may_repeat(&self, blame: Blame) -> bool {
+        blame == Blame::Server || self.retries.take(true, clock::now().monotonic)
     }
 
     /// Tells the operator of a token that is refused although the server calls it active.
@@ -540,6 +647,7 @@ impl Desk {
                 Err(transport::Failure {
                     error: transport::timed_out(provider, endpoint, budget),
                     again: false,
+                    blame: Blame::Token,
                 })
             }),
             None => call.await,
@@ -550,9 +658,10 @@ impl Desk {
         let reading = self
             .read(server, endpoint, request.client_auth, &response, exchanged)
             .await
-            .map_err(|error| transport::Failure {
+            .map_err(|(error, blame)| transport::Failure {
                 error,
                 again: false,
+                blame,
             })?;
         self.note(reading.note);
         let verdict = reading.verdict;
@@ -603,7 +712,7 @@ impl Desk {
         client_auth: ClientAuth,
         response: &transport::Response,
         exchanged: Option<&(Map<String, Value>, Duration)>,
-    ) -> Result<Reading, Error> {
+    ) -> Result<Reading, (Error, Blame)> {
         let read = |keys: Option<&KeySet>| {
             let asked = Asked {
                 provider: &self.shared.provider,
@@ -627,13 +736,17 @@ impl Desk {
         };
         let known = self.keys.known();
         let outcome = read(known.as_deref());
-        if !outcome.as_ref().is_err_and(Error::is_unknown_key) {
-            return outcome;
-        }
-        match self.keys.newer(known.as_ref()).await? {
-            Some(keys) => read(Some(&keys)),
-            None => outcome,
-        }
+        let outcome = if outcome.as_ref().is_err_and(Error::is_unknown_key) {
+            match self.keys.newer(known.as_ref()).await {
+                Ok(Some(keys)) => read(Some(&keys)),
+                Ok(None) => outcome,
+                // They are the same for all tokens.
+                Err(error) => return Err((error, Blame::Server)),
+            }
+        } else {
+            outcome
+        };
+        outcome.map_err(|error| (error, Blame::Token))
     }
 
     fn answered(&self, index: usize, endpoint: &Endpoint) {
@@ -699,7 +812,7 @@ impl Desk {
         let error = match outcome {
             Ok(verdict) => {
                 if flight.asked.is_some() {
-                    self.reached();
+                    self.reached(&flight.subject, &verdict);
                 }
                 return Landing {
                     outcome: Ok(verdict),
@@ -710,7 +823,7 @@ impl Desk {
         };
         if flight.asked.is_some() {
             if error.is_outage() {
-                self.not_reached(&error, now.monotonic);
+                self.not_reached(flight, &error, now.monotonic);
             } else {
                 // What it has answered can't be used, but it has.
                 self.close_breaker();
@@ -735,7 +848,14 @@ impl Desk {
     }
 
     /// The authorization server has answered.
-    fn reached(&self) {
+    fn reached(&self, subject: &Subject, verdict: &Verdict) {
+        self.retries.answered();
+        let tokens = &self.shared.tokens;
+        tokens.succeeded(&subject.key);
+        match verdict {
+            Verdict::Active(_) => tokens.is_active(&subject.key),
+            Verdict::Inactive => tokens.is_inactive(&subject.key),
+        }
         let reporter = &self.shared.reporter;
         let name = &self.shared.provider.name;
         let now = std::time::Instant::now();
@@ -747,8 +867,11 @@ impl Desk {
     }
 
     fn close_breaker(&self) -> bool {
+        self.shared.tokens.answered();
         let closed = self.shared.breaker().succeeded();
         if closed {
+            self.shared.tokens.forgive();
+            self.shared.refuses.store(false, Ordering::Relaxed);
             self.shared.reporter.say(
                 LogLevel::Info,
                 &format!(
@@ -761,23 +884,47 @@ impl Desk {
     }
 
     /// It has not.
-    fn not_reached(&self, error: &Error, now: u64) {
-        let Some(opened) = self.shared.breaker().failed(now, self.entropy.next()) else {
+    fn not_reached(&self, flight: &Flight<'_>, error: &Error, now: u64) {
+        let shared = &*self.shared;
+        let policy = Policy::of(&shared.provider);
+        let evidence = match flight.blame {
+            Blame::Nobody => return,
+            Blame::Server => Evidence::Connection,
+            Blame::Token => {
+                let key = &flight.subject.key;
+                let trust = shared.tokens.trust(key);
+                // A call that the host makes may have failed because of what else its request has brought along: that
+                // holds back nobody else who has the token.
+                let hold_back =
+                    (policy.max_fails > 0 && shared.calls.is_none()).then_some(policy.first);
+                if !shared.tokens.failed(key, error, hold_back, now) {
+                    return;
+                }
+                trust.into()
+            }
+        };
+        let Some(opened) = shared.breaker().failed(evidence, now, self.entropy.next()) else {
             return;
         };
-        self.shared.counters.opened();
+        shared.counters.opened();
         if opened.news {
-            self.shared.reporter.say(
-                LogLevel::Error,
-                &format!(
-                    "provider {:?}: {} calls in a row have failed: the authorization server is not asked for {:.1} s, \
-                     and then by one request at a time until it answers; requests that need it get 503. The last \
-                     failure: {error}",
-                    self.shared.provider.name,
-                    self.shared.provider.max_fails,
-                    Duration::from_millis(opened.span).as_secs_f64(),
+            let span = Duration::from_millis(opened.span).as_secs_f64();
+            let what = match opened.probes {
+                0 => format!(
+                    "{} calls in a row have failed: the authorization server is not asked for {span:.1} s, and then by \
+                     one request at a time until it answers",
+                    opened.failures
                 ),
+                probes => format!(
+                    "all calls have failed lately, for many different tokens: the authorization server is asked {probes} \
+                     times in {span:.1} s at most, and less often later, until it answers",
+                ),
+            };
+            let name = &shared.provider.name;
+            let line = format!(
+                "provider {name:?}: {what}; other requests that need it get 503. The last failure: {error}"
             );
+            shared.reporter.say(LogLevel::Error, &line);
         }
     }
 }
@@ -832,6 +979,8 @@ impl Entropy {
 struct Flight<'a> {
     shared: &'a Shared,
     subject: Subject,
+    /// Its number among those of this client.
+    number: u64,
     /// Its name among those of all processes.
     id: u64,
     /// The store holds other processes up for it.
@@ -841,6 +990,8 @@ struct Flight<'a> {
     asked: Option<(Option<usize>, Arc<Server>)>,
     /// What the server says of a token that is to be exchanged, and for how long that may be remembered.
     exchanged: Option<(Map<String, Value>, Duration)>,
+    /// Who is to blame if what is under way fails.
+    blame: Blame,
     /// Its failure is that of another process's flight.
     others_failure: bool,
     /// Where the verdict came from, if not from the authorization server.
@@ -853,14 +1004,16 @@ struct Flight<'a> {
 }
 
 impl<'a> Flight<'a> {
-    fn new(shared: &'a Shared, subject: Subject, id: u64) -> Self {
+    fn new(shared: &'a Shared, subject: Subject, number: u64, id: u64) -> Self {
         Flight {
             shared,
             subject,
+            number,
             id,
             holds_claim: false,
             asked: None,
             exchanged: None,
+            blame: Blame::Nobody,
             others_failure: false,
             cache: None,
             failure: None,
@@ -872,7 +1025,7 @@ impl<'a> Flight<'a> {
     fn land(mut self, landing: Landing) {
         self.landed = true;
         self.settle();
-        self.shared.complete(&self.subject, &landing);
+        self.shared.complete(&self.subject, self.number, &landing);
     }
 
     fn settle(&mut self) {
@@ -901,7 +1054,8 @@ impl Drop for Flight<'_> {
             self.shared
                 .reporter
                 .failed(&error, std::time::Instant::now());
-            self.shared.complete(&self.subject, &Err(error).into());
+            self.shared
+                .complete(&self.subject, self.number, &Err(error).into());
         }
     }
 }
@@ -930,12 +1084,14 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
         let joined = shared.flights.join(subject, notify, || None);
-        assert!(matches!(joined, Joined::Started(_)));
+        let Joined::Started(_, started) = joined else {
+            panic!("there is no other");
+        };
 
         let ended = thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    let _flight = Flight::new(&shared, subject, 1);
+                    let _flight = Flight::new(&shared, subject, started.number, 1);
                     panic!("a defect");
                 })
                 .join()
@@ -949,8 +1105,10 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
         let joined = shared.flights.join(subject, notify, || None);
-        assert!(matches!(joined, Joined::Started(_)));
-        Flight::new(&shared, subject, 2).land(Ok(Verdict::Inactive).into());
+        let Joined::Started(_, started) = joined else {
+            panic!("it has ended");
+        };
+        Flight::new(&shared, subject, started.number, 2).land(Ok(Verdict::Inactive).into());
         let resolution = receiver.try_recv().unwrap().unwrap();
         assert_eq!(resolution.cache, CacheStatus::Miss);
     }

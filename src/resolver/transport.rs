@@ -48,6 +48,18 @@ pub(super) struct Failure {
     pub error: Error,
     /// Whether the same call on a fresh connection may do better.
     pub again: bool,
+    pub blame: Blame,
+}
+
+/// Who may be to blame for a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The authorization server, or the way to it: no client's token had any part in it.
+    Server,
+    /// The server, or the token that was sent: what happens to others tells.
+    Token,
+    /// Neither.
+    Nobody,
 }
 
 /// Connections to one provider's authorization server.
@@ -108,6 +120,7 @@ impl Transport {
             .map_err(|error| Failure {
                 error,
                 again: false,
+                blame: Blame::Server,
             })?;
         let mut call = client.request(request.method.clone(), url);
         if !request.body.is_empty() {
@@ -224,7 +237,7 @@ fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::Clien
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .connect_timeout(provider.connect_timeout)
+        .connect_timeout(connect_timeout(provider))
         .pool_max_idle_per_host(max_idle)
         .pool_idle_timeout(IDLE)
         .tcp_keepalive(IDLE)
@@ -265,6 +278,12 @@ fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::Clien
     Ok(builder)
 }
 
+/// How long a connection may take to be made. It ends before `timeout` does, so that a server to which there is no
+/// connection is told from one that has the token and says nothing.
+fn connect_timeout(provider: &Provider) -> Duration {
+    provider.connect_timeout.min(provider.timeout * 3 / 4)
+}
+
 fn unusable(provider: &Provider, error: &reqwest::Error) -> Error {
     Error::new(
         ErrorKind::Unreachable,
@@ -289,6 +308,7 @@ async fn read(
     let too_large = || Failure {
         error: too_large(provider, endpoint),
         again: false,
+        blame: Blame::Token,
     };
     if announced > limit as u64 {
         return Err(too_large());
@@ -354,6 +374,12 @@ fn proxy<'a>(provider: &'a Provider, endpoint: &Endpoint) -> Option<&'a Proxy> {
 
 fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> Failure {
     let cause = root_cause(error);
+    // What fails to connect has sent nothing.
+    let blame = if error.is_connect() {
+        Blame::Server
+    } else {
+        Blame::Token
+    };
     let mut place = provider.place(endpoint);
     let proxy = proxy(provider, endpoint);
     if let Some(proxy) = proxy {
@@ -372,6 +398,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
                     | rustls::Error::AlertReceived(_)
                     | rustls::Error::PeerIncompatible(_)
             ),
+            blame,
         };
     }
     if error.is_timeout() {
@@ -379,7 +406,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
             format!(
                 "{place}: no connection within {:?}; is the authorization server up, and does a firewall drop the \
                  packets?",
-                provider.connect_timeout
+                connect_timeout(provider)
             )
         } else {
             format!("{place}: the connection went silent: {cause}")
@@ -387,6 +414,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
         return Failure {
             error: Error::new(ErrorKind::Timeout, message),
             again: false,
+            blame,
         };
     }
     if error.is_connect() {
@@ -419,6 +447,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
                 format!("{place}: no connection: {cause}; {mend}"),
             ),
             again: true,
+            blame,
         };
     }
     // What hyper cannot parse is an answer; what ends early is none.
@@ -434,6 +463,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
             // It may be the rest of the answer before it on this connection: there are servers that send a body
             // with 204, after it.
             again: true,
+            blame,
         };
     }
     Failure {
@@ -442,6 +472,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
             format!("{place}: the connection was lost before the answer was whole: {cause}"),
         ),
         again: true,
+        blame,
     }
 }
 

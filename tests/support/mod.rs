@@ -74,7 +74,15 @@ struct State {
 
 impl Server {
     pub fn start(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), answer)
+    }
+
+    /// The same at an address of the caller's.
+    pub fn start_at(
+        address: SocketAddr,
+        answer: impl Fn(&Call) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let state = Arc::new(State::default());

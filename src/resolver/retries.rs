@@ -1,0 +1,87 @@
+//! How many calls may be made a second time.
+//!
+//! A call that failed after the token was sent is repeated, at the same address or another, since the failure may be that
+//! of one connection or one address. But it may be the token's, and a stranger's tokens must not cost the authorization
+//! server twice what they are. So there is a budget: an answer pays for one repetition, time for one in a second, and
+//! 100 may be saved up. Half of that is kept for what is most likely to help: another address, if it is not known to fail. A
+//! call whose token was not sent may be repeated without any of it.
+
+use parking_lot::Mutex;
+
+/// How many repetitions may be saved up.
+const MOST: u64 = 100;
+/// In how many milliseconds there is another.
+const EARNED: u64 = 1000;
+
+/// The repetitions that are left.
+pub(super) struct Retries(Mutex<State>);
+
+struct State {
+    left: u64,
+    /// Up to when time has been paid for, in milliseconds on the monotonic clock.
+    paid: u64,
+}
+
+impl Retries {
+    pub(super) fn new(now: u64) -> Self {
+        Retries(Mutex::new(State {
+            left: MOST,
+            paid: now,
+        }))
+    }
+
+    /// There was an answer.
+    pub(super) fn answered(&self) {
+        let mut state = self.0.lock();
+        state.left = (state.left + 1).min(MOST);
+    }
+
+    /// Takes one, if there is one left; of the second half only if that is `likely` to help.
+    pub(super) fn take(&self, likely: bool, now: u64) -> bool {
+        let mut state = self.0.lock();
+        let earned = now.saturating_sub(state.paid) / EARNED;
+        state.left = state.left.saturating_add(earned).min(MOST);
+        state.paid += earned * EARNED;
+        let kept = if likely { 0 } else { MOST / 2 };
+        let is_left = state.left > kept;
+        state.left -= u64::from(is_left);
+        is_left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_alone_is_repeated_a_hundred_times_and_once_a_second() {
+        let retries = Retries::new(5_000);
+        let taken = (0..1000).filter(|_| retries.take(true, 5_000)).count();
+        assert_eq!(taken, 100);
+        assert!(!retries.take(true, 5_999));
+        assert!(retries.take(true, 6_000));
+        assert!(!retries.take(true, 6_999));
+        assert!(retries.take(true, 7_000));
+    }
+
+    #[test]
+    fn each_answer_pays_for_one_and_no_more_is_saved_up_than_there_was() {
+        let retries = Retries::new(0);
+        (0..50).for_each(|_| retries.answered());
+        assert_eq!((0..1000).filter(|_| retries.take(true, 0)).count(), 100);
+        assert!(!retries.take(true, 0));
+        (0..7).for_each(|_| retries.answered());
+        assert_eq!((0..1000).filter(|_| retries.take(true, 0)).count(), 7);
+        assert_eq!(
+            (0..1000).filter(|_| retries.take(true, 1_000_000)).count(),
+            100
+        );
+    }
+
+    #[test]
+    fn half_of_them_is_kept_for_what_is_likely_to_help() {
+        let retries = Retries::new(0);
+        assert_eq!((0..1000).filter(|_| retries.take(false, 0)).count(), 50);
+        assert_eq!((0..1000).filter(|_| retries.take(true, 0)).count(), 50);
+    }
+}
