@@ -27,7 +27,7 @@ const BATCH: usize = 256;
 
 /// What a worker process runs.
 pub struct Worker {
-    /// By the provider's place in the configuration; `None` when it is not used or could not be started.
+    /// By the provider's place in the configuration; `None` when it is not used.
     clients: Vec<Option<Client>>,
     /// Where verdicts arrive.
     pub queue: Arc<CompletionQueue>,
@@ -43,8 +43,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the clients, in the process that will use them. Whatever can't be started is logged, and the requests
-    /// that need it are refused: a worker that ended itself here would take all other locations down as well.
+    /// Starts the clients, in the process that will use them. What can't be started is logged, and the requests that need
+    /// it are refused: a worker that ended itself here would take all other locations down as well. A client whose thread
+    /// can't be started tries again when a request needs it, once a second at most.
     ///
     /// # Safety
     /// Called on nginx's thread when its event loop is ready; `log` is a log of nginx.
@@ -94,20 +95,19 @@ impl Worker {
                     .as_ref()
                     .map(|_| Calls::sink(&worker.calls, &worker.queue, index)),
             };
-            let client = Client::start_with(Arc::clone(provider), surroundings);
-            if let Err(error) = &client {
+            let (client, started) = Client::start_or_retry(Arc::clone(provider), surroundings);
+            if let Err(error) = started {
                 ngx_log_error!(
                     NGX_LOG_EMERG,
                     log,
-                    "phantom_token: provider \"{}\": {error}; its requests are refused",
+                    "phantom_token: provider \"{}\": {error}; its requests are refused until it can be, which is tried \
+                     again once a second at most; raise the limit of processes or of descriptors",
                     provider.name()
                 );
             }
-            if let Ok(client) = &client {
-                // A proof that one location has noted is not new to one with a longer window.
-                client.expect_proof_window(main.proof_window);
-            }
-            worker.clients.push(client.ok());
+            // A proof that one location has noted is not new to one with a longer window.
+            client.expect_proof_window(main.proof_window);
+            worker.clients.push(Some(client));
         }
         Some(worker)
     }

@@ -1,6 +1,8 @@
 """nginx's processes and ways to run, with the module inside."""
 
 import os
+import pwd
+import resource
 import signal
 
 import pytest
@@ -155,3 +157,45 @@ def test_the_variables_are_empty_where_no_token_is_asked_for(start_nginx):
         'server { listen @listen@; location / { return 200 "[$phantom_token_result$phantom_token_cache]"; } }'
     )
     assert get(nginx.port).body in (b"[]", b"[--]")
+
+
+NO_THREAD = r"the client's thread could not be started"
+
+
+def a_user_of_its_own():
+    """A user that has no other process, with what a limit of processes can be tried out."""
+    busy = {os.stat(f"/proc/{pid}").st_uid for pid in os.listdir("/proc") if pid.isdigit() and os.path.exists(f"/proc/{pid}")}
+    known = [user for user in pwd.getpwall() if 0 < user.pw_uid < 100 and user.pw_uid not in busy]
+    return known[0].pw_name if known and os.getuid() == 0 else None
+
+
+def test_a_worker_that_cannot_start_its_thread_tries_again(gateway, ugly, secrets):
+    """The limit of processes is reached as long as the former worker is there."""
+    user = a_user_of_its_own()
+    if user is None:
+        pytest.skip("only a master of root has workers of another user, whom a limit binds")
+    nginx = gateway(main=f"user {user};", alarms_allowed=NO_THREAD, timeout="60s")
+    ugly.answer = ugly.holding()
+    former = nginx.worker()
+    with Http1(nginx.port) as waiting:
+        waiting.send(token=secrets.token())
+        ugly.wait_calls()
+        assert threads(former) == 2
+        # Of processes and threads of this user.
+        _, hard = resource.prlimit(nginx.pid, resource.RLIMIT_NPROC)
+        resource.prlimit(nginx.pid, resource.RLIMIT_NPROC, (2, hard))
+        nginx.signal(signal.SIGHUP)
+        nginx.only_line(rf"\[emerg\].*{NO_THREAD}")
+        until(lambda: former not in nginx.workers(), "the former worker takes no request any more")
+        worker = nginx.worker()
+        for _ in range(3):
+            refused = get(nginx.port, token=secrets.token())
+            assert refused.status == 503 and int(refused.value("Retry-After")) >= 1
+        assert get(nginx.port).status == 401, "what needs no answer is answered"
+        assert threads(worker) == 1
+        ugly.release()
+        assert waiting.read().status == 200
+    until(lambda: former not in nginx.children(), "the former worker has gone")
+    until(lambda: get(nginx.port, token=secrets.token()).status == 200, "the worker has its thread")
+    assert threads(worker) == 2
+    nginx.only_line("thread has been started now")

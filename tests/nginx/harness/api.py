@@ -136,6 +136,19 @@ class TcpServer:
                 self._open.discard(sock)
             sock.close()
 
+    def stop_listening(self):
+        """Takes no connection any more, and ends those that there are: what connects is refused."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
+        self.listener.close()
+        self.drop_connections()
+
+    def listen_again(self):
+        """The same port takes connections again."""
+        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
+
     def serve(self, sock):
         raise NotImplementedError
 
