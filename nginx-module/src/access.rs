@@ -209,9 +209,6 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             }
         }
         let state = request.state();
-        if let Some(state) = state {
-            state.refresh(request);
-        }
         if !request.is_main() && conf.token.fills_headers() {
             // Subrequests share the values of variables with others, whose headers are not the same.
             request.forget(Secrets::default());
@@ -221,10 +218,15 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             && state
                 .as_ref()
                 .is_some_and(|state| state.settled.get() == Some(NonNull::from(conf)));
-        if settled || forward::settle(request, state, conf) {
-            DECLINED
-        } else {
-            FAILED
+        if settled {
+            return DECLINED;
+        }
+        if let Some(state) = state {
+            state.refresh(request);
+        }
+        match forward::settle(request, state, conf) {
+            true => DECLINED,
+            false => FAILED,
         }
     })
 }
@@ -250,7 +252,10 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
                     return DECLINED;
                 }
             }
-            Decision::Anonymous | Decision::Refused(_) => state.taken.set(false),
+            Decision::Anonymous | Decision::Refused(_) => {
+                state.taken.set(false);
+                state.refresh(request);
+            }
         }
     }
     if !bearer || request.remove_authorization() {
@@ -273,11 +278,9 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
 fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Active>) -> bool {
-    if !state.swap(request, active, conf.token.forward()) {
-        return false;
-    }
-    state.refresh(request);
-    if source::restrict_caches(request, state, false) && forward::settle(request, Some(state), conf)
+    if state.swap(request, active, conf.token.forward())
+        && source::restrict_caches(request, state, false)
+        && forward::settle(request, Some(state), conf)
     {
         state.settled.set(Some(NonNull::from(conf)));
         return true;

@@ -260,8 +260,8 @@ impl State {
             .any(|filled| filled.as_ptr() == header.as_ptr())
     }
 
-    /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise. Returns whether it
-    /// could be done.
+    /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise, and has values of
+    /// variables forgotten that were computed before. Returns whether it could be done.
     pub fn swap(
         &self,
         request: Request,
@@ -274,6 +274,7 @@ impl State {
             .as_ref()
             .is_some_and(|current| Arc::ptr_eq(current, active));
         if is_current && self.is_in(request, forward) {
+            self.refresh(request);
             return true;
         }
         if let Some(former) = self.current.replace(Some(Arc::clone(active))) {
