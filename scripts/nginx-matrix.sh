@@ -117,7 +117,7 @@ seed() {
     local from=${CARGO_TARGET_DIR:-$checkout/target}/release to=$1/release
     mkdir -p "$to"/{deps,build,.fingerprint}
     # Libraries are large, and never changed but replaced: they can be the same files. Times are what cargo compares.
-    (cd "$from/deps" && find . -type f ! -name '*ngx*' ! -name '*nginx*' -exec cp --archive --update --link -t "$to/deps" {} +)
+    (cd "$from/deps" && find . -type f ! -name '*ngx*' ! -name '*nginx*' -exec cp --archive --update --link --force -t "$to/deps" {} +)
     local part
     for part in build .fingerprint; do
         (cd "$from/$part" && find . -mindepth 1 -maxdepth 1 ! -name '*ngx*' ! -name '*nginx*' \
