@@ -22,6 +22,8 @@ cd "$(dirname "$0")/.."
 checkout=$PWD
 cache=${PHANTOM_TOKEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/phantom-token}
 read -ra pytest <<<"${PYTEST:-$checkout/.venv/bin/python -m pytest}"
+# What is skipped is said, with the reason.
+pytest+=(-rs)
 name=ngx_http_phantom_token_module.so
 
 entries=(bookworm trixie 1.28 forky)

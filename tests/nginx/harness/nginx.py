@@ -59,7 +59,7 @@ def connection_to_an_api():
 
 def _has_http3():
     """Whether this nginx speaks HTTP/3: Debian 12's does not."""
-    done = subprocess.run([NGINX, "-V"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*IN_ROOT, NGINX, "-V"], capture_output=True, text=True, timeout=60, check=False)
     return "--with-http_v3_module" in done.stderr
 
 
