@@ -57,13 +57,11 @@ def connection_to_an_api():
     return [] if version() >= (1, 29, 7) else [("Connection", "close")]
 
 
-def _has_http3():
+@functools.cache
+def has_http3():
     """Whether this nginx speaks HTTP/3: Debian 12's does not."""
     done = subprocess.run([*IN_ROOT, NGINX, "-V"], capture_output=True, text=True, timeout=60, check=False)
     return "--with-http_v3_module" in done.stderr
-
-
-HAS_HTTP3 = _has_http3()
 
 
 def free_port():
