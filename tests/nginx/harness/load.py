@@ -70,7 +70,7 @@ class Crowd:
         if token is not None:
             request += f"Authorization: Bearer {token}\r\n"
         if body:
-            request += f"Content-Length: {len(body)}\r\n"
+            request += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
         request = request.encode() + b"\r\n" + body
         answers = dict.fromkeys(members)
         with selectors.DefaultSelector() as selector:
