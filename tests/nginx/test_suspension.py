@@ -231,6 +231,9 @@ def refused(port):
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # The listener was closed while this connection was made.
+        return False
     return False
 
 
