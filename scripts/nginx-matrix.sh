@@ -22,12 +22,14 @@ cd "$(dirname "$0")/.."
 checkout=$PWD
 cache=${PHANTOM_TOKEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/phantom-token}
 read -ra pytest <<<"${PYTEST:-$checkout/.venv/bin/python -m pytest}"
+# What is skipped is said, with the reason.
+pytest+=(-rs)
 name=ngx_http_phantom_token_module.so
 
 entries=(bookworm trixie 1.28 forky)
 newest=forky
 suites=(tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted)
-some=(outcomes hostile sources suspension sender taking_over zone http3 valgrind)
+some=(outcomes hostile sources suspension sender dpop_uri taking_over zone http3 valgrind)
 
 # As nginx.org's packages are.
 configuration=(
@@ -117,7 +119,7 @@ seed() {
     local from=${CARGO_TARGET_DIR:-$checkout/target}/release to=$1/release
     mkdir -p "$to"/{deps,build,.fingerprint}
     # Libraries are large, and never changed but replaced: they can be the same files. Times are what cargo compares.
-    (cd "$from/deps" && find . -type f ! -name '*ngx*' ! -name '*nginx*' -exec cp --archive --update --link -t "$to/deps" {} +)
+    (cd "$from/deps" && find . -type f ! -name '*ngx*' ! -name '*nginx*' -exec cp --archive --update --link --force -t "$to/deps" {} +)
     local part
     for part in build .fingerprint; do
         (cd "$from/$part" && find . -mindepth 1 -maxdepth 1 ! -name '*ngx*' ! -name '*nginx*' \

@@ -23,9 +23,68 @@ pub enum Purge {
     All,
 }
 
-/// Why a form is no purge. Says nothing of what is in it.
+/// What a request says about itself that tells whether a web page of another site may have made it. Each is the header's
+/// value, if there is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origins<'a> {
+    /// `Content-Type`
+    pub content_type: Option<&'a [u8]>,
+    /// `Sec-Fetch-Site`, by which browsers tell whose page has made a request (Fetch Metadata).
+    pub fetch_site: Option<&'a [u8]>,
+    /// `Origin` (RFC 6454 §7)
+    pub origin: Option<&'a [u8]>,
+    /// `Host`
+    pub host: Option<&'a [u8]>,
+}
+
+impl Origins<'_> {
+    /// Decides whether a form may be read at all. A browser that is in a network which may purge, or that holds credentials
+    /// which may, sends requests for pages of any site; those are refused. A program that is no browser sends neither
+    /// `Sec-Fetch-Site` nor `Origin`.
+    ///
+    /// # Errors
+    /// [`PurgeError::NotAForm`], [`PurgeError::CrossSite`].
+    pub fn check(&self) -> Result<(), PurgeError> {
+        let own = match (self.fetch_site, self.origin) {
+            // Browsers vouch for it: no page can set it.
+            (Some(site), _) => matches!(site, b"same-origin" | b"none"),
+            (None, Some(origin)) => self.is_own(origin),
+            (None, None) => true,
+        };
+        if !own {
+            return Err(PurgeError::CrossSite);
+        }
+        let media_type = self.content_type.unwrap_or_default();
+        let media_type = media_type.split(|byte| *byte == b';').next();
+        let is_form = media_type.is_some_and(|media_type| {
+            media_type
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+        });
+        if is_form {
+            Ok(())
+        } else {
+            Err(PurgeError::NotAForm)
+        }
+    }
+
+    /// Whether an origin is that of the request itself. Its scheme does not count: TLS may end before the host.
+    fn is_own(&self, origin: &[u8]) -> bool {
+        let authority = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| origin.strip_prefix(scheme.as_bytes()));
+        matches!((authority, self.host), (Some(authority), Some(host))
+            if !host.is_empty() && authority.eq_ignore_ascii_case(host))
+    }
+}
+
+/// Why a request is no purge. Says nothing of what is in its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeError {
+    /// Its `Content-Type` is not `application/x-www-form-urlencoded`.
+    NotAForm,
+    /// A web page of another site has made it.
+    CrossSite,
     /// It is longer than [`MAX_FORM_LENGTH`].
     TooLong,
     /// A percent sign without two hexadecimal digits after it.
@@ -44,6 +103,8 @@ impl fmt::Display for PurgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Sent as an `error_description`: neither quotes nor backslashes (RFC 6749 §5.2).
         f.write_str(match self {
+            PurgeError::NotAForm => "send the form as application/x-www-form-urlencoded",
+            PurgeError::CrossSite => "a page of another site cannot purge",
             PurgeError::TooLong => "the form is longer than 64 KiB",
             PurgeError::Malformed => "the form is not percent-encoded as it should be",
             PurgeError::Missing => "token is missing: send it as application/x-www-form-urlencoded",
@@ -55,6 +116,22 @@ impl fmt::Display for PurgeError {
 }
 
 impl std::error::Error for PurgeError {}
+
+impl PurgeError {
+    /// The HTTP status of the answer.
+    pub fn http_status(self) -> u16 {
+        match self {
+            PurgeError::NotAForm => 415,
+            PurgeError::CrossSite => 403,
+            PurgeError::TooLong => 413,
+            PurgeError::Malformed
+            | PurgeError::Missing
+            | PurgeError::EmptyToken
+            | PurgeError::Repeated
+            | PurgeError::BadAll => 400,
+        }
+    }
+}
 
 impl Form {
     /// A form of which `length` bytes are expected.
@@ -187,6 +264,64 @@ mod tests {
             assert_eq!(read(form.as_bytes()), Err(expected), "{form}");
             let said = expected.to_string();
             assert!(!said.contains(['"', '\\']) && said.is_ascii(), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_can_not_purge() {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let check = |kind: &str, site: &str, origin: &str| {
+            let some = |text: &'static str| (!text.is_empty()).then_some(text.as_bytes());
+            let leak = |text: &str| some(Box::leak(text.to_owned().into_boxed_str()));
+            Origins {
+                content_type: leak(kind),
+                fetch_site: leak(site),
+                origin: leak(origin),
+                host: some("gateway.example:8443"),
+            }
+            .check()
+        };
+        for (site, origin) in [
+            ("", ""),
+            ("same-origin", "https://gateway.example:8443"),
+            ("none", ""),
+            ("same-origin", "https://behind.a.proxy"),
+            ("", "https://gateway.example:8443"),
+            ("", "http://Gateway.example:8443"),
+        ] {
+            assert_eq!(check(FORM, site, origin), Ok(()), "{site} {origin}");
+        }
+        for (site, origin) in [
+            ("cross-site", ""),
+            ("same-site", ""),
+            ("cross-site", "https://gateway.example:8443"),
+            ("other", ""),
+            ("", "null"),
+            ("", "https://gateway.example"),
+            ("", "https://evil.example"),
+            ("", "https://gateway.example:8443.evil.example"),
+            ("", "gateway.example:8443"),
+        ] {
+            assert_eq!(
+                check(FORM, site, origin),
+                Err(PurgeError::CrossSite),
+                "{site} {origin}"
+            );
+        }
+        for kind in [
+            "Application/X-WWW-Form-Urlencoded",
+            "application/x-www-form-urlencoded ; charset=utf-8",
+        ] {
+            assert_eq!(check(kind, "", ""), Ok(()), "{kind}");
+        }
+        for kind in [
+            "",
+            "text/plain",
+            "multipart/form-data; boundary=a",
+            "application/json",
+            "x-www-form-urlencoded",
+        ] {
+            assert_eq!(check(kind, "", ""), Err(PurgeError::NotAForm), "{kind}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 use sha2::block_api::compress256;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
 use crate::source::trim;
@@ -197,7 +198,35 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// buffer, copied and cleared for every token, costs as much again as the block.
 #[derive(Clone, Copy)]
 pub(crate) struct Keys {
-    after_fingerprint: [u32; 8],
+    /// What SHA-256 has come to after the blocks that come before the token.
+    before_token: [u32; 8],
+    /// How many bytes those blocks are.
+    bytes: usize,
+}
+
+/// A digest of what names a verdict besides its provider and its token.
+///
+/// It is for a host that makes the calls itself ([`crate::config::HostEndpoint`]) in a way that depends on more than the
+/// provider: on the host that a client has asked for, say. Requests with equal contexts share verdicts, others do not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Context([u8; 32]);
+
+/// Computes a [`Context`] of its parts. Allocates nothing.
+#[derive(Clone, Default)]
+pub struct ContextBuilder(Sha256);
+
+impl ContextBuilder {
+    /// Adds a part. The order of parts and where one ends count.
+    pub fn add(&mut self, part: &[u8]) -> &mut Self {
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+        self
+    }
+
+    /// The context of the parts so far.
+    pub fn finish(self) -> Context {
+        Context(self.0.finalize().into())
+    }
 }
 
 /// What SHA-256 begins with (FIPS 180-4 §5.3.3).
@@ -221,12 +250,28 @@ impl Keys {
         first[..32].copy_from_slice(&fingerprint.0);
         let mut after_fingerprint = SHA256_START;
         compress256(&mut after_fingerprint, &[first]);
-        Keys { after_fingerprint }
+        Keys {
+            before_token: after_fingerprint,
+            bytes: BLOCK,
+        }
+    }
+
+    /// The keys of the same provider in a context, which is one more block before the token. A token has no zero byte, so
+    /// that no token can be taken for a context and a shorter one.
+    pub fn within(&self, context: &Context) -> Self {
+        let mut block = [0; BLOCK];
+        block[..32].copy_from_slice(&context.0);
+        let mut before_token = self.before_token;
+        compress256(&mut before_token, &[block]);
+        Keys {
+            before_token,
+            bytes: self.bytes + BLOCK,
+        }
     }
 
     /// The key of a token.
     pub fn key(&self, token: Token<'_>) -> Key {
-        let mut state = self.after_fingerprint;
+        let mut state = self.before_token;
         let (whole, rest) = token.0.as_bytes().as_chunks::<BLOCK>();
         if !whole.is_empty() {
             compress256(&mut state, whole);
@@ -236,7 +281,7 @@ impl Keys {
         let bytes = end.as_flattened_mut();
         bytes[..rest.len()].copy_from_slice(rest);
         bytes[rest.len()] = 0x80;
-        let bits = 8 * (BLOCK + token.0.len()) as u64;
+        let bits = 8 * (self.bytes + token.0.len()) as u64;
         let blocks = if rest.len() < BLOCK - 8 { 1 } else { 2 };
         bytes[blocks * BLOCK - 8..blocks * BLOCK].copy_from_slice(&bits.to_be_bytes());
         compress256(&mut state, &end[..blocks]);
@@ -544,6 +589,41 @@ mod tests {
         }
         // A digest that others have published.
         assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+
+    #[test]
+    fn another_context_has_another_key() {
+        let context = |parts: &[&str]| {
+            let mut context = ContextBuilder::default();
+            for part in parts {
+                context.add(part.as_bytes());
+            }
+            context.finish()
+        };
+        let keys = Keys::of(&Fingerprint::of(b"a"));
+        let token = Token::parse(b"t").unwrap();
+        let key = |parts: &[&str]| keys.within(&context(parts)).key(token);
+        assert!(key(&["a", "b"]) == key(&["a", "b"]));
+        for other in [&["ab"][..], &["b", "a"], &["a"], &["a", "b", ""], &[]] {
+            assert!(key(other) != key(&["a", "b"]), "{other:?}");
+        }
+        assert!(keys.key(token) != key(&[]));
+    }
+
+    #[test]
+    fn a_key_in_a_context_is_the_sha256_of_fingerprint_context_and_token() {
+        let fingerprint = Fingerprint::of(b"a");
+        let context = ContextBuilder::default().finish();
+        for length in [1, 54, 55, 56, 64, 120, 1000] {
+            let text = "t".repeat(length);
+            let mut whole = [0; 128];
+            whole[..32].copy_from_slice(&fingerprint.0);
+            whole[64..96].copy_from_slice(&context.0);
+            let whole = [&whole, text.as_bytes()].concat();
+            let keys = Keys::of(&fingerprint).within(&context);
+            let key = keys.key(Token::parse(text.as_bytes()).unwrap());
+            assert_eq!(key.as_bytes(), &sha256(&whole), "{length}");
+        }
     }
 
     #[test]

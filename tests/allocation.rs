@@ -9,6 +9,7 @@ use std::time::Duration;
 use phantom_token::gate::{Gate, Presentation};
 use phantom_token::jwt::Claims;
 use phantom_token::policy::{Expected, Policy};
+use phantom_token::token::ContextBuilder;
 use phantom_token::{CompletionQueue, Submitted, Token, Verdict};
 use support::{Server, active_after};
 
@@ -76,6 +77,22 @@ fn a_hit_allocates_nothing() {
             text.len()
         );
     }
+    let context = |host: &[u8]| {
+        let mut context = ContextBuilder::default();
+        context.add(host);
+        context.finish()
+    };
+    let token = Token::parse(b"opaque").unwrap();
+    let wait = || client.submit_within(&context(b"a.example.com"), token, &queue, 0);
+    while !matches!(wait(), Submitted::Ready(Ok(_))) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        assert!(matches!(wait(), Submitted::Ready(Ok(_))));
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0, "submit_within");
+
     let before = ALLOCATIONS.get();
     std::hint::black_box(vec![1u8; 10]);
     assert_eq!(ALLOCATIONS.get() - before, 1, "the counter counts");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use phantom_token::token::ContextBuilder;
 use phantom_token::{
     CacheStatus, Client, CompletionQueue, Error, ErrorKind, LogLevel, LogSink, Resolution,
     Submitted, Surroundings, Verdict,
@@ -395,6 +396,38 @@ fn what_is_not_http_is_a_bad_answer() {
     let error = resolve(&client, "opaque").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadAnswer);
     assert!(error.message().contains("not HTTP"), "{error}");
+}
+
+#[test]
+fn verdicts_of_one_context_are_for_no_other() {
+    let server = Server::start(active_after(Duration::from_millis(50)));
+    let client = server.client(&[]);
+    let queue = CompletionQueue::new().unwrap();
+    let context = |name: &[u8]| {
+        let mut context = ContextBuilder::default();
+        context.add(name);
+        context.finish()
+    };
+    let submit = |name, tag| client.submit_within(&context(name), token("opaque"), &queue, tag);
+    // Nor is one asked on behalf of both.
+    for (name, tag) in [(b"a", 1), (b"a", 2), (b"b", 3)] {
+        assert!(matches!(submit(name, tag), Submitted::Pending(_)));
+    }
+    let mut finished = Vec::new();
+    while finished.len() < 3 {
+        assert!(poll_in(queue.fd().as_raw_fd()));
+        queue.drain(&mut finished, usize::MAX);
+        queue.acknowledge();
+    }
+    assert_eq!(server.calls().len(), 2);
+    for name in [b"a", b"b"] {
+        assert!(matches!(submit(name, 0), Submitted::Ready(Ok(_))));
+    }
+    assert!(client.lookup(token("opaque")).unwrap().is_none());
+    resolve(&client, "opaque").unwrap();
+    assert_eq!(server.calls().len(), 3);
+    client.purge_all().unwrap();
+    assert!(matches!(submit(b"a", 4), Submitted::Pending(_)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! | phase | what happens |
 //! | --- | --- |
 //! | server rewrite | headers that the gateway fills in all locations of the server are taken out of what the client sent |
-//! | rewrite | the same of those that it fills in this location, before the location's own `if` |
+//! | rewrite | the same of those that it fills in this location, before the location's own `if`; what leaves a location with a provider loses its token |
 //! | preaccess | with `phantom_token_phase preaccess`: the token is resolved, so that its variables are there |
 //! | access | it is decided whether the request goes on, and its token is swapped for the JWT |
 //! | precontent | whatever let the request in, no token of the client's goes on |
@@ -12,11 +12,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{
-    NGX_AGAIN, NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NO_CONTENT, NGX_HTTP_OPTIONS,
-    NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t,
+    NGX_AGAIN, NGX_DECLINED, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NO_CONTENT,
+    NGX_HTTP_OPTIONS, NGX_LOG_ERR, NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t,
 };
 use ngx::ngx_log_error;
-use phantom_token::Active;
+use phantom_token::{Active, CallFailure};
 
 use crate::conf::{LocationConf, Phase, Preflight};
 use crate::decide::{Decision, Refusal, decide};
@@ -32,6 +32,7 @@ use crate::subrequest::Subrequest;
 const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
 const ALLOWED: ngx_int_t = NGX_OK as ngx_int_t;
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
+const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 const NO_CONTENT: ngx_int_t = NGX_HTTP_NO_CONTENT as ngx_int_t;
 
@@ -54,8 +55,8 @@ pub unsafe extern "C" fn server_rewrite(r: *mut ngx_http_request_t) -> ngx_int_t
     })
 }
 
-/// The location's rewrite phase, in the place of nginx's rewrite module, which is called then: takes out the client's
-/// headers that are the gateway's here, before `if` and `set` of the location see them.
+/// The location's rewrite phase, in the place of nginx's rewrite module, which is called then: a request has come into a
+/// location, whose `if` and `set` have seen nothing of it yet. Takes out the client's headers that are the gateway's here.
 ///
 /// It is no handler of its own, because nginx's looks whether it is the first of this phase.
 pub unsafe extern "C" fn rewrite(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -64,8 +65,15 @@ pub unsafe extern "C" fn rewrite(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some(request) = (unsafe { Request::new(r) }) else {
             return FAILED;
         };
+        // SAFETY: as above; the reference ends before nginx goes on.
+        if let Some(ours) = unsafe { Subrequest::of(r) }
+            && !may_begin(request, ours)
+        {
+            // No `error_page` is to be looked for.
+            return ERROR;
+        }
         if let Some(conf) = request.location()
-            && !forward::strip(request, conf.token.stripped())
+            && !(enter(request, conf) && forward::strip(request, conf.token.stripped()))
         {
             return FAILED;
         }
@@ -75,6 +83,62 @@ pub unsafe extern "C" fn rewrite(r: *mut ngx_http_request_t) -> ngx_int_t {
             None => DECLINED,
         }
     })
+}
+
+/// A request has come into a location. Returns whether it could be done what is to be done then.
+///
+/// A location with a provider is to judge the token. A request that leaves it with the token still in place has been refused
+/// there (`error_page`), or led away; so nothing that comes after is to have the token, unless `phantom_token_pass_opaque`
+/// says otherwise.
+fn enter(request: Request, conf: &'static LocationConf) -> bool {
+    if conf.protection.is_on() {
+        if !request.is_main() {
+            // Its token is taken off after the access phase.
+            return true;
+        }
+        let Some(state) = request.state_or_new() else {
+            return false;
+        };
+        return match state.guard.replace(Some(NonNull::from(conf))) {
+            // SAFETY: it is of the configuration, which outlives its requests.
+            Some(former) if former != NonNull::from(conf) => unsafe {
+                let kept = conf.token.sources();
+                source::strip_but(request, Some(state), former.as_ref(), kept)
+            },
+            _ => true,
+        };
+    }
+    if !request.is_internal() || conf.token.passes_opaque() {
+        return true;
+    }
+    let state = request.state();
+    let Some(guard) = state.and_then(|state| state.guard.get()) else {
+        return true;
+    };
+    let bearer = source::is_in_authorization(request, state);
+    // SAFETY: as above.
+    let guard = unsafe { guard.as_ref() };
+    source::strip(request, state, guard) && (!bearer || request.remove_authorization())
+}
+
+/// Whether a subrequest that introspects a token may begin in the location that it has come to. It begins in the one that is
+/// named or nowhere: any other would send the token to whoever it is for.
+fn may_begin(request: Request, ours: &mut Subrequest) -> bool {
+    let name = request.location_name();
+    if ours.may_begin_in(name) {
+        return true;
+    }
+    let log = request.log();
+    ngx_log_error!(
+        NGX_LOG_ERR,
+        log,
+        "phantom_token: what is for location \"{}\" comes to \"{}\", where no token is introspected, and is ended: no other \
+         location and no rewriting of the server must come before it",
+        ours.location(),
+        String::from_utf8_lossy(name),
+    );
+    ours.fail(CallFailure::Failed);
+    false
 }
 
 /// The preaccess phase, before the limits: finds out what the token stands for where that is wanted so early. It
@@ -134,7 +198,8 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             }
             let bare = || request.remove_authorization() && forward::settle(request, None, conf);
             return match preflight {
-                Preflight::Pass if bare() => ALLOWED,
+                // No reason to let it in where another check is to decide (`satisfy any`).
+                Preflight::Pass if bare() => DECLINED,
                 Preflight::Pass => FAILED,
                 Preflight::Answer | Preflight::Deny => NO_CONTENT,
             };
@@ -209,9 +274,6 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             }
         }
         let state = request.state();
-        if let Some(state) = state {
-            state.refresh(request);
-        }
         if !request.is_main() && conf.token.fills_headers() {
             // Subrequests share the values of variables with others, whose headers are not the same.
             request.forget(Secrets::default());
@@ -221,10 +283,15 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             && state
                 .as_ref()
                 .is_some_and(|state| state.settled.get() == Some(NonNull::from(conf)));
-        if settled || forward::settle(request, state, conf) {
-            DECLINED
-        } else {
-            FAILED
+        if settled {
+            return DECLINED;
+        }
+        if let Some(state) = state {
+            state.refresh(request);
+        }
+        match forward::settle(request, state, conf) {
+            true => DECLINED,
+            false => FAILED,
         }
     })
 }
@@ -250,7 +317,10 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
                     return DECLINED;
                 }
             }
-            Decision::Anonymous | Decision::Refused(_) => state.taken.set(false),
+            Decision::Anonymous | Decision::Refused(_) => {
+                state.taken.set(false);
+                state.refresh(request);
+            }
         }
     }
     if !bearer || request.remove_authorization() {
@@ -273,11 +343,9 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
 fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Active>) -> bool {
-    if !state.swap(request, active, conf.token.forward()) {
-        return false;
-    }
-    state.refresh(request);
-    if source::restrict_caches(request, state, false) && forward::settle(request, Some(state), conf)
+    if state.swap(request, active, conf.token.forward())
+        && source::restrict_caches(request, state, false)
+        && forward::settle(request, Some(state), conf)
     {
         state.settled.set(Some(NonNull::from(conf)));
         return true;

@@ -49,6 +49,28 @@ GET(upstream, ngx_http_upstream_t, cache_status)
 
 GET(core_location, ngx_http_core_loc_conf_t, noname)
 
+OURS ngx_uint_t phantom_token_core_location_is_prefix(const ngx_http_core_loc_conf_t *of);
+OURS ngx_uint_t phantom_token_core_location_is_prefix(const ngx_http_core_loc_conf_t *of)
+{
+#if (NGX_PCRE)
+    if (of->regex != NULL) {
+        return 0;
+    }
+#endif
+    return !of->named && !of->noname;
+}
+
+OURS const ngx_str_t *phantom_token_request_tls_name(const ngx_http_request_t *of);
+OURS const ngx_str_t *phantom_token_request_tls_name(const ngx_http_request_t *of)
+{
+#if (NGX_HTTP_SSL)
+    return of->http_connection != NULL ? of->http_connection->ssl_servername : NULL;
+#else
+    (void) of;
+    return NULL;
+#endif
+}
+
 GET(variable, ngx_http_variable_value_t, len)
 GET(variable, ngx_http_variable_value_t, not_found)
 GET(variable, ngx_http_variable_value_t, valid)

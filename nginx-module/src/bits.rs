@@ -8,7 +8,10 @@
 //! Each function takes a pointer to a valid structure that is not changed by others during the call. A getter returns the
 //! field's value; a setter stores as many low bits as the field has.
 
-use ngx::ffi::{ngx_event_t, ngx_http_variable_value_t, ngx_msec_t, ngx_queue_t, ngx_uint_t};
+use ngx::ffi::{
+    ngx_event_t, ngx_http_request_t, ngx_http_variable_value_t, ngx_msec_t, ngx_queue_t, ngx_str_t,
+    ngx_uint_t,
+};
 
 /// Declares the functions of `bits.c` for one structure.
 macro_rules! bits {
@@ -73,6 +76,8 @@ bits! {
     /// nginx's own configuration of a location.
     core_location: ngx_http_core_loc_conf_t {
         get noname;
+        /// Whether it is a location that a URI names: none of a regular expression, none that is named or within another.
+        get is_prefix;
     }
 }
 
@@ -123,6 +128,10 @@ bits! {
 }
 
 unsafe extern "C" {
+    /// The name that the client has asked for in TLS (SNI); NULL if there is none.
+    #[link_name = "phantom_token_request_tls_name"]
+    pub fn tls_name(of: *const ngx_http_request_t) -> *const ngx_str_t;
+
     /// nginx's `ngx_add_timer`: the event's handler runs after so many milliseconds.
     #[link_name = "phantom_token_event_add_timer"]
     pub fn add_timer(of: *mut ngx_event_t, after: ngx_msec_t);

@@ -3,8 +3,10 @@
 //! Everything is checked while nginx reads its configuration, so that a mistake is an error of `nginx -t` with file
 //! and line, and nothing is left to go wrong when a request arrives.
 
+mod advice;
 mod challenges;
 mod content;
+mod exposure;
 mod introspection;
 mod location;
 mod policy;
@@ -12,11 +14,13 @@ mod provider;
 mod resource;
 mod sender;
 mod tally;
+mod text;
 mod token;
 mod value;
 mod zone;
 
 use std::ffi::{c_char, c_void};
+use std::hash::{BuildHasher, RandomState};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,19 +30,20 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE2,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
-    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_http_handler_pt,
-    ngx_log_t, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t,
+    ngx_http_handler_pt, ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 use phantom_token::sender::Nonces;
+use phantom_token::token::ContextBuilder;
 
 use crate::evaluated::Variables;
 use crate::headers::HeaderName;
 use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::worker::Worker;
-use crate::{core_location, pool, strings};
+use crate::{core_location, module, pool, strings};
 
 pub use challenges::{Challenges, ErrorCode};
 pub use content::Content;
@@ -100,7 +105,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
 }
 
 /// The directives.
-pub static mut COMMANDS: [ngx_command_t; 31] = [
+pub static mut COMMANDS: [ngx_command_t; 33] = [
     ngx_command_t {
         name: ngx_string!("phantom_token_provider"),
         type_: IN_HTTP | BLOCK | ONE,
@@ -126,6 +131,16 @@ pub static mut COMMANDS: [ngx_command_t; 31] = [
         ngx_string!("phantom_token_introspection_endpoint"),
         ANYWHERE | ONE,
         introspection::endpoint,
+    ),
+    of_location(
+        ngx_string!("phantom_token_cache_key"),
+        ANYWHERE | ONE,
+        introspection::cache_key,
+    ),
+    of_location(
+        ngx_string!("phantom_token_pass_opaque"),
+        ANYWHERE | ONE,
+        token::pass_opaque,
     ),
     of_location(
         ngx_string!("phantom_token_scopes_enforce"),
@@ -281,6 +296,11 @@ pub struct MainConf {
     pub strips_headers: bool,
     /// The handler of nginx's rewrite module, where ours stands before it.
     pub rewrite: ngx_http_handler_pt,
+    seen: exposure::Seen,
+    /// A digest of the configuration's text, there if a location introspects.
+    pub text: Option<ContextBuilder>,
+    /// The places of those variables among nginx's that `set` sets.
+    pub set_variables: Vec<usize>,
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
     /// Where workers add up what they count; there if there is a provider.
@@ -380,7 +400,14 @@ unsafe extern "C" fn set_in_location(
             return NGX_CONF_ERROR;
         };
         match set(cf, conf, name, values) {
-            Ok(()) => NGX_CONF_OK,
+            Ok(()) => {
+                if conf.written.is_none() && !exposure::ALONE.contains(name) {
+                    // SAFETY: `cf` is valid while a directive is read.
+                    let place = unsafe { place(cf) };
+                    conf.written = Some(((*name).into(), place.into()));
+                }
+                NGX_CONF_OK
+            }
             Err(Complaint::Said) => NGX_CONF_ERROR,
             Err(Complaint::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
             Err(Complaint::Message(message)) => refuse(cf, &message),
@@ -490,6 +517,33 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
     }
     // SAFETY: nginx gives a valid configuration with its log.
     let log = unsafe { (*cf).log };
+    // SAFETY: nginx finishes with the contexts of `http`, of which each module has a slot; ours holds what
+    // `create_location` made, and nobody changes it any more.
+    let http = unsafe {
+        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        &*(*(*context).loc_conf.add(module().ctx_index)).cast::<LocationConf>()
+    };
+    if let Err((message, place)) = main
+        .seen
+        .check_servers(http)
+        .and_then(|()| main.check_introspection())
+    {
+        complain(log, NGX_LOG_EMERG, &message, &place);
+        return false;
+    }
+    if !main.providers.is_empty() || main.seen.content {
+        // SAFETY: `cf` is valid.
+        let text = unsafe { text::Text::read(cf) };
+        let mut refused = false;
+        for said in text.as_ref().map_or(Vec::new(), advice::of) {
+            complain(log, said.level, &said.message, &said.place);
+            refused |= said.level == NGX_LOG_EMERG;
+        }
+        if refused {
+            return false;
+        }
+        main.text = Some(text.map_or_else(unique, |text| text.digest));
+    }
     for zone in &main.zones {
         // One is the list's.
         let providers = Rc::strong_count(zone) - 1;
@@ -516,6 +570,19 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
         }
     }
     true
+}
+
+/// What stands for a text that can't be read again: it is the same as no other, so that nothing is shared with another
+/// configuration.
+fn unique() -> ContextBuilder {
+    let random = || {
+        RandomState::new()
+            .hash_one(std::process::id())
+            .to_ne_bytes()
+    };
+    let mut unique = ContextBuilder::default();
+    unique.add(b"unique").add(&random()).add(&random());
+    unique
 }
 
 /// Says what is wrong at a place of the configuration that has been read already.
@@ -678,9 +745,17 @@ pub unsafe extern "C" fn merge_location(
         }
         // SAFETY: nginx calls this with the contexts of the location that is being merged, when its core module has
         // merged its own part; nobody else looks at that meanwhile.
-        match unsafe { core_location(cf).as_mut() } {
-            Some(core) => content::merge(cf, above, conf, core),
-            None => NGX_CONF_ERROR,
+        let Some(core) = (unsafe { core_location(cf).as_mut() }) else {
+            return NGX_CONF_ERROR;
+        };
+        let merged = content::merge(cf, above, conf, core);
+        if merged != NGX_CONF_OK {
+            return merged;
         }
+        if let Err((message, place)) = main.seen.note(cf, conf, core) {
+            complain(log, NGX_LOG_EMERG, &message, &place);
+            return NGX_CONF_ERROR;
+        }
+        NGX_CONF_OK
     })
 }

@@ -12,10 +12,11 @@ use std::time::Duration;
 use ngx::ffi::ngx_time;
 use phantom_token::policy::Ground;
 use phantom_token::sender::SenderError;
-use phantom_token::token::Scheme;
+use phantom_token::token::{Context, Scheme};
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
 use crate::conf::{ErrorCode, LocationConf, Protection};
+use crate::context;
 use crate::request::Request;
 use crate::sender;
 use crate::state::{Outcome, State};
@@ -126,16 +127,19 @@ fn find_out(
     state: &State,
     conf: &'static LocationConf,
 ) -> Result<Option<Arc<Active>>, Refusal> {
+    let resumed = state.resumed.take();
     let provider = provider(request, state, conf)?;
     state.provider.set(Some(provider));
     if let Some(fault) = state.fault.get() {
         return Err(Refusal::new(Outcome::Malformed, fault));
     }
-    let known = matches!(&*state.verdict.borrow(), Some((by, _)) if *by == provider);
+    let context = context::of(request, conf, provider).ok_or_else(Refusal::failed)?;
+    let same = resumed || state.context.get() == context;
+    let known = same && matches!(&*state.verdict.borrow(), Some((by, _)) if *by == provider);
     if !known {
         // What another provider has said counts for nothing here: nobody is let in with it while this one is asked.
         state.result.set(None);
-        if !ask(request, state, provider)? {
+        if !ask(request, state, provider, context)? {
             return Ok(None);
         }
     }
@@ -193,8 +197,14 @@ fn choose(request: Request, state: &State, conf: &'static LocationConf) -> Optio
 }
 
 /// Asks the provider about what the client presents. `false` when there is no answer yet: the request is suspended.
-fn ask(request: Request, state: &State, provider: usize) -> Result<bool, Refusal> {
+fn ask(
+    request: Request,
+    state: &State,
+    provider: usize,
+    context: Option<Context>,
+) -> Result<bool, Refusal> {
     let token = presented(state)?;
+    state.context.set(context);
     let worker = request.main_conf().and_then(|main| main.worker.as_deref());
     let Some((worker, client)) =
         worker.and_then(|worker| worker.client(provider).map(|client| (worker, client)))
@@ -203,7 +213,11 @@ fn ask(request: Request, state: &State, provider: usize) -> Result<bool, Refusal
         return Err(Refusal::new(Outcome::Unavailable, "stopped"));
     };
     let tag = worker.slots.borrow().next_tag();
-    match client.submit(token, &worker.queue, tag) {
+    let submitted = match &context {
+        None => client.submit(token, &worker.queue, tag),
+        Some(context) => client.submit_within(context, token, &worker.queue, tag),
+    };
+    match submitted {
         Submitted::Ready(outcome) => {
             answered(state, provider, outcome);
             Ok(true)

@@ -9,6 +9,7 @@
 //! | `access.rs` | the way of a request through nginx's phases |
 //! | `source.rs` | how a token comes in |
 //! | `decide.rs` | whether it may go on |
+//! | `context.rs` | what names a verdict where a location introspects |
 //! | `forward.rs` | how what it stands for goes on |
 //! | `sender.rs` | whether a bound token comes from whom it was issued to |
 //! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
@@ -31,6 +32,7 @@
 mod access;
 mod bits;
 mod conf;
+mod context;
 mod decide;
 mod evaluated;
 mod filter;
@@ -110,7 +112,7 @@ static LATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
 };
 
 /// What must stand late among nginx's modules: nginx's phases are gone through in the reverse order, so that this comes
-/// before `limit_req` and `limit_conn`.
+/// before `limit_req` and `limit_conn`, and before the server's `set`, `if` and `return`.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
 pub static mut ngx_http_phantom_token_filter_module: ngx_module_t = ngx_module_t {
@@ -249,13 +251,40 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 cf,
                 ngx_http_phases_NGX_HTTP_SERVER_REWRITE_PHASE,
                 Some(access::server_rewrite),
-            ) && push_handler(
-                cf,
-                ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
-                Some(access::preaccess),
-            )
+            ) && (has_rewrite_module(cf)
+                || push_handler(
+                    cf,
+                    ngx_http_phases_NGX_HTTP_REWRITE_PHASE,
+                    Some(access::rewrite),
+                ))
+                && push_handler(
+                    cf,
+                    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
+                    Some(access::preaccess),
+                )
         })
     })
+}
+
+/// Whether nginx's rewrite module is there, whose handler ours takes the place of later ([`precede_rewrite`]).
+///
+/// # Safety
+/// As [`push_handler`].
+unsafe fn has_rewrite_module(cf: *mut ngx_conf_t) -> bool {
+    // SAFETY: as in `push_handler`.
+    unsafe {
+        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+        let core = (*(*context).main_conf.add(index)).cast::<ngx_http_core_main_conf_t>();
+        let phase = |phase: u32| {
+            let handlers = &(*core).phases[phase as usize].handlers;
+            handlers.as_slice::<ngx_http_handler_pt>().iter().flatten()
+        };
+        phase(ngx_http_phases_NGX_HTTP_REWRITE_PHASE).any(|handler| {
+            phase(ngx_http_phases_NGX_HTTP_SERVER_REWRITE_PHASE)
+                .any(|other| ptr::fn_addr_eq(*other, *handler))
+        })
+    }
 }
 
 /// Adds a handler to a phase. Returns whether there was memory for it.
@@ -306,7 +335,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
             if let Some(mut conf) = MainConf::of_cycle(cycle) {
                 let conf = conf.as_mut();
                 conf.variables.prepare(cycle);
-                if conf.strips_headers {
+                if conf.strips_headers || !conf.providers.is_empty() {
                     conf.rewrite = precede_rewrite(cycle);
                 }
             }
@@ -360,6 +389,8 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
             if let Some(mut conf) = MainConf::of_cycle(cycle) {
                 let conf = conf.as_mut();
                 if conf.providers.iter().any(|defined| defined.used) {
+                    conf.set_variables = core_main(cycle)
+                        .map_or(Vec::new(), |core| subrequest::variables_of_set(&*core));
                     conf.worker = Worker::start(conf, (*cycle).log);
                     conf.ledger = Ledger::start(conf, (*cycle).log);
                 }

@@ -10,11 +10,11 @@ use ngx::ffi::{
     ngx_int_t,
 };
 use phantom_token::Token;
-use phantom_token::purge::{Form, Purge, PurgeError};
+use phantom_token::purge::{Form, Origins, Purge, PurgeError};
 
 use crate::conf::Content;
 use crate::panic::contained;
-use crate::request::Request;
+use crate::request::{Field, Request};
 use crate::respond;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
@@ -23,7 +23,7 @@ const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 enum Refusal {
     /// It is not a POST.
     Method,
-    /// The form is none.
+    /// It is no purge.
     Form(PurgeError),
     /// The body could not be read, which nginx has logged.
     Unreadable,
@@ -41,6 +41,9 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
         if request.method() != NGX_HTTP_POST {
             return answer(request, Err(Refusal::Method));
         }
+        if let Err(error) = origins(request) {
+            return answer(request, Err(Refusal::Form(error)));
+        }
         // SAFETY: this is the content handler; `on_body` finalizes.
         unsafe { request.read_body(on_body) }
     })
@@ -57,6 +60,24 @@ unsafe extern "C" fn on_body(r: *mut ngx_http_request_t) {
     });
     // SAFETY: the request lives until here, and nobody touches it afterwards.
     unsafe { ngx_http_finalize_request(r, status) };
+}
+
+/// Whether it may be a purge, by what it says of where it comes from. A header that is there several times is taken for one
+/// that says nothing good.
+fn origins(request: Request) -> Result<(), PurgeError> {
+    let value = |name| match request.header(name) {
+        Field::None => None,
+        Field::One(value) => Some(value),
+        Field::Several => Some(&b""[..]),
+    };
+    Origins {
+        content_type: value(b"content-type"),
+        fetch_site: value(b"sec-fetch-site"),
+        origin: value(b"origin"),
+        // Over HTTP/2 it may be no header.
+        host: value(b"host").or_else(|| Some(request.host())),
+    }
+    .check()
 }
 
 /// Does what the form asks for.
@@ -103,10 +124,7 @@ fn answer(request: Request, done: Result<(), Refusal>) -> ngx_int_t {
             "invalid_request",
             "a token is forgotten with POST".to_owned(),
         ),
-        Err(Refusal::Form(PurgeError::TooLong)) => {
-            (413, "invalid_request", PurgeError::TooLong.to_string())
-        }
-        Err(Refusal::Form(error)) => (400, "invalid_request", error.to_string()),
+        Err(Refusal::Form(error)) => (error.http_status(), "invalid_request", error.to_string()),
         Err(Refusal::Unreadable) => return FAILED,
         // RFC 7009 §2.2.1
         Err(Refusal::Unavailable) => (

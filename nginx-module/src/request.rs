@@ -177,6 +177,74 @@ impl Request {
         }
     }
 
+    /// The name of the location that the request is in, as it is written. Those of regular expressions have theirs.
+    pub fn location_name<'a>(self) -> &'a [u8] {
+        // SAFETY: the name is of the configuration.
+        self.core_location()
+            .map_or(b"", |core| unsafe { self.bytes(&core.name) })
+    }
+
+    /// The host that the client has asked for, as nginx's `$host` has it; empty where that is the server's name.
+    pub fn host<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives.
+        unsafe { self.bytes(&(*self.as_ptr()).headers_in.server) }
+    }
+
+    /// What the client has sent as `Host`, if it has.
+    pub fn host_header<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives, and the pointer is NULL or one of its headers.
+        let header = unsafe { Header::new((*self.as_ptr()).headers_in.host) };
+        header.map_or(b"", Header::value)
+    }
+
+    /// The name that the client has asked for in TLS, if it has.
+    pub fn tls_name<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives; the answer is NULL or a string of its connection, which lives at least as long.
+        unsafe {
+            bits::tls_name(self.as_ptr())
+                .as_ref()
+                .map_or(b"", |name| self.bytes(name))
+        }
+    }
+
+    /// The port at which the connection was accepted; what names a Unix socket otherwise.
+    pub fn port<'a>(self) -> &'a [u8] {
+        // SAFETY: the connection lives, and what it was accepted by is NULL or of the configuration.
+        let address = unsafe {
+            let listening = (*self.connection()).listening;
+            listening
+                .as_ref()
+                .map_or(&b""[..], |listening| self.bytes(&listening.addr_text))
+        };
+        address
+            .rsplit(|byte| *byte == b':')
+            .next()
+            .unwrap_or_default()
+    }
+
+    /// What nginx remembers of the variable at this place, which has no way to be evaluated.
+    pub fn indexed_variable<'a>(self, index: usize) -> Option<&'a [u8]> {
+        // SAFETY: the request lives, and has as many values as the configuration has such variables, of which the place is
+        // one; a valid one is as many bytes as it says, in memory that the request keeps.
+        unsafe {
+            let value = (*self.as_ptr()).variables.add(index);
+            if bits::variable::valid(value) == 0 {
+                return None;
+            }
+            let length = bits::variable::len(value);
+            if length == 0 {
+                return Some(&[]);
+            }
+            Some(slice::from_raw_parts((*value).data, length))
+        }
+    }
+
+    /// Whether it is on its way through an internal redirect, or a subrequest.
+    pub fn is_internal(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe { bits::request::internal(self.as_ptr()) != 0 }
+    }
+
     /// What is configured once for all.
     pub fn main_conf<'a>(self) -> Option<&'a MainConf> {
         // SAFETY: as above, with `create_main`; it does not change once the worker serves requests.
@@ -187,7 +255,7 @@ impl Request {
     }
 
     /// nginx's own configuration of the location.
-    fn core(&self) -> Option<&ngx_http_core_loc_conf_t> {
+    fn core_location<'a>(self) -> Option<&'a ngx_http_core_loc_conf_t> {
         // SAFETY: as above; the slot belongs to nginx's core module, which is always there.
         unsafe {
             let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
@@ -198,13 +266,13 @@ impl Request {
 
     /// Whether one of several access checks suffices (`satisfy any`).
     pub fn satisfies_any(self) -> bool {
-        self.core()
+        self.core_location()
             .is_some_and(|core| core.satisfy == NGX_HTTP_SATISFY_ANY as ngx_uint_t)
     }
 
     /// Whether nginx delays answers of 401 here (`auth_delay`).
     pub fn delays_unauthorized(self) -> bool {
-        self.core().is_some_and(|core| core.auth_delay > 0)
+        self.core_location().is_some_and(|core| core.auth_delay > 0)
     }
 
     /// Whether nginx would answer this status with an `error_page`.
@@ -220,7 +288,7 @@ impl Request {
         if redirected || left == 0 {
             return false;
         }
-        self.core().is_some_and(|core| {
+        self.core_location().is_some_and(|core| {
             // SAFETY: the list is NULL or one of `ngx_http_err_page_t`.
             let pages: Option<&ngx_array_t> = unsafe { core.error_pages.as_ref() };
             pages.is_some_and(|pages| {

@@ -87,9 +87,19 @@ pub fn take(request: Request, state: &State, conf: &LocationConf) -> bool {
 /// Takes out what this location looks at, without a look at what it is: a subrequest is let in by nothing. Returns whether
 /// it could be done.
 pub fn strip(request: Request, state: Option<&State>, conf: &LocationConf) -> bool {
+    strip_but(request, state, conf, &[])
+}
+
+/// The same of a location that the request has left, without the sources of the one that it has come into.
+pub fn strip_but(
+    request: Request,
+    state: Option<&State>,
+    conf: &LocationConf,
+    kept: &[Source],
+) -> bool {
     let mut found = Found::default();
     for source in conf.token.sources() {
-        if *source != Source::Authorization {
+        if *source != Source::Authorization && !kept.contains(source) {
             take_out(request, state, source, &mut found);
         }
     }

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_table_elt_t};
-use phantom_token::token::{Scheme, TokenId};
+use phantom_token::token::{Context, Scheme, TokenId};
 use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
 use crate::conf::LocationConf;
@@ -102,6 +102,12 @@ pub struct State {
     pub taken: Cell<bool>,
     /// The location in which the headers that the gateway fills were filled last, for the main request.
     pub settled: Cell<Option<NonNull<LocationConf>>>,
+    /// The last location with a provider that the request has come into.
+    pub guard: Cell<Option<NonNull<LocationConf>>>,
+    /// What names the verdict where a location introspects.
+    pub context: Cell<Option<Context>>,
+    /// Whether the verdict has just arrived: it is for the decision that has waited for it.
+    pub resumed: Cell<bool>,
     /// Which of several providers was chosen, and where.
     pub chosen: Cell<Option<(NonNull<LocationConf>, Option<usize>)>>,
     /// How the client presented its token.
@@ -260,8 +266,8 @@ impl State {
             .any(|filled| filled.as_ptr() == header.as_ptr())
     }
 
-    /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise. Returns whether it
-    /// could be done.
+    /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise, and has values of
+    /// variables forgotten that were computed before. Returns whether it could be done.
     pub fn swap(
         &self,
         request: Request,
@@ -274,6 +280,7 @@ impl State {
             .as_ref()
             .is_some_and(|current| Arc::ptr_eq(current, active));
         if is_current && self.is_in(request, forward) {
+            self.refresh(request);
             return true;
         }
         if let Some(former) = self.current.replace(Some(Arc::clone(active))) {

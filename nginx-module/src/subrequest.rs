@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_CLIENT_CLOSED_REQUEST, NGX_HTTP_CLOSE, NGX_HTTP_CREATED,
     NGX_HTTP_NO_CONTENT, NGX_HTTP_POST, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_SPECIAL_RESPONSE,
-    NGX_HTTP_SUBREQUEST_BACKGROUND, NGX_HTTP_VAR_WEAK, NGX_OK, ngx_alloc_chain_link, ngx_buf_t,
-    ngx_hash_key, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_header_t,
+    NGX_HTTP_SUBREQUEST_BACKGROUND, NGX_HTTP_VAR_WEAK, NGX_OK, ngx_alloc_chain_link, ngx_array_t,
+    ngx_buf_t, ngx_hash_key, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_header_t,
     ngx_http_headers_in, ngx_http_log_ctx_t, ngx_http_post_subrequest_t, ngx_http_request_body_t,
     ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_subrequest, ngx_http_variable_t,
     ngx_http_variable_value_t, ngx_int_t, ngx_list_create, ngx_list_push, ngx_list_t, ngx_pcalloc,
@@ -79,6 +79,10 @@ pub struct Subrequest {
     whole: bool,
     /// nginx is done with it.
     over: bool,
+    /// It has come to a location.
+    arrived: bool,
+    /// The name of the location that it is for.
+    location: &'static str,
 }
 
 impl Subrequest {
@@ -109,6 +113,21 @@ impl Subrequest {
                 None
             }
         }
+    }
+
+    /// Whether the subrequest may begin in the location of this name, to which nginx has led it. Where that one leads it is the
+    /// operator's business.
+    pub fn may_begin_in(&mut self, name: &[u8]) -> bool {
+        if self.arrived || name == self.location.as_bytes() {
+            self.arrived = true;
+            return true;
+        }
+        false
+    }
+
+    /// The name of the location that it is for.
+    pub fn location(&self) -> &'static str {
+        self.location
     }
 
     /// The head of the answer has come. Whoever returns `None` wants no more of it.
@@ -200,6 +219,8 @@ pub unsafe fn start(
         answer: None,
         whole: false,
         over: false,
+        arrived: false,
+        location,
     };
     // SAFETY: the request lives and so does its pool, which drops nothing here. If there is no memory the call has been
     // dropped, and with it answered.
@@ -220,7 +241,7 @@ pub unsafe fn start(
         let prepared = (*this)
             .call
             .as_ref()
-            .is_some_and(|call| prepare(request, r, call));
+            .is_some_and(|call| prepare(request, r, location, call));
         if !prepared {
             // It has not begun, and must not begin as it is: there is no memory for it.
             (*this).fail(CallFailure::Failed);
@@ -280,12 +301,23 @@ unsafe fn create(
 ///
 /// # Safety
 /// `r` must be a subrequest of the live request that has not begun.
-unsafe fn prepare(request: Request, r: *mut ngx_http_request_t, call: &Call) -> bool {
+unsafe fn prepare(
+    request: Request,
+    r: *mut ngx_http_request_t,
+    location: &str,
+    call: &Call,
+) -> bool {
     const POST: &[u8] = b"POST";
+    let Some(line) = request.copy(format!("POST {location} HTTP/1.1").as_bytes()) else {
+        return false;
+    };
     // SAFETY: the caller's promise; what is put into the subrequest is in its pool, or constant.
     unsafe {
         (*r).method = NGX_HTTP_POST as ngx_uint_t;
         (*r).method_name = string(POST);
+        // What the client has asked for is not what this asks for: by that nobody is to be chosen.
+        (*r).unparsed_uri = (*r).uri;
+        (*r).request_line = string(line);
         // Files, which a cache has, are read before they come to our filter.
         bits::request::set_filter_need_in_memory(r, 1);
         let Some(body) = request.copy(call.body()) else {
@@ -313,16 +345,28 @@ unsafe fn set_variables(request: Request, r: *mut ngx_http_request_t) -> bool {
         if own.is_null() {
             return false;
         }
-        let known = (*core).variables.elts.cast::<ngx_http_variable_t>();
-        for index in 0..count {
-            // Of all variables only those of `set` are such.
-            if (*known.add(index)).flags & NGX_HTTP_VAR_WEAK as ngx_uint_t != 0 {
-                own.add(index).write(*(*r).variables.add(index));
-            }
+        let set = request
+            .main_conf()
+            .map_or(&[][..], |main| &main.set_variables);
+        for index in set {
+            own.add(*index).write(*(*r).variables.add(*index));
         }
         (*r).variables = own;
         true
     }
+}
+
+/// The places of those variables that `set` sets, when nginx has read its configuration.
+pub fn variables_of_set(core: &ngx_http_core_main_conf_t) -> Vec<usize> {
+    // SAFETY: nginx's own list, of this type.
+    let known = unsafe { core.variables.as_slice::<ngx_http_variable_t>() };
+    let is_weak = |variable: &ngx_http_variable_t| {
+        // Of all variables only those of `set` are such.
+        variable.flags & NGX_HTTP_VAR_WEAK as ngx_uint_t != 0
+    };
+    (0..known.len())
+        .filter(|index| is_weak(&known[*index]))
+        .collect()
 }
 
 /// The parent's headers without those that must not go along, and ours.
@@ -355,10 +399,6 @@ unsafe fn set_headers(
         }
         let headers_in = &raw mut (*r).headers_in;
         forget(headers_in.cast());
-        #[cfg(not(chained_headers))]
-        {
-            (*headers_in).cookies.nelts = 0;
-        }
         (*headers_in).user = string(b"");
         (*headers_in).passwd = string(b"");
         bits::headers_in::set_chunked(headers_in, 0);
@@ -408,17 +448,21 @@ unsafe fn set_headers(
 /// `headers_in` must be that of a subrequest.
 unsafe fn forget(headers_in: *mut u8) {
     // SAFETY: nginx's table ends with a name of no length, and says where in `headers_in` the pointer to each header is
-    // (an offset of 0 is none). Before 1.23 that of `Cookie` is no pointer but a list, as `X-Forwarded-For` is, which
-    // stays.
+    // (an offset of 0 is none). Before 1.23 those of `Cookie` and `X-Forwarded-For` are no pointers but lists.
     unsafe {
         let mut known = (&raw const ngx_http_headers_in).cast::<ngx_http_header_t>();
         while (*known).name.len > 0 {
             let name = slice::from_raw_parts((*known).name.data, (*known).name.len);
             let lower = name.to_ascii_lowercase();
-            let is_pointer = cfg!(chained_headers) || lower != b"cookie";
-            if (*known).offset != 0 && is_pointer && !Call::may_carry(&lower) {
+            let is_list =
+                cfg!(not(chained_headers)) && matches!(&*lower, b"cookie" | b"x-forwarded-for");
+            if (*known).offset != 0 && !Call::may_carry(&lower) {
                 let place = headers_in.add((*known).offset);
-                place.cast::<*mut ngx_table_elt_t>().write(ptr::null_mut());
+                if is_list {
+                    (*place.cast::<ngx_array_t>()).nelts = 0;
+                } else {
+                    place.cast::<*mut ngx_table_elt_t>().write(ptr::null_mut());
+                }
             }
             known = known.add(1);
         }

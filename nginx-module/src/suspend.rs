@@ -289,6 +289,7 @@ fn resume(Waiting { request, state }: Waiting, outcome: Result<Resolution, Error
             .cache
             .set(outcome.as_ref().ok().map(|resolution| resolution.cache));
         state.verdict.replace(Some((pending.provider, outcome)));
+        state.resumed.set(true);
         (pending.suspension, state.carried.take())
     };
     if let Some(carried) = carried {

@@ -1490,6 +1490,7 @@ fn pairs_that_differ<'a>(files: &'a Paths) -> Vec<(&'static str, Settings<'a>, S
     ]
     .to_vec();
     let exchange = [
+        ENDPOINT,
         ("dialect", "exchange"),
         ("token_endpoint", "https://as.example.com/t"),
     ]
@@ -1585,6 +1586,8 @@ fn pairs_that_differ<'a>(files: &'a Paths) -> Vec<(&'static str, Settings<'a>, S
         ("jwt_claim", &secret, "jwtphantom_token"),
         ("verify", &plain, "on"),
         ("verify_audience", &verify, "a"),
+        ("token_type", &mint, "any"),
+        ("exchange_introspect", &exchange, "off"),
         ("mint_key", &mint, &files.ec),
         ("mint_alg", &mint, "PS256"),
         ("mint_issuer", &mint, "h"),

@@ -310,22 +310,28 @@ impl Policy {
         &KEYS
     }
 
-    /// Takes each part that is not set here from the policy of the level above. Scopes are one part, however they were
-    /// set; so are the requirements on claims: as with nginx's own lists, those above count if there are none here.
+    /// Takes each part that is not set here from the policy of the level above: `scopes` and `scope` are two parts, and
+    /// what is required of each claim is one. So what is added here takes nothing away that is asked above.
     pub fn inherit(&mut self, above: &Policy) {
         fn part<T: Clone>(own: &mut Vec<T>, above: &[T]) {
             if own.is_empty() {
                 own.extend_from_slice(above);
             }
         }
-        if self.scopes.is_empty() {
-            self.scopes.clone_from(&above.scopes);
-        }
+        self.scopes.inherit(&above.scopes);
         self.enforce_scopes = self.enforce_scopes.or(above.enforce_scopes);
         part(&mut self.audiences, &above.audiences);
         part(&mut self.issuers, &above.issuers);
         part(&mut self.clients, &above.clients);
-        part(&mut self.requirements, &above.requirements);
+        let own = self.requirements.len();
+        for requirement in &above.requirements {
+            let here = self.requirements[..own]
+                .iter()
+                .any(|own| own.path() == requirement.path());
+            if !here {
+                self.requirements.push(Arc::clone(requirement));
+            }
+        }
         if self.acr.is_empty() {
             self.acr.clone_from(&above.acr);
             self.acr_values.clone_from(&above.acr_values);

@@ -109,6 +109,11 @@ pub(super) struct Requirement {
 }
 
 impl Requirement {
+    /// Which claim it is about.
+    pub(super) fn path(&self) -> &ClaimPath {
+        &self.path
+    }
+
     pub(super) fn new(path: ClaimPath, values: Vec<Expected>) -> Self {
         let mut reason = String::from("claim:");
         reason.extend(path.as_str().chars().map(|char| match char {

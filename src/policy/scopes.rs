@@ -34,13 +34,22 @@ impl RequiredScopes {
         if scopes.is_empty() || !scopes.iter().all(|scope| is_scope(scope)) {
             return Err(BadScope);
         }
+        self.push(scopes.into_iter());
+        Ok(())
+    }
+
+    /// Adds those of others.
+    fn extend(&mut self, others: &RequiredScopes) {
+        self.push(others.iter());
+    }
+
+    fn push<'s>(&mut self, scopes: impl Iterator<Item = &'s str>) {
         for scope in scopes {
             if !self.iter().any(|known| known == scope) {
                 self.scopes.push(format!("{REASON}{scope}").into());
             }
         }
         self.joined = self.iter().collect::<Vec<_>>().join(" ");
-        Ok(())
     }
 
     /// Whether nothing is required.
@@ -82,28 +91,39 @@ impl Scopes {
         let mut scopes = RequiredScopes::default();
         scopes.add(list)?;
         self.lists.push(scopes);
-        self.combine()
+        self.combine();
+        Ok(())
     }
 
     /// Adds scopes that are needed whichever alternative holds.
     pub(super) fn add_always(&mut self, list: &str) -> Result<(), BadScope> {
         self.always.add(list)?;
-        self.combine()
+        self.combine();
+        Ok(())
     }
 
-    fn combine(&mut self) -> Result<(), BadScope> {
+    /// Takes the lists from the level above if there are none here, and the scopes that are needed in any case if there
+    /// are none of those.
+    pub(super) fn inherit(&mut self, above: &Scopes) {
+        if self.lists.is_empty() {
+            self.lists.clone_from(&above.lists);
+        }
+        if self.always.is_empty() {
+            self.always.clone_from(&above.always);
+        }
+        self.combine();
+    }
+
+    fn combine(&mut self) {
         self.alternatives.clear();
         for list in &self.lists {
             let mut alternative = list.clone();
-            if !self.always.is_empty() {
-                alternative.add(self.always.as_str())?;
-            }
+            alternative.extend(&self.always);
             self.alternatives.push(alternative);
         }
-        if self.lists.is_empty() {
+        if self.lists.is_empty() && !self.always.is_empty() {
             self.alternatives.push(self.always.clone());
         }
-        Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -470,7 +470,7 @@ fn each_part_that_is_not_set_is_taken_from_above() {
     bare.inherit(&above);
     assert_eq!(format!("{bare:?}"), format!("{above:?}"));
 
-    for (own, lifted) in [
+    for (own, lacking) in [
         (("scope", &["own"][..]), "scope:own"),
         (("scopes", &["own"]), "scope:own"),
         (("audience", &["own"]), "audience"),
@@ -487,13 +487,52 @@ fn each_part_that_is_not_set_is_taken_from_above() {
             "iat": NOW - 10,
         });
         assert_eq!(checked(&above, token.clone()), "ok");
-        assert_eq!(checked(&policy, token), lifted);
+        assert_eq!(checked(&policy, token), lacking);
     }
     let mut own = policy(&[("scope", &["own"])]);
     own.inherit(&above);
-    assert_eq!(own.scopes_advertised(), "own", "scopes are one part");
+    assert_eq!(own.scopes_advertised(), "read own");
     assert_eq!(own.acr_values(), "gold");
     assert_eq!(own.max_age(), Some(Duration::from_secs(300)));
+}
+
+#[test]
+fn what_is_added_below_takes_nothing_away_that_is_asked_above() {
+    let above = policy(&[
+        ("scopes", &["read"]),
+        ("scope", &["api"]),
+        ("require", &["tenant", "acme"]),
+        ("require", &["role", "clerk"]),
+    ]);
+    let below = |own: &[(&str, &[&str])]| {
+        let mut policy = policy(own);
+        policy.inherit(&above);
+        policy
+    };
+    let token = |scope, tenant, role| json!({ "scope": scope, "tenant": tenant, "role": role });
+    let scopes = below(&[("scopes", &["write"])]);
+    assert_eq!(checked(&scopes, token("write api", "acme", "clerk")), "ok");
+    assert_eq!(
+        checked(&scopes, token("write", "acme", "clerk")),
+        "scope:api"
+    );
+    let scope = below(&[("scope", &["admin"])]);
+    assert_eq!(checked(&scope, token("read admin", "acme", "clerk")), "ok");
+    assert_eq!(
+        checked(&scope, token("admin", "acme", "clerk")),
+        "scope:read"
+    );
+    // Of one claim the nearest counts.
+    let role = below(&[("require", &["role", "manager"])]);
+    assert_eq!(checked(&role, token("read api", "acme", "manager")), "ok");
+    assert_eq!(
+        checked(&role, token("read api", "acme", "clerk")),
+        "claim:role"
+    );
+    assert_eq!(
+        checked(&role, token("read api", "other", "manager")),
+        "claim:tenant"
+    );
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::tokens::Tokens;
 use super::{CallSink, CompletionQueue, LogLevel, LogSink, RequestId};
 use crate::cache::{FirstUse, Hit, Levels, ProofId, ProofTime, Store, Subject};
 use crate::clock::{self, Now};
+use crate::token::Context;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 use crate::{Error, ErrorKind, Provider, Token};
 
@@ -218,7 +219,7 @@ impl Client {
     pub fn lookup(&self, token: Token<'_>) -> Result<Option<Resolution>, Error> {
         self.0.check()?;
         let shared = &self.0.shared;
-        let subject = self.0.subject(token);
+        let subject = self.0.subject(token, None);
         let now = clock::now();
         let hit = shared.levels.own(&subject, now);
         Ok(hit.map(|hit| {
@@ -238,7 +239,7 @@ impl Client {
         deadline: Option<Duration>,
     ) -> Result<Resolution, Error> {
         let (sender, receiver) = sync_channel(1);
-        let id = match self.0.begin(token, || {
+        let id = match self.0.begin(token, None, || {
             Notify::Call(Box::new(move |outcome| {
                 // The receiver is gone if its deadline passed.
                 let _ = sender.try_send(outcome);
@@ -274,7 +275,7 @@ impl Client {
         token: Token<'_>,
     ) -> impl Future<Output = Result<Resolution, Error>> + Send + use<> {
         let (sender, receiver) = oneshot::channel();
-        let submitted = self.0.begin(token, || {
+        let submitted = self.0.begin(token, None, || {
             Notify::Call(Box::new(move |outcome| {
                 // The receiver is gone if the future was dropped.
                 let _ = sender.send(outcome);
@@ -306,7 +307,21 @@ impl Client {
     /// no allocation.
     pub fn submit(&self, token: Token<'_>, queue: &Arc<CompletionQueue>, tag: u64) -> Submitted {
         self.0
-            .begin(token, || Notify::Queue(Arc::clone(queue), tag))
+            .begin(token, None, || Notify::Queue(Arc::clone(queue), tag))
+    }
+
+    /// The same in a context: verdicts are shared with requests of the same context only. [`Client::purge`] does not reach
+    /// them, [`Client::purge_all`] does.
+    pub fn submit_within(
+        &self,
+        context: &Context,
+        token: Token<'_>,
+        queue: &Arc<CompletionQueue>,
+        tag: u64,
+    ) -> Submitted {
+        self.0.begin(token, Some(context), || {
+            Notify::Queue(Arc::clone(queue), tag)
+        })
     }
 
     /// Forgets a submitted request. Returns whether it was still pending; if not, its completion is in the queue or
@@ -405,13 +420,18 @@ impl fmt::Debug for Client {
 
 impl Handle {
     /// The one path: memory, store, flight, authorization server.
-    fn begin(&self, token: Token<'_>, notify: impl FnOnce() -> Notify) -> Submitted {
+    fn begin(
+        &self,
+        token: Token<'_>,
+        context: Option<&Context>,
+        notify: impl FnOnce() -> Notify,
+    ) -> Submitted {
         if let Err(error) = self.check() {
             return Submitted::Ready(Err(error));
         }
         let shared = &self.shared;
         let now = clock::now();
-        let subject = self.subject(token);
+        let subject = self.subject(token, context);
         if let Some(hit) = shared.levels.own(&subject, now) {
             self.beside_hit(subject, token, &hit, now);
             return Submitted::Ready(Ok(remembered(hit.verdict)));
@@ -632,9 +652,14 @@ impl Handle {
         }
     }
 
-    fn subject(&self, token: Token<'_>) -> Subject {
+    fn subject(&self, token: Token<'_>, context: Option<&Context>) -> Subject {
         let shared = &self.shared;
-        shared.levels.subject(shared.provider.keys.key(token))
+        let keys = &shared.provider.keys;
+        let key = match context {
+            None => keys.key(token),
+            Some(context) => keys.within(context).key(token),
+        };
+        shared.levels.subject(key)
     }
 
     /// Whether anything may be asked of this client here and now.

@@ -1,6 +1,7 @@
 """The module beside the rest of nginx: access rules, internal redirects, subrequests, kinds of upstream."""
 
 import base64
+import secrets as random
 
 import pytest
 
@@ -300,15 +301,134 @@ def test_a_named_location_for_refused_requests_gets_no_opaque_token(gateway, ugl
 
 def test_an_error_page_that_is_guarded_itself_does_not_loop(gateway, ugly, secrets):
     nginx = gateway(
-        server="error_page 401 /sorry; recursive_error_pages on; location /sorry { phantom_token acme; return 200; }"
+        server="error_page 401 /sorry; recursive_error_pages on; location /sorry { phantom_token acme; }",
+        files={"html/sorry": "sorry"},
     )
     assert get(nginx.port).status in (401, 500)
 
 
-def test_a_return_in_the_rewrite_phase_comes_before_any_token(gateway, ugly):
-    nginx = gateway(server="location /health { phantom_token acme; return 204; }")
-    assert get(nginx.port, "/health").status == 204
+def test_a_return_in_an_if_comes_before_any_token(gateway, ugly):
+    nginx = gateway(location="if ($request_method = OPTIONS) { return 204; }")
+    assert get(nginx.port, method="OPTIONS").status == 204
+    assert get(nginx.port).status == 401
     assert ugly.calls == []
+
+
+# --- where a token goes that was refused --------------------------------------------------------------------------
+
+LOGIN = """
+    location @login {{ phantom_token off; {login} proxy_pass {auth.url}; }}
+"""
+SOURCES = "phantom_token_source authorization cookie session query token header X-Token;"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "error_page 401 = @login;",
+        "phantom_token_scopes none; error_page 403 = @login;",
+        "deny all; error_page 403 = @login;",
+        "if ($arg_never = '') { return 402; } error_page 402 = @login;",
+        "limit_req zone=never; error_page 503 = @login;",
+        "auth_basic users; auth_basic_user_file @dir@/passwords; error_page 401 = @login;",
+        "satisfy any; deny all; error_page 401 403 = @login;",
+    ],
+    ids=["inactive", "scope", "deny", "return", "limit", "basic", "satisfy"],
+)
+@pytest.mark.parametrize("login", ["", "set $copy $http_authorization; proxy_set_header X-Copy $copy;"])
+@pytest.mark.parametrize("source", ["authorization", "cookie", "query", "header"])
+def test_a_token_that_is_refused_goes_nowhere(gateway, ugly, auth, secrets, refused, login, source):
+    nginx = gateway(
+        http="limit_req_zone $server_addr zone=never:64k rate=1r/m;",
+        location=f"{SOURCES} {refused}",
+        server=LOGIN.format(login=login, auth=auth),
+        files=PASSWORDS,
+    )
+    ugly.answer = lambda exchange: exchange.active() if "scopes" in refused else exchange.inactive()
+    # What refuses before a token is looked at logs the query as it came.
+    token = secrets.token() if source != "query" else random.token_hex(16)
+    presented = {
+        "authorization": {"token": token},
+        "cookie": {"headers": [("Cookie", f"session={token}; other=1")]},
+        "query": {"target": f"/things?token={token}&other=1"},
+        "header": {"headers": [("X-Token", token)]},
+    }[source]
+    if "limit" in refused:
+        get(nginx.port, **presented)
+        auth.requests.clear()
+    assert get(nginx.port, **presented).status == 200
+    auth.only()
+    auth.never_saw(token)
+
+
+def test_a_token_that_is_refused_is_mirrored_nowhere(gateway, ugly, auth, secrets):
+    nginx = gateway(
+        location="error_page 401 = @login;",
+        server=LOGIN.format(login="mirror /mirror;", auth=auth)
+        + f"location = /mirror {{ internal; proxy_pass {auth.url}/mirror; }}",
+    )
+    ugly.answer = lambda exchange: exchange.inactive()
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert {request.target for request in auth.wait(2)} == {"/", "/mirror"}
+    auth.never_saw(token)
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_an_action_after_the_answer_gets_no_opaque_token(gateway, ugly, auth, secrets, active):
+    nginx = gateway(
+        location="post_action /after;",
+        server=f"location = /after {{ internal; proxy_pass {auth.url}; }}",
+    )
+    if not active:
+        ugly.answer = lambda exchange: exchange.inactive()
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == (200 if active else 401)
+    (request,) = auth.wait(1)
+    assert request.values("authorization") == ([jwt_of(ugly, token)] if active else [])
+    auth.never_saw(token)
+
+
+def test_auth_request_sees_no_token_that_is_refused(gateway, ugly, api, auth, secrets):
+    nginx = gateway(location="satisfy any; auth_request /auth;", server=AUTH_REQUEST.format(auth=auth.url))
+    ugly.answer = lambda exchange: exchange.inactive()
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    auth.only()
+    auth.never_saw(token)
+    api.never_saw(token)
+
+
+@pytest.mark.parametrize("where", ["location", "server", "http"])
+def test_a_token_that_is_refused_goes_on_where_that_is_said(gateway, ugly, api, auth, secrets, where):
+    word = {where: "phantom_token_pass_opaque on;"}
+    words = {"http": word.get("http", ""), "server": word.get("server", "")}
+    words["server"] += LOGIN.format(login=word.get("location", ""), auth=auth)
+    nginx = gateway(location="error_page 401 = @login;", **words)
+    ugly.answer = lambda exchange: exchange.inactive()
+    token = secrets.token()
+    assert get(nginx.port, token=token).status == 200
+    assert auth.only().value("authorization") == f"Bearer {token}"
+    # Not from where it is judged.
+    assert api.requests == []
+
+
+def test_a_token_that_nobody_was_to_judge_goes_on(gateway, api, auth, secrets):
+    nginx = gateway(
+        server=f"""
+        location /open {{ try_files /nothing @open; }}
+        location @open {{ proxy_pass {auth.url}; }}
+        """,
+    )
+    token = secrets.token()
+    assert get(nginx.port, "/open", token=token).status == 200
+    assert auth.only().value("authorization") == f"Bearer {token}"
+
+
+def test_credentials_of_another_scheme_stay_with_a_refused_request(gateway, ugly, auth):
+    nginx = gateway(location="error_page 401 = @login;", server=LOGIN.format(login="", auth=auth))
+    assert get(nginx.port, authorization=USER).status == 200
+    assert auth.only().value("authorization") == USER
 
 
 # --- $http_authorization ------------------------------------------------------------------------------------------
@@ -602,6 +722,18 @@ def test_a_preflight_that_passes_takes_no_opaque_token_along(gateway, api, secre
     assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT, token=token).status == 200
     assert api.only().values("authorization") == []
     api.never_saw(token)
+
+
+def test_a_preflight_that_passes_satisfies_nothing(gateway, ugly, api):
+    nginx = gateway(location="phantom_token_preflight pass; satisfy any; deny all;")
+    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT).status == 403
+    assert api.requests == []
+
+
+def test_a_preflight_passes_where_another_check_lets_it_in(gateway, ugly, api):
+    nginx = gateway(location="phantom_token_preflight pass; satisfy any; allow 127.0.0.1; deny all;")
+    assert get(nginx.port, method="OPTIONS", headers=PREFLIGHT).status == 200
+    assert api.only().method == "OPTIONS"
 
 
 def test_a_preflight_is_refused_where_it_is_denied(gateway, ugly, api):

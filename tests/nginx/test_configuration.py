@@ -453,6 +453,18 @@ WRONG = {
         location("phantom_token_resource_metadata name=a name=b; #<"),
         ["name", "twice"],
     ),
+    "return beside phantom_token": (
+        location("phantom_token acme;\nreturn 200 hello; #<"),
+        ['"return" answers before a token is looked at', '"phantom_token" beside it', "remove one of the two"],
+    ),
+    "return beside phantom_token in a nested location": (
+        location("location /a {\n phantom_token acme; return 204; #<\n}"),
+        ["return", "location of its own"],
+    ),
+    "return beside phantom_token in server": (
+        f"{WHOLE}\nserver {{ listen @listen@; phantom_token acme;\nreturn 200; #<\n}}",
+        ["return"],
+    ),
     "metadata in server": (
         f"{WHOLE}\nserver {{ listen @listen@;\nphantom_token_resource_metadata; #<\n}}",
         ["phantom_token_resource_metadata"],
@@ -596,3 +608,131 @@ def test_a_check_contacts_nobody(check, ugly):
     )
     assert code == 0, said
     assert ugly.connections == 0
+
+
+# what is told of: the configuration, with `#<` on the line that the warning names, and words of it.
+BEHIND = "proxy_pass http://127.0.0.1:1;"
+STATUS = "location = /status {\nphantom_token_status; #<\n%s }"
+
+
+def server(lines, listen="listen @listen@;", http=""):
+    return f"{WHOLE} {http}\nserver {{ {listen}\n{lines}\n}}"
+
+
+ADVICE = {
+    "an answer where a token is wanted around it": (
+        server("phantom_token acme; location /a {\nreturn 200; #<\n}"),
+        ["return", "phantom_token off"],
+    ),
+    "an empty Authorization": (
+        location(f'phantom_token acme; {BEHIND}\nproxy_set_header Authorization ""; #<'),
+        ["proxy_set_header Authorization", "throws the JWT away", "phantom_token_forward"],
+    ),
+    "an Authorization of another": (
+        server(
+            f"phantom_token acme;\nproxy_set_header authorization 'Basic QQ=='; #<\nlocation / {{ {BEHIND} }} "
+            f"location /a {{ {BEHIND} }}"
+        ),
+        ["proxy_set_header authorization", "throws the JWT away"],
+    ),
+    "an Authorization of another in if": (
+        location(f"phantom_token acme; if ($arg_a) {{ {BEHIND} }}\nproxy_set_header Authorization x; #<"),
+        ["throws the JWT away"],
+    ),
+    "an Authorization of another for gRPC": (
+        location("phantom_token acme; grpc_pass grpc://127.0.0.1:1;\ngrpc_set_header Authorization x; #<"),
+        ["grpc_set_header Authorization", "throws the JWT away"],
+    ),
+    "an Authorization of another for FastCGI": (
+        location("phantom_token acme; fastcgi_pass 127.0.0.1:1;\nfastcgi_param HTTP_AUTHORIZATION ''; #<"),
+        ["fastcgi_param HTTP_AUTHORIZATION", "throws the JWT away"],
+    ),
+    "an Authorization of another for uwsgi": (
+        location("phantom_token acme; uwsgi_pass 127.0.0.1:1;\nuwsgi_param HTTP_AUTHORIZATION x; #<"),
+        ["throws the JWT away"],
+    ),
+    "an Authorization of another for SCGI": (
+        location("phantom_token acme; scgi_pass 127.0.0.1:1;\nscgi_param HTTP_AUTHORIZATION x; #<"),
+        ["throws the JWT away"],
+    ),
+    "no headers of the client": (
+        location(f"phantom_token acme; {BEHIND}\nproxy_pass_request_headers off; #<"),
+        ["proxy_pass_request_headers off", "add .proxy_set_header Authorization .http_authorization;"],
+    ),
+    "a header of its own that is another's": (
+        location(f"phantom_token acme; phantom_token_forward header X-Jwt; {BEHIND}\nproxy_set_header X-JWT a; #<"),
+        ["proxy_set_header X-JWT"],
+    ),
+    "a status for everybody": (
+        server(STATUS % "", listen="listen @listen@; listen @port:other@;"),
+        ["phantom_token_status", "open to everybody", "deny all", "127.0.0.1"],
+    ),
+    "a purge for everybody": (
+        purging("phantom_token_purge acme; #<").replace("listen @listen@", "listen *:@port:other@"),
+        ["phantom_token_purge", "open to everybody", "deny all"],
+    ),
+    "a status with allow alone": (
+        server(STATUS % "allow 127.0.0.1;", listen="listen *:@port:other@;"),
+        ["phantom_token_status"],
+    ),
+    "a status where a token is wanted elsewhere": (
+        server(f"phantom_token acme; {STATUS % 'phantom_token off;'}", listen="listen *:@port:other@;"),
+        ["phantom_token_status"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADVICE)
+def test_what_other_directives_do_is_warned_of_with_file_line_and_mend(check, name):
+    http, words = ADVICE[name]
+    code, said, configuration = check(http)
+    assert code == 0, said
+    (warning,) = [line for line in said.splitlines() if "[warn]" in line]
+    (marked,) = [n for n, line in enumerate(configuration.path.read_text().splitlines(), 1) if "#<" in line]
+    assert warning.endswith(f" in {configuration.path}:{marked}"), warning
+    for word in words:
+        assert re.search(word, warning), f"{word!r} is not in: {warning}"
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        location("phantom_token acme; return 404;"),
+        location("phantom_token acme; if ($request_method = OPTIONS) { return 204; }"),
+        location("phantom_token off; return 200;"),
+        server("phantom_token acme; location /a { phantom_token off; return 200; }"),
+        server("phantom_token acme; location /a { internal; return 200; } location @a { return 200; }"),
+        location(f"phantom_token acme; {BEHIND} proxy_set_header Authorization $http_authorization;"),
+        location(f'phantom_token acme; {BEHIND} proxy_set_header Authorization "";').replace("acme;", "off;"),
+        location(
+            f'phantom_token acme; {BEHIND} proxy_set_header Authorization ""; phantom_token_forward header X-Jwt;'
+        ),
+        server(
+            "phantom_token acme; proxy_set_header Authorization x;"
+            f"location / {{ {BEHIND} proxy_set_header Host a; }}"
+        ),
+        location(
+            f"phantom_token acme; {BEHIND} proxy_pass_request_headers off;"
+            "proxy_set_header Authorization $http_authorization;"
+        ),
+        # Their credentials are for the authorization server.
+        server(
+            "phantom_token on; phantom_token_introspection_endpoint /i;"
+            f"location /i {{ proxy_set_header Authorization 'Basic QQ=='; {BEHIND} }}"
+        ),
+        server(STATUS % "deny all;", listen="listen *:@port:other@;"),
+        server(STATUS % "auth_basic a;", listen="listen *:@port:other@;"),
+        server(STATUS % "phantom_token acme;", listen="listen *:@port:other@;"),
+        server(f"allow 127.0.0.1; deny all; {STATUS % ''}", listen="listen *:@port:other@;"),
+        server(f"phantom_token acme; {STATUS % ''}", listen="listen *:@port:other@;"),
+        server(STATUS % "", listen="listen @listen@; listen unix:@dir@/socket;"),
+        # What looks like it, where it is not.
+        location(f"phantom_token acme; {BEHIND} proxy_set_header X-A 'a; return 200; \\'}}';"),
+        location("phantom_token acme; # return 200;\n add_header X-A \"${uri} return 200;\";"),
+    ],
+    ids=lambda http: " ".join(http.split())[140:220],
+)
+def test_what_is_right_beside_other_directives_is_accepted(check, http):
+    code, said, _ = check(http)
+    assert code == 0, said
+    assert "[warn]" not in said

@@ -24,6 +24,8 @@ phantom_token_zone tokens:1m;
 WRITTEN = {
     "phantom_token": ("acme", "off"),
     "phantom_token_introspection_endpoint": ("/introspect", "/other"),
+    "phantom_token_cache_key": ('"$host $server_name"', "other"),
+    "phantom_token_pass_opaque": ("on", "off"),
     "phantom_token_scopes": ('"read write" admin', "other"),
     "phantom_token_scope": ("read", "other"),
     "phantom_token_scopes_enforce": ("off", "on"),
@@ -163,11 +165,98 @@ def test_a_directive_without_its_arguments_or_with_too_many_is_refused(check, na
         assert name in said
 
 
+# Those that say something where no token is resolved.
+ALONE = {
+    # It says whether one is.
+    "phantom_token",
+    # They serve something themselves, or define something.
+    "phantom_token_purge",
+    "phantom_token_jwks",
+    "phantom_token_status",
+    "phantom_token_resource_metadata",
+    "phantom_token_zone",
+    "phantom_token_provider",
+    # It is for locations that resolve none.
+    "phantom_token_pass_opaque",
+}
+
+
+def unprotected(name, at, around="", inside=""):
+    """A configuration with the directive in a context, and no other of the module but those given."""
+    lines = {context: "" for context in CONTEXTS} | {at: f"{name} {WRITTEN[name][0]}; #<\n"}
+    return f"""
+{PROVIDER}
+{lines["http"]}
+server {{
+    listen @listen@;
+    {lines["server"]} {around}
+    location / {{
+        {lines["location"]} {inside}
+    }}
+}}
+"""
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("name", sorted(set(WRITTEN) - ALONE))
+def test_what_asks_something_where_no_token_is_looked_at_is_refused(check, name, context):
+    http = unprotected(name, context)
+    status, said = check(http)
+    assert status != 0, said
+    line = next(n for n, line in enumerate(http.splitlines()) if "#<" in line)
+    (said,) = [line for line in said.splitlines() if "[emerg]" in line]
+    assert f'"{name}" protects nothing, because no "phantom_token" is set' in said
+    assert 'write "phantom_token NAME;"' in said and '"phantom_token off;"' in said
+    first = re.search(r"nginx\.conf:(\d+)$", said)
+    assert first, said
+    # The lines before `http` are those of the harness.
+    before = next(n for n, line in enumerate(written(http)) if line == "phantom_token_zone tokens:1m;")
+    assert int(first[1]) - 1 - before == line - http.splitlines().index("phantom_token_zone tokens:1m;")
+
+
+def written(http):
+    configuration = Configuration(http)
+    try:
+        return configuration.path.read_text().splitlines()
+    finally:
+        configuration.remove()
+
+
+@pytest.mark.parametrize("name", sorted(set(WRITTEN) - ALONE))
+def test_what_asks_something_is_taken_where_it_is_open_on_purpose(check, name):
+    for context in CONTEXTS:
+        for at in CONTEXTS[1 : CONTEXTS.index(context) + 1] or ["server"]:
+            words = {"around" if at == "server" else "inside": "phantom_token off;"}
+            status, said = check(unprotected(name, context, **words))
+            assert status == 0, (context, at, said)
+    # One server that is open on purpose says nothing of others.
+    other = "} server { listen @listen:other@; phantom_token off;"
+    status, said = check(unprotected(name, "http", around=f"phantom_token off; {other}"))
+    assert status == 0, said
+    status, said = check(unprotected(name, "http", around=other))
+    assert status != 0, said
+
+
+@pytest.mark.parametrize("name", sorted(set(WRITTEN) - ALONE))
+def test_what_asks_something_may_be_above_what_looks_at_tokens(check, name):
+    for context in ("http", "server"):
+        status, said = check(unprotected(name, context, inside="phantom_token acme;"))
+        assert status == 0, said
+    # But not in a location that has such a one inside: it is open itself.
+    inside = "location /inner { phantom_token acme; }"
+    status, said = check(unprotected(name, "location", inside=inside))
+    assert status != 0, said
+    status, said = check(unprotected(name, "location", inside=f"phantom_token off; {inside}"))
+    assert status == 0, said
+
+
 # Those that take one argument, or none.
 ONE = {
     "phantom_token_scope",
     "phantom_token_scopes_enforce",
     "phantom_token_introspection_endpoint",
+    "phantom_token_cache_key",
+    "phantom_token_pass_opaque",
     "phantom_token_max_age",
     "phantom_token_sender_constraint",
     "phantom_token_dpop_window",

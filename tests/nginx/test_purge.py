@@ -16,7 +16,7 @@ from harness.wait import until
 # How many tokens are purged under load.
 PURGES = int(os.environ.get("PHANTOM_PURGES", "2000"))
 
-FORM = [("Content-Type", "application/x-www-form-urlencoded")]
+FORM = [("content-type", "application/x-www-form-urlencoded")]
 
 
 def form(**fields):
@@ -74,6 +74,37 @@ def test_a_token_that_is_purged_is_asked_about_again(purging, ugly, secrets):
     assert get(nginx.port, "/ok", token=token).value("X-Cache") == "MISS"
     assert get(nginx.port, "/ok", token=other).value("X-Cache") in ("HIT", "SHARED")
     assert (ugly.calls_for(token), ugly.calls_for(other)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("Content-Type", "Application/X-WWW-Form-URLencoded; charset=utf-8")], 200),
+        ([*FORM, ("Sec-Fetch-Site", "same-origin"), ("Origin", "https://gateway")], 200),
+        ([*FORM, ("Origin", "http://gateway")], 200),
+        ([], 415),
+        ([("Content-Type", "text/plain")], 415),
+        ([("Content-Type", "multipart/form-data; boundary=a")], 415),
+        ([("Content-Type", "application/json")], 415),
+        ([*FORM, ("Sec-Fetch-Site", "cross-site"), ("Origin", "http://gateway")], 403),
+        ([*FORM, ("Sec-Fetch-Site", "same-site")], 403),
+        ([*FORM, ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Site", "none")], 403),
+        ([*FORM, ("Origin", "https://evil.example")], 403),
+        ([*FORM, ("Origin", "null")], 403),
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_only_a_form_of_no_other_site_purges(purging, secrets, headers, status, version):
+    nginx = purging(listen="http2" if version == 2 else "")
+    token = secrets.token()
+    with (Http2 if version == 2 else Http1)(nginx.port) as client:
+        assert client.request(target="/ok", token=token).value("X-Cache") == "MISS"
+        headers = [(name.lower() if version == 2 else name, value) for name, value in headers]
+        answer = client.request("POST", "/purge", headers=headers, body=form(token=token))
+        assert answer.status == status
+        if status != 200:
+            assert answer.json()["error"] == "invalid_request"
+        assert client.request(target="/ok", token=token).value("X-Cache") == ("MISS" if status == 200 else "HIT")
 
 
 def test_an_inactive_token_is_forgotten_as_well(purging, ugly, secrets):
@@ -162,7 +193,7 @@ def test_a_body_that_is_too_large_is_refused_however_it_arrives(purging):
     assert purge(nginx, large).status == 413
     chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large)
     with Http1(nginx.port) as client:
-        client.send("POST", "/purge", headers=[("Transfer-Encoding", "chunked")], body=chunk, length=False)
+        client.send("POST", "/purge", headers=[*FORM, ("Transfer-Encoding", "chunked")], body=chunk, length=False)
         assert client.read().status == 413
 
 
@@ -180,7 +211,7 @@ def test_a_chunked_body_is_read(purging, ugly, secrets, size):
     body = form(padding="x" * 9_000, token=token)
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[i : i + size] for i in range(0, len(body), size)))
     with Http1(nginx.port) as client:
-        client.send("POST", "/purge", headers=[("Transfer-Encoding", "chunked")], body=chunks + b"0\r\n\r\n", length=False)
+        client.send("POST", "/purge", headers=[*FORM, ("Transfer-Encoding", "chunked")], body=chunks + b"0\r\n\r\n", length=False)
         assert client.read().status == 200
         assert client.request(target="/ok", token=token).value("X-Cache") == "MISS"
 
@@ -191,7 +222,7 @@ def test_a_body_that_arrives_byte_by_byte_is_read(purging, secrets):
     get(nginx.port, "/ok", token=token)
     body = form(token=token)
     with Http1(nginx.port) as client:
-        client.send("POST", "/purge", headers=[("Content-Length", str(len(body)))])
+        client.send("POST", "/purge", headers=[*FORM, ("Content-Length", str(len(body)))])
         for byte in body:
             client.sock.sendall(bytes([byte]))
         assert client.read().status == 200
@@ -204,12 +235,12 @@ def test_it_works_over_http2(purging, secrets):
     with Http2(nginx.port) as client:
         assert client.request(target="/ok", token=token).status == 200
         assert client.request(target="/ok", token=token).value("x-cache") == "HIT"
-        answer = client.request("POST", "/purge", body=form(token=token))
+        answer = client.request("POST", "/purge", headers=FORM, body=form(token=token))
         assert (answer.status, answer.body) == (200, b"")
         assert client.request(target="/ok", token=token).value("x-cache") == "MISS"
-        assert client.request("POST", "/purge", body=b"x=y").status == 400
+        assert client.request("POST", "/purge", headers=FORM, body=b"x=y").status == 400
         assert client.request("GET", "/purge").status == 405
-        too_large = [("content-length", "70000")]
+        too_large = [*FORM, ("content-length", "70000")]
         assert client.request("POST", "/purge", headers=too_large, body=b"token=a").status == 413
 
 
@@ -217,7 +248,7 @@ def test_it_waits_for_100_continue(purging):
     nginx = purging()
     with Http1(nginx.port) as client:
         body = form(token="never-seen")
-        client.send("POST", "/purge", headers=[("Expect", "100-continue"), ("Content-Length", str(len(body)))])
+        client.send("POST", "/purge", headers=[*FORM, ("Expect", "100-continue"), ("Content-Length", str(len(body)))])
         assert client.read().status == 100
         client.sock.sendall(body)
         assert client.read().status == 200
@@ -229,7 +260,7 @@ def test_a_client_that_leaves_in_the_middle_of_the_body_disturbs_nobody(purging,
     get(nginx.port, "/ok", token=token)
     for _ in range(20):
         with Http1(nginx.port) as client:
-            client.send("POST", "/purge", headers=[("Content-Length", "1000")], body=form(token=token), length=False)
+            client.send("POST", "/purge", headers=[*FORM, ("Content-Length", "1000")], body=form(token=token), length=False)
     nginx.wait_access("POST /purge (400|499)", count=20)
     assert get(nginx.port, "/ok", token=token).value("X-Cache") == "HIT"
 
@@ -261,7 +292,7 @@ def test_a_body_that_was_written_to_a_file_is_read_from_it(purging, secrets):
     for target in ("/before", "/file"):
         get(nginx.port, "/ok", token=token)
         assert get(nginx.port, "/ok", token=token).value("X-Cache") == "HIT"
-        get(nginx.port, target, method="POST", body=form(padding="x" * 9_000, token=token))
+        get(nginx.port, target, method="POST", headers=FORM, body=form(padding="x" * 9_000, token=token))
         assert get(nginx.port, "/ok", token=token).value("X-Cache") == "MISS", target
 
 
@@ -285,7 +316,7 @@ def test_what_protects_a_location_protects_it(purging, ugly, secrets):
 
     def status(target, **how):
         assert get(nginx.port, "/ok", token=token).status == 200
-        answer = get(nginx.port, target, method="POST", body=form(token=token), **how)
+        answer = get(nginx.port, target, method="POST", headers=FORM, body=form(token=token), **how)
         known = get(nginx.port, "/ok", token=token).value("X-Cache") != "MISS"
         return answer.status, known
 
@@ -325,7 +356,10 @@ def test_neither_log_shows_what_was_purged(purging, secrets):
 def test_a_reply_is_whole_before_the_next_request_on_its_connection(purging):
     nginx = purging()
     body = form(token="never-seen")
-    one = b"POST /purge HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    one = (
+        b"POST /purge HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
     with Http1(nginx.port) as client:
         client.sock.sendall(one * 50)
         assert isinstance(client._connection, Connection)

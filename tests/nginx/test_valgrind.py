@@ -22,6 +22,9 @@ OURS = re.compile(r"ngx_http_phantom_token_module|phantom_token")
 class UnderValgrind(NginxServer):
     """nginx, master and workers, each with a report of its own."""
 
+    # It starts many times as slowly.
+    patience = 180.0
+
     def runner(self):
         return [
             VALGRIND,

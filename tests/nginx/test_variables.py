@@ -359,6 +359,7 @@ def test_a_location_that_does_not_own_a_header_gets_the_clients(start_nginx, ugl
 {USER}
 server {{
     listen @listen@;
+    phantom_token off;
     set $in_server $http_x_user;
     location / {{ proxy_pass {api.url}; }}
     location /other {{

@@ -7,6 +7,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from harness import config
 from harness.client import Http1, get
 from harness.load import Caller, Crowd, Load
-from harness.nginx import MODULE
+from harness.nginx import MODULE, unread
 from harness.ugly import UglyServer
 from harness.wait import until
 
@@ -350,15 +351,20 @@ def test_when_the_worker_that_asks_is_killed_another_asks_and_all_others_are_ans
 def test_an_error_is_shared_by_all_who_wait(together, ugly, secrets):
     nginx = together(listen="reuseport", retries="0")
     token = secrets.token()
+    all_wait = threading.Event()
 
     def answer(exchange):
-        time.sleep(0.2)
+        all_wait.wait(60)
         exchange.reply(500)
+
+    def let_it_answer():
+        until(lambda: ugly.calls and not unread(nginx.port), "nginx has read every request")
+        all_wait.set()
 
     ugly.answer = answer
     with Crowd(nginx.port, 400) as crowd:
         crowd.find_workers()
-        answers = crowd.ask("/ok", token=token)
+        answers = crowd.ask("/ok", token=token, meanwhile=let_it_answer)
     assert Counter(answer.status for answer in answers) == {502: 400}
     assert len(ugly.calls) == 1
 

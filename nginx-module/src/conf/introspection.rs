@@ -17,8 +17,9 @@ use ngx::ffi::{
 use phantom_token::Config;
 use phantom_token::config::HostEndpoint;
 
+use super::exposure::Mistake;
 use super::location::once;
-use super::{Complaint, Defined, LocationConf, MainConf, Protection, Wanted};
+use super::{Complaint, Defined, LocationConf, MainConf, Protection, Value, Wanted, place};
 use crate::strings;
 
 /// The whole time that one introspection may take. The timeouts of the location itself are what an operator sets; this is
@@ -29,6 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Introspection {
     /// The name of the location.
     pub location: Box<str>,
+    /// Where it says so.
+    endpoint_at: Arc<str>,
     /// Whose it is: an address to compare with.
     server: *const ngx_http_core_srv_conf_t,
     identity: String,
@@ -36,7 +39,7 @@ pub struct Introspection {
 
 /// `phantom_token_introspection_endpoint LOCATION`
 pub fn endpoint(
-    _: *mut ngx_conf_t,
+    cf: *mut ngx_conf_t,
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
@@ -53,9 +56,24 @@ pub fn endpoint(
     } else if name.chars().any(char::is_control) {
         "must not contain control characters"
     } else {
-        return once(&mut location.introspection_endpoint, Arc::from(name));
+        // SAFETY: `cf` is what nginx gave to the handler of the directive.
+        let place = unsafe { place(cf) };
+        let endpoint = (Arc::from(name), place.into());
+        return once(&mut location.introspection_endpoint, endpoint);
     };
     Err(format!("\"{directive}\" {refusal}").into())
+}
+
+/// `phantom_token_cache_key TEXT`
+pub fn cache_key(
+    cf: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    _: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    let text = values.first().copied().unwrap_or_default();
+    let value = Value::compile(cf, text)?;
+    once(&mut location.cache_key, Rc::new(value))
 }
 
 /// Lets a location inherit whether it introspects by a location and by which, and finds or makes the provider for that.
@@ -69,6 +87,9 @@ pub fn merge(
         conf.introspection_endpoint
             .clone_from(&above.introspection_endpoint);
     }
+    if conf.cache_key.is_none() {
+        conf.cache_key.clone_from(&above.cache_key);
+    }
     if conf.protection == Protection::Unset {
         conf.protection = above.protection;
         conf.on_at.clone_from(&above.on_at);
@@ -76,7 +97,7 @@ pub fn merge(
     let Some(place) = &conf.on_at else {
         return Ok(());
     };
-    let Some(location) = &conf.introspection_endpoint else {
+    let Some((location, endpoint_at)) = &conf.introspection_endpoint else {
         return Err((
             "\"phantom_token on\" needs to know which location introspects tokens: write \
              \"phantom_token_introspection_endpoint NAME;\" beside it, or instead of \"on\" the name of a \
@@ -95,7 +116,8 @@ pub fn merge(
         let core = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
         let server = (*(*context).srv_conf.add(core)).cast::<ngx_http_core_srv_conf_t>();
         let http = (*(*context).main_conf.add(core)).cast::<ngx_http_core_main_conf_t>();
-        main.as_mut().provider_by(&*http, &*server, location, place)
+        main.as_mut()
+            .provider_by(&*http, &*server, location, place, endpoint_at)
     };
     conf.protection = Protection::On(index.map_err(|message| (message, place.to_string()))?);
     Ok(())
@@ -109,6 +131,7 @@ impl MainConf {
         server: &ngx_http_core_srv_conf_t,
         location: &str,
         place: &str,
+        endpoint_at: &Arc<str>,
     ) -> Result<usize, String> {
         let by_location = |defined: &Defined, of: *const ngx_http_core_srv_conf_t| {
             let by = defined.introspection.as_ref();
@@ -161,12 +184,27 @@ impl MainConf {
             wanted: Wanted::Any,
             introspection: Some(Introspection {
                 location: location.into(),
+                endpoint_at: Arc::clone(endpoint_at),
                 server,
                 identity,
             }),
             place: place.to_owned(),
         });
         Ok(self.providers.len() - 1)
+    }
+
+    /// Whether all locations are there that introspect.
+    ///
+    /// # Errors
+    /// That one is not, with the place that names it.
+    pub(super) fn check_introspection(&self) -> Result<(), Mistake> {
+        let by = self.providers.iter();
+        for by in by.filter_map(|defined| defined.introspection.as_ref()) {
+            self.seen
+                .check_location(by.server, &by.location)
+                .map_err(|message| (message, by.endpoint_at.to_string()))?;
+        }
+        Ok(())
     }
 
     /// A text that is not there yet.

@@ -2,14 +2,17 @@
 //! `phantom_token_preflight`, `phantom_token_phase`. What it asks of a token is in `policy.rs`, what it serves itself in
 //! `content.rs`.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::policy::Policy;
 use phantom_token::sender::Nonces;
 
+use super::exposure::Written;
 use super::{
-    Challenges, Complaint, Content, Purpose, Resource, Sender, Token, place, remember_use, token,
+    Challenges, Complaint, Content, Purpose, Resource, Sender, Token, Value, place, remember_use,
+    token,
 };
 
 /// What a location does with tokens.
@@ -76,8 +79,12 @@ pub struct LocationConf {
     pub content: Option<Content>,
     /// By which directive, and where that is.
     pub(super) content_at: Option<(&'static str, Arc<str>)>,
-    /// Which location introspects tokens where `phantom_token` is `on`.
-    pub(super) introspection_endpoint: Option<Arc<str>>,
+    /// Which location introspects tokens where `phantom_token` is `on`, and where it says so.
+    pub(super) introspection_endpoint: Option<(Arc<str>, Arc<str>)>,
+    /// What names verdicts there.
+    pub(super) cache_key: Option<Rc<Value>>,
+    /// The first directive of this level that says something about tokens that are resolved.
+    pub(super) written: Option<Written>,
     /// Where it says so.
     pub(super) on_at: Option<Arc<str>>,
     preflight: Option<Preflight>,
@@ -95,6 +102,11 @@ impl LocationConf {
     /// When a token is resolved.
     pub fn phase(&self) -> Phase {
         self.phase.unwrap_or_default()
+    }
+
+    /// What names verdicts of a location that introspects, where it is said.
+    pub fn cache_key(&self) -> Option<&Value> {
+        self.cache_key.as_deref()
     }
 
     /// The challenges of this location.

@@ -50,6 +50,7 @@ pub struct Token {
     forward: Option<Option<Rc<HeaderName>>>,
     headers: Option<Rc<Vec<SetHeader>>>,
     optional: Option<bool>,
+    pass_opaque: Option<bool>,
     choice: Option<Rc<Choice>>,
     /// The names of the client's headers that are taken out as soon as the location is known.
     stripped: Rc<[HeaderName]>,
@@ -136,6 +137,11 @@ impl Token {
         self.optional.unwrap_or_default()
     }
 
+    /// Whether the token of a client goes on from a location that resolves none, after one that does has seen it.
+    pub fn passes_opaque(&self) -> bool {
+        self.pass_opaque.unwrap_or_default()
+    }
+
     /// The providers among which a request chooses, where it does.
     pub fn choice(&self) -> Option<&Choice> {
         self.choice.as_deref()
@@ -169,6 +175,7 @@ impl Token {
             self.headers.clone_from(&above.headers);
         }
         self.optional = self.optional.or(above.optional);
+        self.pass_opaque = self.pass_opaque.or(above.pass_opaque);
         for header in self.headers() {
             let by =
                 if self
@@ -306,6 +313,16 @@ pub fn optional(
     values: &[&str],
 ) -> Result<(), Complaint> {
     once(&mut location.token.optional, switch(directive, values)?)
+}
+
+/// `phantom_token_pass_opaque on | off`
+pub fn pass_opaque(
+    _: *mut ngx_conf_t,
+    location: &mut LocationConf,
+    directive: &str,
+    values: &[&str],
+) -> Result<(), Complaint> {
+    once(&mut location.token.pass_opaque, switch(directive, values)?)
 }
 
 /// What names the provider in `phantom_token $VARIABLE NAME…`.

@@ -70,7 +70,7 @@ class Crowd:
         if token is not None:
             request += f"Authorization: Bearer {token}\r\n"
         if body:
-            request += f"Content-Length: {len(body)}\r\n"
+            request += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
         request = request.encode() + b"\r\n" + body
         answers = dict.fromkeys(members)
         with selectors.DefaultSelector() as selector:
@@ -131,28 +131,28 @@ class Load:
             thread.start()
 
     def _run(self, number):
-        asked = lost = 0
         try:
             while not self._ended.is_set():
+                lost = 0
                 try:
                     self._ask(number)
                 except (ConnectionError, EOFError):
-                    lost += 1
-                asked += 1
+                    lost = 1
+                with self._lock:
+                    self.asked += 1
+                    self.lost += lost
         except BaseException as problem:  # noqa: BLE001
             self._problems.append(problem)
-        with self._lock:
-            self.asked += asked
-            self.lost += lost
 
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, *_):
         self._ended.set()
         for thread in self._threads:
             thread.join(60)
-        if kind is None and self._problems:
+        # Also when the test has failed: it may have waited in vain for what these threads no longer did.
+        if self._problems:
             raise self._problems[0]
 
 

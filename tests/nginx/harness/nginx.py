@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from .secrets import without_header_dumps
-from .wait import until
+from .wait import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -57,13 +57,11 @@ def connection_to_an_api():
     return [] if version() >= (1, 29, 7) else [("Connection", "close")]
 
 
-def _has_http3():
+@functools.cache
+def has_http3():
     """Whether this nginx speaks HTTP/3: Debian 12's does not."""
-    done = subprocess.run([NGINX, "-V"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*IN_ROOT, NGINX, "-V"], capture_output=True, text=True, timeout=60, check=False)
     return "--with-http_v3_module" in done.stderr
-
-
-HAS_HTTP3 = _has_http3()
 
 
 def free_port():
@@ -93,6 +91,16 @@ def processes(parent):
         if title:
             titles[int(pid)] = title
     return titles
+
+
+def unread(port):
+    """How many bytes have come for a port of this machine, and wait for its process to read them."""
+    count = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if local.endswith(f":{port:04X}") and state == "01":
+            count += int(queues.partition(":")[2], 16)
+    return count
 
 
 def threads(pid):
@@ -215,6 +223,9 @@ http {{
 class NginxServer(Configuration):
     """A running nginx. `alarms_allowed` is a pattern of log lines at `alert` and above that a test brings about."""
 
+    # For how long its start is waited for, in seconds.
+    patience = PATIENCE
+
     def __init__(self, http, *, secrets, alarms_allowed=None, **settings):
         super().__init__(http, **settings)
         self.secrets = secrets
@@ -270,7 +281,7 @@ class NginxServer(Configuration):
                     return None
             return "listening"
 
-        return until(listening, "nginx listens") == "listening"
+        return until(listening, "nginx listens", self.patience) == "listening"
 
     def alive(self):
         return os.path.exists(f"/proc/{self.pid}") and not self._is_zombie()

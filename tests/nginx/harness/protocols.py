@@ -7,12 +7,12 @@ import trustme
 
 from .client import Http1, Http2
 from .http3 import Http3
-from .nginx import HAS_HTTP3
+from .nginx import has_http3
 
-ONLY_WITH_HTTP3 = pytest.mark.skipif(not HAS_HTTP3, reason="this nginx is built without HTTP/3")
+ONLY_WITH_HTTP3 = pytest.mark.skipif(not has_http3(), reason="this nginx is built without HTTP/3")
 
 # What this nginx speaks.
-SPOKEN = ["HTTP/1.1", "HTTP/2", *(["HTTP/3"] if HAS_HTTP3 else [])]
+SPOKEN = ["HTTP/1.1", "HTTP/2", *(["HTTP/3"] if has_http3() else [])]
 
 EACH_PROTOCOL = pytest.mark.parametrize(
     "protocol", ["HTTP/1.1", "HTTP/2", pytest.param("HTTP/3", marks=ONLY_WITH_HTTP3)]
@@ -33,7 +33,7 @@ class Front:
 
     def server(self, quic="reuseport"):
         """What belongs into the block of the server."""
-        listener = f"listen @listen@ quic {quic};" if HAS_HTTP3 else ""
+        listener = f"listen @listen@ quic {quic};" if has_http3() else ""
         return f"{listener} ssl_certificate own.pem; ssl_certificate_key own.key;"
 
     def files(self):
