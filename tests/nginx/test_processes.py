@@ -22,8 +22,13 @@ def test_the_master_runs_no_thread_of_ours(gateway, secrets):
 def test_the_helpers_of_the_cache_run_no_thread_of_ours(gateway, secrets):
     nginx = gateway(http="proxy_cache_path @dir@/cache keys_zone=cache:1m;", location="proxy_cache cache;")
     get(nginx.port, token=secrets.token())
-    helpers = {pid: title for pid, title in nginx.children().items() if "cache" in title}
-    assert any("cache manager" in title for title in helpers.values()), helpers
+
+    def named():
+        # A process gives itself its title a moment after it is there.
+        found = {pid: title for pid, title in nginx.children().items() if "cache" in title}
+        return found if any("cache manager" in title for title in found.values()) else None
+
+    helpers = until(named, "the cache has a manager")
     assert {title: threads(pid) for pid, title in helpers.items()} == dict.fromkeys(helpers.values(), 1)
     assert threads(nginx.worker()) == 2
 
