@@ -11,7 +11,7 @@
 # Needs root and debootstrap. Mounts are made in a private mount namespace: they end with the command.
 #
 # PHANTOM_TOKEN_CACHE    where root folders and packages are kept ($XDG_CACHE_HOME/phantom-token)
-# PHANTOM_TOKEN_MIRROR   the Debian mirror (the one that apt uses here, or deb.debian.org)
+# PHANTOM_TOKEN_MIRROR   the Debian mirror (the one that apt uses here)
 # PHANTOM_TOKEN_REFRESH  1 makes root folders again, with the packages of today
 # PHANTOM_TOKEN_TARGET   a folder that is cargo's target folder for the command, in the place of the real one
 set -euo pipefail
@@ -44,7 +44,9 @@ mirror() {
         found=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
             sed -n 's/^Debian //p' | sed 1q) || found=
     fi
-    printf '%s\n' "${PHANTOM_TOKEN_MIRROR:-${found:-http://deb.debian.org/debian}}"
+    found=${PHANTOM_TOKEN_MIRROR:-$found}
+    [ -n "$found" ] || fail "apt knows no Debian mirror here (after apt-get update): name one with PHANTOM_TOKEN_MIRROR."
+    printf '%s\n' "$found"
 }
 
 # What a root folder is made of.
