@@ -115,7 +115,15 @@ test-nginx-matrix: packages-matrix matrix-possible $(VENV)/installed $(NODE_MODU
 	@PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	PYTEST="$(abspath $(VENV_BIN)/python) -m pytest" scripts/nginx-matrix.sh test $(MATRIX)
 
-.PHONY: matrix-possible
+# As the matrix: the sanitizer watches the oldest nginx and the newest.
+test-nginx-asan: packages-matrix matrix-possible $(VENV)/installed target/release/authorization_server ## nginx with the module under AddressSanitizer
+	@scripts/debian-root.sh make forky >/dev/null
+	@for nginx in here forky; do \
+	    PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
+	    PYTEST="$(abspath $(VENV_BIN)/python) -m pytest" scripts/nginx-asan.sh $$nginx || exit 1; \
+	done
+
+.PHONY: matrix-possible test-nginx-asan
 matrix-possible:
 	@scripts/debian-root.sh possible
 
