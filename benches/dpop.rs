@@ -16,8 +16,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use phantom_token::cache::{FirstUse, Store, Zone};
+use phantom_token::gateway::sender::{
+    Presented, Proof, Rules, SenderError, Thumbprint, Uri, check,
+};
 use phantom_token::jwt::{Claims, check_compact};
-use phantom_token::sender::{Presented, Proof, Rules, SenderError, Thumbprint, Uri, check};
 use phantom_token::token::{Fingerprint, Scheme};
 use phantom_token::{Active, Token};
 use pkcs8::PrivateKeyInfoRef;

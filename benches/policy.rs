@@ -6,7 +6,7 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use phantom_token::policy::Policy;
+use phantom_token::gateway::policy::Policy;
 use phantom_token::{Token, Verdict};
 use support::{Server, bare_jwt, jwt};
 

@@ -10,8 +10,6 @@ use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use crate::source::trim;
-
 /// The longest token that is accepted, in bytes.
 pub const MAX_TOKEN_LENGTH: usize = 8192;
 
@@ -206,7 +204,7 @@ pub(crate) struct Keys {
 
 /// A digest of what names a verdict besides its provider and its token.
 ///
-/// It is for a host that makes the calls itself ([`crate::config::HostEndpoint`]) in a way that depends on more than the
+/// It is for a host that makes the calls itself ([`crate::oauth::HostEndpoint`]) in a way that depends on more than the
 /// provider: on the host that a client has asked for, say. Requests with equal contexts share verdicts, others do not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Context([u8; 32]);
@@ -341,6 +339,16 @@ impl std::hash::Hash for Key {
         first.copy_from_slice(&self.0[..8]);
         state.write_u64(u64::from_le_bytes(first));
     }
+}
+
+/// A text without the spaces and tabs around it (RFC 6265 §5.2, RFC 9110 §5.6.3). What the library takes for white space
+/// beside them is none in a header.
+pub fn trim(text: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().position(|byte| !is_space(byte));
+    let Some(start) = start else { return &[] };
+    let end = text.iter().rposition(|byte| !is_space(byte));
+    &text[start..=end.unwrap_or(start)]
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl Active {
     }
 
     /// The value of the `Authorization` header to send upstream, `Bearer <jwt>`, for whom need not show a key; `None` for a
-    /// token that is bound to one ([`Active::is_bound`]). Of that, [`Gate::check`](crate::gate::Gate::check) hands out the
+    /// token that is bound to one ([`Active::is_bound`]). Of that, [`Gate::check`](crate::gateway::gate::Gate::check) hands out the
     /// JWT to a request that has shown it.
     pub fn authorization(&self) -> Option<&str> {
         (!self.bound).then(|| self.authorization_after_sender_check())
@@ -158,7 +158,7 @@ impl Active {
         (!self.bound).then(|| self.jwt_after_sender_check())
     }
 
-    /// [`Active::authorization`] for a host that has checked the sender itself ([`crate::sender::check`]), or knows that
+    /// [`Active::authorization`] for a host that has checked the sender itself ([`crate::gateway::sender::check`]), or knows that
     /// another party does: whoever has a copy of a token that is bound to a key would else be let in without the key. The
     /// byte after it is NUL.
     #[inline]

@@ -6,9 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use phantom_token::gate::{Gate, Presentation};
+use phantom_token::gateway::gate::{Gate, Presentation};
+use phantom_token::gateway::policy::{Expected, Policy};
 use phantom_token::jwt::Claims;
-use phantom_token::policy::{Expected, Policy};
 use phantom_token::token::ContextBuilder;
 use phantom_token::{CompletionQueue, Submitted, Token, Verdict};
 use support::{Server, active_after};

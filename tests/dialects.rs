@@ -16,7 +16,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use phantom_token::cache::FirstUse;
-use phantom_token::gate::{Gate, Presentation};
+use phantom_token::gateway::gate::{Gate, Presentation};
 use phantom_token::jwt::{Algorithm, Expected, KeySet, SigningKey, jwks, verify};
 use phantom_token::{
     Active, CacheStatus, Client, Config, Error, ErrorKind, Resolution, Surroundings, Token,

@@ -22,10 +22,10 @@ use crate::conf::{LocationConf, Phase, Preflight};
 use crate::decide::{Decision, Refusal, decide};
 use crate::evaluated::Secrets;
 use crate::forward;
+use crate::gateway::source;
 use crate::panic::contained;
 use crate::request::Request;
 use crate::respond;
-use crate::source;
 use crate::state::State;
 use crate::subrequest::Subrequest;
 

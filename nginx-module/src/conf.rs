@@ -35,7 +35,7 @@ use ngx::ffi::{
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
-use phantom_token::sender::Nonces;
+use phantom_token::gateway::sender::Nonces;
 use phantom_token::token::ContextBuilder;
 
 use crate::evaluated::Variables;

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::ngx_time;
-use phantom_token::policy::Ground;
-use phantom_token::sender::SenderError;
+use phantom_token::gateway::policy::Ground;
+use phantom_token::gateway::sender::SenderError;
 use phantom_token::token::{Context, Scheme};
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
 use crate::conf::{ErrorCode, LocationConf, Protection};
 use crate::context;
+use crate::gateway::sender;
 use crate::request::Request;
-use crate::sender;
 use crate::state::{Outcome, State};
 use crate::suspend::{self, Wait};
 

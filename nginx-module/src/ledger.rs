@@ -2,7 +2,7 @@
 //!
 //! A request counts when it ends, by a plain number in the worker's own memory. Once a second, and only when there is
 //! something new, a timer writes all numbers to memory that workers share: to rows of this process, see
-//! [`phantom_token::tally`]. A worker that idles has no timer; one that ends writes once more.
+//! [`phantom_token::gateway::metrics`]. A worker that idles has no timer; one that ends writes once more.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ngx::ffi::{NGX_LOG_WARN, ngx_connection_t, ngx_event_t, ngx_log_t, ngx_msec_t};
 use ngx::ngx_log_error;
-use phantom_token::tally::{Done, OUTCOMES, Row, Sum, Tally};
+use phantom_token::gateway::metrics::{Done, OUTCOMES, Row, Sum, Tally};
 use phantom_token::{CacheStatus, Client, Stats, clock};
 
 use crate::bits;

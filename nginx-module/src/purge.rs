@@ -10,7 +10,7 @@ use ngx::ffi::{
     ngx_int_t,
 };
 use phantom_token::Token;
-use phantom_token::purge::{Form, Origins, Purge, PurgeError};
+use phantom_token::gateway::purge::{Form, Origins, Purge, PurgeError};
 
 use crate::conf::Content;
 use crate::panic::contained;

@@ -11,7 +11,7 @@ use ngx::ffi::{
     ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t, ngx_list_push, ngx_log_t,
     ngx_pnalloc, ngx_pool_t, ngx_read_file, ngx_str_t, ngx_uint_t, off_t,
 };
-use phantom_token::source::{self, Form};
+use phantom_token::gateway::source::{self, Form};
 
 use crate::bits;
 use crate::conf::{LocationConf, MainConf};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ngx::ffi::{NGX_LOG_WARN, ngx_time};
 use ngx::ngx_log_error;
-use phantom_token::sender::{
+use phantom_token::gateway::sender::{
     self, Constraint, Presented, Proof, Proven, Rules, SenderError, Target, Thumbprint, Uri,
 };
 use phantom_token::token::Scheme;

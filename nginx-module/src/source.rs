@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::ptr::NonNull;
 
 use phantom_token::Token;
-use phantom_token::source::{Form, decode, trim, values, without};
+use phantom_token::gateway::source::{Form, decode, trim, values, without};
 use phantom_token::token::{Credentials, Scheme};
 
 use crate::conf::{LocationConf, Source};

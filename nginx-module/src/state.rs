@@ -13,12 +13,12 @@ use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 use crate::conf::LocationConf;
 use crate::evaluated::Secrets;
 use crate::forward;
+use crate::gateway::sender::Sender;
 use crate::headers::{self, Header, HeaderName, is_authorization};
 use crate::ledger::Ledger;
 use crate::panic::contained;
 use crate::pool;
 use crate::request::{Authorization, Request};
-use crate::sender::Sender;
 use crate::subrequest::Carried;
 use crate::suspend::{Pending, Suspension};
 

@@ -8,7 +8,7 @@ use ngx::ffi::{
     ngx_int_t,
 };
 use phantom_token::clock;
-use phantom_token::status::{self, Asked, ProviderStatus, Snapshot, ZoneStatus};
+use phantom_token::gateway::status::{self, Asked, ProviderStatus, Snapshot, ZoneStatus};
 
 use crate::conf::MainConf;
 use crate::panic::contained;

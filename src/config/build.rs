@@ -14,13 +14,15 @@ use rustls::pki_types::pem::PemObject;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use super::credential_file::{self, CredentialFile, Kind};
 use super::keys::{self, Refusal};
-use super::proof_file::{self, Kind, ProofFile};
 use super::{
     CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Handover, Provider, transport,
 };
 use crate::Token;
-use crate::server::{Credentials, Endpoint, Proof, Purpose, SECRET_ALGORITHM, Server};
+use crate::oauth::{
+    ClientAuthenticator, ClientCredential, Endpoint, Purpose, SECRET_ALGORITHM, Server,
+};
 use crate::token::{Fingerprint, Keys};
 
 /// The largest secret file that is read.
@@ -37,7 +39,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let server = server(config)?;
     let handover = Handover::read(config, &server, &mut warnings)?;
     let endpoints = server.all();
-    let credentials = credentials(config, &mut warnings)?;
+    let (credentials, credential_file) = credentials(config, &mut warnings)?;
     let method = credentials.method(None);
     let proxy = transport::forward_proxy(config, &endpoints, &mut warnings)?;
     let tls = transport::any_tls(&endpoints) || proxy.as_ref().is_some_and(|proxy| proxy.tls);
@@ -104,6 +106,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         keys: Keys::of(&fingerprint),
         name: config.name.clone(),
         credentials,
+        credential_file,
         server,
         dialect: config.dialect,
         jwt_claims,
@@ -393,24 +396,33 @@ fn connect_timeout(config: &Config) -> Result<std::time::Duration, ConfigError> 
 }
 
 /// How we authenticate, and with what. Whatever is there and would not be used is refused.
-fn credentials(config: &Config, warnings: &mut Vec<String>) -> Result<Credentials, ConfigError> {
+fn credentials(
+    config: &Config,
+    warnings: &mut Vec<String>,
+) -> Result<(ClientAuthenticator, Option<CredentialFile>), ConfigError> {
     let configured = method(config)?;
     let shortest = match configured {
         Some(ClientAuth::ClientSecretJwt) => SECRET_ALGORITHM.shortest_secret(),
         _ => 0,
     };
     // Of these there is one at most, by now.
-    let client_secret = config.client_secret_file.as_ref().map(|path| ProofFile {
-        key: "client_secret_file",
-        path: path.clone(),
-        kind: Kind::ClientSecret { shortest },
-    });
-    let bearer_token = config.bearer_token_file.as_ref().map(|path| ProofFile {
-        key: "bearer_token_file",
-        path: path.clone(),
-        kind: Kind::BearerToken,
-    });
-    let private_key = config.private_key.as_ref().map(|path| ProofFile {
+    let client_secret = config
+        .client_secret_file
+        .as_ref()
+        .map(|path| CredentialFile {
+            key: "client_secret_file",
+            path: path.clone(),
+            kind: Kind::ClientSecret { shortest },
+        });
+    let bearer_token = config
+        .bearer_token_file
+        .as_ref()
+        .map(|path| CredentialFile {
+            key: "bearer_token_file",
+            path: path.clone(),
+            kind: Kind::BearerToken,
+        });
+    let private_key = config.private_key.as_ref().map(|path| CredentialFile {
         key: "private_key",
         path: path.clone(),
         kind: Kind::PrivateKey {
@@ -420,33 +432,33 @@ fn credentials(config: &Config, warnings: &mut Vec<String>) -> Result<Credential
     });
     let file = client_secret.or(bearer_token).or(private_key);
     let proof = match (&file, &config.client_secret, &config.bearer_token) {
-        (Some(file), ..) => read_proof(config, file, warnings)?,
+        (Some(file), ..) => read_credential(config, file, warnings)?,
         (None, Some(secret), _) => {
-            proof_file::client_secret(secret.expose(), shortest)
+            credential_file::client_secret(secret.expose(), shortest)
                 .map_err(|refusal| config.refuse("client_secret", "", &refusal))?;
-            Proof::Secret(secret.clone())
+            ClientCredential::Secret(secret.clone())
         }
-        (None, None, Some(token)) => Proof::BearerToken(token.clone()),
-        (None, None, None) => Proof::Nothing,
+        (None, None, Some(token)) => ClientCredential::BearerToken(token.clone()),
+        (None, None, None) => ClientCredential::Nothing,
     };
-    Ok(Credentials {
+    let credentials = ClientAuthenticator {
         provider: config.name.clone(),
         client_id: config.client_id.clone(),
         configured,
         certificate: config.ssl_certificate.is_some(),
         audience: config.assertion_audience.clone(),
         scope: config.client_credentials_scope.clone(),
-        file,
         proof: proof.into(),
-    })
+    };
+    Ok((credentials, file))
 }
 
 /// Reads what a file holds.
-fn read_proof(
+fn read_credential(
     config: &Config,
-    file: &ProofFile,
+    file: &CredentialFile,
     warnings: &mut Vec<String>,
-) -> Result<Proof, ConfigError> {
+) -> Result<ClientCredential, ConfigError> {
     let (proof, others_may_read) = file
         .read()
         .map_err(|why| config.refuse(file.key, &format!("{:?}", file.path), &why))?;
@@ -647,7 +659,7 @@ fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, C
 fn fingerprint(
     config: &Config,
     server: &Server,
-    credentials: &Credentials,
+    credentials: &ClientAuthenticator,
     way: &transport::Way<'_>,
     handover: &Handover,
     jwt_claims: &[String],
@@ -677,7 +689,7 @@ fn fingerprint(
     add(config.client_id.as_deref().unwrap_or_default());
     let method = credentials.method(None);
     add(method.as_str());
-    if let Proof::BearerToken(token) = &*credentials.proof.get().0 {
+    if let ClientCredential::BearerToken(token) = &*credentials.proof.get().0 {
         add("bearer");
         add(&digest(
             b"phantom-token bearer token 1",

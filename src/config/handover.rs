@@ -12,7 +12,7 @@ use url::Url;
 use super::keys::{self, Refusal};
 use super::{Config, ConfigError, Dialect, Forward, TokenKind, TokenType, build};
 use crate::jwt::{Algorithm, SigningKey, jwks};
-use crate::server::{Endpoint, Server};
+use crate::oauth::{Endpoint, Server};
 
 /// The largest key file that is read: an RSA key of 8192 bits takes 7 KiB.
 const MAX_KEY_FILE: usize = 64 << 10;

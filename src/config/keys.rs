@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::jwt::Algorithm;
-use crate::server::Purpose;
+use crate::oauth::Purpose;
+use crate::values::{self, no_key, quoted};
 
 use super::{
     CacheControl, ClientAuth, Config, ConfigError, Dialect, Forward, Secret, TokenKind, TokenType,
-    build, handover, transport, units,
+    build, handover, transport,
 };
 
 /// Why a value is refused, and the mend: what follows the key and the value in a message.
@@ -620,7 +621,7 @@ pub(super) fn set(config: &mut Config, name: &str, value: &str) -> Result<(), Co
     };
     (key.set)(config, value).map_err(|refusal| {
         let value = if key.show {
-            shown(value)
+            quoted(value)
         } else {
             String::new()
         };
@@ -646,30 +647,6 @@ fn unknown(config: &Config, name: &str) -> ConfigError {
     ))
 }
 
-/// What is said of a key that there is not: what may have been meant, or what there is.
-pub(crate) fn no_key(names: &[&str], name: &str) -> String {
-    let nearest = names
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(known, name), known))
-        .min();
-    let mend = match nearest {
-        Some((distance, known)) if distance <= known.len().max(3) / 3 => {
-            format!("did you mean \"{known}\"?")
-        }
-        _ => format!("the keys are: {}", names.join(", ")),
-    };
-    format!("there is no key {}; {mend}", shown(name))
-}
-
-/// A value in quotes, escaped, and cut where it is too long for a line.
-pub(crate) fn shown(value: &str) -> String {
-    const MOST: usize = 80;
-    match value.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{:?}…", &value[..end]),
-        None => format!("{value:?}"),
-    }
-}
-
 fn one_endpoint(purpose: Purpose, value: Option<&str>) -> Result<(), (String, Refusal)> {
     match value {
         Some(value) => build::endpoint_for(purpose, value)
@@ -690,7 +667,7 @@ fn optional<'a, T>(
     match value {
         Some(value) => check(value)
             .map(drop)
-            .map_err(|refusal| (shown(value), refusal)),
+            .map_err(|refusal| (quoted(value), refusal)),
         None => Ok(()),
     }
 }
@@ -748,7 +725,7 @@ pub(super) fn jwt_claims(value: &str) -> Result<Vec<String>, Refusal> {
 }
 
 fn switch(value: &str) -> Result<bool, Refusal> {
-    units::switch(value).ok_or_else(|| "is not a switch: write it as on or off".to_owned())
+    values::switch(value).ok_or_else(|| "is not a switch: write it as on or off".to_owned())
 }
 
 fn one_of<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, Refusal> {
@@ -781,7 +758,7 @@ impl<T: PartialOrd + Copy> Range<T> {
 
 impl Range<Duration> {
     fn read(&self, text: &str) -> Result<Duration, Refusal> {
-        let value = units::time(text)
+        let value = values::time(text)
             .ok_or_else(|| "is not a time: write it as 500ms, 5s or 1m".to_owned())?;
         self.refuse(value, span)
     }
@@ -801,7 +778,7 @@ impl Range<u64> {
     }
 
     fn read_count(&self, text: &str) -> Result<usize, Refusal> {
-        let value = units::count(text).ok_or_else(|| {
+        let value = values::count(text).ok_or_else(|| {
             format!(
                 "is not a number: write it as digits, {} to {}",
                 self.0.start(),
@@ -812,7 +789,7 @@ impl Range<u64> {
     }
 
     fn read_size(&self, text: &str) -> Result<usize, Refusal> {
-        let value = units::size(text)
+        let value = values::size(text)
             .ok_or_else(|| "is not a size: write it as 64k, 10m or 1g".to_owned())?;
         self.fit(value, bytes)
     }

@@ -19,11 +19,10 @@
 //! ```
 
 mod build;
+mod credential_file;
 mod handover;
 mod keys;
-mod proof_file;
 mod transport;
-mod units;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,89 +32,15 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::jwt::Algorithm;
-use crate::server::{Credentials, Endpoint, Purpose, Server};
+use crate::oauth::{ClientAuthenticator, Endpoint, Purpose, Server};
 use crate::token::{Fingerprint, Keys, Token, TokenId};
 
+pub use crate::oauth::{ClientAuth, HostEndpoint};
+pub use crate::secret::Secret;
+pub use crate::values::time;
+pub(crate) use credential_file::CredentialFile;
 pub(crate) use handover::{Handover, Minting};
-pub(crate) use keys::{no_key, shown as quoted};
-pub(crate) use proof_file::ProofFile;
 pub(crate) use transport::Proxy;
-pub use units::time;
-
-/// A secret: wiped when dropped, and never printed.
-#[derive(Clone, Default)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Takes a secret over.
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(Zeroizing::new(text.into()))
-    }
-
-    /// The secret itself. Whoever calls this answers for where it goes.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// How the client authenticates to the authorization server (RFC 6749 §2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClientAuth {
-    /// `client_secret_basic`.
-    ClientSecretBasic,
-    /// `client_secret_post`.
-    ClientSecretPost,
-    /// `client_secret_jwt`: an assertion signed with the client secret (OpenID Connect Core 1.0 §9).
-    ClientSecretJwt,
-    /// `private_key_jwt`: an assertion signed with a private key (RFC 7523).
-    PrivateKeyJwt,
-    /// `tls_client_auth`: a certificate of an authority that the server trusts (RFC 8705 §2.1).
-    TlsClientAuth,
-    /// `self_signed_tls_client_auth`: a certificate that the server knows (RFC 8705 §2.2).
-    SelfSignedTlsClientAuth,
-    /// `bearer`: a static bearer token (RFC 7662 §2.1).
-    Bearer,
-    /// `client_credentials`: a bearer token that is obtained at the token endpoint (RFC 6749 §4.4).
-    ClientCredentials,
-    /// `none`.
-    None,
-}
-
-impl ClientAuth {
-    pub(crate) const ALL: [ClientAuth; 9] = [
-        ClientAuth::ClientSecretBasic,
-        ClientAuth::ClientSecretPost,
-        ClientAuth::ClientSecretJwt,
-        ClientAuth::PrivateKeyJwt,
-        ClientAuth::TlsClientAuth,
-        ClientAuth::SelfSignedTlsClientAuth,
-        ClientAuth::Bearer,
-        ClientAuth::ClientCredentials,
-        ClientAuth::None,
-    ];
-
-    /// The word in the configuration and in messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ClientAuth::ClientSecretBasic => "client_secret_basic",
-            ClientAuth::ClientSecretPost => "client_secret_post",
-            ClientAuth::ClientSecretJwt => "client_secret_jwt",
-            ClientAuth::PrivateKeyJwt => "private_key_jwt",
-            ClientAuth::TlsClientAuth => "tls_client_auth",
-            ClientAuth::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
-            ClientAuth::Bearer => "bearer",
-            ClientAuth::ClientCredentials => "client_credentials",
-            ClientAuth::None => "none",
-        }
-    }
-}
 
 /// The shape in which the authorization server hands over the JWT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -237,16 +162,6 @@ pub enum SslProtocols {
     /// Either: 1.3 where the server speaks it.
     #[default]
     Both,
-}
-
-/// Where a host introspects tokens in its own way.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostEndpoint {
-    /// What it is called in messages.
-    pub shown: String,
-    /// What tells it from all others, also from those of other configurations: whatever is remembered is remembered of
-    /// this.
-    pub identity: String,
 }
 
 /// What can be set of a provider: plain data, checked by [`Config::build`].
@@ -397,7 +312,9 @@ pub struct Provider {
     /// What is configured of the authorization server.
     pub(crate) server: Server,
     /// Who we are to it, and how we prove it.
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: ClientAuthenticator,
+    /// The file of its credential, if it came from one.
+    pub(crate) credential_file: Option<CredentialFile>,
     pub(crate) dialect: Dialect,
     pub(crate) jwt_claims: Vec<String>,
     pub(crate) handover: Handover,

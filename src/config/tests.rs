@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use http::header::AUTHORIZATION;
 
 use super::*;
-use crate::introspection::Request;
 use crate::jwt::testing::{pem, pkcs8};
+use crate::oauth::Request;
 
 const ENDPOINT: (&str, &str) = (
     "introspection_endpoint",

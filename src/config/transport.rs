@@ -17,7 +17,7 @@ use super::build::{
 };
 use super::keys::Refusal;
 use super::{Config, ConfigError, Secret, SslProtocols};
-use crate::server::Endpoint;
+use crate::oauth::Endpoint;
 
 /// A forward proxy.
 pub(crate) struct Proxy {

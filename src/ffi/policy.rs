@@ -43,8 +43,8 @@ use super::result::phantom_result;
 use super::status::phantom_status;
 use crate::cache::{FirstUse, ProofId};
 use crate::clock;
-use crate::gate::{Gate, Presentation, Refusal};
-use crate::sender::Proof;
+use crate::gateway::gate::{Gate, Presentation, Refusal};
+use crate::gateway::sender::Proof;
 
 /// What is asked of a token beyond being active. Made by `phantom_policy_new`.
 pub struct phantom_policy {

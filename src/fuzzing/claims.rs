@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::message::{decoded, with_jwts};
 use super::{assert_fit_for_a_log, is_unambiguous};
+use crate::gateway::policy::Policy;
 use crate::jwt::{Claims, check_compact, reread};
-use crate::policy::Policy;
 
 /// A JWT, in which `~header~payload~` may stand for a signed one, or an object of claims; in a first line the scopes that
 /// a location requires.

@@ -10,11 +10,11 @@ use url::Url;
 use super::message::{JKT, decoded, with_jwts};
 use super::{NOW, assert_fit_for_a_log, is_unambiguous};
 use crate::cache::FirstUse;
-use crate::jwt::{Claims, check_compact};
-use crate::sender::{
+use crate::gateway::sender::{
     AHEAD, MAX_JTI_LENGTH, MAX_PROOF_LENGTH, Nonces, Presented, Proof, Rules, SenderError,
     Thumbprint, Uri, check,
 };
+use crate::jwt::{Claims, check_compact};
 use crate::token::Scheme;
 use crate::{Active, Token};
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{assert_fit_for_a_log, is_unambiguous};
-use crate::server::{Metadata, Server, well_known};
+use crate::oauth::{Metadata, Server, well_known};
 
 /// An issuer in the first line, and a document that was found at one of its well-known places.
 pub fn metadata(input: &[u8]) {

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{NOW, assert_fit_for_a_log};
+use crate::gateway::policy::{ClaimPath, Ground, Policy};
 use crate::jwt::Claims;
-use crate::policy::{ClaimPath, Ground, Policy};
 
 /// A path in the first line, and an object of claims.
 pub fn claim_path(input: &[u8]) {

@@ -1,7 +1,7 @@
 //! What a purge asks for.
 
 use super::assert_fit_for_a_log;
-use crate::purge::{Form, MAX_FORM_LENGTH, Purge, PurgeError};
+use crate::gateway::purge::{Form, MAX_FORM_LENGTH, Purge, PurgeError};
 
 /// How many bytes arrive at a time, and a form.
 pub fn purge(input: &[u8]) {

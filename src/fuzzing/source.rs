@@ -1,6 +1,6 @@
 //! Tokens in cookies and queries.
 
-use crate::source::{Form, decode, values, without};
+use crate::gateway::source::{Form, decode, values, without};
 
 /// A letter (`c` for cookies, else a query) and a name in the first line, and the text.
 pub fn source(input: &[u8]) {

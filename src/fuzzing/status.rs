@@ -1,6 +1,6 @@
 //! In which format the status is asked for.
 
-use crate::status::{Asked, Format};
+use crate::gateway::status::{Asked, Format};
 
 /// A query in the first line, and the value of `Accept`.
 pub fn status(input: &[u8]) {

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::message::Message;
 use super::{NOW, assert_fit_for_a_log, is_unambiguous};
-use crate::config::ClientAuth;
-use crate::server::access_token::read;
+use crate::introspection::client_credentials::read;
+use crate::oauth::ClientAuth;
 use crate::{Config, Provider, Token};
 
 const A_DAY: u64 = 86_400;

@@ -13,7 +13,7 @@ use crate::config::Dialect;
 use crate::jwt::{
     self, Algorithm, Claims, Compact, Expected, JwtError, KeySet, ObjectError, VerifyError,
 };
-use crate::server::Purpose;
+use crate::oauth::Purpose;
 use crate::{Active, Error, ErrorKind, Verdict};
 
 /// How far ahead of our clock `nbf` may lie, in seconds. A server whose clock is a little ahead of ours issues

@@ -15,6 +15,7 @@
 
 mod answer;
 mod auto;
+pub(crate) mod client_credentials;
 mod exchange;
 mod json;
 mod jwt;
@@ -24,83 +25,16 @@ mod signed;
 mod status;
 pub(crate) mod subject_token;
 
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use zeroize::Zeroizing;
+use http::HeaderMap;
 
-use crate::config::{ClientAuth, Dialect};
+use crate::config::Dialect;
 use crate::jwt::KeySet;
-use crate::server::{Endpoint, Server};
+use crate::oauth::{ClientAuth, Endpoint, Request, Server};
 use crate::{Error, Provider, Token, Verdict};
 
 use answer::Reader;
 pub(crate) use answer::is_encoded;
 pub(crate) use status::{error_code, retry_after, what_to_check};
-
-/// A call to make to one of the authorization server's endpoints.
-pub struct Request {
-    /// How.
-    pub method: Method,
-    /// How it authenticates us.
-    pub client_auth: ClientAuth,
-    /// Headers, credentials among them marked sensitive.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The form, percent-encoded.
-    pub body: Zeroizing<Vec<u8>>,
-}
-
-impl Request {
-    /// A call that gets a JSON document.
-    pub(crate) fn get_json() -> Self {
-        Request {
-            method: Method::GET,
-            client_auth: ClientAuth::None,
-            headers: vec![(ACCEPT, HeaderValue::from_static("application/json"))],
-            body: Zeroizing::default(),
-        }
-    }
-
-    /// A form that is sent, and is to be answered with `accept`.
-    pub(crate) fn form(client_auth: ClientAuth, accept: &'static str) -> Self {
-        let mut headers = Vec::with_capacity(3);
-        headers.push((
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded"),
-        ));
-        headers.push((ACCEPT, HeaderValue::from_static(accept)));
-        Request {
-            method: Method::POST,
-            client_auth,
-            headers,
-            body: Zeroizing::default(),
-        }
-    }
-
-    /// Adds parameters to the form.
-    pub(crate) fn add(&mut self, parameters: &[(&str, &str)]) {
-        // A byte takes at most three when encoded.
-        let most: usize = parameters
-            .iter()
-            .map(|(name, value)| "&=".len() + name.len() + 3 * value.len())
-            .sum();
-        if self.body.capacity() - self.body.len() < most {
-            // A buffer that grows by itself leaves a copy behind; this one is wiped as it is replaced.
-            let mut body = Zeroizing::new(Vec::with_capacity(self.body.len() + most));
-            body.extend_from_slice(&self.body);
-            self.body = body;
-        }
-        for (name, value) in parameters {
-            if !self.body.is_empty() {
-                self.body.push(b'&');
-            }
-            self.body.extend_from_slice(name.as_bytes());
-            self.body.push(b'=');
-            for piece in form_urlencoded::byte_serialize(value.as_bytes()) {
-                self.body.extend_from_slice(piece.as_bytes());
-            }
-        }
-    }
-}
 
 /// The call that asks `server` at `endpoint` about `token` (RFC 7662 §2.1, RFC 8693 §2.1), authenticated for this one time.
 /// `now` is in seconds since the epoch.
@@ -163,6 +97,7 @@ pub(crate) struct Reading {
 /// it; it holds nothing of the body but an error code of RFC 6749 §5.2, and of a JWT that does not verify the one member
 /// that is wrong, cut and escaped. An answer that is signed with a key that is not among `keys` may be read again with
 /// newer ones.
+#[cfg(any(test, feature = "fuzzing"))]
 pub fn read(
     asked: &Asked<'_>,
     status: u16,

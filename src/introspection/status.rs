@@ -6,8 +6,9 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 use super::answer::{Reader, is_encoded};
-use crate::config::{ClientAuth, Dialect};
-use crate::server::Purpose;
+use crate::config::Dialect;
+use crate::oauth::ClientAuth;
+use crate::oauth::Purpose;
 use crate::{Error, ErrorKind, jwt};
 
 const LEAST_WAIT: u64 = 1;

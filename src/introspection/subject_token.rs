@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::answer::Reader;
 use super::{Asked, Reading, Request, kind};
 use crate::jwt;
-use crate::server::{Endpoint, Server};
+use crate::oauth::{Endpoint, Server};
 use crate::{Error, Provider, Token, Verdict};
 
 /// An introspected token, as far as it matters to what it is exchanged for.
@@ -47,9 +47,7 @@ pub(crate) fn request(
     let credentials = &provider.credentials;
     // The access token of our own that `client_credentials` stands for is not obtained for this dialect.
     let client_auth = match credentials.method_at_introspection(server) {
-        crate::config::ClientAuth::ClientCredentials => {
-            credentials.method_at_token_endpoint(server)
-        }
+        crate::oauth::ClientAuth::ClientCredentials => credentials.method_at_token_endpoint(server),
         method => method,
     };
     let mut request = Request::form(client_auth, "application/json");

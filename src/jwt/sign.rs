@@ -24,7 +24,7 @@ use zeroize::Zeroize;
 
 use super::Algorithm;
 use super::keys::Kind;
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// Why a key can't be used, or something can't be signed: says what to do. Shows nothing of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]

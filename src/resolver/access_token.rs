@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use super::client::Shared;
 use super::credentials::Files;
 use super::transport::{self, Transport};
-use crate::config::Secret;
-use crate::server::Server;
-use crate::server::access_token::{self, Granted};
+use crate::introspection::client_credentials::{self, Granted};
+use crate::oauth::Server;
+use crate::secret::Secret;
 use crate::{Error, ErrorKind, clock};
 
 /// A token that is refused is fetched anew this often at most, in milliseconds.
@@ -179,7 +179,7 @@ impl AccessToken {
         loop {
             let number = provider.credentials.number();
             let now = clock::now();
-            let request = access_token::request(provider, server, endpoint, now.unix)?;
+            let request = client_credentials::request(provider, server, endpoint, now.unix)?;
             let call = self.transport.call(provider, endpoint, &request, fresh);
             let response = match call.await {
                 Ok(response) => response,
@@ -189,7 +189,7 @@ impl AccessToken {
                 }
                 Err(failure) => return Err(failure.error),
             };
-            let granted = access_token::read(
+            let granted = client_credentials::read(
                 provider,
                 endpoint,
                 request.client_auth,

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::access_token::{AccessToken, Held};
 use super::client::Shared;
 use super::transport::Transport;
-use crate::config::ClientAuth;
-use crate::introspection::Request;
-use crate::server::{ReadAgain, Server};
+use crate::oauth::ClientAuth;
+use crate::oauth::Request;
+use crate::oauth::Server;
 use crate::{Error, LogLevel, clock};
 
 /// How long a call waits for a file to be read.
@@ -110,7 +110,7 @@ impl Files {
     pub(super) async fn renewed(&self, refused: u64) -> bool {
         let provider = &self.shared.provider;
         let credentials = &provider.credentials;
-        let Some(file) = &credentials.file else {
+        let Some(file) = &provider.credential_file else {
             return false;
         };
         let Ok(reading) = timeout(PATIENCE, Arc::clone(&self.reading).lock_owned()).await else {
@@ -120,14 +120,14 @@ impl Files {
             return true;
         }
         let now = clock::now().monotonic;
-        if !credentials.may_read_again(now) {
+        if !provider.may_read_credential_again(now) {
             return false;
         }
         let reader = Arc::clone(provider);
         // On a thread of its own, and never on two: a file system that hangs must not hold up other calls, nor use up
         // the threads that resolve names.
         let read = tokio::task::spawn_blocking(move || {
-            let read = reader.credentials.read_again(now);
+            let read = reader.read_credential_again(now);
             drop(reading);
             read
         });
@@ -137,7 +137,7 @@ impl Files {
             return false;
         };
         match read {
-            Ok(ReadAgain::Changed) => {
+            Ok(Ok(true)) => {
                 reporter.say(
                     LogLevel::Info,
                     &format!(
@@ -147,8 +147,8 @@ impl Files {
                 );
                 true
             }
-            Ok(ReadAgain::Unchanged) => false,
-            Ok(ReadAgain::Unusable(why)) => {
+            Ok(Ok(false)) => false,
+            Ok(Err(why)) => {
                 reporter.say(
                     LogLevel::Warn,
                     &format!(

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::breaker::span;
 use super::report::Reporter;
 use super::transport::Transport;
-use crate::introspection::Request;
-use crate::server::{Endpoint, Metadata, Purpose, Server, well_known};
+use crate::oauth::Request;
+use crate::oauth::{Endpoint, Metadata, Purpose, Server, well_known};
 use crate::{Error, ErrorKind, LogLevel, Provider, cache};
 
 /// For how long metadata is good that does not say.

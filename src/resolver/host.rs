@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::transport::{self, Blame, Failure};
-use crate::introspection::Request;
-use crate::server::Endpoint;
+use crate::oauth::Endpoint;
+use crate::oauth::Request;
 use crate::{Error, ErrorKind, Provider};
 
 /// Takes a call, and sees to it that it is made. Called on the client's thread: it must not block.

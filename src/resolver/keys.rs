@@ -15,8 +15,8 @@ use super::discovery::Discovery;
 use super::report::Reporter;
 use super::transport::{self, Transport};
 use crate::clock::{self, Now};
-use crate::introspection::Request;
 use crate::jwt::KeySet;
+use crate::oauth::Request;
 use crate::{Error, ErrorKind, LogLevel, Provider, cache};
 
 /// For how long keys are good that do not say.

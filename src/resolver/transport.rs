@@ -25,8 +25,8 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::config::{Proxy, SslProtocols};
-use crate::introspection::Request;
-use crate::server::Endpoint;
+use crate::oauth::Endpoint;
+use crate::oauth::Request;
 use crate::{Error, ErrorKind, Provider, clock};
 
 /// An idle connection is closed after this: below the 60 s and more after which servers and middleboxes do it, so

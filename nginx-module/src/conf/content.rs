@@ -7,7 +7,7 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_LOG_EMERG, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t,
 };
-use phantom_token::purge::MAX_FORM_LENGTH;
+use phantom_token::gateway::purge::MAX_FORM_LENGTH;
 
 use super::{Complaint, LocationConf, Purpose, complain, place, remember_use};
 use crate::bits;
@@ -41,7 +41,7 @@ impl Content {
         match self {
             Content::Purge(_) => purge::handler,
             Content::Jwks(_) => jwks::handler,
-            Content::Status => crate::status::handler,
+            Content::Status => crate::gateway::status::handler,
             Content::Metadata => crate::metadata::handler,
         }
     }

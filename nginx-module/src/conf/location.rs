@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::policy::Policy;
-use phantom_token::sender::Nonces;
+use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::sender::Nonces;
 
 use super::exposure::Written;
 use super::{

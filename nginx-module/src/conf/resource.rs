@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::policy::Policy;
-use phantom_token::resource::{Metadata, is_identifier, metadata_url, origin};
-use phantom_token::sender::{Constraint, algorithms};
+use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::resource::{Metadata, is_identifier, metadata_url, origin};
+use phantom_token::gateway::sender::{Constraint, algorithms};
 
 use super::location::{invalid, once};
 use super::{Complaint, Content, LocationConf, MainConf, Protection, Source, Value};

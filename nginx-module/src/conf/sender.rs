@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::config::time;
-use phantom_token::sender::{Constraint, NONCE_STEP, Nonces, Rules, WINDOWS};
+use phantom_token::gateway::sender::{Constraint, NONCE_STEP, Nonces, Rules, WINDOWS};
 
 use super::location::{invalid, once, switch};
 use super::{Complaint, LocationConf, Value};

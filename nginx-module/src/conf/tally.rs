@@ -12,7 +12,7 @@ use ngx::ffi::{
 };
 use ngx::ngx_log_error;
 use phantom_token::clock;
-use phantom_token::tally::Tally;
+use phantom_token::gateway::metrics::Tally;
 
 use super::zone::{take_all, with_bookkeeping};
 use crate::module;

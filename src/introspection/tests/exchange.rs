@@ -28,7 +28,7 @@ fn at_status(status: u16, body: &str) -> Result<Verdict, Error> {
         provider: &provider,
         server: &provider.server,
         endpoint: &provider.endpoints(&provider.server)[0],
-        client_auth: crate::config::ClientAuth::None,
+        client_auth: crate::oauth::ClientAuth::None,
         keys: None,
     };
     super::super::read(&asked, status, &HeaderMap::new(), body.as_bytes(), NOW)

@@ -233,7 +233,7 @@ fn note(gateway: &Gateway, body: &str) -> String {
         provider,
         server: &provider.server,
         endpoint: &provider.server.introspection[0],
-        client_auth: crate::config::ClientAuth::None,
+        client_auth: crate::oauth::ClientAuth::None,
         keys: None,
     };
     let read =
@@ -356,7 +356,7 @@ fn of_a_signed_response_one_is_minted_by_default() {
             provider: &gateway.provider,
             server: &gateway.provider.server,
             endpoint: &gateway.provider.server.introspection[0],
-            client_auth: crate::config::ClientAuth::None,
+            client_auth: crate::oauth::ClientAuth::None,
             keys: Some(&keys),
         };
         let answer = super::super::read(&asked, 200, &HeaderMap::new(), body.as_bytes(), NOW);

@@ -51,7 +51,7 @@ fn with_keys(
         provider: &provider,
         server: &server,
         endpoint: &provider.server.introspection[0],
-        client_auth: crate::config::ClientAuth::None,
+        client_auth: crate::oauth::ClientAuth::None,
         keys,
     };
     super::super::read(&asked, 200, &HeaderMap::new(), body.as_bytes(), NOW)
@@ -225,8 +225,8 @@ fn what_is_not_signed_is_not_believed_whatever_it_says() {
 
 #[test]
 fn a_signature_with_a_public_key_as_shared_secret_is_refused() {
-    use crate::config::Secret;
     use crate::jwt::{SecretAlgorithm, jwks, sign_with_secret};
+    use crate::secret::Secret;
     let key = key(Algorithm::RS256);
     let public = jwks(std::slice::from_ref(&key));
     let secret = Secret::new(public);
@@ -342,12 +342,12 @@ fn in_other_dialects_a_signed_response_is_not_taken_for_an_access_token() {
 fn an_answer_without_a_jwt_names_what_the_metadata_says_can_be_done() {
     let provider = provider(&[]);
     let mut server = provider.server.clone();
-    let say = |server: &crate::server::Server| {
+    let say = |server: &crate::oauth::Server| {
         let asked = Asked {
             provider: &provider,
             server,
             endpoint: &provider.server.introspection[0],
-            client_auth: crate::config::ClientAuth::None,
+            client_auth: crate::oauth::ClientAuth::None,
             keys: None,
         };
         let answer = super::super::read(&asked, 200, &HeaderMap::new(), br#"{"active":true}"#, NOW);

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use phantom_token::jwt::Claims;
-//! use phantom_token::policy::{Ground, Policy};
+//! use phantom_token::gateway::policy::{Ground, Policy};
 //!
 //! let mut policy = Policy::default();
 //! policy.set("scopes", &["read", "write"])?;
@@ -18,7 +18,7 @@
 //! let denial = policy.check(&claims, 1_700_000_000, &mut |_| None).unwrap_err();
 //! assert_eq!((denial.ground, denial.reason), (Ground::Scope, "scope:write"));
 //! assert_eq!(denial.ground.http_status(), 403);
-//! # Ok::<(), phantom_token::policy::PolicyError>(())
+//! # Ok::<(), phantom_token::gateway::policy::PolicyError>(())
 //! ```
 
 mod claim_path;
@@ -36,8 +36,8 @@ pub use claim_path::ClaimPath;
 pub use header_value::is_exact_header_value;
 pub use requirement::{Expected, Pattern};
 
-use crate::config::{no_key, quoted, time};
 use crate::jwt::{Claims, seconds};
+use crate::values::{no_key, quoted, time};
 use requirement::Requirement;
 use scopes::{BadScope, Scopes};
 

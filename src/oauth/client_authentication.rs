@@ -19,10 +19,9 @@
 //!
 //! # Secrets that change
 //!
-//! What proves who we are stands behind a lock that is held for as long as it takes to clone an `Arc`, once a call; so
-//! calls that are under way keep what they began with. Each has a number, so that of many calls that are refused at the
-//! same time one reads the file again, and the others see that it has been read. Who reads it and when is the resolver's
-//! business.
+//! The credential is behind a lock that is held for as long as it takes to clone an `Arc`, once per call: calls in progress
+//! keep the credential that they started with. Each credential has a number, so that of many calls that are refused at the
+//! same time one reads the file again, and the others see that it has been read. The resolver reads it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,10 +34,9 @@ use http::header::AUTHORIZATION;
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
-use super::{Endpoint, Server};
-use crate::config::{ClientAuth, ProofFile, Secret};
-use crate::introspection::Request;
+use super::{ClientAuth, Endpoint, Request, Server};
 use crate::jwt::{SecretAlgorithm, SigningKey, client_assertion_claims, sign_with_secret};
+use crate::secret::Secret;
 use crate::{Error, ErrorKind};
 
 /// For how long an assertion is good: time for a slow call, and for clocks that differ a little.
@@ -52,7 +50,7 @@ const NOT_CONFIGURED: &str = "what it needs is not configured";
 const READ_AGAIN_AFTER: u64 = 10_000;
 
 /// What proves who we are.
-pub(crate) enum Proof {
+pub(crate) enum ClientCredential {
     /// Nothing, or a certificate, which TLS presents.
     Nothing,
     /// A client secret.
@@ -64,7 +62,7 @@ pub(crate) enum Proof {
 }
 
 /// Who we are to one provider's authorization server, and how we prove it. No part of it is ever printed.
-pub(crate) struct Credentials {
+pub(crate) struct ClientAuthenticator {
     /// The provider's name, for messages.
     pub provider: String,
     pub client_id: Option<String>,
@@ -76,39 +74,26 @@ pub(crate) struct Credentials {
     pub audience: Option<String>,
     /// What an access token of ours is to be good for.
     pub scope: Option<String>,
-    /// The file that the proof came from.
-    pub file: Option<ProofFile>,
-    pub proof: CurrentProof,
+    pub proof: CurrentCredential,
 }
 
 /// The proof in use, and how it comes by another.
-pub(crate) struct CurrentProof {
-    proof: RwLock<(Arc<Proof>, u64)>,
+pub(crate) struct CurrentCredential {
+    proof: RwLock<(Arc<ClientCredential>, u64)>,
     /// When its file may be read again, on the monotonic clock.
     read_again_at: AtomicU64,
 }
 
-impl From<Proof> for CurrentProof {
-    fn from(proof: Proof) -> Self {
-        CurrentProof {
+impl From<ClientCredential> for CurrentCredential {
+    fn from(proof: ClientCredential) -> Self {
+        CurrentCredential {
             proof: RwLock::new((Arc::new(proof), 0)),
             read_again_at: AtomicU64::new(0),
         }
     }
 }
 
-/// What came of reading a file again.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum ReadAgain {
-    /// It holds something else, which is used from now on.
-    Changed,
-    /// It holds what is known.
-    Unchanged,
-    /// It can't be read, or what it holds can't be used: why, and the mend.
-    Unusable(String),
-}
-
-impl Credentials {
+impl ClientAuthenticator {
     /// How we authenticate to a server that takes the methods `supported`, or does not say which.
     pub fn method(&self, supported: Option<&[String]>) -> ClientAuth {
         self.configured.unwrap_or_else(|| self.pick(supported))
@@ -133,16 +118,16 @@ impl Credentials {
     fn pick(&self, supported: Option<&[String]>) -> ClientAuth {
         let (proof, _) = self.proof.get();
         let mut methods = match &*proof {
-            Proof::Key(_) => vec![ClientAuth::PrivateKeyJwt],
-            Proof::Secret(secret) => {
+            ClientCredential::Key(_) => vec![ClientAuth::PrivateKeyJwt],
+            ClientCredential::Secret(secret) => {
                 let mut methods = vec![ClientAuth::ClientSecretBasic, ClientAuth::ClientSecretPost];
                 if secret.expose().len() >= SECRET_ALGORITHM.shortest_secret() {
                     methods.push(ClientAuth::ClientSecretJwt);
                 }
                 methods
             }
-            Proof::BearerToken(_) => vec![ClientAuth::Bearer],
-            Proof::Nothing => Vec::new(),
+            ClientCredential::BearerToken(_) => vec![ClientAuth::Bearer],
+            ClientCredential::Nothing => Vec::new(),
         };
         if self.certificate && self.client_id.is_some() {
             methods.extend([
@@ -210,7 +195,7 @@ impl Credentials {
     /// assertion is made for this one call: it is good once, for a minute, and for the server that is named `issuer`, or
     /// else for the endpoint. `now` is in seconds since the epoch.
     ///
-    /// `client_credentials` adds nothing: the access token is [`Credentials::bear`]'s.
+    /// `client_credentials` adds nothing: the access token is [`ClientAuthenticator::bear`]'s.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when what is configured does not go with the method, or can't be signed with.
@@ -225,11 +210,11 @@ impl Credentials {
         let (proof, _) = self.proof.get();
         let client_id = self.client_id.as_deref();
         match (method, &*proof, client_id) {
-            (ClientAuth::ClientSecretBasic, Proof::Secret(secret), Some(id)) => {
+            (ClientAuth::ClientSecretBasic, ClientCredential::Secret(secret), Some(id)) => {
                 let value = basic(id, secret);
                 self.authorize(request, method, &value)
             }
-            (ClientAuth::ClientSecretPost, Proof::Secret(secret), Some(id)) => {
+            (ClientAuth::ClientSecretPost, ClientCredential::Secret(secret), Some(id)) => {
                 request.add(&[("client_id", id), ("client_secret", secret.expose())]);
                 Ok(())
             }
@@ -249,7 +234,9 @@ impl Credentials {
                 ]);
                 Ok(())
             }
-            (ClientAuth::Bearer, Proof::BearerToken(token), _) => self.bear(method, token, request),
+            (ClientAuth::Bearer, ClientCredential::BearerToken(token), _) => {
+                self.bear(method, token, request)
+            }
             (
                 ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth | ClientAuth::None,
                 _,
@@ -308,42 +295,40 @@ impl Credentials {
         )
     }
 
-    /// The number of what is in use: another one after each [`ReadAgain::Changed`].
+    /// The number of the credential in use: it changes with each [`ClientAuthenticator::replace`].
     pub fn number(&self) -> u64 {
         self.proof.get().1
     }
 
-    /// Whether there is a file to read again, and it is time for it. `now` is in milliseconds on the monotonic clock.
+    /// Whether the file of the credential may be read again. `now` is in milliseconds on the monotonic clock.
     pub fn may_read_again(&self, now: u64) -> bool {
-        self.file.is_some() && self.proof.read_again_at.load(Ordering::Relaxed) <= now
+        self.proof.read_again_at.load(Ordering::Relaxed) <= now
     }
 
-    /// Reads the file again from which the proof came. It may take its time: files do.
-    pub fn read_again(&self, now: u64) -> ReadAgain {
-        let Some(file) = &self.file else {
-            return ReadAgain::Unchanged;
-        };
+    /// Records that the file of the credential is being read.
+    pub fn reading_again(&self, now: u64) {
         self.proof
             .read_again_at
             .store(now.saturating_add(READ_AGAIN_AFTER), Ordering::Relaxed);
-        match file.read() {
-            Ok((proof, _)) if proof.is(&self.proof.get().0) => ReadAgain::Unchanged,
-            Ok((proof, _)) => {
-                self.proof.replace(proof);
-                ReadAgain::Changed
-            }
-            Err(why) => ReadAgain::Unusable(why),
+    }
+
+    /// Uses another credential from now on. Returns `false`, and changes nothing, if it is the one in use.
+    pub fn replace(&self, credential: ClientCredential) -> bool {
+        let changed = !credential.is(&self.proof.get().0);
+        if changed {
+            self.proof.replace(credential);
         }
+        changed
     }
 }
 
-impl CurrentProof {
-    pub(crate) fn get(&self) -> (Arc<Proof>, u64) {
+impl CurrentCredential {
+    pub(crate) fn get(&self) -> (Arc<ClientCredential>, u64) {
         let (proof, number) = &*self.proof.read();
         (Arc::clone(proof), *number)
     }
 
-    fn replace(&self, proof: Proof) {
+    fn replace(&self, proof: ClientCredential) {
         let proof = Arc::new(proof);
         let before = {
             let mut current = self.proof.write();
@@ -355,16 +340,18 @@ impl CurrentProof {
     }
 }
 
-impl Proof {
+impl ClientCredential {
     /// Whether it is the same as `other`. Both are ours: how long this takes tells nobody anything.
-    fn is(&self, other: &Proof) -> bool {
+    fn is(&self, other: &ClientCredential) -> bool {
         match (self, other) {
-            (Proof::Nothing, Proof::Nothing) => true,
-            (Proof::Secret(one), Proof::Secret(other))
-            | (Proof::BearerToken(one), Proof::BearerToken(other)) => {
+            (ClientCredential::Nothing, ClientCredential::Nothing) => true,
+            (ClientCredential::Secret(one), ClientCredential::Secret(other))
+            | (ClientCredential::BearerToken(one), ClientCredential::BearerToken(other)) => {
                 one.expose() == other.expose()
             }
-            (Proof::Key(one), Proof::Key(other)) => one.public_jwk() == other.public_jwk(),
+            (ClientCredential::Key(one), ClientCredential::Key(other)) => {
+                one.public_jwk() == other.public_jwk()
+            }
             _ => false,
         }
     }
@@ -390,17 +377,17 @@ fn basic(id: &str, secret: &Secret) -> Zeroizing<String> {
 
 fn assertion(
     method: ClientAuth,
-    proof: &Proof,
+    proof: &ClientCredential,
     client_id: &str,
     audience: &str,
     now: i64,
 ) -> Result<Zeroizing<String>, String> {
     let claims = || client_assertion_claims(client_id, audience, now, ASSERTION_LIFETIME);
     let signed = match (method, proof) {
-        (ClientAuth::PrivateKeyJwt, Proof::Key(key)) => {
+        (ClientAuth::PrivateKeyJwt, ClientCredential::Key(key)) => {
             claims().and_then(|claims| key.sign(Some("JWT"), &claims))
         }
-        (ClientAuth::ClientSecretJwt, Proof::Secret(secret)) => {
+        (ClientAuth::ClientSecretJwt, ClientCredential::Secret(secret)) => {
             claims().and_then(|claims| sign_with_secret(secret, SECRET_ALGORITHM, &claims))
         }
         _ => return Err(NOT_CONFIGURED.to_owned()),

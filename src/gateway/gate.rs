@@ -5,8 +5,8 @@
 //! request presents come in as arguments.
 //!
 //! ```
-//! # fn ask(client: &phantom_token::Client, active: &phantom_token::Active) -> Result<(), phantom_token::policy::PolicyError> {
-//! use phantom_token::gate::{Gate, Presentation};
+//! # fn ask(client: &phantom_token::Client, active: &phantom_token::Active) -> Result<(), phantom_token::gateway::policy::PolicyError> {
+//! use phantom_token::gateway::gate::{Gate, Presentation};
 //!
 //! let mut gate = Gate::default();
 //! gate.set("realm", "orders")?;
@@ -32,14 +32,14 @@ use std::sync::Arc;
 
 use crate::Active;
 use crate::cache::{FirstUse, ProofId, ProofTime};
-use crate::challenge::Challenge;
-use crate::config::{no_key, time};
-use crate::policy::{self, Policy, PolicyError};
-use crate::sender::{
+use crate::gateway::challenge::Challenge;
+use crate::gateway::policy::{self, Policy, PolicyError};
+use crate::gateway::sender::{
     self, Constraint as SenderConstraint, NONCE_STEP, Nonces, Presented, Proof, Rules, SenderError,
     Thumbprint, Uri, WINDOWS, has_path,
 };
 use crate::token::{Credentials, Scheme};
+use crate::values::{no_key, time};
 
 /// What stands between a request and what it asks for. By default only an active token is needed; one that is bound to a
 /// key of its sender comes with its proof.

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Secret;
 use super::build::{MAX_SECRET_FILE, bearer_token, read_file};
 use super::keys::{self, Refusal};
+use super::{Provider, Secret};
 use crate::jwt::{Algorithm, SigningKey};
-use crate::server::Proof;
+use crate::oauth::ClientCredential;
 
 /// A file that holds what proves who we are.
 #[derive(Debug, Clone)]
-pub(crate) struct ProofFile {
+pub(crate) struct CredentialFile {
     /// The key that names it.
     pub key: &'static str,
     pub path: PathBuf,
@@ -32,17 +32,17 @@ pub(crate) enum Kind {
     },
 }
 
-impl ProofFile {
+impl CredentialFile {
     /// Reads it: what it holds, and whether every user may read it. Says else why that can't be used, and the mend; not
     /// what is in it.
-    pub fn read(&self) -> Result<(Proof, bool), Refusal> {
+    pub fn read(&self) -> Result<(ClientCredential, bool), Refusal> {
         let (bytes, others_may_read) = read_file(&self.path, MAX_SECRET_FILE)?;
         let proof = match &self.kind {
             Kind::ClientSecret { shortest } => {
                 let check = |text| client_secret(text, *shortest);
-                Proof::Secret(secret(&bytes, check)?)
+                ClientCredential::Secret(secret(&bytes, check)?)
             }
-            Kind::BearerToken => Proof::BearerToken(secret(&bytes, bearer_token)?),
+            Kind::BearerToken => ClientCredential::BearerToken(secret(&bytes, bearer_token)?),
             Kind::PrivateKey { kid, algorithm } => {
                 let usable = |error| format!("holds no key that can be used: {error}");
                 let mut key = SigningKey::from_pem(&bytes).map_err(usable)?;
@@ -54,14 +54,32 @@ impl ProofFile {
                 if let Some(kid) = kid {
                     key = key.with_kid(kid);
                 }
-                Proof::Key(Box::new(key))
+                ClientCredential::Key(Box::new(key))
             }
         };
         Ok((proof, others_may_read))
     }
 }
 
-impl fmt::Display for ProofFile {
+impl Provider {
+    /// Whether the credential is from a file that may be read again. `now` is in milliseconds on the monotonic clock.
+    pub(crate) fn may_read_credential_again(&self, now: u64) -> bool {
+        self.credential_file.is_some() && self.credentials.may_read_again(now)
+    }
+
+    /// Reads the file of the credential again, which may block. Returns whether it has another one, which is used from now
+    /// on; else why that can't be used, and what to do.
+    pub(crate) fn read_credential_again(&self, now: u64) -> Result<bool, String> {
+        let Some(file) = &self.credential_file else {
+            return Ok(false);
+        };
+        self.credentials.reading_again(now);
+        let (credential, _) = file.read()?;
+        Ok(self.credentials.replace(credential))
+    }
+}
+
+impl fmt::Display for CredentialFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}", self.key, self.path)
     }

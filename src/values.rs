@@ -1,4 +1,4 @@
-//! Times, sizes and switches as nginx writes them.
+//! Readers of the values of settings: times, sizes, counts and switches, in the syntax of nginx.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub fn time(text: &str) -> Option<Duration> {
 
 /// A size such as `64k`, `10m` or `1g`; a number without a unit is bytes. `None` when it is not one, or larger
 /// than 64 bits can say.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text, |byte| byte.is_ascii_digit());
     let factor = match unit {
         "" => 1,
@@ -56,14 +56,14 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// A number made of digits alone.
-pub(super) fn count(text: &str) -> Option<u64> {
+pub(crate) fn count(text: &str) -> Option<u64> {
     // `parse` would take a sign as well.
     let (number, rest) = split(text, |byte| byte.is_ascii_digit());
     rest.is_empty().then(|| number.parse().ok())?
 }
 
 /// `on` or `off`, in any case as in nginx.
-pub(super) fn switch(text: &str) -> Option<bool> {
+pub(crate) fn switch(text: &str) -> Option<bool> {
     if text.eq_ignore_ascii_case("on") {
         Some(true)
     } else if text.eq_ignore_ascii_case("off") {
@@ -80,6 +80,30 @@ fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
         .unwrap_or(text.len());
     // `belongs` takes ASCII alone, so this is a character boundary.
     text.split_at(end)
+}
+
+/// What is said of a key that there is not: what may have been meant, or what there is.
+pub(crate) fn no_key(names: &[&str], name: &str) -> String {
+    let nearest = names
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(known, name), known))
+        .min();
+    let mend = match nearest {
+        Some((distance, known)) if distance <= known.len().max(3) / 3 => {
+            format!("did you mean \"{known}\"?")
+        }
+        _ => format!("the keys are: {}", names.join(", ")),
+    };
+    format!("there is no key {}; {mend}", quoted(name))
+}
+
+/// A value in quotes, escaped, and cut where it is too long for a line.
+pub(crate) fn quoted(value: &str) -> String {
+    const MOST: usize = 80;
+    match value.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
+    }
 }
 
 #[cfg(test)]

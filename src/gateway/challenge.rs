@@ -5,8 +5,8 @@
 //! challenge on one line: no byte of a realm, a scope or a URL can end its quotes, let alone the header.
 //!
 //! ```
-//! use phantom_token::challenge::Challenge;
-//! use phantom_token::policy::Policy;
+//! use phantom_token::gateway::challenge::Challenge;
+//! use phantom_token::gateway::policy::Policy;
 //! use phantom_token::token::Scheme;
 //!
 //! let mut policy = Policy::default();
@@ -19,13 +19,13 @@
 //!     challenge.to_string(),
 //!     r#"Bearer realm="api", error="insufficient_scope", scope="read write""#
 //! );
-//! # Ok::<(), phantom_token::policy::PolicyError>(())
+//! # Ok::<(), phantom_token::gateway::policy::PolicyError>(())
 //! ```
 
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::policy::Policy;
+use crate::gateway::policy::Policy;
 use crate::token::Scheme;
 
 /// One challenge. A part that is `None`, or an empty text but for the realm, is left out.

@@ -5,7 +5,7 @@
 //! found here, so that it can be counted and taken out. Nothing is allocated unless a value is percent-encoded.
 //!
 //! ```
-//! use phantom_token::source::{Form, values, without};
+//! use phantom_token::gateway::source::{Form, values, without};
 //!
 //! let cookies = b"theme=dark; session=8f3c0a; lang=en";
 //! let tokens: Vec<_> = values(Form::Cookie, cookies, b"session").collect();
@@ -16,6 +16,7 @@
 //! assert_eq!(rest, b"theme=dark; lang=en");
 //! ```
 
+pub use crate::token::trim;
 use std::borrow::Cow;
 
 /// How names and values are written.
@@ -145,16 +146,6 @@ fn split_fragment(form: Form, text: &[u8]) -> (&[u8], &[u8]) {
             text.split_at(end.unwrap_or(text.len()))
         }
     }
-}
-
-/// A text without the spaces and tabs around it (RFC 6265 §5.2, RFC 9110 §5.6.3). What the library takes for white space
-/// beside them is none in a header.
-pub fn trim(text: &[u8]) -> &[u8] {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = text.iter().position(|byte| !is_space(byte));
-    let Some(start) = start else { return &[] };
-    let end = text.iter().rposition(|byte| !is_space(byte));
-    &text[start..=end.unwrap_or(start)]
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {

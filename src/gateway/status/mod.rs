@@ -10,15 +10,15 @@
 //! | `numbers.rs` | numbers as people read them |
 //!
 //! All of it is pure: a [`Snapshot`] and what was asked for in, headers and a body out. Where the numbers come from is the
-//! host's affair; see [`Tally`](crate::tally::Tally). No token, JWT or secret is in a snapshot.
+//! host's affair; see [`Tally`](crate::gateway::metrics::Tally). No token, JWT or secret is in a snapshot.
 //!
 //! ```
-//! use phantom_token::status::{Asked, Snapshot, render};
+//! use phantom_token::gateway::status::{Asked, Snapshot, render};
 //!
 //! let asked = Asked::of("format=json", "")?;
 //! let rendered = render(&Snapshot::default(), asked);
 //! assert_eq!(rendered.content_type, "application/json");
-//! # Ok::<(), phantom_token::status::UnknownFormat>(())
+//! # Ok::<(), phantom_token::gateway::status::UnknownFormat>(())
 //! ```
 
 mod exposition;
@@ -31,7 +31,7 @@ mod page;
 mod tests;
 
 use crate::cache::ZoneCounts;
-use crate::tally::Sum;
+use crate::gateway::metrics::Sum;
 use crate::verdict::CacheStatus;
 use crate::{ErrorKind, Stats};
 
@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub versions: Vec<(&'static str, String)>,
     /// How many processes count now.
     pub processes: u64,
-    /// What each place of [`Done::outcomes`](crate::tally::Done::outcomes) stands for: words for labels.
+    /// What each place of [`Done::outcomes`](crate::gateway::metrics::Done::outcomes) stands for: words for labels.
     pub outcomes: &'static [&'static str],
     /// The providers, in the order in which they are shown.
     pub providers: Vec<ProviderStatus>,

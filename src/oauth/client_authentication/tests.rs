@@ -386,18 +386,18 @@ fn a_file_is_read_again_and_what_it_holds_is_used() {
         let request = applied(&provider, ClientAuth::ClientSecretPost, None);
         body(&request).rsplit_once('=').unwrap().1.to_owned()
     };
-    assert!(credentials.may_read_again(0));
-    assert_eq!(credentials.read_again(0), ReadAgain::Unchanged);
+    assert!(provider.may_read_credential_again(0));
+    assert_eq!(provider.read_credential_again(0), Ok(false));
     assert_eq!((credentials.number(), sent()), (0, "one".to_owned()));
 
     files.write("secret", "two\n");
-    assert!(!credentials.may_read_again(9_999), "so soon");
-    assert!(credentials.may_read_again(10_000));
-    assert_eq!(credentials.read_again(10_000), ReadAgain::Changed);
+    assert!(!provider.may_read_credential_again(9_999), "so soon");
+    assert!(provider.may_read_credential_again(10_000));
+    assert_eq!(provider.read_credential_again(10_000), Ok(true));
     assert_eq!((credentials.number(), sent()), (1, "two".to_owned()));
 
     files.write("secret", "hidden-SECRET\nx");
-    let ReadAgain::Unusable(why) = credentials.read_again(20_000) else {
+    let Err(why) = provider.read_credential_again(20_000) else {
         panic!("used");
     };
     assert!(
@@ -405,7 +405,7 @@ fn a_file_is_read_again_and_what_it_holds_is_used() {
         "{why}"
     );
     fs::remove_file(&path).unwrap();
-    let ReadAgain::Unusable(why) = credentials.read_again(30_000) else {
+    let Err(why) = provider.read_credential_again(30_000) else {
         panic!("used");
     };
     assert!(why.contains("cannot be read"), "{why}");
@@ -415,8 +415,8 @@ fn a_file_is_read_again_and_what_it_holds_is_used() {
 #[test]
 fn what_no_file_holds_is_not_read_again() {
     let provider = provider(&[ID, ("client_secret", "s")]);
-    assert!(!provider.credentials.may_read_again(1_000_000));
-    assert_eq!(provider.credentials.read_again(0), ReadAgain::Unchanged);
+    assert!(!provider.may_read_credential_again(1_000_000));
+    assert_eq!(provider.read_credential_again(0), Ok(false));
 }
 
 #[test]
@@ -429,9 +429,9 @@ fn a_key_that_is_replaced_signs_under_its_own_name() {
         assertion_in(&request).0["kid"].clone()
     };
     let before = kid();
-    assert_eq!(provider.credentials.read_again(0), ReadAgain::Unchanged);
+    assert_eq!(provider.read_credential_again(0), Ok(false));
     files.write("key.pem", ed25519_key());
-    assert_eq!(provider.credentials.read_again(0), ReadAgain::Changed);
+    assert_eq!(provider.read_credential_again(0), Ok(true));
     assert_ne!(kid(), before);
 }
 

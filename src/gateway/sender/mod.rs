@@ -19,7 +19,7 @@
 //!
 //! ```
 //! # fn ask(client: &phantom_token::Client, active: &phantom_token::Active, token: phantom_token::Token<'_>) {
-//! use phantom_token::sender::{Presented, Proof, Rules, Uri, check};
+//! use phantom_token::gateway::sender::{Presented, Proof, Rules, Uri, check};
 //! use phantom_token::token::Scheme;
 //!
 //! let presented = Presented {

@@ -2,7 +2,7 @@
 //! where to get a token (RFC 9728). Pure.
 //!
 //! ```
-//! use phantom_token::resource::{Metadata, metadata_url};
+//! use phantom_token::gateway::resource::{Metadata, metadata_url};
 //!
 //! assert_eq!(
 //!     metadata_url("https://api.example.com/orders").as_deref(),

@@ -6,9 +6,11 @@
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Endpoint, Server};
-use crate::config::{ClientAuth, Secret};
-use crate::introspection::{self, Request};
+use crate::introspection;
+use crate::oauth::ClientAuth;
+use crate::oauth::Request;
+use crate::oauth::{Endpoint, Server};
+use crate::secret::Secret;
 use crate::{Error, ErrorKind, Provider, Token, jwt};
 
 /// For how long a token is taken to be good of which the server does not say, in seconds. If it is not, its refusal

@@ -1,0 +1,117 @@
+//! The endpoints of an authorization server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use url::Url;
+
+/// What an endpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Tokens are introspected there (RFC 7662).
+    Introspection,
+    /// Tokens are obtained and exchanged there (RFC 6749 §3.2).
+    Token,
+    /// Keys are published there (RFC 7517 §5).
+    Keys,
+    /// The server says there what it can do (RFC 8414).
+    Metadata,
+}
+
+impl Purpose {
+    /// The word in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Introspection => "introspection",
+            Purpose::Token => "token endpoint",
+            Purpose::Keys => "keys",
+            Purpose::Metadata => "metadata",
+        }
+    }
+
+    /// The configuration key that says where it is.
+    pub fn key(self) -> &'static str {
+        match self {
+            Purpose::Introspection => "introspection_endpoint",
+            Purpose::Token => "token_endpoint",
+            Purpose::Keys => "jwks_uri",
+            Purpose::Metadata => "issuer",
+        }
+    }
+}
+
+/// Where a call goes to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its URL. For one at a Unix socket, what is said over it.
+    pub url: Url,
+    /// The Unix socket at which it is, if it is at one.
+    pub socket: Option<PathBuf>,
+    /// The host's own name for it, if the host makes the calls: the URL says nothing then.
+    pub host: Option<Arc<HostEndpoint>>,
+}
+
+impl Endpoint {
+    /// An endpoint at a URL.
+    pub fn new(purpose: Purpose, url: Url) -> Self {
+        Endpoint {
+            purpose,
+            url,
+            socket: None,
+            host: None,
+        }
+    }
+
+    /// Where the host introspects tokens for us.
+    pub(crate) fn of_host(host: Arc<HostEndpoint>) -> Option<Self> {
+        // No call is made to it: it is what stands for no address at all (RFC 6761 §6.3).
+        let url = Url::parse("http://localhost/").ok()?;
+        Some(Endpoint {
+            host: Some(host),
+            ..Endpoint::new(Purpose::Introspection, url)
+        })
+    }
+
+    /// Text that tells one endpoint from all others.
+    pub(crate) fn identity(&self) -> String {
+        match (&self.host, &self.socket) {
+            (Some(host), _) => format!("host:{}", host.identity),
+            (None, Some(path)) => format!("unix:{}:{}", path.display(), self.url),
+            (None, None) => self.url.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// For messages: without the query, which may hold what does not belong in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.host {
+            return f.write_str(&host.shown);
+        }
+        let mut url = self.url.clone();
+        url.set_query(None);
+        match &self.socket {
+            Some(path) => write!(f, "unix:{}:{}", path.display(), url.path()),
+            None => f.write_str(url.as_str()),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a host introspects tokens in its own way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostEndpoint {
+    /// What it is called in messages.
+    pub shown: String,
+    /// What tells it from all others, also from those of other configurations: whatever is remembered is remembered of
+    /// this.
+    pub identity: String,
+}
