@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_token::cache::{Attached, Zone};
-use phantom_token::{Client, CompletionQueue, Provider, Submitted, Surroundings, Token, Verdict};
+use phantom_token::{Client, ClientOptions, CompletionQueue, Provider, Submitted, Token, Verdict};
 use support::{Server, bare_jwt, jwt};
 
 const TOKENS: usize = 20_000;
@@ -109,9 +109,9 @@ fn zone(size: usize) -> Arc<Zone> {
 }
 
 fn sharing(provider: &Arc<Provider>, zone: &Arc<Zone>) -> Client {
-    let surroundings = Surroundings {
+    let surroundings = ClientOptions {
         store: Some(Arc::new(zone.store(provider.fingerprint()))),
-        ..Surroundings::default()
+        ..ClientOptions::default()
     };
     Client::start_with(Arc::clone(provider), surroundings).unwrap()
 }

@@ -51,8 +51,8 @@ mod verdict;
 pub use config::{Config, ConfigError, Provider};
 pub use error::{Error, ErrorKind};
 pub use resolver::{
-    Answer, Call, CallFailure, CallSink, Client, Completion, CompletionQueue, LastError,
-    LastErrors, LogLevel, LogSink, RequestId, StartError, Stats, Submitted, Surroundings,
+    Answer, Call, CallFailure, CallSink, Client, ClientOptions, Completion, CompletionQueue,
+    LastError, LastErrors, LogLevel, LogSink, RequestId, StartError, Stats, Submitted,
 };
 pub use token::{Token, TokenError};
 pub use verdict::{Active, CacheStatus, Resolution, Verdict};

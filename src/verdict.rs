@@ -91,7 +91,7 @@ pub(crate) struct Unread {
 ///
 /// One that comes out of a store has its claims read when they are first asked for: most requests ask for none, and
 /// reading JSON costs more than all the rest of opening an entry.
-// The order of the fields is kept: where the header's value is stands beside the reference count, in the one line of
+// The order of the fields is kept: where the header's value is stands extra_claims the reference count, in the one line of
 // the processor's cache that a hit touches anyway.
 // Aligned so that an address has four bits to spare: the C ABI keeps what it knows of a result there.
 #[repr(C, align(16))]
@@ -101,8 +101,8 @@ pub struct Active {
     exp: Option<i64>,
     /// See [`Active::is_bound`].
     bound: bool,
-    /// What the introspection response says and the JWT does not, as [`jwt::beside`] writes it.
-    beside: Box<str>,
+    /// What the introspection response says and the JWT does not, as [`jwt::extra_claims`] writes it.
+    extra_claims: Box<str>,
     claims: OnceLock<Claims>,
     /// What the claims hold on the heap once they have been read, in bytes: counted from the beginning, so that the
     /// size is the same at all times.
@@ -115,22 +115,22 @@ impl Active {
         Self::with_response(jwt, Box::default(), claims)
     }
 
-    /// An active verdict of a JWT, of what the introspection response says beside it (see [`jwt::beside`]), and of the
+    /// An active verdict of a JWT, of what the introspection response says extra_claims it (see [`jwt::extra_claims`]), and of the
     /// claims of both.
-    pub(crate) fn with_response(jwt: &Compact<'_>, beside: Box<str>, claims: Claims) -> Self {
+    pub(crate) fn with_response(jwt: &Compact<'_>, extra_claims: Box<str>, claims: Claims) -> Self {
         let unread = Unread {
             exp: claims.exp,
             bound: claims.is_bound(),
             claims_size: claims.heap_size(),
         };
-        let active = Self::unread(jwt, beside, unread);
+        let active = Self::unread(jwt, extra_claims, unread);
         // It is empty: nobody else has it yet.
         let _ = active.claims.set(claims);
         active
     }
 
     /// The same, with the claims to be read when they are asked for.
-    pub(crate) fn unread(jwt: &Compact<'_>, beside: Box<str>, unread: Unread) -> Self {
+    pub(crate) fn unread(jwt: &Compact<'_>, extra_claims: Box<str>, unread: Unread) -> Self {
         let jwt = jwt.as_str();
         let mut authorization = String::with_capacity(PREFIX.len() + jwt.len() + 1);
         authorization.push_str(PREFIX);
@@ -140,7 +140,7 @@ impl Active {
             authorization: authorization.into_boxed_str(),
             exp: unread.exp,
             bound: unread.bound,
-            beside,
+            extra_claims,
             claims: OnceLock::new(),
             claims_size: unread.claims_size,
         }
@@ -192,14 +192,14 @@ impl Active {
         // What was stored could be read before it was. Should it be otherwise one day, a token of which nothing can be
         // said has no scope.
         self.claims.get_or_init(|| {
-            jwt::reread(self.jwt_after_sender_check(), &self.beside)
+            jwt::reread(self.jwt_after_sender_check(), &self.extra_claims)
                 .unwrap_or_else(|_| Claims::empty())
         })
     }
 
     /// What the introspection response says and the JWT does not, as one JSON object; empty if there is nothing.
-    pub(crate) fn beside(&self) -> &str {
-        &self.beside
+    pub(crate) fn extra_claims(&self) -> &str {
+        &self.extra_claims
     }
 
     /// What the claims hold on the heap once they have been read, in bytes.
@@ -210,7 +210,7 @@ impl Active {
     /// What this takes in memory, in bytes, for the bound of a cache: always the same, whether or not the claims have
     /// been read.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.authorization.len() + self.beside.len() + self.claims_size
+        size_of::<Self>() + self.authorization.len() + self.extra_claims.len() + self.claims_size
     }
 }
 
@@ -247,12 +247,15 @@ mod tests {
         ] {
             let jwt = test_jwt(claims);
             let compact = check_compact(jwt.as_bytes()).unwrap();
-            for (beside, bound) in [("", bound), (r#"{"cnf":{}}"#, true)] {
-                let active =
-                    Active::with_response(&compact, beside.into(), reread(&jwt, beside).unwrap());
-                assert_eq!(active.is_bound(), bound, "{claims} {beside}");
+            for (extra_claims, bound) in [("", bound), (r#"{"cnf":{}}"#, true)] {
+                let active = Active::with_response(
+                    &compact,
+                    extra_claims.into(),
+                    reread(&jwt, extra_claims).unwrap(),
+                );
+                assert_eq!(active.is_bound(), bound, "{claims} {extra_claims}");
                 // What a caller gets who asks for nothing else.
-                assert_eq!(active.jwt().is_none(), bound, "{claims} {beside}");
+                assert_eq!(active.jwt().is_none(), bound, "{claims} {extra_claims}");
                 assert_eq!(active.authorization().is_none(), bound);
                 assert_eq!(active.jwt_after_sender_check(), jwt);
             }
@@ -263,11 +266,15 @@ mod tests {
     fn claims_that_are_read_late_are_those_that_were_read_early_and_weigh_the_same() {
         let jwt = test_jwt(r#"{"sub":"alice","scope":"read write","exp":1700000300}"#);
         let compact = check_compact(jwt.as_bytes()).unwrap();
-        let beside = r#"{"exp":1700000200,"scope":"read"}"#;
-        let early = Active::with_response(&compact, beside.into(), reread(&jwt, beside).unwrap());
+        let extra_claims = r#"{"exp":1700000200,"scope":"read"}"#;
+        let early = Active::with_response(
+            &compact,
+            extra_claims.into(),
+            reread(&jwt, extra_claims).unwrap(),
+        );
         let late = Active::unread(
             &compact,
-            early.beside().into(),
+            early.extra_claims().into(),
             Unread {
                 exp: early.exp(),
                 bound: early.is_bound(),
@@ -289,9 +296,9 @@ mod tests {
     fn claims_that_cannot_be_read_again_grant_nothing() {
         let jwt = test_jwt(r#"{"scope":"read write","exp":5}"#);
         let compact = check_compact(jwt.as_bytes()).unwrap();
-        for beside in ["{", "[]", r#"{"scope":1}"#] {
-            let active = Active::unread(&compact, beside.into(), unread(5));
-            assert_eq!(active.claims().json(), "{}", "{beside}");
+        for extra_claims in ["{", "[]", r#"{"scope":1}"#] {
+            let active = Active::unread(&compact, extra_claims.into(), unread(5));
+            assert_eq!(active.claims().json(), "{}", "{extra_claims}");
             assert!(active.claims().scope.is_empty());
             assert_eq!(active.exp(), Some(5), "it still ends in time");
         }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use phantom_token::token::ContextBuilder;
 use phantom_token::{
-    CacheStatus, Client, CompletionQueue, Error, ErrorKind, LogLevel, LogSink, Resolution,
-    Submitted, Surroundings, Verdict,
+    CacheStatus, Client, ClientOptions, CompletionQueue, Error, ErrorKind, LogLevel, LogSink,
+    Resolution, Submitted, Verdict,
 };
 use support::{
     Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, resolve, response, token,
@@ -613,9 +613,9 @@ fn trouble_is_one_log_line_that_names_the_provider_and_holds_no_secret() {
     });
     let client = Client::start_with(
         server.provider(&[]),
-        Surroundings {
+        ClientOptions {
             log: Some(log),
-            ..Surroundings::default()
+            ..ClientOptions::default()
         },
     )
     .unwrap();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use phantom_token::{
-    Client, Config, Error, ErrorKind, LogLevel, LogSink, Resolution, Surroundings, Token, Verdict,
+    Client, ClientOptions, Config, Error, ErrorKind, LogLevel, LogSink, Resolution, Token, Verdict,
 };
 use support::{Call, Reply, Server, bare_jwt, jwt_of, response};
 use tempfile::TempDir;
@@ -38,9 +38,9 @@ fn started(settings: &[(&str, &str)]) -> (Client, Lines) {
     let log: LogSink = Arc::new(move |level, line: &str| {
         sink.lock().unwrap().push((level, line.to_owned()));
     });
-    let surroundings = Surroundings {
+    let surroundings = ClientOptions {
         log: Some(log),
-        ..Surroundings::default()
+        ..ClientOptions::default()
     };
     let client = Client::start_with(config.build().unwrap(), surroundings).unwrap();
     (client, lines)

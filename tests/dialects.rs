@@ -19,7 +19,7 @@ use phantom_token::cache::FirstUse;
 use phantom_token::gateway::gate::{Gate, Presentation};
 use phantom_token::jwt::{Algorithm, Expected, KeySet, SigningKey, jwks, verify};
 use phantom_token::{
-    Active, CacheStatus, Client, Config, Error, ErrorKind, Resolution, Surroundings, Token,
+    Active, CacheStatus, Client, ClientOptions, Config, Error, ErrorKind, Resolution, Token,
     Verdict, clock,
 };
 use serde_json::{Map, Value, json};
@@ -759,11 +759,11 @@ fn a_refresh_token_has_no_jwt_minted_and_the_log_says_what_to_set() {
         }
         let lines = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&lines);
-        let surroundings = Surroundings {
+        let surroundings = ClientOptions {
             log: Some(Arc::new(move |_, line: &str| {
                 log.lock().unwrap().push(line.to_owned());
             })),
-            ..Surroundings::default()
+            ..ClientOptions::default()
         };
         let client = Client::start_with(config.build().unwrap(), surroundings).unwrap();
         (client, lines)

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use phantom_token::config::HostEndpoint;
 use phantom_token::token::Key;
 use phantom_token::{
-    Call, CallFailure, Client, Completion, CompletionQueue, Config, Error, ErrorKind, Provider,
-    Resolution, Submitted, Surroundings,
+    Call, CallFailure, Client, ClientOptions, Completion, CompletionQueue, Config, Error,
+    ErrorKind, Provider, Resolution, Submitted,
 };
 use support::{jwt_of, resolve, subject, token};
 
@@ -28,12 +28,12 @@ fn host_config() -> Config {
 fn started(config: &Config) -> (Client, Receiver<Call>) {
     let (sender, calls) = channel();
     let sender = Mutex::new(sender);
-    let surroundings = Surroundings {
+    let surroundings = ClientOptions {
         calls: Some(Arc::new(move |call| {
             // A test that has ended takes no more.
             let _ = sender.lock().unwrap().send(call);
         })),
-        ..Surroundings::default()
+        ..ClientOptions::default()
     };
     let client = Client::start_with(config.build().unwrap(), surroundings).unwrap();
     (client, calls)

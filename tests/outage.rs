@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use phantom_token::{CacheStatus, Client, Error, ErrorKind, LogLevel, LogSink, Surroundings};
+use phantom_token::{CacheStatus, Client, ClientOptions, Error, ErrorKind, LogLevel, LogSink};
 use support::{
     Call, Reply, Server, bare_jwt, config, jwt, jwt_of, resolve, response, subject, token,
 };
@@ -62,9 +62,9 @@ fn logging(provider: Arc<phantom_token::Provider>) -> (Client, Lines) {
     let log: LogSink = Arc::new(move |level, line: &str| {
         sink.lock().unwrap().push((level, line.to_owned()));
     });
-    let surroundings = Surroundings {
+    let surroundings = ClientOptions {
         log: Some(log),
-        ..Surroundings::default()
+        ..ClientOptions::default()
     };
     (Client::start_with(provider, surroundings).unwrap(), lines)
 }

@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use phantom_token::cache::{
-    Attached, Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version,
-    Zone, ZoneStore,
+    Attached, Class, FetchLease, FirstUse, LeaseOutcome, ProofId, ProofTime, SharedAtomics, Store,
+    Version, Zone, ZoneStore,
 };
 use phantom_token::token::Key;
-use phantom_token::{CacheStatus, Client, ErrorKind, Provider, Surroundings};
+use phantom_token::{CacheStatus, Client, ClientOptions, ErrorKind, Provider};
 use support::{
     Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, resolve, response, subject, token,
 };
@@ -45,9 +45,9 @@ fn zone() -> Arc<Zone> {
 }
 
 fn sharing(provider: &Arc<Provider>, store: Arc<dyn Store>) -> Client {
-    let surroundings = Surroundings {
+    let surroundings = ClientOptions {
         store: Some(store),
-        ..Surroundings::default()
+        ..ClientOptions::default()
     };
     Client::start_with(Arc::clone(provider), surroundings).unwrap()
 }
@@ -139,9 +139,9 @@ fn with_a_store_that_notes_no_proofs_or_none_a_client_notes_them_itself() {
     let provider = server.provider(&[]);
     let shelf: Arc<dyn Store> = Arc::new(Shelf::default());
     for store in [None, Some(shelf)] {
-        let surroundings = Surroundings {
+        let surroundings = ClientOptions {
             store,
-            ..Surroundings::default()
+            ..ClientOptions::default()
         };
         let client = Client::start_with(Arc::clone(&provider), surroundings).unwrap();
         let used = || client.first_use(&ProofId([7; 32]), MINUTE);
@@ -907,11 +907,11 @@ impl Store for Busy {
 
     fn clear(&self) {}
 
-    fn claim(&self, _: &Key, _: &Claim) -> Claimed {
-        Claimed::Held(1)
+    fn lease(&self, _: &Key, _: &FetchLease) -> LeaseOutcome {
+        LeaseOutcome::Held(1)
     }
 
-    fn words(&self) -> Option<&SharedWords> {
+    fn words(&self) -> Option<&SharedAtomics> {
         None
     }
 }

@@ -22,10 +22,10 @@ use crate::conf::{LocationConf, Phase, Preflight};
 use crate::decide::{Decision, Refusal, decide};
 use crate::evaluated::Secrets;
 use crate::forward;
-use crate::gateway::source;
 use crate::panic::contained;
 use crate::request::Request;
 use crate::respond;
+use crate::source;
 use crate::state::State;
 use crate::subrequest::Subrequest;
 
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some(state) = request.state_or_new() else {
             return FAILED;
         };
-        if !source::take(request, state, conf) {
+        if !source::extract_credentials(request, state, conf) {
             return FAILED;
         }
         let decision = decide(request, state, conf);
@@ -176,7 +176,8 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         state.refresh(request);
         // What the token says is there for the limits, as headers too.
-        if matches!(decision, Decision::Admitted(_)) && !forward::settle(request, Some(state), conf)
+        if matches!(decision, Decision::Admitted(_))
+            && !forward::set_upstream_headers(request, Some(state), conf)
         {
             return FAILED;
         }
@@ -196,7 +197,9 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             if !source::strip(request, request.state(), conf) {
                 return FAILED;
             }
-            let bare = || request.remove_authorization() && forward::settle(request, None, conf);
+            let bare = || {
+                request.remove_authorization() && forward::set_upstream_headers(request, None, conf)
+            };
             return match preflight {
                 // No reason to let it in where another check is to decide (`satisfy any`).
                 Preflight::Pass if bare() => DECLINED,
@@ -207,7 +210,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some(state) = request.state_or_new() else {
             return FAILED;
         };
-        if !source::take(request, state, conf) {
+        if !source::extract_credentials(request, state, conf) {
             return FAILED;
         }
         let decision = decide(request, state, conf);
@@ -230,7 +233,9 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             }
             Decision::Anonymous => {
                 state.refresh(request);
-                if request.remove_authorization() && forward::settle(request, Some(state), conf) {
+                if request.remove_authorization()
+                    && forward::set_upstream_headers(request, Some(state), conf)
+                {
                     respond::withdraw_challenge(request, state);
                     // No reason to let it in where another check is to decide (`satisfy any`).
                     return DECLINED;
@@ -245,7 +250,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         log_refusal(request, state, &refusal);
         let answer = respond::prepare(request, state, conf, &refusal);
-        respond::give(request, &answer)
+        respond::send_denial(request, &answer)
     })
 }
 
@@ -289,7 +294,7 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
         if let Some(state) = state {
             state.refresh(request);
         }
-        match forward::settle(request, state, conf) {
+        match forward::set_upstream_headers(request, state, conf) {
             true => DECLINED,
             false => FAILED,
         }
@@ -305,7 +310,7 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
     let Some(state) = request.state_or_new() else {
         return FAILED;
     };
-    if !source::take(request, state, conf) {
+    if !source::extract_credentials(request, state, conf) {
         return FAILED;
     }
     if state.taken.get() || bearer {
@@ -345,7 +350,7 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Active>) -> bool {
     if state.swap(request, active, conf.token.forward())
         && source::restrict_caches(request, state, false)
-        && forward::settle(request, Some(state), conf)
+        && forward::set_upstream_headers(request, Some(state), conf)
     {
         state.settled.set(Some(NonNull::from(conf)));
         return true;

@@ -9,11 +9,11 @@ mod content;
 mod exposure;
 mod introspection;
 mod location;
+mod metrics;
 mod policy;
 mod provider;
 mod resource;
 mod sender;
-mod tally;
 mod text;
 mod token;
 mod value;
@@ -40,7 +40,7 @@ use phantom_token::token::ContextBuilder;
 
 use crate::evaluated::Variables;
 use crate::headers::HeaderName;
-use crate::ledger::Ledger;
+use crate::metrics::WorkerMetrics;
 use crate::panic::contained;
 use crate::worker::Worker;
 use crate::{core_location, module, pool, strings};
@@ -50,10 +50,10 @@ pub use content::Content;
 pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
 pub use resource::Resource;
-pub use sender::Sender;
-pub use token::{Source, Token};
+pub use sender::SenderConfig;
+pub use token::{Source, TokenSources};
 pub use value::Value;
-pub use zone::Zone;
+pub use zone::ZoneConf;
 
 const IN_HTTP: ngx_uint_t = NGX_HTTP_MAIN_CONF as ngx_uint_t;
 const IN_LOCATION: ngx_uint_t = NGX_HTTP_LOC_CONF as ngx_uint_t;
@@ -67,10 +67,10 @@ const ANY: ngx_uint_t = NGX_CONF_ANY as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
 /// How a directive that belongs to a location sets what it sets, from its name and its arguments.
-type Set = fn(*mut ngx_conf_t, &mut LocationConf, &str, &[&str]) -> Result<(), Complaint>;
+type Set = fn(*mut ngx_conf_t, &mut LocationConf, &str, &[&str]) -> Result<(), DirectiveError>;
 
 /// Why a directive is refused.
-pub enum Complaint {
+pub enum DirectiveError {
     /// It is there twice: nginx has words of its own for that.
     Duplicate,
     /// nginx has said what is wrong already.
@@ -79,15 +79,15 @@ pub enum Complaint {
     Message(String),
 }
 
-impl From<String> for Complaint {
+impl From<String> for DirectiveError {
     fn from(message: String) -> Self {
-        Complaint::Message(message)
+        DirectiveError::Message(message)
     }
 }
 
-impl From<&str> for Complaint {
+impl From<&str> for DirectiveError {
     fn from(message: &str) -> Self {
-        Complaint::Message(message.to_owned())
+        DirectiveError::Message(message.to_owned())
     }
 }
 
@@ -279,9 +279,9 @@ pub static mut COMMANDS: [ngx_command_t; 33] = [
 #[derive(Default)]
 pub struct MainConf {
     /// The providers, in the order of their definition; a location knows its own by the place in here.
-    pub providers: Vec<Defined>,
+    pub providers: Vec<ProviderEntry>,
     /// The zones, in the order of their definition.
-    pub zones: Vec<Rc<Zone>>,
+    pub zones: Vec<Rc<ZoneConf>>,
     /// The longest window that a location accepts DPoP proofs for.
     pub proof_window: Duration,
     /// The nonces that clients get for their proofs. All workers know the same; a reload makes new ones, and clients ask
@@ -304,30 +304,30 @@ pub struct MainConf {
     /// What the worker process has started for them, if it is one and could.
     pub worker: Option<Box<Worker>>,
     /// Where workers add up what they count; there if there is a provider.
-    pub shared: Option<Rc<tally::Shared>>,
+    pub shared: Option<Rc<metrics::Shared>>,
     /// What the worker process counts, if it is one.
-    pub ledger: Option<Box<Ledger>>,
+    pub metrics: Option<Box<WorkerMetrics>>,
 }
 
 /// A provider of the configuration.
-pub struct Defined {
+pub struct ProviderEntry {
     /// What is set of it.
     pub provider: Arc<Provider>,
     /// Whether any location uses it: nothing is started for one that none uses.
     pub used: bool,
     /// Where workers remember together; `None`: each for itself.
-    pub zone: Option<Rc<Zone>>,
+    pub zone: Option<Rc<ZoneConf>>,
     /// Where tokens are introspected, if a location does that; what is set of the provider then is all default.
     pub introspection: Option<Introspection>,
     /// What `cache_zone` says, to be found when all zones are known.
-    wanted: Wanted,
+    wanted: ZoneChoice,
     /// Where the block ends.
     place: String,
 }
 
 /// What `cache_zone` says.
 #[derive(Default)]
-enum Wanted {
+enum ZoneChoice {
     /// Nothing: the zone, if there is one.
     #[default]
     Any,
@@ -408,9 +408,9 @@ unsafe extern "C" fn set_in_location(
                 }
                 NGX_CONF_OK
             }
-            Err(Complaint::Said) => NGX_CONF_ERROR,
-            Err(Complaint::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
-            Err(Complaint::Message(message)) => refuse(cf, &message),
+            Err(DirectiveError::Said) => NGX_CONF_ERROR,
+            Err(DirectiveError::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
+            Err(DirectiveError::Message(message)) => refuse(cf, &message),
         }
     })
 }
@@ -424,7 +424,7 @@ unsafe fn remember_use(
     location: &mut LocationConf,
     name: &str,
     purpose: Purpose,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     // SAFETY: the caller's promise; the module's main configuration was made before the first directive was read, and
     // `location` is no part of it.
     unsafe {
@@ -510,7 +510,7 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
     };
     if !main.providers.is_empty() {
         // SAFETY: `cf` is valid, and `main` a part of the configuration that is being read.
-        main.shared = unsafe { tally::Shared::define(cf) };
+        main.shared = unsafe { metrics::Shared::define(cf) };
         if main.shared.is_none() {
             return false;
         }
@@ -549,12 +549,12 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
         let providers = Rc::strong_count(zone) - 1;
         let (level, message) = match providers {
             0 => (NGX_LOG_WARN, "is used by no provider".to_owned()),
-            1..=Zone::MAX_PROVIDERS => continue,
+            1..=ZoneConf::MAX_PROVIDERS => continue,
             _ => (
                 NGX_LOG_EMERG,
                 format!(
                     "has room for {} providers, and {providers} use it: give some of them another with cache_zone",
-                    Zone::MAX_PROVIDERS
+                    ZoneConf::MAX_PROVIDERS
                 ),
             ),
         };
@@ -607,8 +607,8 @@ impl MainConf {
     fn find_zones(&mut self) -> Result<(), (String, String)> {
         for defined in &mut self.providers {
             defined.zone = match &defined.wanted {
-                Wanted::None => None,
-                Wanted::Named { name, place } => {
+                ZoneChoice::None => None,
+                ZoneChoice::Named { name, place } => {
                     let found = self.zones.iter().find(|zone| zone.name() == name);
                     let Some(zone) = found else {
                         let message = format!("no phantom_token_zone \"{name}\" is defined");
@@ -616,7 +616,7 @@ impl MainConf {
                     };
                     Some(Rc::clone(zone))
                 }
-                Wanted::Any => match self.zones.as_slice() {
+                ZoneChoice::Any => match self.zones.as_slice() {
                     [] => None,
                     [zone] => Some(Rc::clone(zone)),
                     several => {
@@ -671,7 +671,7 @@ impl MainConf {
             match content {
                 Content::Purge(_) if defined.zone.is_none() => {
                     let mend = match defined.wanted {
-                        Wanted::None => "name a zone in its cache_zone instead of off",
+                        ZoneChoice::None => "name a zone in its cache_zone instead of off",
                         _ => "define one with phantom_token_zone",
                     };
                     let message = format!(

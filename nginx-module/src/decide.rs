@@ -17,8 +17,8 @@ use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
 use crate::conf::{ErrorCode, LocationConf, Protection};
 use crate::context;
-use crate::gateway::sender;
 use crate::request::Request;
+use crate::sender;
 use crate::state::{Outcome, State};
 use crate::suspend::{self, Wait};
 

@@ -43,7 +43,7 @@ fn take_off(request: Request, unwanted: impl Fn(Header) -> bool) -> bool {
 
 /// Makes sure that the headers that the gateway fills here hold what it has to say and nothing else. Returns whether it
 /// could be done. To do it again changes nothing.
-pub fn settle(request: Request, state: Option<&State>, conf: &LocationConf) -> bool {
+pub fn set_upstream_headers(request: Request, state: Option<&State>, conf: &LocationConf) -> bool {
     if let Some(name) = conf.token.forward()
         && !take_off(request, |header| {
             name.is_of(header) && !state.is_some_and(|state| state.is_ours(header))

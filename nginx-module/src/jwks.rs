@@ -40,6 +40,6 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
         if respond::push_header(request, b"Cache-Control", CACHE_CONTROL).is_none() {
             return FAILED;
         }
-        respond::tell(request, 200, keys)
+        respond::send_error(request, 200, keys)
     })
 }

@@ -15,7 +15,7 @@
 //! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
 //! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
 //! | `worker.rs` | what a worker process runs, and how it is woken |
-//! | `ledger.rs` | what this process counts, and when it tells the others |
+//! | `metrics.rs` | what this process counts, and when it tells the others |
 //! | `status.rs` | the location that shows what the gateway is doing |
 //! | `jwks.rs` | the location that publishes keys |
 //! | `metadata.rs` | the location that describes what is protected |
@@ -40,9 +40,9 @@ mod forward;
 mod headers;
 mod jwks;
 mod layout;
-mod ledger;
 mod log;
 mod metadata;
+mod metrics;
 mod panic;
 mod pool;
 mod purge;
@@ -72,7 +72,7 @@ use ngx::ffi::{
 };
 
 use crate::conf::MainConf;
-use crate::ledger::Ledger;
+use crate::metrics::WorkerMetrics;
 use crate::panic::contained;
 use crate::worker::Worker;
 
@@ -392,7 +392,7 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
                     conf.set_variables = core_main(cycle)
                         .map_or(Vec::new(), |core| subrequest::variables_of_set(&*core));
                     conf.worker = Worker::start(conf, (*cycle).log);
-                    conf.ledger = Ledger::start(conf, (*cycle).log);
+                    conf.metrics = WorkerMetrics::start(conf, (*cycle).log);
                 }
             }
         }
@@ -412,8 +412,8 @@ unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
             if let Some(worker) = conf.worker.as_deref_mut() {
                 worker.stop((*cycle).log);
             }
-            if let Some(ledger) = &conf.ledger {
-                ledger.stop();
+            if let Some(metrics) = &conf.metrics {
+                metrics.stop();
             }
         }
     });

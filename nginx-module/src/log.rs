@@ -76,12 +76,12 @@ impl Lines {
 
 /// A line that is written again only after a while, with the number of those that were not.
 #[derive(Default)]
-pub struct Seldom {
+pub struct LogThrottle {
     said: Cell<i64>,
     suppressed: Cell<u64>,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// Between two lines, in seconds.
     const QUIET: i64 = 10;
 

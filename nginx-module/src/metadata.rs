@@ -44,9 +44,9 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         match request.method() {
             NGX_HTTP_GET | NGX_HTTP_HEAD if push(&[(b"Cache-Control", CACHE_CONTROL)]) => {
-                respond::tell(request, 200, document)
+                respond::send_error(request, 200, document)
             }
-            NGX_HTTP_OPTIONS if push(&TO_PREFLIGHT) => respond::tell(request, 204, ""),
+            NGX_HTTP_OPTIONS if push(&TO_PREFLIGHT) => respond::send_error(request, 204, ""),
             NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS => FAILED,
             _ => respond::refuse_method(request, b"GET, HEAD, OPTIONS"),
         }

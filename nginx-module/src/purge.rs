@@ -143,9 +143,9 @@ fn answer(request: Request, done: Result<(), Refusal>) -> ngx_int_t {
         return FAILED;
     }
     if status == 200 {
-        return respond::tell(request, status, "");
+        return respond::send_error(request, status, "");
     }
     // Both are words of ours, without quotes and backslashes.
     let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);
-    respond::tell(request, status, &body)
+    respond::send_error(request, status, &body)
 }

@@ -62,7 +62,7 @@ pub fn prepare(
 
 /// Gives the answer, and returns what the access handler is to return. The request may be gone after this, and so may
 /// its state: nobody may hold a reference to it here, also because nginx evaluates variables on the way.
-pub fn give(request: Request, answer: &Answer) -> ngx_int_t {
+pub fn send_denial(request: Request, answer: &Answer) -> ngx_int_t {
     match *answer {
         Answer::Nginx(status) => status,
         Answer::Own { status, body } => {
@@ -78,7 +78,7 @@ pub fn give(request: Request, answer: &Answer) -> ngx_int_t {
 
 /// Gives an answer of a content handler, unless nginx has an `error_page` for it, and returns what the request is to be
 /// finalized with.
-pub fn tell(request: Request, status: u16, body: &str) -> ngx_int_t {
+pub fn send_error(request: Request, status: u16, body: &str) -> ngx_int_t {
     let status = ngx_int_t::try_from(status).unwrap_or(FAILED);
     if request.has_error_page(status) {
         return status;
@@ -88,7 +88,7 @@ pub fn tell(request: Request, status: u16, body: &str) -> ngx_int_t {
 }
 
 /// Gives the answer of a content handler that shows something.
-pub fn show(request: Request, content_type: &'static str, body: &str) -> ngx_int_t {
+pub fn send_ok(request: Request, content_type: &'static str, body: &str) -> ngx_int_t {
     request.discard_body();
     send_as(request, NGX_HTTP_OK as ngx_int_t, content_type, body)
 }
@@ -96,7 +96,7 @@ pub fn show(request: Request, content_type: &'static str, body: &str) -> ngx_int
 /// Refuses a method of a content handler, which takes those in `allowed` (RFC 9110 §15.5.6).
 pub fn refuse_method(request: Request, allowed: &'static [u8]) -> ngx_int_t {
     match push_header(request, b"Allow", allowed) {
-        Some(_) => tell(request, 405, ""),
+        Some(_) => send_error(request, 405, ""),
         None => FAILED,
     }
 }

@@ -61,7 +61,7 @@ impl Found {
 
 /// Reads what the request presents, once, and takes it out of where it was. What is there then is a token
 /// ([`State::token`]), a fault ([`State::fault`]), or neither. Returns whether it could be done.
-pub fn take(request: Request, state: &State, conf: &LocationConf) -> bool {
+pub fn extract_credentials(request: Request, state: &State, conf: &LocationConf) -> bool {
     let mut found = Found::default();
     for source in conf.token.sources() {
         match source {

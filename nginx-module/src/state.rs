@@ -13,13 +13,13 @@ use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 use crate::conf::LocationConf;
 use crate::evaluated::Secrets;
 use crate::forward;
-use crate::gateway::sender::Sender;
 use crate::headers::{self, Header, HeaderName, is_authorization};
-use crate::ledger::Ledger;
+use crate::metrics::WorkerMetrics;
 use crate::panic::contained;
 use crate::pool;
 use crate::request::{Authorization, Request};
-use crate::subrequest::Carried;
+use crate::sender::Sender;
+use crate::subrequest::SubrequestHandle;
 use crate::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
@@ -128,13 +128,13 @@ pub struct State {
     /// Set while a verdict is being waited for.
     pub pending: RefCell<Option<Pending>>,
     /// What was started on its behalf while it waits. After `pending`, so that it is dropped after that.
-    pub carried: RefCell<Option<Carried>>,
+    pub carried: RefCell<Option<SubrequestHandle>>,
     /// The memory of the last suspension, for the next.
     pub suspension: Cell<Option<NonNull<Suspension>>>,
     /// The challenge that we have sent or are about to.
     pub challenge: Cell<Option<NonNull<ngx_table_elt_t>>>,
     /// Where it is counted when it ends.
-    ledger: Option<NonNull<Ledger>>,
+    metrics: Option<NonNull<WorkerMetrics>>,
     /// The source of the JWT that is in a header: nginx points into it.
     current: RefCell<Option<Arc<Active>>>,
     /// Whether that is a header of its own, and not `Authorization`.
@@ -166,9 +166,9 @@ impl State {
     /// Makes the state of a request, which the request's pool will drop.
     pub fn create(request: Request) -> Option<NonNull<State>> {
         let state = State {
-            ledger: request
+            metrics: request
                 .main_conf()
-                .and_then(|main| main.ledger.as_deref())
+                .and_then(|main| main.metrics.as_deref())
                 .map(NonNull::from),
             ..State::default()
         };
@@ -200,11 +200,11 @@ impl State {
 
     /// Counts the request, which ends. One whose client has left before there was a verdict has come to nothing.
     fn count(&self) {
-        if let (Some(ledger), Some(provider), Some(result)) =
-            (self.ledger, self.provider.get(), self.result.get())
+        if let (Some(metrics), Some(provider), Some(result)) =
+            (self.metrics, self.provider.get(), self.result.get())
         {
-            // SAFETY: the ledger is in the configuration, which outlives its requests; it is shared only.
-            unsafe { ledger.as_ref() }.count(provider, result, self.cache.get());
+            // SAFETY: the metrics are in the configuration, which outlives its requests; they are shared only.
+            unsafe { metrics.as_ref() }.count(provider, result, self.cache.get());
         }
     }
 

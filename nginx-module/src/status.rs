@@ -8,7 +8,7 @@ use ngx::ffi::{
     ngx_int_t,
 };
 use phantom_token::clock;
-use phantom_token::gateway::status::{self, Asked, ProviderStatus, Snapshot, ZoneStatus};
+use phantom_token::gateway::status::{self, ProviderStatus, RequestedFormat, Snapshot, ZoneStatus};
 
 use crate::conf::MainConf;
 use crate::panic::contained;
@@ -42,13 +42,13 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         let query = String::from_utf8_lossy(request.query());
         let accept = request.header_values(b"accept");
-        let asked = match Asked::of(&query, &String::from_utf8_lossy(&accept)) {
+        let asked = match RequestedFormat::of(&query, &String::from_utf8_lossy(&accept)) {
             Ok(asked) => asked,
             Err(error) => {
                 // Words of ours, without quotes and backslashes.
                 let body =
                     format!(r#"{{"error":"invalid_request","error_description":"{error}"}}"#);
-                return respond::tell(request, 400, &body);
+                return respond::send_error(request, 400, &body);
             }
         };
         let Some(main) = request.main_conf() else {
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
                 return FAILED;
             }
         }
-        respond::show(request, rendered.content_type, &rendered.body)
+        respond::send_ok(request, rendered.content_type, &rendered.body)
     })
 }
 
@@ -80,13 +80,13 @@ fn snapshot(main: &MainConf) -> Snapshot {
         ..Snapshot::default()
     };
     snapshot.since = snapshot.now;
-    if let Some(ledger) = &main.ledger {
+    if let Some(metrics) = &main.metrics {
         // What others have not said yet is a second old at most; of this one, everything is known.
-        ledger.publish();
-        snapshot.since = ledger.tally().since();
-        snapshot.processes = ledger.tally().processes() as u64;
+        metrics.publish();
+        snapshot.since = metrics.metrics().since();
+        snapshot.processes = metrics.metrics().processes() as u64;
         for (index, defined) in main.providers.iter().enumerate() {
-            let Some(sum) = ledger.sum(index) else {
+            let Some(sum) = metrics.sum(index) else {
                 continue;
             };
             let provider = &defined.provider;

@@ -10,7 +10,7 @@
 //! the key under which a cache finds another token's answer, and one that was evaluated for ours would be the token in the
 //! log of the client's. So it has values of its own, and of its parent's only what `set` has set.
 //!
-//! A parent that goes on while its subrequest still runs ends it ([`Carried::cancel`]); one that goes away takes it
+//! A parent that goes on while its subrequest still runs ends it ([`SubrequestHandle::cancel`]); one that goes away takes it
 //! along, and the call is made again on behalf of another.
 
 use std::collections::VecDeque;
@@ -68,7 +68,7 @@ impl Calls {
 
 /// One call, and what has come of it so far. It is in the pool of the main request, as the subrequest itself is; nginx
 /// and the filters find it by [`Subrequest::of`]. What it owns is given back when the subrequest ends or is ended, or with
-/// the main request's [`Carried`].
+/// the main request's [`SubrequestHandle`].
 pub struct Subrequest {
     /// nginx's; NULL until there is one.
     request: *mut ngx_http_request_t,
@@ -161,9 +161,9 @@ impl Subrequest {
 
 /// What a request has to do with the call that is made on its behalf. When it is dropped with the request, the call has
 /// gone: whoever made it must have stopped waiting before, or be told that there is no answer.
-pub struct Carried(NonNull<Subrequest>);
+pub struct SubrequestHandle(NonNull<Subrequest>);
 
-impl Drop for Carried {
+impl Drop for SubrequestHandle {
     fn drop(&mut self) {
         // SAFETY: the subrequest is in the request's pool, whose memory is freed only after its cleanups, of which this is
         // a part, have run. Nobody else looks at it meanwhile.
@@ -171,7 +171,7 @@ impl Drop for Carried {
     }
 }
 
-impl Carried {
+impl SubrequestHandle {
     /// Ends it, if it still runs: nobody waits for it any more, or has heard of it what there is to hear.
     ///
     /// # Safety
@@ -211,7 +211,7 @@ pub unsafe fn start(
     request: Request,
     location: &'static str,
     call: Call,
-    note: impl FnOnce(Carried),
+    note: impl FnOnce(SubrequestHandle),
 ) {
     let subrequest = Subrequest {
         request: ptr::null_mut(),
@@ -237,7 +237,7 @@ pub unsafe fn start(
             return;
         };
         (*this).request = r;
-        note(Carried(subrequest));
+        note(SubrequestHandle(subrequest));
         let prepared = (*this)
             .call
             .as_ref()

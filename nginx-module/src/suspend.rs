@@ -28,7 +28,7 @@ const SLACK: ngx_msec_t = 1000;
 
 /// Who waits, by tag.
 #[derive(Default)]
-pub struct Slots {
+pub struct WaiterTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
 }
@@ -46,7 +46,7 @@ struct Waiting {
     state: NonNull<State>,
 }
 
-impl Slots {
+impl WaiterTable {
     /// The tag that the next to wait will have.
     pub fn next_tag(&self) -> u64 {
         match self.free.last() {
@@ -147,7 +147,7 @@ pub struct Wait<'a> {
 }
 
 /// Suspends a main request until its verdict arrives. The question must have been asked with the tag that
-/// [`Slots::next_tag`] told. Returns whether it could be done; if not, the question is withdrawn.
+/// [`WaiterTable::next_tag`] told. Returns whether it could be done; if not, the question is withdrawn.
 pub fn suspend(request: Request, state: &State, wait: &Wait<'_>) -> bool {
     let Some(suspension) = prepare(request, state) else {
         wait.client.cancel(wait.id);

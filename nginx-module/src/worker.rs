@@ -13,14 +13,14 @@ use ngx::ffi::{
 };
 use ngx::ngx_log_error;
 use phantom_token::cache::Store;
-use phantom_token::{Client, Completion, CompletionQueue, Surroundings};
+use phantom_token::{Client, ClientOptions, Completion, CompletionQueue};
 
 use crate::bits;
-use crate::conf::{Defined, MainConf};
-use crate::log::{Lines, Seldom};
+use crate::conf::{MainConf, ProviderEntry};
+use crate::log::{Lines, LogThrottle};
 use crate::panic::contained;
 use crate::subrequest::Calls;
-use crate::suspend::{self, Slots};
+use crate::suspend::{self, WaiterTable};
 
 /// How many verdicts are handed out before the event loop gets its turn.
 const BATCH: usize = 256;
@@ -32,9 +32,9 @@ pub struct Worker {
     /// Where verdicts arrive.
     pub queue: Arc<CompletionQueue>,
     /// Who waits for them.
-    pub slots: RefCell<Slots>,
+    pub slots: RefCell<WaiterTable>,
     /// That proofs of senders can't be noted.
-    pub unnoted_proofs: Seldom,
+    pub unnoted_proofs: LogThrottle,
     lines: Arc<Lines>,
     /// What the clients ask for that have no way of their own to the authorization server.
     calls: Arc<Calls>,
@@ -66,7 +66,7 @@ impl Worker {
             clients: Vec::with_capacity(main.providers.len()),
             queue,
             slots: RefCell::default(),
-            unnoted_proofs: Seldom::default(),
+            unnoted_proofs: LogThrottle::default(),
             lines,
             calls: Arc::default(),
             connection: None,
@@ -87,7 +87,7 @@ impl Worker {
                 continue;
             }
             let provider = &defined.provider;
-            let surroundings = Surroundings {
+            let surroundings = ClientOptions {
                 log: Some(Lines::sink(&worker.lines, &worker.queue)),
                 store: store(defined),
                 calls: defined
@@ -209,7 +209,7 @@ pub fn shares_memory() -> bool {
 }
 
 /// The provider's part of its zone, for workers.
-fn store(defined: &Defined) -> Option<Arc<dyn Store>> {
+fn store(defined: &ProviderEntry) -> Option<Arc<dyn Store>> {
     if !shares_memory() {
         return None;
     }

@@ -2,7 +2,7 @@
 //!
 //! | file | what it owns |
 //! | --- | --- |
-//! | `levels.rs` | all of it, as a client sees it |
+//! | `tiers.rs` | all of it, as a client sees it |
 //! | `lifetime.rs` | for how long |
 //! | `memory.rs` | in the memory of one process |
 //! | `lru.rs` | … and the table that it is kept in |
@@ -12,24 +12,25 @@
 //! | `sealed.rs` | in what form a verdict leaves the process |
 //! | `zone/` | the store in memory that processes share |
 
-mod levels;
 mod lifetime;
 mod lru;
 mod memory;
 mod proofs;
 pub(crate) mod sealed;
 mod store;
+mod tiers;
 mod versions;
 mod zone;
 
-pub(crate) use levels::{Levels, Subject};
 pub use lifetime::{Lifetime, lifetime};
 pub(crate) use lifetime::{allowed, server_says};
 pub use memory::{CacheCounts, Hit, MemoryCache};
 pub(crate) use proofs::Proofs;
 pub(crate) use store::NO_PROOF;
 pub use store::{
-    Claim, Claimed, Class, FirstUse, PROOF_AHEAD, ProofId, ProofTime, SharedWords, Store, Version,
+    Class, FetchLease, FirstUse, LeaseOutcome, PROOF_AHEAD, ProofId, ProofTime, SharedAtomics,
+    Store, Version,
 };
+pub(crate) use tiers::{TieredCache, VersionedKey};
 pub(crate) use versions::Versions;
 pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};

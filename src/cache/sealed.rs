@@ -14,11 +14,11 @@
 //!
 //! plaintext, all numbers little-endian:
 //!     stored 8 | fresh 8 | stale 8                                                  of an inactive verdict
-//!     stored 8 | fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | bound 1 | JWT | beside     of an active one
+//!     stored 8 | fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | bound 1 | JWT | extra_claims     of an active one
 //! ```
 //!
 //! `stored` is in seconds since the epoch, `fresh` and `stale` are in milliseconds.
-//! `claims` is what the claims take in memory once they are read, `beside` what the introspection response said and the
+//! `claims` is what the claims take in memory once they are read, `extra_claims` what the introspection response said and the
 //! JWT does not (often nothing). `bound` is 1 if the token has a `cnf`, else 0. A nonce is random; two seals under one key and one nonce would take some 2^48 entries
 //! for one and the same token.
 
@@ -153,7 +153,7 @@ fn associated(provider: &Fingerprint, kind: u8) -> [u8; 34] {
 fn encoded_length(entry: &Entry) -> usize {
     24 + match &entry.verdict {
         Verdict::Active(active) => {
-            17 + active.jwt_after_sender_check().len() + active.beside().len()
+            17 + active.jwt_after_sender_check().len() + active.extra_claims().len()
         }
         Verdict::Inactive => 0,
     }
@@ -175,7 +175,7 @@ fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
         }
         bytes.push(active.is_bound().into());
         bytes.extend_from_slice(active.jwt_after_sender_check().as_bytes());
-        bytes.extend_from_slice(active.beside().as_bytes());
+        bytes.extend_from_slice(active.extra_claims().as_bytes());
     }
 }
 
@@ -192,9 +192,9 @@ fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
             let (&bound, bytes) = bytes.split_first()?;
             let [claims_size, length] = [claims_size, length]
                 .map(|size| usize::try_from(u32::from_le_bytes(*size)).unwrap_or(usize::MAX));
-            let (jwt, beside) = bytes.split_at_checked(length)?;
+            let (jwt, extra_claims) = bytes.split_at_checked(length)?;
             let jwt = jwt::recheck_compact(jwt)?;
-            let beside = std::str::from_utf8(beside).ok()?;
+            let extra_claims = std::str::from_utf8(extra_claims).ok()?;
             let exp = Some(i64::from_le_bytes(*exp)).filter(|&exp| exp != NO_EXP);
             let unread = Unread {
                 exp,
@@ -202,7 +202,7 @@ fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
                 bound: bound != 0,
                 claims_size,
             };
-            let active = Active::unread(&jwt, beside.into(), unread);
+            let active = Active::unread(&jwt, extra_claims.into(), unread);
             Verdict::Active(Arc::new(active))
         }
         INACTIVE if bytes.is_empty() => Verdict::Inactive,
@@ -235,13 +235,13 @@ mod tests {
         Token::parse(text.as_bytes()).unwrap()
     }
 
-    fn active(payload: &str, beside: &str) -> Verdict {
+    fn active(payload: &str, extra_claims: &str) -> Verdict {
         let jwt = test_jwt(payload);
-        let claims = reread(&jwt, beside).unwrap();
+        let claims = reread(&jwt, extra_claims).unwrap();
         let compact = check_compact(jwt.as_bytes()).unwrap();
         Verdict::Active(Arc::new(Active::with_response(
             &compact,
-            beside.into(),
+            extra_claims.into(),
             claims,
         )))
     }
@@ -459,13 +459,13 @@ mod tests {
 
         #[test]
         fn every_entry_comes_back_as_it_was(
-            sub in "\\PC{0,40}", exp in any::<Option<i64>>(), beside in any::<Option<String>>(),
+            sub in "\\PC{0,40}", exp in any::<Option<i64>>(), extra_claims in any::<Option<String>>(),
             fresh in any::<u64>(), stale in any::<u64>(), token_text in "[A-Za-z0-9._~+/-]{1,100}={0,2}",
         ) {
             let payload = serde_json::json!({"sub": sub, "exp": exp}).to_string();
-            let beside = beside.map_or(String::new(), |name| serde_json::json!({"x": name}).to_string());
+            let extra_claims = extra_claims.map_or(String::new(), |name| serde_json::json!({"x": name}).to_string());
             let entry = Entry {
-                verdict: active(&payload, &beside),
+                verdict: active(&payload, &extra_claims),
                 stored: 0,
                 fresh: Duration::from_millis(fresh),
                 stale: Duration::from_millis(stale),

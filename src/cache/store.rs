@@ -50,7 +50,7 @@ pub enum Class {
 
 /// The wish to be the one who asks about a token.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim {
+pub struct FetchLease {
     /// Names the flight that would ask: no two have the same.
     pub flight: u64,
     /// The key's version when the flight began. A claim of another [`Version::epoch`] holds up nobody.
@@ -80,10 +80,10 @@ impl From<u32> for Version {
     }
 }
 
-/// What became of a claim.
+/// What became of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claimed {
-    /// Ask. Then [`Store::settle`].
+pub enum LeaseOutcome {
+    /// Ask. Then [`Store::release`].
     Granted,
     /// This flight is asking already: wait for it.
     Held(u64),
@@ -93,7 +93,7 @@ pub enum Claimed {
 
 /// Words that all who share a store see. What they mean is the business of whoever asks for them; they begin as
 /// zeroes.
-pub type SharedWords = [AtomicU64; 4];
+pub type SharedAtomics = [AtomicU64; 4];
 
 /// The name of a proof: a digest, from which nothing of the proof can be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,13 +203,13 @@ pub trait Store: Send + Sync {
     fn clear(&self);
 
     /// Asks to be the one who finds out.
-    fn claim(&self, _key: &Key, _claim: &Claim) -> Claimed {
-        Claimed::Granted
+    fn lease(&self, _key: &Key, _claim: &FetchLease) -> LeaseOutcome {
+        LeaseOutcome::Granted
     }
 
     /// Ends what [`Store::claim`] granted to `flight`: what was found out is stored by now, or there are the bytes that
     /// say why not. Does nothing when another flight holds the claim by now.
-    fn settle(&self, _key: &Key, _flight: u64, _failure: Option<&[u8]>) {}
+    fn release(&self, _key: &Key, _flight: u64, _failure: Option<&[u8]>) {}
 
     /// Notes a proof, at once for all who share the store: of any number who ask about the same, one is told that it is
     /// the first.
@@ -218,7 +218,7 @@ pub trait Store: Send + Sync {
     }
 
     /// Words that all who share this store see.
-    fn words(&self) -> Option<&SharedWords> {
+    fn words(&self) -> Option<&SharedAtomics> {
         None
     }
 }

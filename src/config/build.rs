@@ -14,10 +14,10 @@ use rustls::pki_types::pem::PemObject;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::credential_file::{self, CredentialFile, Kind};
+use super::credential_file::{self, CredentialFile, CredentialKind};
 use super::keys::{self, Refusal};
 use super::{
-    CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, Handover, Provider, transport,
+    CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, JwtAcquisition, Provider, transport,
 };
 use crate::Token;
 use crate::oauth::{
@@ -37,7 +37,7 @@ const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
 pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warnings = Vec::new();
     let server = server(config)?;
-    let handover = Handover::read(config, &server, &mut warnings)?;
+    let acquisition = JwtAcquisition::read(config, &server, &mut warnings)?;
     let endpoints = server.all();
     let (credentials, credential_file) = credentials(config, &mut warnings)?;
     let method = credentials.method(None);
@@ -100,7 +100,14 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         proxy: proxy.as_ref(),
         client_certificate: client_certificate.as_deref().map(Vec::as_slice),
     };
-    let fingerprint = fingerprint(config, &server, &credentials, &way, &handover, &jwt_claims);
+    let fingerprint = fingerprint(
+        config,
+        &server,
+        &credentials,
+        &way,
+        &acquisition,
+        &jwt_claims,
+    );
     Ok(Provider {
         fingerprint,
         keys: Keys::of(&fingerprint),
@@ -110,7 +117,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         server,
         dialect: config.dialect,
         jwt_claims,
-        handover,
+        acquisition,
         timeout: config.timeout,
         connect_timeout,
         retries: config.retries,
@@ -412,7 +419,7 @@ fn credentials(
         .map(|path| CredentialFile {
             key: "client_secret_file",
             path: path.clone(),
-            kind: Kind::ClientSecret { shortest },
+            kind: CredentialKind::ClientSecret { shortest },
         });
     let bearer_token = config
         .bearer_token_file
@@ -420,12 +427,12 @@ fn credentials(
         .map(|path| CredentialFile {
             key: "bearer_token_file",
             path: path.clone(),
-            kind: Kind::BearerToken,
+            kind: CredentialKind::BearerToken,
         });
     let private_key = config.private_key.as_ref().map(|path| CredentialFile {
         key: "private_key",
         path: path.clone(),
-        kind: Kind::PrivateKey {
+        kind: CredentialKind::PrivateKey {
             kid: config.private_key_id.clone(),
             algorithm: config.private_key_alg,
         },
@@ -661,7 +668,7 @@ fn fingerprint(
     server: &Server,
     credentials: &ClientAuthenticator,
     way: &transport::Way<'_>,
-    handover: &Handover,
+    acquisition: &JwtAcquisition,
     jwt_claims: &[String],
 ) -> Fingerprint {
     let mut description = Vec::new();
@@ -720,9 +727,9 @@ fn fingerprint(
         add(&part);
     }
     add(config.dialect.as_str());
-    let handover = handover.identity(config.dialect, server);
-    add(&handover.len().to_string());
-    for part in &handover {
+    let acquisition = acquisition.identity(config.dialect, server);
+    add(&acquisition.len().to_string());
+    for part in &acquisition {
         add(part);
     }
     for claim in jwt_claims {

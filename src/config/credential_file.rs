@@ -15,12 +15,12 @@ pub(crate) struct CredentialFile {
     /// The key that names it.
     pub key: &'static str,
     pub path: PathBuf,
-    pub kind: Kind,
+    pub kind: CredentialKind,
 }
 
 /// What a file holds.
 #[derive(Debug, Clone)]
-pub(crate) enum Kind {
+pub(crate) enum CredentialKind {
     /// A client secret, of so many bytes at least.
     ClientSecret { shortest: usize },
     /// A static bearer token.
@@ -38,12 +38,14 @@ impl CredentialFile {
     pub fn read(&self) -> Result<(ClientCredential, bool), Refusal> {
         let (bytes, others_may_read) = read_file(&self.path, MAX_SECRET_FILE)?;
         let proof = match &self.kind {
-            Kind::ClientSecret { shortest } => {
+            CredentialKind::ClientSecret { shortest } => {
                 let check = |text| client_secret(text, *shortest);
                 ClientCredential::Secret(secret(&bytes, check)?)
             }
-            Kind::BearerToken => ClientCredential::BearerToken(secret(&bytes, bearer_token)?),
-            Kind::PrivateKey { kid, algorithm } => {
+            CredentialKind::BearerToken => {
+                ClientCredential::BearerToken(secret(&bytes, bearer_token)?)
+            }
+            CredentialKind::PrivateKey { kid, algorithm } => {
                 let usable = |error| format!("holds no key that can be used: {error}");
                 let mut key = SigningKey::from_pem(&bytes).map_err(usable)?;
                 if let Some(algorithm) = algorithm {

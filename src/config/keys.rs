@@ -13,7 +13,7 @@ use crate::values::{self, no_key, quoted};
 
 use super::{
     CacheControl, ClientAuth, Config, ConfigError, Dialect, Forward, Secret, TokenKind, TokenType,
-    build, handover, transport,
+    acquisition, build, transport,
 };
 
 /// Why a value is refused, and the mend: what follows the key and the value in a message.
@@ -255,10 +255,10 @@ pub(super) const KEYS: &[Key] = &[
         name: "verify_audience",
         show: true,
         set: |config, value| {
-            config.verify_audience = Some(handover::words(value)?);
+            config.verify_audience = Some(acquisition::words(value)?);
             Ok(())
         },
-        check: |config| optional(config.verify_audience.as_deref(), handover::words),
+        check: |config| optional(config.verify_audience.as_deref(), acquisition::words),
     },
     Key {
         name: "token_type",
@@ -279,13 +279,13 @@ pub(super) const KEYS: &[Key] = &[
         name: "mint_key",
         show: true,
         set: |config, value| {
-            config.mint_key = handover::paths(value)?;
+            config.mint_key = acquisition::paths(value)?;
             Ok(())
         },
         check: |config| match &*config.mint_key {
             [] => Ok(()),
             paths => {
-                handover::check_paths(paths).map_err(|refusal| (format!("{paths:?}"), refusal))
+                acquisition::check_paths(paths).map_err(|refusal| (format!("{paths:?}"), refusal))
             }
         },
     },
@@ -293,12 +293,12 @@ pub(super) const KEYS: &[Key] = &[
         name: "mint_alg",
         show: true,
         set: |config, value| {
-            config.mint_alg = Some(one_of(value, handover::RSA_ALGORITHMS)?);
+            config.mint_alg = Some(one_of(value, acquisition::RSA_ALGORITHMS)?);
             Ok(())
         },
         check: |config| {
             optional(config.mint_alg.map(Algorithm::as_str), |name| {
-                one_of(name, handover::RSA_ALGORITHMS)
+                one_of(name, acquisition::RSA_ALGORITHMS)
             })
         },
     },
@@ -324,48 +324,53 @@ pub(super) const KEYS: &[Key] = &[
         name: "mint_claims",
         show: true,
         set: |config, value| {
-            handover::claim_names(value)?;
+            acquisition::claim_names(value)?;
             config.mint_claims = Some(value.to_owned());
             Ok(())
         },
-        check: |config| optional(config.mint_claims.as_deref(), handover::claim_names),
+        check: |config| optional(config.mint_claims.as_deref(), acquisition::claim_names),
     },
     Key {
         name: "mint_claims_except",
         show: true,
         set: |config, value| {
-            handover::claim_names(value)?;
+            acquisition::claim_names(value)?;
             config.mint_claims_except = Some(value.to_owned());
             Ok(())
         },
-        check: |config| optional(config.mint_claims_except.as_deref(), handover::claim_names),
+        check: |config| {
+            optional(
+                config.mint_claims_except.as_deref(),
+                acquisition::claim_names,
+            )
+        },
     },
     Key {
         name: "exchange_audience",
         show: true,
         set: |config, value| {
-            config.exchange_audience = Some(handover::words(value)?);
+            config.exchange_audience = Some(acquisition::words(value)?);
             Ok(())
         },
-        check: |config| optional(config.exchange_audience.as_deref(), handover::words),
+        check: |config| optional(config.exchange_audience.as_deref(), acquisition::words),
     },
     Key {
         name: "exchange_resource",
         show: true,
         set: |config, value| {
-            config.exchange_resource = Some(handover::resources(value)?);
+            config.exchange_resource = Some(acquisition::resources(value)?);
             Ok(())
         },
-        check: |config| optional(config.exchange_resource.as_deref(), handover::resources),
+        check: |config| optional(config.exchange_resource.as_deref(), acquisition::resources),
     },
     Key {
         name: "exchange_scope",
         show: true,
         set: |config, value| {
-            config.exchange_scope = Some(handover::words(value)?);
+            config.exchange_scope = Some(acquisition::words(value)?);
             Ok(())
         },
-        check: |config| optional(config.exchange_scope.as_deref(), handover::words),
+        check: |config| optional(config.exchange_scope.as_deref(), acquisition::words),
     },
     Key {
         name: "exchange_token_type",

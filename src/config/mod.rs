@@ -18,9 +18,9 @@
 //! # Ok::<(), phantom_token::ConfigError>(())
 //! ```
 
+mod acquisition;
 mod build;
 mod credential_file;
-mod handover;
 mod keys;
 mod transport;
 
@@ -38,8 +38,8 @@ use crate::token::{Fingerprint, Keys, Token, TokenId};
 pub use crate::oauth::{ClientAuth, HostEndpoint};
 pub use crate::secret::Secret;
 pub use crate::values::time;
+pub(crate) use acquisition::{JwtAcquisition, Minting};
 pub(crate) use credential_file::CredentialFile;
-pub(crate) use handover::{Handover, Minting};
 pub(crate) use transport::Proxy;
 
 /// The shape in which the authorization server hands over the JWT.
@@ -180,7 +180,7 @@ pub struct Config {
     /// Where tokens are introspected (RFC 7662 §2): an `http` or `https` URL, or `unix:/path/of.sock:/introspect`.
     /// Several, separated by spaces, are one authorization server at several addresses, asked in order of health.
     pub introspection_endpoint: Option<String>,
-    /// Where the host introspects tokens for us, if it makes the calls ([`crate::Surroundings::calls`]). No key sets it,
+    /// Where the host introspects tokens for us, if it makes the calls ([`crate::ClientOptions::calls`]). No key sets it,
     /// and where it is set there are no endpoints and no credentials of our own.
     pub host_endpoint: Option<HostEndpoint>,
     /// Our client identifier at the authorization server.
@@ -317,7 +317,7 @@ pub struct Provider {
     pub(crate) credential_file: Option<CredentialFile>,
     pub(crate) dialect: Dialect,
     pub(crate) jwt_claims: Vec<String>,
-    pub(crate) handover: Handover,
+    pub(crate) acquisition: JwtAcquisition,
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) retries: u32,
@@ -576,8 +576,8 @@ impl Provider {
     /// does not set that, if they share an `introspection_endpoint`.
     pub fn blends_with(&self, other: &Provider) -> Option<String> {
         let (ours, theirs) = (
-            self.handover.minting.as_ref()?,
-            other.handover.minting.as_ref()?,
+            self.acquisition.minting.as_ref()?,
+            other.acquisition.minting.as_ref()?,
         );
         if ours.issuer != theirs.issuer {
             return None;
@@ -602,7 +602,7 @@ impl Provider {
 
     /// The keys with which others verify what the gateway mints, as a JWKS (RFC 7517 §5). `None` when it mints nothing.
     pub fn jwks(&self) -> Option<&str> {
-        Some(&self.handover.minting.as_ref()?.jwks)
+        Some(&self.acquisition.minting.as_ref()?.jwks)
     }
 
     /// Where tokens are asked about.
@@ -631,7 +631,7 @@ impl Provider {
 
     /// Whether answers are read with the authorization server's keys.
     pub(crate) fn needs_keys(&self) -> bool {
-        self.dialect == Dialect::Signed || self.handover.verification.is_some()
+        self.dialect == Dialect::Signed || self.acquisition.verification.is_some()
     }
 
     /// The provider and where it is, to begin a message with; without the query, which may hold what does not

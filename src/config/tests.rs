@@ -1799,7 +1799,7 @@ fn what_is_set_of_a_dialect_arrives() {
         ("mint_ttl", "2m"),
         ("mint_claims", "sub  scope"),
     ]);
-    let minting = provider.handover.minting.as_ref().unwrap();
+    let minting = provider.acquisition.minting.as_ref().unwrap();
     assert_eq!(minting.keys.len(), 2);
     assert_eq!(minting.keys[0].algorithm(), Algorithm::PS384);
     assert_eq!(minting.keys[1].algorithm(), Algorithm::ES256);
@@ -1829,7 +1829,7 @@ fn what_is_set_of_a_dialect_arrives() {
         ("verify_audience", "a"),
         ISSUER,
     ]);
-    let exchange = &provider.handover.exchange;
+    let exchange = &provider.acquisition.exchange;
     assert_eq!(exchange.token_type, TokenType::AccessToken);
     assert_eq!(
         exchange.parameters,

@@ -13,7 +13,7 @@ use super::events::Events;
 use super::log::{LogTarget, phantom_log_level};
 use super::result::phantom_result;
 use super::status::phantom_status;
-use crate::{Client, CompletionQueue, Error, ErrorKind, Surroundings, Token};
+use crate::{Client, ClientOptions, CompletionQueue, Error, ErrorKind, Token};
 
 /// A configuration at work: the cache, and the thread that talks to the authorization server. Made by
 /// `phantom_client_start`.
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn phantom_client_start(
             .map(|store| store.store(&provider.fingerprint));
         let client = Client::start_with(
             provider,
-            Surroundings {
+            ClientOptions {
                 log: config.log.map(LogTarget::sink),
                 store,
                 calls: None,

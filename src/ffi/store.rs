@@ -52,7 +52,7 @@ use std::time::Duration;
 use super::boundary::{Failure, boundary, exclusive};
 use super::config::phantom_config;
 use super::status::phantom_status;
-use crate::cache::{Claim, Claimed, Class, SharedWords, Store, Version, Zone};
+use crate::cache::{Class, FetchLease, LeaseOutcome, SharedAtomics, Store, Version, Zone};
 use crate::token::{Fingerprint, Key};
 
 /// The length of a key, in bytes.
@@ -66,7 +66,7 @@ pub const PHANTOM_STORE_WORDS: u32 = 4;
 
 const _: () = assert!(
     size_of::<Key>() == PHANTOM_STORE_KEY_LENGTH as usize
-        && size_of::<SharedWords>() == PHANTOM_STORE_WORDS as usize * size_of::<u64>()
+        && size_of::<SharedAtomics>() == PHANTOM_STORE_WORDS as usize * size_of::<u64>()
 );
 
 /// What is stored. Give each class a share of the memory of its own: whoever sends a million random tokens must fill the
@@ -292,7 +292,7 @@ pub(super) struct HostStore {
     clear: unsafe extern "C" fn(*mut c_void),
     version: Option<unsafe extern "C" fn(*mut c_void, *const u8) -> u32>,
     claims: Option<Claims>,
-    words: Option<NonNull<SharedWords>>,
+    words: Option<NonNull<SharedAtomics>>,
     free: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
@@ -358,7 +358,7 @@ impl HostStore {
         };
         let words = match table.words {
             // SAFETY: the caller's promise for the callbacks.
-            Some(words) => NonNull::new(unsafe { words(table.context) }.cast::<SharedWords>()),
+            Some(words) => NonNull::new(unsafe { words(table.context) }.cast::<SharedAtomics>()),
             None => None,
         };
         if words.is_some_and(|words| !words.is_aligned()) {
@@ -459,19 +459,19 @@ impl Store for HostStore {
         unsafe { (self.clear)(self.context) }
     }
 
-    fn claim(&self, key: &Key, claim: &Claim) -> Claimed {
+    fn lease(&self, key: &Key, lease: &FetchLease) -> LeaseOutcome {
         let Some(claims) = &self.claims else {
-            return Claimed::Granted;
+            return LeaseOutcome::Granted;
         };
         let mut failure = [0; PHANTOM_STORE_FAILURE_MAX as usize];
         let mut table = phantom_claim {
-            flight: claim.flight,
-            waited_for: claim.waited_for.unwrap_or(0),
-            waited_ms: milliseconds(claim.waited),
-            within_ms: milliseconds(claim.within),
-            version: self.known(claim.version.epoch),
-            has_waited: claim.waited_for.is_some().into(),
-            held_by: claim.flight,
+            flight: lease.flight,
+            waited_for: lease.waited_for.unwrap_or(0),
+            waited_ms: milliseconds(lease.waited),
+            within_ms: milliseconds(lease.within),
+            version: self.known(lease.version.epoch),
+            has_waited: lease.waited_for.is_some().into(),
+            held_by: lease.flight,
             failure: failure.as_mut_ptr(),
             failure_length: 0,
         };
@@ -479,23 +479,23 @@ impl Store for HostStore {
         // call, and nobody else uses them.
         let claimed =
             unsafe { (claims.claim)(self.context, key.as_bytes().as_ptr(), &raw mut table) };
-        if claimed == PHANTOM_CLAIM_HELD as c_int && table.held_by != claim.flight {
-            return Claimed::Held(table.held_by);
+        if claimed == PHANTOM_CLAIM_HELD as c_int && table.held_by != lease.flight {
+            return LeaseOutcome::Held(table.held_by);
         }
-        let waited = claim.waited_for.is_some() || !claim.waited.is_zero();
+        let waited = lease.waited_for.is_some() || !lease.waited.is_zero();
         if claimed == PHANTOM_CLAIM_FAILED as c_int && waited {
             // The room is this function's own, whatever the callback has made of the pointer to it. A length that is
             // beyond it is no failure that anybody could read: then it is for this flight to ask.
             match failure.get(..table.failure_length) {
                 None | Some([]) => {}
-                Some(failure) => return Claimed::Failed(failure.to_vec()),
+                Some(failure) => return LeaseOutcome::Failed(failure.to_vec()),
             }
         }
         // Whatever else it says, nobody is known to ask: to ask once too often is the lesser evil.
-        Claimed::Granted
+        LeaseOutcome::Granted
     }
 
-    fn settle(&self, key: &Key, flight: u64, failure: Option<&[u8]>) {
+    fn release(&self, key: &Key, flight: u64, failure: Option<&[u8]>) {
         let Some(claims) = &self.claims else {
             return;
         };
@@ -513,7 +513,7 @@ impl Store for HostStore {
         }
     }
 
-    fn words(&self) -> Option<&SharedWords> {
+    fn words(&self) -> Option<&SharedAtomics> {
         // SAFETY: not NULL and aligned (checked where it was set); it stays there until `free`, which is called when
         // `self` goes, and is changed by atomic operations alone (the promise of whoever set it).
         self.words.map(|words| unsafe { words.as_ref() })
@@ -769,9 +769,9 @@ mod tests {
                 ..Liar::default()
             };
             let table = liar.table();
-            store(&table).ok().unwrap().claim(
+            store(&table).ok().unwrap().lease(
                 &key(),
-                &Claim {
+                &FetchLease {
                     flight: 7,
                     version: 0.into(),
                     within: Duration::from_secs(1),
@@ -780,22 +780,22 @@ mod tests {
                 },
             )
         };
-        assert_eq!(ask(0, 0, 0, None), Claimed::Granted);
-        assert_eq!(ask(1, 8, 0, None), Claimed::Held(8));
-        assert_eq!(ask(2, 0, 3, Some(8)), Claimed::Failed(b"xxx".to_vec()));
+        assert_eq!(ask(0, 0, 0, None), LeaseOutcome::Granted);
+        assert_eq!(ask(1, 8, 0, None), LeaseOutcome::Held(8));
+        assert_eq!(ask(2, 0, 3, Some(8)), LeaseOutcome::Failed(b"xxx".to_vec()));
         let longest = PHANTOM_STORE_FAILURE_MAX as usize;
         assert_eq!(
             ask(2, 0, longest, Some(8)),
-            Claimed::Failed(vec![b'x'; longest])
+            LeaseOutcome::Failed(vec![b'x'; longest])
         );
         // Held by itself, no such number, failed without having waited, without a failure, with one beyond its room.
-        assert_eq!(ask(1, 7, 0, None), Claimed::Granted);
-        assert_eq!(ask(-1, 8, 3, Some(8)), Claimed::Granted);
-        assert_eq!(ask(3, 8, 3, Some(8)), Claimed::Granted);
-        assert_eq!(ask(2, 8, 3, None), Claimed::Granted);
-        assert_eq!(ask(2, 8, 0, Some(8)), Claimed::Granted);
-        assert_eq!(ask(2, 8, longest + 1, Some(8)), Claimed::Granted);
-        assert_eq!(ask(2, 8, usize::MAX, Some(8)), Claimed::Granted);
+        assert_eq!(ask(1, 7, 0, None), LeaseOutcome::Granted);
+        assert_eq!(ask(-1, 8, 3, Some(8)), LeaseOutcome::Granted);
+        assert_eq!(ask(3, 8, 3, Some(8)), LeaseOutcome::Granted);
+        assert_eq!(ask(2, 8, 3, None), LeaseOutcome::Granted);
+        assert_eq!(ask(2, 8, 0, Some(8)), LeaseOutcome::Granted);
+        assert_eq!(ask(2, 8, longest + 1, Some(8)), LeaseOutcome::Granted);
+        assert_eq!(ask(2, 8, usize::MAX, Some(8)), LeaseOutcome::Granted);
     }
 
     #[test]
@@ -804,9 +804,9 @@ mod tests {
         let table = liar.table();
         let stores = store(&table).ok().unwrap();
         let longest = vec![0; PHANTOM_STORE_FAILURE_MAX as usize];
-        stores.settle(&key(), 7, None);
-        stores.settle(&key(), 7, Some(&longest));
-        stores.settle(&key(), 7, Some(&[longest.as_slice(), b"x"].concat()));
+        stores.release(&key(), 7, None);
+        stores.release(&key(), 7, Some(&longest));
+        stores.release(&key(), 7, Some(&[longest.as_slice(), b"x"].concat()));
         drop(stores);
         assert_eq!(liar.settled, [0, longest.len(), 0]);
     }

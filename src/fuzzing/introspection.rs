@@ -9,7 +9,7 @@ use super::message::{KEY, KEYS, Message, decoded};
 use super::{NOW, assert_fit_for_a_log, is_unambiguous};
 use crate::cache::{Lifetime, lifetime, sealed};
 use crate::config::{Dialect, Minting, TokenKind};
-use crate::introspection::{Asked, read};
+use crate::introspection::{AnswerContext, read};
 use crate::jwt::{Algorithm, Claims, Expected, MAX_JWT_LENGTH, check_compact, jwks, verify};
 use crate::{Active, Config, Error, Provider, Token, Verdict};
 
@@ -77,9 +77,9 @@ fn provider(settings: &[(&str, &str)], mints: Option<Dialect>) -> Arc<Provider> 
         // A key would have to be in a file.
         provider.dialect = dialect;
         if settings.contains(&("token_type", "any")) {
-            provider.handover.acceptance.kind = TokenKind::Any;
+            provider.acquisition.acceptance.kind = TokenKind::Any;
         }
-        provider.handover.minting = Some(Minting {
+        provider.acquisition.minting = Some(Minting {
             keys: vec![KEY.clone()],
             jwks: jwks(std::slice::from_ref(&*KEY)).into(),
             issuer: GATEWAY.to_owned(),
@@ -126,7 +126,7 @@ fn answer(provider: &Provider, message: &Message) -> Result<Verdict, Error> {
         Dialect::Exchange => provider.server.token.as_ref(),
         _ => provider.server.introspection.first(),
     };
-    let asked = Asked {
+    let asked = AnswerContext {
         provider,
         server: &provider.server,
         endpoint: endpoint.expect("it is configured"),
@@ -137,7 +137,7 @@ fn answer(provider: &Provider, message: &Message) -> Result<Verdict, Error> {
 }
 
 fn mints(provider: &Provider) -> bool {
-    provider.handover.minting.is_some()
+    provider.acquisition.minting.is_some()
 }
 
 fn assert_active(provider: &Provider, message: &Message, active: &Active) {
@@ -170,7 +170,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
             .is_none_or(|alg| alg.eq_ignore_ascii_case("none"))
     );
 
-    // What the server says beside the JWT.
+    // What the server says extra_claims the JWT.
     let said_beside = match provider.dialect {
         Dialect::Json | Dialect::Mint => json(&message.body),
         Dialect::Auto if message.body.trim_ascii_start().starts_with(b"{") => json(&message.body),
@@ -197,7 +197,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
             assert!(!kind.eq_ignore_ascii_case("refresh_token"));
         }
         let by_answer = matches!(provider.dialect, Dialect::Mint | Dialect::Signed);
-        if by_answer && provider.handover.acceptance.kind == TokenKind::AccessToken {
+        if by_answer && provider.acquisition.acceptance.kind == TokenKind::AccessToken {
             assert!(
                 kinds.iter().any(|kind| !kind.is_empty()),
                 "nobody is let in by a token that may be a refresh token"
@@ -218,7 +218,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
     }
 
     // Nobody but us and the server writes it.
-    let needs_signature = provider.handover.verification.is_some();
+    let needs_signature = provider.acquisition.verification.is_some();
     if needs_signature || provider.dialect == Dialect::Signed {
         assert!(message.signed, "nobody else can sign");
     }
@@ -283,7 +283,7 @@ fn assert_remembered(provider: &Provider, message: &Message, active: &Active) {
     let [verdict, stored] = [active, active].map(|active| {
         Verdict::Active(Arc::new(Active::with_response(
             &check_compact(active.jwt_after_sender_check().as_bytes()).expect("it was one before"),
-            active.beside().into(),
+            active.extra_claims().into(),
             Claims::from_json(active.claims().json()).expect("they were read before"),
         )))
     });

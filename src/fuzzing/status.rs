@@ -1,6 +1,6 @@
 //! In which format the status is asked for.
 
-use crate::gateway::status::{Asked, Format};
+use crate::gateway::status::{Format, RequestedFormat};
 
 /// A query in the first line, and the value of `Accept`.
 pub fn status(input: &[u8]) {
@@ -19,7 +19,7 @@ pub fn status(input: &[u8]) {
             .into_iter()
             .find(|format| format.as_str() == word)
     };
-    let Ok(asked) = Asked::of(query, accept) else {
+    let Ok(asked) = RequestedFormat::of(query, accept) else {
         assert!(words.iter().any(|word| known(word).is_none()));
         return;
     };

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Map, Value};
 
-use super::{Asked, exchange, kind};
+use super::{AnswerContext, exchange, kind};
 use crate::config::Dialect;
 use crate::jwt::{
     self, Algorithm, Claims, Compact, Expected, JwtError, KeySet, ObjectError, VerifyError,
@@ -23,7 +23,7 @@ pub(super) const NOT_BEFORE_LEEWAY: i64 = 60;
 
 /// One answer, being read.
 pub(super) struct Reader<'a> {
-    pub asked: Asked<'a>,
+    pub asked: AnswerContext<'a>,
     pub now: i64,
     /// Why an active token is refused, for the log.
     note: RefCell<Option<String>>,
@@ -31,15 +31,15 @@ pub(super) struct Reader<'a> {
 
 /// What was asked is in reach of whoever reads.
 impl<'a> Deref for Reader<'a> {
-    type Target = Asked<'a>;
+    type Target = AnswerContext<'a>;
 
-    fn deref(&self) -> &Asked<'a> {
+    fn deref(&self) -> &AnswerContext<'a> {
         &self.asked
     }
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(asked: &Asked<'a>, now: i64) -> Self {
+    pub fn new(asked: &AnswerContext<'a>, now: i64) -> Self {
         Reader {
             asked: *asked,
             now,
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         format!("set {}", ways.join(", or "))
     }
 
-    /// The verdict on an active token: the JWT that the server hands over, and what its answer says beside it.
+    /// The verdict on an active token: the JWT that the server hands over, and what its answer says extra_claims it.
     pub fn verdict(&self, jwt: &[u8], response: Map<String, Value>) -> Result<Verdict, Error> {
         let (compact, payload) = jwt::read_compact(jwt).map_err(|error| self.not_a_jwt(error))?;
         // It may say that the token is not active.
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
                 _ => Ok(self.refuse(&format!("the JWT that the server hands over {WHAT}"))),
             };
         }
-        if let Some(verification) = &self.provider.handover.verification {
+        if let Some(verification) = &self.provider.acquisition.verification {
             let audiences = verification.audiences.as_deref();
             let audiences =
                 audiences.map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
@@ -259,7 +259,7 @@ impl<'a> Reader<'a> {
         payload: Map<String, Value>,
         response: Map<String, Value>,
     ) -> Result<Verdict, Error> {
-        let beside = jwt::beside(&payload, &response);
+        let extra_claims = jwt::extra_claims(&payload, &response);
         let claims = Claims::from_members(payload, response).map_err(|error| {
             self.bad(&format!(
                 "the token is active, but what is claimed of it cannot be used: {error}; this is a fault of the \
@@ -273,7 +273,7 @@ impl<'a> Reader<'a> {
         if claims.nbf.is_some_and(|nbf| nbf > latest) {
             return Ok(Verdict::Inactive);
         }
-        let active = Active::with_response(jwt, beside, claims);
+        let active = Active::with_response(jwt, extra_claims, claims);
         Ok(Verdict::Active(Arc::new(active)))
     }
 

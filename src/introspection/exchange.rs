@@ -21,7 +21,7 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// What is sent to exchange a token (RFC 8693 §2.1).
 pub(super) fn parameters<'a>(provider: &'a Provider, token: Token<'a>) -> Vec<(&'a str, &'a str)> {
-    let exchange = &provider.handover.exchange;
+    let exchange = &provider.acquisition.exchange;
     let mut parameters = vec![
         ("grant_type", GRANT),
         ("subject_token", token.expose()),

@@ -86,7 +86,7 @@ pub(super) fn refused_by_answer(
     if let Some(refused) = refused_as_other(reader, response) {
         return Some(refused);
     }
-    let acceptance = &reader.provider.handover.acceptance;
+    let acceptance = &reader.provider.acquisition.acceptance;
     if let Some(audiences) = &acceptance.audiences {
         let names = |audience: &String| match response.get("aud") {
             Some(Value::String(aud)) => aud == audience,

@@ -33,7 +33,7 @@ pub(super) fn read(
     if let Some(refused) = kind::refused_by_answer(reader, &response) {
         return Ok(refused);
     }
-    match &reader.provider.handover.minting {
+    match &reader.provider.acquisition.minting {
         Some(minting) => mint(reader, minting, response, Map::new()),
         // The configuration is refused without.
         None => Err(reader.bad("dialect mint needs mint_key and mint_issuer; set them")),

@@ -70,7 +70,7 @@ pub fn request(
 
 /// Whom an answer came from, and what it is read with.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct AnswerContext<'a> {
     /// By whose dialect.
     pub provider: &'a Provider,
     /// What is known of the authorization server.
@@ -99,7 +99,7 @@ pub(crate) struct Reading {
 /// newer ones.
 #[cfg(any(test, feature = "fuzzing"))]
 pub fn read(
-    asked: &Asked<'_>,
+    asked: &AnswerContext<'_>,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
@@ -110,7 +110,7 @@ pub fn read(
 
 /// [`read`], with what the log should say of the verdict.
 pub(crate) fn read_noting(
-    asked: &Asked<'_>,
+    asked: &AnswerContext<'_>,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],

@@ -70,7 +70,7 @@ pub(super) fn read(
         bounds.insert("exp".to_owned(), exp.clone());
     }
     let response = about_token(payload);
-    match &reader.provider.handover.minting {
+    match &reader.provider.acquisition.minting {
         None => reader.active(&compact, response, bounds),
         Some(minting) => mint::mint(reader, minting, response, bounds),
     }

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::answer::Reader;
-use super::{Asked, Reading, Request, kind};
+use super::{AnswerContext, Reading, Request, kind};
 use crate::jwt;
 use crate::oauth::{Endpoint, Server};
 use crate::{Error, Provider, Token, Verdict};
@@ -29,7 +29,7 @@ pub(crate) enum SubjectToken {
 /// it binds tokens to keys: to those of DPoP proofs (RFC 9449 §5.1) or to certificates (RFC 8705 §3.3).
 pub(crate) fn is_wanted(provider: &Provider, server: &Server) -> bool {
     use crate::config::Dialect::Exchange;
-    let set = provider.handover.exchange.introspect;
+    let set = provider.acquisition.exchange.introspect;
     provider.dialect == Exchange && set.unwrap_or(server.binds_tokens != Some(false))
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn request(
 /// # Errors
 /// As [`super::read`].
 pub(crate) fn read(
-    asked: &Asked<'_>,
+    asked: &AnswerContext<'_>,
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
@@ -96,7 +96,7 @@ pub(crate) fn read(
 /// # Errors
 /// [`crate::ErrorKind::BadAnswer`] when a member is not what it should be.
 pub(crate) fn applied(
-    asked: &Asked<'_>,
+    asked: &AnswerContext<'_>,
     reading: Reading,
     subject: &Map<String, Value>,
     now: i64,
@@ -115,7 +115,7 @@ pub(crate) fn applied(
                 "what the token was exchanged for is not a JWT: {error}"
             ))
         })?;
-    let mut response = match active.beside() {
+    let mut response = match active.extra_claims() {
         "" => Map::new(),
         text => jwt::object(text.as_bytes()).map_err(unreadable)?,
     };

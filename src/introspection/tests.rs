@@ -39,7 +39,7 @@ fn read(
     body: &[u8],
     now: i64,
 ) -> Result<Verdict, Error> {
-    let asked = Asked {
+    let asked = AnswerContext {
         provider,
         server: &provider.server,
         endpoint: &provider.server.introspection[0],

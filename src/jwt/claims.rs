@@ -242,7 +242,10 @@ impl fmt::Debug for Claims {
 /// What must be kept of an introspection response so that, with the JWT's payload, it makes the same claims again: one
 /// JSON object without what the payload says as well, or nothing at all. A server that answers with everything it put
 /// into the JWT does not make us keep it twice.
-pub(crate) fn beside(payload: &Map<String, Value>, response: &Map<String, Value>) -> Box<str> {
+pub(crate) fn extra_claims(
+    payload: &Map<String, Value>,
+    response: &Map<String, Value>,
+) -> Box<str> {
     let same = |name: &str| present(response, name) == payload.get(name);
     let said_by_payload = |name: &str| {
         // Under any of its names the thing replaces all of them: all are kept, or none.
@@ -613,7 +616,7 @@ mod tests {
 
     #[test]
     fn of_a_response_that_repeats_the_jwt_nothing_is_kept() {
-        let kept = |payload, response| beside(&members(payload), &members(response));
+        let kept = |payload, response| extra_claims(&members(payload), &members(response));
         let all = json!({"exp": 5, "sub": "a", "scope": "x y", "client_id": "c", "aud": ["b"], "role": {"n": 1}});
         assert_eq!(&*kept(all.clone(), all.clone()), "");
         assert_eq!(&*kept(all.clone(), json!({"exp": null, "new": null})), "");
@@ -641,7 +644,7 @@ mod tests {
                 own
             };
             let [payload, response] = [payload, response].map(both);
-            let text = beside(&payload, &response);
+            let text = extra_claims(&payload, &response);
             let kept = match &*text {
                 "" => Map::new(),
                 text => object(text.as_bytes()).unwrap(),

@@ -95,17 +95,17 @@ impl Algorithm {
     }
 
     /// The kind of key that it takes.
-    pub(super) fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> KeyType {
         match self {
-            Algorithm::ES256 => Kind::P256,
-            Algorithm::ES384 => Kind::P384,
-            Algorithm::EdDSA => Kind::Ed25519,
+            Algorithm::ES256 => KeyType::P256,
+            Algorithm::ES384 => KeyType::P384,
+            Algorithm::EdDSA => KeyType::Ed25519,
             Algorithm::RS256
             | Algorithm::RS384
             | Algorithm::RS512
             | Algorithm::PS256
             | Algorithm::PS384
-            | Algorithm::PS512 => Kind::Rsa,
+            | Algorithm::PS512 => KeyType::Rsa,
         }
     }
 
@@ -132,7 +132,7 @@ impl fmt::Display for Algorithm {
 
 /// What a key is, and with it which algorithms it is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum KeyType {
     P256,
     P384,
     Ed25519,
@@ -310,7 +310,7 @@ impl fmt::Debug for KeySet {
 pub(super) struct VerifyingKey {
     pub kid: Option<Box<str>>,
     algorithm: Option<Algorithm>,
-    kind: Kind,
+    kind: KeyType,
     pub key: DecodingKey,
 }
 
@@ -357,10 +357,10 @@ impl VerifyingKey {
             Some(_) => return Err(Unusable::Malformed),
         };
         let kind = match (kty, member("crv").map(Value::as_str)) {
-            ("RSA", _) => Kind::Rsa,
-            ("EC", Some(Some("P-256"))) => Kind::P256,
-            ("EC", Some(Some("P-384"))) => Kind::P384,
-            ("OKP", Some(Some("Ed25519"))) => Kind::Ed25519,
+            ("RSA", _) => KeyType::Rsa,
+            ("EC", Some(Some("P-256"))) => KeyType::P256,
+            ("EC", Some(Some("P-384"))) => KeyType::P384,
+            ("OKP", Some(Some("Ed25519"))) => KeyType::Ed25519,
             ("EC" | "OKP", None | Some(None)) => return Err(Unusable::Malformed),
             _ => return Err(Unusable::UnknownKind),
         };
@@ -381,10 +381,10 @@ impl VerifyingKey {
 
 /// Whether a key is one of its kind: a point on the curve, a modulus and an exponent. One that is not would verify
 /// nothing; that it is useless is said when it is read.
-fn check(kind: Kind, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
+fn check(kind: KeyType, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
     let malformed = |_| Unusable::Malformed;
     match (kind, &jwk.algorithm, key.kind()) {
-        (Kind::Rsa, _, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+        (KeyType::Rsa, _, DecodingKeyKind::RsaModulusExponent { n, e }) => {
             let modulus = n.iter().skip_while(|&&byte| byte == 0);
             let leading = modulus
                 .clone()
@@ -407,7 +407,7 @@ fn check(kind: Kind, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
         // read as two others.
         (_, AlgorithmParameters::EllipticCurve(point), DecodingKeyKind::SecretOrDer(bytes)) => {
             let (length, algorithm) = match kind {
-                Kind::P256 => (43, &ECDSA_P256_SHA256_FIXED),
+                KeyType::P256 => (43, &ECDSA_P256_SHA256_FIXED),
                 _ => (64, &ECDSA_P384_SHA384_FIXED),
             };
             if [&point.x, &point.y].iter().any(|text| text.len() != length) {
@@ -415,7 +415,7 @@ fn check(kind: Kind, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
             }
             ParsedPublicKey::new(algorithm, bytes).map_err(malformed)?;
         }
-        (Kind::Ed25519, _, DecodingKeyKind::SecretOrDer(bytes)) => {
+        (KeyType::Ed25519, _, DecodingKeyKind::SecretOrDer(bytes)) => {
             ParsedPublicKey::new(&ED25519, bytes).map_err(malformed)?;
         }
         _ => return Err(Unusable::Malformed),
@@ -452,18 +452,21 @@ mod tests {
         jwk
     }
 
-    /// Why this key is not used. A good one beside it is, all the same.
+    /// Why this key is not used. A good one extra_claims it is, all the same.
     fn unusable(jwk: Value) -> Option<Unusable> {
         let alone = parse(&json!({"keys": [jwk]}));
-        let beside = parse(&json!({"keys": [jwk, self::jwk(Algorithm::ES384)]})).unwrap();
+        let extra_claims = parse(&json!({"keys": [jwk, self::jwk(Algorithm::ES384)]})).unwrap();
         match alone {
             Ok(set) => {
                 assert_eq!((set.len(), set.ignored()), (1, None));
-                assert_eq!((beside.len(), beside.ignored()), (2, None));
+                assert_eq!((extra_claims.len(), extra_claims.ignored()), (2, None));
                 None
             }
             Err(KeySetError::NoUsableKey { keys: 1, first }) => {
-                assert_eq!((beside.len(), beside.ignored()), (1, Some((1, first))));
+                assert_eq!(
+                    (extra_claims.len(), extra_claims.ignored()),
+                    (1, Some((1, first)))
+                );
                 Some(first)
             }
             Err(other) => panic!("{other}"),

@@ -44,7 +44,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 pub use claims::{Claims, ClaimsError};
-pub(crate) use claims::{beside, seconds};
+pub(crate) use claims::{extra_claims, seconds};
 pub use keys::{Algorithm, KeySet, KeySetError, MAX_JWKS_LENGTH, MAX_KEYS, Unusable};
 pub use mint::{client_assertion_claims, minted_claims};
 pub(crate) use object::{ObjectError, object};
@@ -159,7 +159,7 @@ pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
 pub(crate) const TOKEN_INTROSPECTION: &str = "token_introspection";
 
 /// What a JWT says of the token that it stands for: its claims, or, of a signed introspection response, what stands in its
-/// `token_introspection`. The claims beside that are about the response: its `aud` is the gateway and not the API.
+/// `token_introspection`. The claims extra_claims that are about the response: its `aud` is the gateway and not the API.
 pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value> {
     match payload.remove(TOKEN_INTROSPECTION) {
         None => payload,
@@ -172,16 +172,16 @@ pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value>
     }
 }
 
-/// The claims of a JWT that [`check_compact`] has accepted before, and of what [`beside`] wrote with it.
+/// The claims of a JWT that [`check_compact`] has accepted before, and of what [`extra_claims`] wrote with it.
 ///
 /// # Errors
 /// [`ClaimsError`] when they are no such two.
-pub(crate) fn reread(jwt: &str, beside: &str) -> Result<Claims, ClaimsError> {
+pub(crate) fn reread(jwt: &str, extra_claims: &str) -> Result<Claims, ClaimsError> {
     const UNREADABLE: ClaimsError = ClaimsError("the claims cannot be read again");
     let payload = jwt.split('.').nth(1).ok_or(UNREADABLE)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| UNREADABLE)?;
     let payload = about_token(object(&payload).map_err(|_| UNREADABLE)?);
-    let response = match beside {
+    let response = match extra_claims {
         "" => Map::new(),
         text => object(text.as_bytes()).map_err(|_| UNREADABLE)?,
     };

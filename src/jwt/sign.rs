@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroize;
 
 use super::Algorithm;
-use super::keys::Kind;
+use super::keys::KeyType;
 use crate::secret::Secret;
 
 /// Why a key can't be used, or something can't be signed: says what to do. Shows nothing of the key.
@@ -227,10 +227,10 @@ impl SigningKey {
     pub fn with_algorithm(mut self, algorithm: Algorithm) -> Result<Self, SigningError> {
         if algorithm.kind() != self.algorithm.kind() {
             let kind = match self.algorithm.kind() {
-                Kind::P256 => "a P-256 key, which signs with ES256",
-                Kind::P384 => "a P-384 key, which signs with ES384",
-                Kind::Ed25519 => "an Ed25519 key, which signs with EdDSA",
-                Kind::Rsa => {
+                KeyType::P256 => "a P-256 key, which signs with ES256",
+                KeyType::P384 => "a P-384 key, which signs with ES384",
+                KeyType::Ed25519 => "an Ed25519 key, which signs with EdDSA",
+                KeyType::Rsa => {
                     "an RSA key, which signs with RS256, RS384, RS512, PS256, PS384 or PS512"
                 }
             };

@@ -37,7 +37,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use crate::Provider;
-use crate::cache::SharedWords;
+use crate::cache::SharedAtomics;
 
 /// The longest that calls stop, in milliseconds, unless `fail_timeout` is longer.
 const LONGEST: u64 = 60_000;
@@ -72,7 +72,7 @@ const DOUBT: u64 = 1 << 63;
 
 /// What is set of it.
 #[derive(Clone, Copy)]
-pub(super) struct Policy {
+pub(super) struct BreakerSettings {
     /// How many failures in a row it takes; 0: it never opens.
     pub max_fails: u32,
     /// How long calls stop the first time, in milliseconds.
@@ -81,10 +81,10 @@ pub(super) struct Policy {
     pub probe: u64,
 }
 
-impl Policy {
+impl BreakerSettings {
     pub(super) fn of(provider: &Provider) -> Self {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Policy {
+        BreakerSettings {
             max_fails: provider.max_fails,
             first: millis(provider.fail_timeout),
             probe: millis(provider.timeout),
@@ -246,8 +246,8 @@ impl Record {
 /// The breaker, over the words that hold its state.
 #[derive(Clone, Copy)]
 pub(super) struct Breaker<'a> {
-    pub words: &'a SharedWords,
-    pub policy: Policy,
+    pub words: &'a SharedAtomics,
+    pub policy: BreakerSettings,
 }
 
 impl Breaker<'_> {

@@ -13,16 +13,16 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify as Signal, mpsc, oneshot};
 use zeroize::Zeroizing;
 
-use super::breaker::{Breaker, Policy};
+use super::breaker::{Breaker, BreakerSettings};
 use super::failures::{Failures, LastErrors};
-use super::flights::{Flights, Joined, Landing, Notify, Started};
+use super::flights::{Flights, Joined, LookupOutcome, Notify, Started};
 use super::fork::Process;
 use super::report::Reporter;
-use super::runtime::{Departure, Reason, Runtime};
+use super::runtime::{LookupJob, Reason, Runtime};
 use super::stats::{Counters, Stats};
 use super::tokens::Tokens;
 use super::{CallSink, CompletionQueue, LogLevel, LogSink, RequestId};
-use crate::cache::{FirstUse, Hit, Levels, ProofId, ProofTime, Store, Subject};
+use crate::cache::{FirstUse, Hit, ProofId, ProofTime, Store, TieredCache, VersionedKey};
 use crate::clock::{self, Now};
 use crate::token::Context;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
@@ -46,7 +46,7 @@ struct Handle {
 }
 
 struct Engine {
-    departures: mpsc::UnboundedSender<Departure>,
+    jobs: mpsc::UnboundedSender<LookupJob>,
     thread: ThreadId,
 }
 
@@ -66,7 +66,7 @@ const TRIAL: u64 = 1000;
 /// What the host's threads and the client's own have in common.
 pub(super) struct Shared {
     pub provider: Arc<Provider>,
-    pub levels: Levels,
+    pub levels: TieredCache,
     pub counters: Counters,
     pub reporter: Reporter,
     pub failures: Arc<Failures>,
@@ -81,11 +81,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(provider: Arc<Provider>, surroundings: Surroundings) -> Self {
-        let Surroundings { log, store, calls } = surroundings;
+    pub(super) fn new(provider: Arc<Provider>, surroundings: ClientOptions) -> Self {
+        let ClientOptions { log, store, calls } = surroundings;
         let failures = Arc::<Failures>::default();
         Shared {
-            levels: Levels::new(&provider, store),
+            levels: TieredCache::new(&provider, store),
             counters: Counters::new(Arc::clone(&failures)),
             reporter: Reporter::new(log, Arc::clone(&failures)),
             failures,
@@ -99,20 +99,26 @@ impl Shared {
     }
 
     /// Ends a flight: all who wait are told, and counted.
-    pub(super) fn complete(&self, subject: &Subject, flight: u64, landing: &Landing) {
-        self.flights.complete(subject, flight, landing, |waiting| {
-            self.counters.ended(&landing.outcome, waiting);
-            if landing.cache == Some(CacheStatus::Stale) {
-                self.counters.stale(waiting);
-            }
-        });
+    pub(super) fn complete(
+        &self,
+        subject: &VersionedKey,
+        flight: u64,
+        lookup_outcome: &LookupOutcome,
+    ) {
+        self.flights
+            .complete(subject, flight, lookup_outcome, |waiting| {
+                self.counters.ended(&lookup_outcome.outcome, waiting);
+                if lookup_outcome.cache == Some(CacheStatus::Stale) {
+                    self.counters.stale(waiting);
+                }
+            });
     }
 
     /// What decides whether the authorization server is asked at all.
     pub(super) fn breaker(&self) -> Breaker<'_> {
         Breaker {
             words: self.levels.words(),
-            policy: Policy::of(&self.provider),
+            policy: BreakerSettings::of(&self.provider),
         }
     }
 
@@ -132,7 +138,7 @@ impl Shared {
 
 /// What a client works in: everything that a host may bring along.
 #[derive(Clone, Default)]
-pub struct Surroundings {
+pub struct ClientOptions {
     /// Where its log lines go.
     pub log: Option<LogSink>,
     /// What it remembers in together with others, behind its own memory.
@@ -172,7 +178,7 @@ impl Client {
     /// # Errors
     /// When the system has no thread or file descriptor left.
     pub fn start(provider: Arc<Provider>) -> Result<Self, StartError> {
-        Self::start_with(provider, Surroundings::default())
+        Self::start_with(provider, ClientOptions::default())
     }
 
     /// Starts a client: from here on there is a thread, so call it after fork. The thread has all signals blocked.
@@ -181,7 +187,7 @@ impl Client {
     /// When the system has no thread or file descriptor left.
     pub fn start_with(
         provider: Arc<Provider>,
-        surroundings: Surroundings,
+        surroundings: ClientOptions,
     ) -> Result<Self, StartError> {
         let (client, started) = Self::start_or_retry(provider, surroundings);
         started.map(|()| client)
@@ -193,7 +199,7 @@ impl Client {
     /// needs it, once a second at most.
     pub fn start_or_retry(
         provider: Arc<Provider>,
-        surroundings: Surroundings,
+        surroundings: ClientOptions,
     ) -> (Self, Result<(), StartError>) {
         let handle = Handle {
             shared: Arc::new(Shared::new(provider, surroundings)),
@@ -462,7 +468,7 @@ impl Handle {
             }
             Joined::Started(id, started) => {
                 shared.counters.started();
-                self.depart(subject, started, token, Reason::Unknown);
+                self.enqueue(subject, started, token, Reason::Unknown);
                 Submitted::Pending(id)
             }
             Joined::Full => {
@@ -480,7 +486,7 @@ impl Handle {
     /// What is answered when the authorization server is not asked, because of `error`.
     fn without_asking(
         &self,
-        subject: Subject,
+        subject: VersionedKey,
         token: Token<'_>,
         now: Now,
         error: Error,
@@ -502,7 +508,7 @@ impl Handle {
     }
 
     /// Why the authorization server is not asked about this token now.
-    fn refused(&self, subject: &Subject, now: u64) -> Option<Error> {
+    fn refused(&self, subject: &VersionedKey, now: u64) -> Option<Error> {
         let shared = &self.shared;
         if let Err(error) = self.ensure_started(now) {
             return Some(error);
@@ -517,7 +523,7 @@ impl Handle {
 
     /// What a hit has done in the background: its verdict is due to be found out again, or the authorization server has
     /// failed on so many tokens that one is needed that it has called active.
-    fn beside_hit(&self, subject: Subject, token: Token<'_>, hit: &Hit, now: Now) {
+    fn beside_hit(&self, subject: VersionedKey, token: Token<'_>, hit: &Hit, now: Now) {
         if hit.refresh {
             self.in_background(subject, token, Reason::Refresh);
         } else if self.shared.refuses.load(Ordering::Relaxed)
@@ -528,7 +534,7 @@ impl Handle {
     }
 
     #[cold]
-    fn try_with(&self, subject: Subject, token: Token<'_>, now: u64) {
+    fn try_with(&self, subject: VersionedKey, token: Token<'_>, now: u64) {
         let shared = &self.shared;
         let next = self.next_trial.load(Ordering::Relaxed);
         // A call that the host makes is made on behalf of one who waits.
@@ -553,22 +559,22 @@ impl Handle {
     }
 
     /// Asks in the background, if nobody does already.
-    fn in_background(&self, subject: Subject, token: Token<'_>, reason: Reason) {
+    fn in_background(&self, subject: VersionedKey, token: Token<'_>, reason: Reason) {
         let shared = &self.shared;
         if self.engine.get().is_some()
             && let Some(started) = shared.flights.begin_unasked(subject)
         {
             shared.counters.refreshing();
-            self.depart(subject, started, token, reason);
+            self.enqueue(subject, started, token, reason);
         }
     }
 
     /// Hands a flight that has been started over to the thread.
-    fn depart(&self, subject: Subject, started: Started, token: Token<'_>, reason: Reason) {
+    fn enqueue(&self, subject: VersionedKey, started: Started, token: Token<'_>, reason: Reason) {
         let shared = &self.shared;
         let now = tokio::time::Instant::now();
         let flight = started.number;
-        let departure = Departure {
+        let job = LookupJob {
             subject,
             flight,
             gone: started.gone,
@@ -580,7 +586,7 @@ impl Handle {
         let sent = self
             .engine
             .get()
-            .is_some_and(|engine| Runtime::depart(&engine.departures, departure).is_ok());
+            .is_some_and(|engine| Runtime::enqueue(&engine.jobs, job).is_ok());
         if !sent {
             let error = self.error(ErrorKind::Stopped, "the client has been stopped");
             shared.complete(&subject, flight, &Err(error).into());
@@ -639,7 +645,7 @@ impl Handle {
             Ok(runtime) => {
                 // It is set nowhere else, and not twice: the stage says so.
                 let _ = self.engine.set(Engine {
-                    departures: runtime.departures(),
+                    jobs: runtime.jobs(),
                     thread: runtime.thread_id(),
                 });
                 *stage = Stage::Running(runtime);
@@ -652,7 +658,7 @@ impl Handle {
         }
     }
 
-    fn subject(&self, token: Token<'_>, context: Option<&Context>) -> Subject {
+    fn subject(&self, token: Token<'_>, context: Option<&Context>) -> VersionedKey {
         let shared = &self.shared;
         let keys = &shared.provider.keys;
         let key = match context {
@@ -787,12 +793,12 @@ mod tests {
     fn a_client_whose_thread_cannot_be_started_tries_again_when_it_is_needed() {
         let lines = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&lines);
-        let surroundings = Surroundings {
+        let surroundings = ClientOptions {
             log: Some(Arc::new(move |_, line: &str| {
                 assert!(line.contains("thread"), "{line}");
                 count.fetch_add(1, Ordering::SeqCst);
             })),
-            ..Surroundings::default()
+            ..ClientOptions::default()
         };
         NO_THREADS.set(2);
         let (client, started) = Client::start_or_retry(provider(), surroundings);
@@ -828,7 +834,7 @@ mod tests {
     #[test]
     fn a_client_that_was_never_started_can_be_stopped_and_dropped() {
         NO_THREADS.set(1);
-        let (client, started) = Client::start_or_retry(provider(), Surroundings::default());
+        let (client, started) = Client::start_or_retry(provider(), ClientOptions::default());
         assert!(started.is_err());
         assert!(client.stop());
         let error = ask(&client);
@@ -839,6 +845,6 @@ mod tests {
             Client::start(provider()).is_err(),
             "an error for those who can handle it"
         );
-        drop(Client::start_or_retry(provider(), Surroundings::default()));
+        drop(Client::start_or_retry(provider(), ClientOptions::default()));
     }
 }

@@ -21,27 +21,27 @@ use crate::{Error, LogLevel, clock};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What one call authenticates with.
-pub(super) struct Pass {
+pub(super) struct CallCredentials {
     /// The number of the credentials.
     number: u64,
     token: Option<Arc<Held>>,
 }
 
 /// Hands out passes.
-pub(super) struct Passes {
+pub(super) struct CredentialSource {
     shared: Arc<Shared>,
     files: Arc<Files>,
     token: Arc<AccessToken>,
 }
 
-impl Passes {
+impl CredentialSource {
     pub(super) fn new(shared: Arc<Shared>, transport: Arc<Transport>) -> Self {
         let files = Arc::new(Files {
             shared: Arc::clone(&shared),
             reading: Arc::default(),
         });
         let token = AccessToken::new(Arc::clone(&shared), transport, Arc::clone(&files));
-        Passes {
+        CredentialSource {
             shared,
             files,
             token: Arc::new(token),
@@ -52,14 +52,14 @@ impl Passes {
     ///
     /// # Errors
     /// When no access token can be had.
-    pub(super) async fn issue(&self, server: &Arc<Server>) -> Result<Pass, Error> {
+    pub(super) async fn issue(&self, server: &Arc<Server>) -> Result<CallCredentials, Error> {
         let credentials = &self.shared.provider.credentials;
         let number = credentials.number();
         let token = match self.shared.provider.client_auth(server) {
             ClientAuth::ClientCredentials => Some(self.token.get(server).await?),
             _ => None,
         };
-        Ok(Pass { number, token })
+        Ok(CallCredentials { number, token })
     }
 
     /// Another pass, after one that the server has refused; `None` when there is none that may do better.
@@ -69,8 +69,8 @@ impl Passes {
     pub(super) async fn renew(
         &self,
         server: &Arc<Server>,
-        refused: &Pass,
-    ) -> Result<Option<Pass>, Error> {
+        refused: &CallCredentials,
+    ) -> Result<Option<CallCredentials>, Error> {
         let renewed = match &refused.token {
             Some(token) => self.token.refused(token, clock::now().monotonic),
             None => self.files.renewed(refused.number).await,
@@ -86,7 +86,7 @@ impl Passes {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Internal`] when no header can hold it.
-    pub(super) fn show(&self, pass: &Pass, request: &mut Request) -> Result<(), Error> {
+    pub(super) fn show(&self, pass: &CallCredentials, request: &mut Request) -> Result<(), Error> {
         match &pass.token {
             Some(held) => {
                 let method = request.client_auth;

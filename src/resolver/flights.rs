@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{Completion, CompletionQueue};
 use crate::Error;
-use crate::cache::Subject;
+use crate::cache::VersionedKey;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 
 /// Names one submitted request, until it completes or is cancelled. Never reused within a client.
@@ -31,16 +31,16 @@ pub(super) enum Notify {
 }
 
 /// How a flight ended.
-pub(super) struct Landing {
+pub(super) struct LookupOutcome {
     /// What all who wait are told.
     pub outcome: Result<Verdict, Error>,
     /// Where the verdict came from, if not from the authorization server for this flight.
     pub cache: Option<CacheStatus>,
 }
 
-impl From<Result<Verdict, Error>> for Landing {
+impl From<Result<Verdict, Error>> for LookupOutcome {
     fn from(outcome: Result<Verdict, Error>) -> Self {
-        Landing {
+        LookupOutcome {
             outcome,
             cache: None,
         }
@@ -91,8 +91,8 @@ pub(super) struct Flights<Lock = RawMutex> {
 
 #[derive(Default)]
 struct State {
-    by_subject: HashMap<Subject, Entry>,
-    by_request: HashMap<RequestId, Subject>,
+    by_subject: HashMap<VersionedKey, Entry>,
+    by_request: HashMap<RequestId, VersionedKey>,
     last_id: u64,
     last_flight: u64,
     closed: bool,
@@ -109,7 +109,7 @@ struct Entry {
 }
 
 impl State {
-    fn start(&mut self, subject: Subject, waiters: BTreeMap<RequestId, Waiter>) -> Started {
+    fn start(&mut self, subject: VersionedKey, waiters: BTreeMap<RequestId, Waiter>) -> Started {
         self.last_flight += 1;
         let number = self.last_flight;
         let (alive, gone) = oneshot::channel();
@@ -123,7 +123,7 @@ impl State {
         Started { number, gone }
     }
 
-    fn entry(&mut self, subject: &Subject, number: u64) -> Option<&mut Entry> {
+    fn entry(&mut self, subject: &VersionedKey, number: u64) -> Option<&mut Entry> {
         let entry = self.by_subject.get_mut(subject)?;
         (entry.number == number).then_some(entry)
     }
@@ -153,7 +153,7 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
     /// moment asks a second time.
     pub(super) fn join(
         &self,
-        subject: Subject,
+        subject: VersionedKey,
         notify: Notify,
         known: impl FnOnce() -> Option<Verdict>,
     ) -> Joined {
@@ -212,7 +212,7 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
     }
 
     /// Whether a flight is still wanted that is to be sent now. From here on it goes on whoever leaves.
-    pub(super) fn send(&self, subject: &Subject, number: u64) -> bool {
+    pub(super) fn send(&self, subject: &VersionedKey, number: u64) -> bool {
         let mut state = self.state.lock();
         let entry = state.entry(subject, number);
         entry.is_some_and(|entry| {
@@ -223,7 +223,7 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
 
     /// On whose behalf a call may be made next for the flight for `subject`: each of those who wait is named once. If
     /// nobody waits the flight ends here, so that whoever comes after starts another.
-    pub(super) fn behalf(&self, subject: &Subject) -> Behalf {
+    pub(super) fn behalf(&self, subject: &VersionedKey) -> Behalf {
         let mut state = self.state.lock();
         let Some(entry) = state.by_subject.get_mut(subject) else {
             return Behalf::Nobody;
@@ -248,7 +248,7 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
     }
 
     /// Starts a flight that nobody waits for, unless there is one already.
-    pub(super) fn begin_unasked(&self, subject: Subject) -> Option<Started> {
+    pub(super) fn begin_unasked(&self, subject: VersionedKey) -> Option<Started> {
         let mut state = self.state.lock();
         if state.closed
             || state.by_subject.len() >= self.max_waiting
@@ -263,9 +263,9 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
     /// do, so that whoever has been told finds itself counted. Nothing happens if the flight has ended already.
     pub(super) fn complete(
         &self,
-        subject: &Subject,
+        subject: &VersionedKey,
         number: u64,
-        landing: &Landing,
+        lookup_outcome: &LookupOutcome,
         count: impl FnOnce(usize),
     ) {
         let mut state = self.state.lock();
@@ -281,7 +281,7 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         }
         drop(state);
         count(waiters.len());
-        tell(waiters, landing);
+        tell(waiters, lookup_outcome);
     }
 
     /// Ends every flight with `error`; none starts afterwards. `count` learns how many wait before they are told.
@@ -304,12 +304,12 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
     }
 }
 
-fn tell(waiters: BTreeMap<RequestId, Waiter>, landing: &Landing) {
+fn tell(waiters: BTreeMap<RequestId, Waiter>, lookup_outcome: &LookupOutcome) {
     for (id, waiter) in waiters {
-        let outcome = match &landing.outcome {
+        let outcome = match &lookup_outcome.outcome {
             Ok(verdict) => Ok(Resolution {
                 verdict: verdict.clone(),
-                cache: landing.cache.unwrap_or(waiter.cache),
+                cache: lookup_outcome.cache.unwrap_or(waiter.cache),
             }),
             Err(error) => Err(error.clone()),
         };
@@ -328,7 +328,7 @@ mod tests {
     use shuttle::thread;
 
     use super::*;
-    use crate::cache::{Levels, MemoryCache};
+    use crate::cache::{MemoryCache, TieredCache};
     use crate::clock::Now;
     use crate::jwt::{self, Claims};
     use crate::token::{Fingerprint, Key, Token};
@@ -368,8 +368,8 @@ mod tests {
         Key::new(&Fingerprint([0; 32]), Token::parse(b"opaque").unwrap())
     }
 
-    fn subject(version: u32) -> Subject {
-        Subject {
+    fn subject(version: u32) -> VersionedKey {
+        VersionedKey {
             key: key(),
             version: version.into(),
         }
@@ -430,7 +430,7 @@ mod tests {
             match self.flights.join(subject, notify, known) {
                 Joined::Started(_, started) => {
                     let node = Arc::clone(self);
-                    let fly = move || node.fly(subject, started.number);
+                    let fly = move || node.run(subject, started.number);
                     thread::spawn(fly).join().unwrap();
                 }
                 Joined::Waiting(_) => {}
@@ -442,14 +442,15 @@ mod tests {
             }
         }
 
-        fn fly(&self, subject: Subject, number: u64) {
+        fn run(&self, subject: VersionedKey, number: u64) {
             self.calls.fetch_add(1, Ordering::SeqCst);
             let lifetime = std::time::Duration::from_secs(60).into();
             let verdict = verdict_of(subject.version.epoch);
             self.cache
                 .put(subject.key, &verdict, lifetime, NOW, subject.version.epoch);
-            let landing = Ok(verdict).into();
-            self.flights.complete(&subject, number, &landing, |_| ());
+            let lookup_outcome = Ok(verdict).into();
+            self.flights
+                .complete(&subject, number, &lookup_outcome, |_| ());
         }
     }
 
@@ -522,8 +523,8 @@ mod tests {
                 let flights = Arc::clone(&flights);
                 thread::spawn(move || flights.leave(first))
             };
-            let landing = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
-            flights.complete(&subject(0), started.number, &landing, |_| ());
+            let lookup_outcome = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
+            flights.complete(&subject(0), started.number, &lookup_outcome, |_| ());
             let left = leaver.join().unwrap();
             let expected = if left { 1 } else { 2 };
             assert_eq!(told.load(Ordering::SeqCst), expected);
@@ -540,8 +541,8 @@ mod tests {
         let joined = flights.join(subject(0), Notify::Call(Box::new(|_| ())), || None);
         assert!(matches!(joined, Joined::Waiting(_)));
         let mut waited = 0;
-        let landing = Ok(Verdict::Inactive).into();
-        flights.complete(&subject(0), started.number, &landing, |count| {
+        let lookup_outcome = Ok(Verdict::Inactive).into();
+        flights.complete(&subject(0), started.number, &lookup_outcome, |count| {
             waited = count;
         });
         assert_eq!(waited, 1);
@@ -575,8 +576,8 @@ mod tests {
 
         // Who comes then has one of their own, and is not told what became of the other.
         let (_, next) = start(&flights);
-        let landing = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
-        flights.complete(&subject(0), started.number, &landing, |count| {
+        let lookup_outcome = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
+        flights.complete(&subject(0), started.number, &lookup_outcome, |count| {
             assert_eq!(count, 0);
         });
         assert_eq!(flights.counts(), (1, 1));
@@ -591,8 +592,8 @@ mod tests {
         assert!(flights.leave(id));
         assert!(started.gone.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         assert_eq!(flights.counts(), (1, 0));
-        let landing = Ok(Verdict::Inactive).into();
-        flights.complete(&subject(0), started.number, &landing, |_| ());
+        let lookup_outcome = Ok(Verdict::Inactive).into();
+        flights.complete(&subject(0), started.number, &lookup_outcome, |_| ());
 
         let started = flights.begin_unasked(subject(0)).unwrap();
         let Joined::Waiting(id) = flights.join(subject(0), nobody(), || None) else {
@@ -643,7 +644,7 @@ mod tests {
         config
             .set("introspection_endpoint", "http://127.0.0.1:1/introspect")
             .unwrap();
-        let levels = Levels::new(&config.build().unwrap(), None);
+        let levels = TieredCache::new(&config.build().unwrap(), None);
         let token = Token::parse(b"opaque").unwrap();
         let before = levels.subject(key());
         levels.purge(&key());

@@ -41,7 +41,7 @@ mod stats;
 mod tokens;
 mod transport;
 
-pub use client::{Client, StartError, Submitted, Surroundings};
+pub use client::{Client, ClientOptions, StartError, Submitted};
 pub use failures::{LastError, LastErrors};
 pub use flights::RequestId;
 pub use host::{Answer, Call, CallFailure, CallSink};

@@ -17,19 +17,19 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
-use super::breaker::{Admission, Evidence, Policy};
+use super::breaker::{Admission, BreakerSettings, Evidence};
 use super::client::Shared;
-use super::credentials::{Pass, Passes};
+use super::credentials::{CallCredentials, CredentialSource};
 use super::discovery::Discovery;
 use super::endpoints::Endpoints;
-use super::flights::{Behalf, Landing};
+use super::flights::{Behalf, LookupOutcome};
 use super::host;
 use super::keys::Keys;
 use super::retries::Retries;
 use super::transport::{self, Blame, Transport};
-use crate::cache::{Claim, Claimed, Subject};
+use crate::cache::{FetchLease, LeaseOutcome, VersionedKey};
 use crate::introspection::subject_token::{self, SubjectToken};
-use crate::introspection::{Asked, Reading};
+use crate::introspection::{AnswerContext, Reading};
 use crate::jwt::KeySet;
 use crate::oauth::ClientAuth;
 use crate::oauth::Request;
@@ -42,8 +42,8 @@ use crate::{CallFailure, Error, ErrorKind, LogLevel, cache, clock, introspection
 const STOP: Duration = Duration::from_secs(2);
 
 /// A token to ask about.
-pub(super) struct Departure {
-    pub subject: Subject,
+pub(super) struct LookupJob {
+    pub subject: VersionedKey,
     /// The flight's number.
     pub flight: u64,
     /// Closed when it has ended because nobody waits for it.
@@ -67,7 +67,7 @@ pub(super) enum Reason {
 
 /// The running thread.
 pub(super) struct Runtime {
-    departures: mpsc::UnboundedSender<Departure>,
+    jobs: mpsc::UnboundedSender<LookupJob>,
     thread: JoinHandle<()>,
     ended: Receiver<()>,
 }
@@ -85,8 +85,8 @@ impl Runtime {
             NO_THREADS.set(left);
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        // Unbounded in type only: there is one departure per flight, and flights are bounded by who may wait.
-        let (departures, arrivals) = mpsc::unbounded_channel();
+        // Unbounded in type only: there is one job per flight, and flights are bounded by who may wait.
+        let (jobs, arrivals) = mpsc::unbounded_channel();
         let (alive, ended) = sync_channel::<()>(0);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -106,22 +106,22 @@ impl Runtime {
                 })
         })?;
         Ok(Runtime {
-            departures,
+            jobs,
             thread,
             ended,
         })
     }
 
     /// Hands a token over to the thread. An error means that the thread has ended.
-    pub(super) fn depart(
-        departures: &mpsc::UnboundedSender<Departure>,
-        departure: Departure,
-    ) -> Result<(), Departure> {
-        departures.send(departure).map_err(|refused| refused.0)
+    pub(super) fn enqueue(
+        jobs: &mpsc::UnboundedSender<LookupJob>,
+        job: LookupJob,
+    ) -> Result<(), LookupJob> {
+        jobs.send(job).map_err(|refused| refused.0)
     }
 
-    pub(super) fn departures(&self) -> mpsc::UnboundedSender<Departure> {
-        self.departures.clone()
+    pub(super) fn jobs(&self) -> mpsc::UnboundedSender<LookupJob> {
+        self.jobs.clone()
     }
 
     pub(super) fn thread_id(&self) -> ThreadId {
@@ -130,7 +130,7 @@ impl Runtime {
 
     /// Joins the thread, which has been told to end. Returns whether it did in time.
     pub(super) fn join(self) -> bool {
-        drop(self.departures);
+        drop(self.jobs);
         match self.ended.recv_timeout(STOP) {
             Err(RecvTimeoutError::Timeout) => false,
             // The other side is dropped as the last thing the thread does: all that is left is to leave.
@@ -157,10 +157,10 @@ fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
     spawned
 }
 
-async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departure>) {
+async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<LookupJob>) {
     let transport = Arc::new(Transport::new(&shared.provider));
-    let desk = Arc::new(Desk {
-        passes: Passes::new(Arc::clone(&shared), Arc::clone(&transport)),
+    let desk = Arc::new(Dispatcher {
+        passes: CredentialSource::new(Arc::clone(&shared), Arc::clone(&transport)),
         transport,
         discovery: Discovery::new(&shared.provider),
         keys: Keys::new(),
@@ -170,7 +170,7 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
                 .endpoints(&shared.provider.server)
                 .len()
                 .max(1),
-            Policy::of(&shared.provider).first,
+            BreakerSettings::of(&shared.provider).first,
         ),
         retries: Retries::new(clock::now().monotonic),
         entropy: Entropy::new(),
@@ -196,10 +196,10 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
             // Stopping goes before starting.
             biased;
             () = desk.shared.stop.notified() => break,
-            departure = arrivals.recv() => match departure {
+            job = arrivals.recv() => match job {
                 // Its client may have left before it is looked at.
-                Some(mut departure) => if !is_gone(&mut departure) {
-                    drop(tokio::spawn(Arc::clone(&desk).fly(departure)));
+                Some(mut job) => if !is_gone(&mut job) {
+                    drop(tokio::spawn(Arc::clone(&desk).run(job)));
                 },
                 None => break,
             },
@@ -207,8 +207,8 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Departur
     }
 }
 
-fn is_gone(departure: &mut Departure) -> bool {
-    departure.gone.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+fn is_gone(job: &mut LookupJob) -> bool {
+    job.gone.try_recv() == Err(oneshot::error::TryRecvError::Closed)
 }
 
 /// Runs a task that is to go on as long as the client does, again if it panics: the system may have no thread left to look
@@ -226,9 +226,9 @@ fn keep_going<T: Future<Output = ()> + Send + 'static>(task: impl Fn() -> T + Se
 }
 
 /// What calls share on the thread.
-struct Desk {
+struct Dispatcher {
     shared: Arc<Shared>,
-    passes: Passes,
+    passes: CredentialSource,
     transport: Arc<Transport>,
     discovery: Discovery,
     keys: Keys,
@@ -238,7 +238,7 @@ struct Desk {
     slots: Semaphore,
 }
 
-impl Desk {
+impl Dispatcher {
     async fn keep_up(&self) {
         let Shared {
             provider, reporter, ..
@@ -259,25 +259,25 @@ impl Desk {
             .await;
     }
 
-    async fn fly(self: Arc<Self>, mut departure: Departure) {
+    async fn run(self: Arc<Self>, mut job: LookupJob) {
         let shared = &*self.shared;
         let id = self.entropy.next();
-        let mut flight = Flight::new(shared, departure.subject, departure.flight, id);
-        let Ok(token) = Token::parse(departure.token.as_bytes()) else {
+        let mut flight = Flight::new(shared, job.subject, job.flight, id);
+        let Ok(token) = Token::parse(job.token.as_bytes()) else {
             // It was a token when it came.
-            flight.land(Err(defect(shared)).into());
+            flight.finish(Err(defect(shared)).into());
             return;
         };
         // Taken out, so that the rest can be lent to those who find out.
         let (_, nothing) = oneshot::channel();
-        let gone = std::mem::replace(&mut departure.gone, nothing);
+        let gone = std::mem::replace(&mut job.gone, nothing);
         let outcome = tokio::select! {
             biased;
             // Nobody waits, and it has not been sent.
             _ = gone => None,
             outcome = timeout_at(
-                departure.deadline,
-                self.find_out(&mut flight, &departure, token),
+                job.deadline,
+                self.find_out(&mut flight, &job, token),
             ) => Some(outcome),
         };
         let Some(outcome) = outcome.filter(|_| !flight.abandoned) else {
@@ -285,8 +285,8 @@ impl Desk {
             return;
         };
         let outcome = outcome.unwrap_or_else(|_| Err(self.too_late(&flight)));
-        let landing = self.learn(&mut flight, token, outcome);
-        flight.land(landing);
+        let lookup_outcome = self.learn(&mut flight, token, outcome);
+        flight.finish(lookup_outcome);
     }
 
     /// Finds out what the token stands for, from whoever knows first: another process that is asking already, or the
@@ -294,42 +294,42 @@ impl Desk {
     async fn find_out(
         &self,
         flight: &mut Flight<'_>,
-        departure: &Departure,
+        job: &LookupJob,
         token: Token<'_>,
     ) -> Result<Verdict, Error> {
         let levels = &self.shared.levels;
-        let subject = &departure.subject;
-        let Some(store) = levels.store().filter(|_| departure.reason != Reason::Trial) else {
-            return self.ask(flight, departure, token).await;
+        let subject = &job.subject;
+        let Some(store) = levels.store().filter(|_| job.reason != Reason::Trial) else {
+            return self.ask(flight, job, token).await;
         };
         let started = Instant::now();
         let mut waited_for = None;
         // A verdict that is due to be found out anew is no news to one who is to do that.
-        let mut refresh = departure.reason == Reason::Refresh;
+        let mut refresh = job.reason == Reason::Refresh;
         let known = |refresh: bool| {
             let hit = levels.shared(subject, token, clock::now())?;
             (!(refresh && hit.refresh)).then_some(hit.verdict)
         };
         loop {
-            let claim = Claim {
+            let lease = FetchLease {
                 flight: flight.id,
                 version: subject.version,
-                within: departure.deadline.saturating_duration_since(Instant::now()),
+                within: job.deadline.saturating_duration_since(Instant::now()),
                 waited_for,
-                waited: departure.departed.elapsed(),
+                waited: job.departed.elapsed(),
             };
-            match store.claim(&subject.key, &claim) {
-                Claimed::Granted => {
+            match store.lease(&subject.key, &lease) {
+                LeaseOutcome::Granted => {
                     flight.holds_claim = true;
                     // Whoever held it until now may have left the verdict since we looked.
                     if let Some(verdict) = known(refresh) {
                         flight.cache = Some(CacheStatus::Coalesced);
                         return Ok(verdict);
                     }
-                    return self.ask(flight, departure, token).await;
+                    return self.ask(flight, job, token).await;
                 }
-                Claimed::Held(other) => waited_for = Some(other),
-                Claimed::Failed(bytes) => {
+                LeaseOutcome::Held(other) => waited_for = Some(other),
+                LeaseOutcome::Failed(bytes) => {
                     flight.others_failure = true;
                     return Err(Error::from_bytes(&bytes).unwrap_or_else(|| defect(&self.shared)));
                 }
@@ -349,7 +349,7 @@ impl Desk {
     async fn ask(
         &self,
         flight: &mut Flight<'_>,
-        departure: &Departure,
+        job: &LookupJob,
         token: Token<'_>,
     ) -> Result<Verdict, Error> {
         let shared = &*self.shared;
@@ -390,10 +390,7 @@ impl Desk {
         // The addresses that have failed for this token.
         let mut failed = Vec::new();
         if subject_token::is_wanted(provider, &server) {
-            let known = match self
-                .exchanged(flight, &server, departure, token, &pass)
-                .await
-            {
+            let known = match self.exchanged(flight, &server, job, token, &pass).await {
                 Err(error) if error.kind() == ErrorKind::ClientRefused => {
                     flight.blame = Blame::Server;
                     let Some(another) = self.passes.renew(&server, &pass).await? else {
@@ -401,8 +398,7 @@ impl Desk {
                     };
                     pass = another;
                     renewed = true;
-                    self.exchanged(flight, &server, departure, token, &pass)
-                        .await
+                    self.exchanged(flight, &server, job, token, &pass).await
                 }
                 outcome => outcome,
             };
@@ -413,7 +409,7 @@ impl Desk {
                     let fresh = fresh.min(provider.cache_inactive_ttl);
                     let verdict = Verdict::Inactive;
                     let levels = &shared.levels;
-                    levels.put(&departure.subject, token, &verdict, fresh, clock::now());
+                    levels.put(&job.subject, token, &verdict, fresh, clock::now());
                     return Ok(verdict);
                 }
             }
@@ -427,7 +423,7 @@ impl Desk {
             let index = order[attempt % order.len()];
             // Each address that has not been tried yet gets its part of what is left of the time.
             let untried = order.len().saturating_sub(attempt + 1);
-            let left = departure.deadline.saturating_duration_since(Instant::now());
+            let left = job.deadline.saturating_duration_since(Instant::now());
             let budget = left / u32::try_from(untried + 1).unwrap_or(u32::MAX);
             let endpoint = &endpoints[index];
             if let Some((at, _)) = &mut flight.asked {
@@ -448,7 +444,7 @@ impl Desk {
                     }
                     self.answered(index, endpoint);
                     shared.levels.put(
-                        &departure.subject,
+                        &job.subject,
                         token,
                         &answer.verdict,
                         answer.fresh,
@@ -496,14 +492,14 @@ impl Desk {
         &self,
         flight: &mut Flight<'_>,
         server: &Server,
-        departure: &Departure,
+        job: &LookupJob,
         token: Token<'_>,
-        pass: &Pass,
+        pass: &CallCredentials,
     ) -> Result<(SubjectToken, Duration), Error> {
         let provider = &*self.shared.provider;
         let mut failure = None;
         for (at, endpoint) in server.introspection.iter().enumerate() {
-            let left = departure.deadline.saturating_duration_since(Instant::now());
+            let left = job.deadline.saturating_duration_since(Instant::now());
             let untried = u32::try_from(server.introspection.len() - at).unwrap_or(u32::MAX);
             let budget = left / untried;
             flight.blame = Blame::Token;
@@ -537,7 +533,7 @@ impl Desk {
         server: &Server,
         endpoint: &Endpoint,
         token: Token<'_>,
-        pass: &Pass,
+        pass: &CallCredentials,
         budget: Duration,
     ) -> Result<(SubjectToken, Duration), transport::Failure> {
         let unusable = |error| transport::Failure {
@@ -574,7 +570,7 @@ impl Desk {
                 Ok(response) => break (request.client_auth, response),
             }
         };
-        let asked = Asked {
+        let asked = AnswerContext {
             provider,
             server,
             endpoint,
@@ -607,7 +603,7 @@ impl Desk {
         server: &Server,
         endpoint: &Endpoint,
         token: Token<'_>,
-        pass: &Pass,
+        pass: &CallCredentials,
     ) -> Result<Request, Error> {
         let provider = &self.shared.provider;
         let now = clock::now().unix;
@@ -715,7 +711,7 @@ impl Desk {
         exchanged: Option<&(Map<String, Value>, Duration)>,
     ) -> Result<Reading, (Error, Blame)> {
         let read = |keys: Option<&KeySet>| {
-            let asked = Asked {
+            let asked = AnswerContext {
                 provider: &self.shared.provider,
                 server,
                 endpoint,
@@ -807,7 +803,7 @@ impl Desk {
         flight: &mut Flight<'_>,
         token: Token<'_>,
         outcome: Result<Verdict, Error>,
-    ) -> Landing {
+    ) -> LookupOutcome {
         let shared = &*self.shared;
         let now = clock::now();
         let error = match outcome {
@@ -815,7 +811,7 @@ impl Desk {
                 if flight.asked.is_some() {
                     self.reached(&flight.subject, &verdict);
                 }
-                return Landing {
+                return LookupOutcome {
                     outcome: Ok(verdict),
                     cache: flight.cache,
                 };
@@ -840,7 +836,7 @@ impl Desk {
             .then(|| shared.levels.stale(&flight.subject, token, now))
             .flatten();
         match stale {
-            Some(verdict) => Landing {
+            Some(verdict) => LookupOutcome {
                 outcome: Ok(verdict),
                 cache: Some(CacheStatus::Stale),
             },
@@ -849,7 +845,7 @@ impl Desk {
     }
 
     /// The authorization server has answered.
-    fn reached(&self, subject: &Subject, verdict: &Verdict) {
+    fn reached(&self, subject: &VersionedKey, verdict: &Verdict) {
         self.retries.answered();
         let tokens = &self.shared.tokens;
         tokens.succeeded(&subject.key);
@@ -887,7 +883,7 @@ impl Desk {
     /// It has not.
     fn not_reached(&self, flight: &Flight<'_>, error: &Error, now: u64) {
         let shared = &*self.shared;
-        let policy = Policy::of(&shared.provider);
+        let policy = BreakerSettings::of(&shared.provider);
         let evidence = match flight.blame {
             Blame::Nobody => return,
             Blame::Server => Evidence::Connection,
@@ -979,7 +975,7 @@ impl Entropy {
 /// A flight under way. Whatever ends it, a panic included, those who wait are told, here and in other processes.
 struct Flight<'a> {
     shared: &'a Shared,
-    subject: Subject,
+    subject: VersionedKey,
     /// Its number among those of this client.
     number: u64,
     /// Its name among those of all processes.
@@ -1005,7 +1001,7 @@ struct Flight<'a> {
 }
 
 impl<'a> Flight<'a> {
-    fn new(shared: &'a Shared, subject: Subject, number: u64, id: u64) -> Self {
+    fn new(shared: &'a Shared, subject: VersionedKey, number: u64, id: u64) -> Self {
         Flight {
             shared,
             subject,
@@ -1023,18 +1019,19 @@ impl<'a> Flight<'a> {
         }
     }
 
-    fn land(mut self, landing: Landing) {
+    fn finish(mut self, lookup_outcome: LookupOutcome) {
         self.landed = true;
-        self.settle();
-        self.shared.complete(&self.subject, self.number, &landing);
+        self.release();
+        self.shared
+            .complete(&self.subject, self.number, &lookup_outcome);
     }
 
-    fn settle(&mut self) {
+    fn release(&mut self) {
         if std::mem::take(&mut self.holds_claim)
             && let Some(store) = self.shared.levels.store()
         {
             let failure = self.failure.take().map(|error| error.to_bytes());
-            store.settle(&self.subject.key, self.id, failure.as_deref());
+            store.release(&self.subject.key, self.id, failure.as_deref());
         }
     }
 }
@@ -1045,7 +1042,7 @@ impl Drop for Flight<'_> {
             return;
         }
         // The client is being stopped, there was a panic, or nobody waits any more.
-        self.settle();
+        self.release();
         if self.asked.is_some() {
             // It may have been the probe.
             self.shared.breaker().withdrawn();
@@ -1068,7 +1065,7 @@ mod tests {
     use super::*;
     use crate::resolver::flights::{Joined, Notify};
     use crate::token::{Fingerprint, Key};
-    use crate::{CacheStatus, Config, Surroundings};
+    use crate::{CacheStatus, ClientOptions, Config};
 
     #[test]
     fn a_panic_in_a_call_answers_those_who_wait() {
@@ -1076,9 +1073,9 @@ mod tests {
         config
             .set("introspection_endpoint", "http://127.0.0.1:1/introspect")
             .unwrap();
-        let shared = Shared::new(config.build().unwrap(), Surroundings::default());
+        let shared = Shared::new(config.build().unwrap(), ClientOptions::default());
         let key = Key::new(&Fingerprint([0; 32]), Token::parse(b"opaque").unwrap());
-        let subject = Subject {
+        let subject = VersionedKey {
             key,
             version: 0.into(),
         };
@@ -1109,7 +1106,7 @@ mod tests {
         let Joined::Started(_, started) = joined else {
             panic!("it has ended");
         };
-        Flight::new(&shared, subject, started.number, 2).land(Ok(Verdict::Inactive).into());
+        Flight::new(&shared, subject, started.number, 2).finish(Ok(Verdict::Inactive).into());
         let resolution = receiver.try_recv().unwrap().unwrap();
         assert_eq!(resolution.cache, CacheStatus::Miss);
     }

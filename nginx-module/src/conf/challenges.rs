@@ -5,7 +5,7 @@ use phantom_token::gateway::policy::Policy;
 use phantom_token::gateway::sender::algorithms;
 use phantom_token::token::Scheme;
 
-use super::Sender;
+use super::SenderConfig;
 
 /// What is wrong with a token, in the words of the RFCs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Challenges {
     pub(super) fn new(
         realm: &str,
         policy: Option<&Policy>,
-        sender: &Sender,
+        sender: &SenderConfig,
         resource_metadata: Option<&str>,
     ) -> Self {
         let nothing = Policy::default();

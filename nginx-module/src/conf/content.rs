@@ -9,7 +9,7 @@ use ngx::ffi::{
 };
 use phantom_token::gateway::purge::MAX_FORM_LENGTH;
 
-use super::{Complaint, LocationConf, Purpose, complain, place, remember_use};
+use super::{DirectiveError, LocationConf, Purpose, complain, place, remember_use};
 use crate::bits;
 use crate::{core_location, jwks, purge};
 
@@ -41,7 +41,7 @@ impl Content {
         match self {
             Content::Purge(_) => purge::handler,
             Content::Jwks(_) => jwks::handler,
-            Content::Status => crate::gateway::status::handler,
+            Content::Status => crate::status::handler,
             Content::Metadata => crate::metadata::handler,
         }
     }
@@ -55,7 +55,7 @@ pub fn purge(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     serve(cf, location, directive, values, Content::Purge)
 }
 
@@ -65,7 +65,7 @@ pub fn jwks(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     serve(cf, location, directive, values, Content::Jwks)
 }
 
@@ -75,7 +75,7 @@ pub fn status(
     location: &mut LocationConf,
     directive: &str,
     _values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     handle(cf, location, directive, Content::Status)?;
     location.content = Some(Content::Status);
     Ok(())
@@ -88,7 +88,7 @@ fn serve(
     directive: &str,
     values: &[&str],
     content: fn(usize) -> Content,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let name = match values {
         [""] | ["off"] | [] => {
             return Err(format!("\"{directive}\" needs the name of a provider").into());
@@ -107,9 +107,9 @@ pub(super) fn handle(
     location: &mut LocationConf,
     directive: &str,
     content: Content,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     match &location.content_at {
-        Some((other, _)) if *other == directive => return Err(Complaint::Duplicate),
+        Some((other, _)) if *other == directive => return Err(DirectiveError::Duplicate),
         Some((other, place)) => {
             return Err(format!(
                 "\"{directive}\" is in a location that has \"{other}\" in {place}: give it one of its own"

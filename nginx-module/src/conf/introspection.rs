@@ -19,7 +19,9 @@ use phantom_token::config::HostEndpoint;
 
 use super::exposure::Mistake;
 use super::location::once;
-use super::{Complaint, Defined, LocationConf, MainConf, Protection, Value, Wanted, place};
+use super::{
+    DirectiveError, LocationConf, MainConf, Protection, ProviderEntry, Value, ZoneChoice, place,
+};
 use crate::strings;
 
 /// The whole time that one introspection may take. The timeouts of the location itself are what an operator sets; this is
@@ -43,7 +45,7 @@ pub fn endpoint(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let name = values.first().copied().unwrap_or_default();
     let refusal = if name.is_empty() {
         "needs the name of a location"
@@ -70,7 +72,7 @@ pub fn cache_key(
     location: &mut LocationConf,
     _: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let text = values.first().copied().unwrap_or_default();
     let value = Value::compile(cf, text)?;
     once(&mut location.cache_key, Rc::new(value))
@@ -133,7 +135,7 @@ impl MainConf {
         place: &str,
         endpoint_at: &Arc<str>,
     ) -> Result<usize, String> {
-        let by_location = |defined: &Defined, of: *const ngx_http_core_srv_conf_t| {
+        let by_location = |defined: &ProviderEntry, of: *const ngx_http_core_srv_conf_t| {
             let by = defined.introspection.as_ref();
             by.is_some_and(|by| ptr::eq(by.server, of) && *by.location == *location)
         };
@@ -162,7 +164,7 @@ impl MainConf {
         });
         // Servers that are alike to the last address are told apart by their order.
         let identity = Self::unique(identity(http, server, location), |identity| {
-            let known = |defined: &Defined| {
+            let known = |defined: &ProviderEntry| {
                 let by = defined.introspection.as_ref();
                 by.is_some_and(|by| by.identity == identity)
             };
@@ -177,11 +179,11 @@ impl MainConf {
         // It is nginx's business how to try again (`proxy_next_upstream`).
         config.retries = 0;
         let provider = config.build().map_err(|error| error.to_string())?;
-        self.providers.push(Defined {
+        self.providers.push(ProviderEntry {
             provider,
             used: true,
             zone,
-            wanted: Wanted::Any,
+            wanted: ZoneChoice::Any,
             introspection: Some(Introspection {
                 location: location.into(),
                 endpoint_at: Arc::clone(endpoint_at),

@@ -11,8 +11,8 @@ use phantom_token::gateway::sender::Nonces;
 
 use super::exposure::Written;
 use super::{
-    Challenges, Complaint, Content, Purpose, Resource, Sender, Token, Value, place, remember_use,
-    token,
+    Challenges, Content, DirectiveError, Purpose, Resource, SenderConfig, TokenSources, Value,
+    place, remember_use, token,
 };
 
 /// What a location does with tokens.
@@ -68,13 +68,13 @@ pub struct LocationConf {
     /// What is asked of every token.
     pub policy: Option<Arc<Policy>>,
     /// What is asked of whoever presents a token that is bound to a key.
-    pub sender: Sender,
+    pub sender: SenderConfig,
     /// How a token comes in, and how what it stands for goes on.
-    pub token: Token,
+    pub token: TokenSources,
     /// What is protected, as clients know it.
     pub resource: Resource,
     /// The parts of the policy that are set at this level, of those that may be set once.
-    pub(super) said: Vec<String>,
+    pub(super) seen: Vec<String>,
     /// What the module serves here itself.
     pub content: Option<Content>,
     /// By which directive, and where that is.
@@ -154,15 +154,15 @@ impl LocationConf {
 }
 
 /// Sets what may be set once.
-pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Complaint> {
+pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), DirectiveError> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Complaint::Duplicate),
+        Some(_) => Err(DirectiveError::Duplicate),
     }
 }
 
 /// That a value is none of those that a directive takes.
-pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complaint {
+pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> DirectiveError {
     format!(
         "invalid value \"{}\" in \"{directive}\": it is {wanted}",
         values.join(" ")
@@ -171,7 +171,7 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Complai
 }
 
 /// What a directive says that is `on` or `off`.
-pub(super) fn switch(directive: &str, values: &[&str]) -> Result<bool, Complaint> {
+pub(super) fn switch(directive: &str, values: &[&str]) -> Result<bool, DirectiveError> {
     match values {
         ["on"] => Ok(true),
         ["off"] => Ok(false),
@@ -185,9 +185,9 @@ pub fn provider(
     location: &mut LocationConf,
     _: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     if location.protection != Protection::Unset {
-        return Err(Complaint::Duplicate);
+        return Err(DirectiveError::Duplicate);
     }
     match values {
         ["off"] => {
@@ -235,7 +235,7 @@ pub fn realm(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let realm = values.first().copied().unwrap_or_default();
     if realm.chars().any(char::is_control) {
         return Err(format!(
@@ -252,7 +252,7 @@ pub fn preflight(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let preflight = match values {
         ["answer"] => Preflight::Answer,
         ["pass"] => Preflight::Pass,
@@ -268,7 +268,7 @@ pub fn phase(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let phase = match values {
         ["access"] => Phase::Access,
         ["preaccess"] => Phase::Preaccess,

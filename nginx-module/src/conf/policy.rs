@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ngx::ffi::ngx_conf_t;
 use phantom_token::gateway::policy::{Expected, Policy};
 
-use super::{Complaint, LocationConf, MainConf, Value};
+use super::{DirectiveError, LocationConf, MainConf, Value};
 
 /// Directives that may stand there several times: what they say adds up.
 const SEVERAL: [&str; 3] = ["scopes", "scope", "require"];
@@ -18,13 +18,13 @@ pub fn part(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let key = directive.trim_start_matches("phantom_token_");
     if !SEVERAL.contains(&key) {
-        if location.said.iter().any(|said| said == key) {
-            return Err(Complaint::Duplicate);
+        if location.seen.iter().any(|seen| seen == key) {
+            return Err(DirectiveError::Duplicate);
         }
-        location.said.push(key.to_owned());
+        location.seen.push(key.to_owned());
     }
     let policy: &mut Policy = Arc::make_mut(location.policy.get_or_insert_default());
     match (key, values) {
@@ -46,7 +46,7 @@ pub fn part(
 
 /// What a claim is compared with. nginx's variables may stand in a text, but not in a regular expression: what a client
 /// sends must not become one.
-fn expected(cf: *mut ngx_conf_t, text: &str) -> Result<Expected, Complaint> {
+fn expected(cf: *mut ngx_conf_t, text: &str) -> Result<Expected, DirectiveError> {
     if !text.starts_with('~') && text.contains('$') {
         let value = Value::compile(cf, text)?;
         if !value.is_constant() {

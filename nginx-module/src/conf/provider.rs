@@ -11,14 +11,14 @@ use ngx::ffi::{
 use ngx::ngx_conf_log_error;
 use phantom_token::Config;
 
-use super::{Defined, MainConf, Wanted, arguments, place, refuse, text};
+use super::{MainConf, ProviderEntry, ZoneChoice, arguments, place, refuse, text};
 use crate::panic::contained;
 use crate::strings::{self, string};
 
 /// A block while it is read.
 struct Block {
     config: Config,
-    zone: Wanted,
+    zone: ZoneChoice,
     keys: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn block(
 
         let mut block = Block {
             config: Config::new(name),
-            zone: Wanted::Any,
+            zone: ZoneChoice::Any,
             keys: Vec::new(),
         };
         // SAFETY: nginx reads a block by being called again with another handler, and wants `cf` back as it was.
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn block(
                 // SAFETY: as above; nothing else holds a reference now.
                 unsafe { &mut *conf.cast::<MainConf>() }
                     .providers
-                    .push(Defined {
+                    .push(ProviderEntry {
                         provider,
                         used: false,
                         zone: None,
@@ -127,9 +127,9 @@ unsafe extern "C" fn setting(
         }
         if key == "cache_zone" {
             block.zone = match values {
-                [name] if *name == b"off" => Wanted::None,
+                [name] if *name == b"off" => ZoneChoice::None,
                 [name] if !name.is_empty() => match text(name) {
-                    Some(name) => Wanted::Named {
+                    Some(name) => ZoneChoice::Named {
                         name: name.to_owned(),
                         // SAFETY: `cf` is valid while a directive is read.
                         place: unsafe { place(cf) },

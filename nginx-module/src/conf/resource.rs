@@ -10,7 +10,7 @@ use phantom_token::gateway::resource::{Metadata, is_identifier, metadata_url, or
 use phantom_token::gateway::sender::{Constraint, algorithms};
 
 use super::location::{invalid, once};
-use super::{Complaint, Content, LocationConf, MainConf, Protection, Source, Value};
+use super::{Content, DirectiveError, LocationConf, MainConf, Protection, Source, Value};
 
 /// What is set of it.
 #[derive(Default)]
@@ -65,7 +65,7 @@ pub fn identifier(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let identifier = values.first().copied().unwrap_or_default();
     if !is_identifier(identifier) {
         return Err(invalid(
@@ -94,7 +94,7 @@ pub fn metadata(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let mut said = Vec::new();
     for value in values {
         let known = value

@@ -11,12 +11,12 @@ use phantom_token::config::time;
 use phantom_token::gateway::sender::{Constraint, NONCE_STEP, Nonces, Rules, WINDOWS};
 
 use super::location::{invalid, once, switch};
-use super::{Complaint, LocationConf, Value};
+use super::{DirectiveError, LocationConf, Value};
 use crate::headers::HeaderName;
 
 /// What is set of it.
 #[derive(Clone, Default)]
-pub struct Sender {
+pub struct SenderConfig {
     constraint: Option<Constraint>,
     window: Option<Duration>,
     nonce: Option<bool>,
@@ -28,7 +28,7 @@ pub struct Sender {
     rules: Rules,
 }
 
-impl Sender {
+impl SenderConfig {
     /// What is done about bound tokens.
     pub fn constraint(&self) -> Constraint {
         self.constraint.unwrap_or_default()
@@ -103,7 +103,7 @@ pub fn constraint(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let constraint = values
         .first()
         .and_then(|name| Constraint::from_name(name))
@@ -117,7 +117,7 @@ pub fn window(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let window = values
         .first()
         .and_then(|value| time(value))
@@ -132,7 +132,7 @@ pub fn nonce(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     once(&mut location.sender.nonce, switch(directive, values)?)
 }
 
@@ -142,7 +142,7 @@ pub fn uri(
     location: &mut LocationConf,
     _: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let text = values.first().copied().unwrap_or_default();
     let value = Value::compile(cf, text)?;
     once(&mut location.sender.uri, Rc::new(value))
@@ -154,7 +154,7 @@ pub fn certificate(
     location: &mut LocationConf,
     _: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let text = values.first().copied().unwrap_or_default();
     let value = Value::compile(cf, text)?;
     once(&mut location.sender.certificate, Rc::new(value))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ngx::ffi::ngx_conf_t;
 
 use super::location::{invalid, once, switch};
-use super::{Complaint, LocationConf, Protection, Value, place};
+use super::{DirectiveError, LocationConf, Protection, Value, place};
 use crate::headers::{self, HeaderName};
 
 /// Where a token may be.
@@ -44,7 +44,7 @@ pub struct Choice {
 
 /// What is set of all that.
 #[derive(Default)]
-pub struct Token {
+pub struct TokenSources {
     sources: Option<Arc<[Source]>>,
     /// `None` inside: `Authorization`.
     forward: Option<Option<Rc<HeaderName>>>,
@@ -58,7 +58,7 @@ pub struct Token {
     stripped_by_server: Option<Rc<RefCell<Vec<HeaderName>>>>,
 }
 
-impl Token {
+impl TokenSources {
     /// Where a token may be, in the order in which they are read.
     pub fn sources(&self) -> &[Source] {
         self.sources.as_deref().unwrap_or(&[Source::Authorization])
@@ -206,7 +206,7 @@ pub fn source(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let mut sources = location.token.sources.take().unwrap_or_default().to_vec();
     let mut rest = values;
     while let [kind, after @ ..] = rest {
@@ -261,7 +261,7 @@ pub fn forward(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let forward = match values {
         ["authorization"] => None,
         ["header", name] => Some(Rc::new(header_name(directive, name)?)),
@@ -276,7 +276,7 @@ pub fn set_header(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let [name, text] = values else {
         return Err(invalid(directive, values, "NAME VALUE"));
     };
@@ -311,7 +311,7 @@ pub fn optional(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     once(&mut location.token.optional, switch(directive, values)?)
 }
 
@@ -321,7 +321,7 @@ pub fn pass_opaque(
     location: &mut LocationConf,
     directive: &str,
     values: &[&str],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     once(&mut location.token.pass_opaque, switch(directive, values)?)
 }
 
@@ -330,7 +330,7 @@ pub(super) fn choose(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,
     text: &str,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     location.token.choice = Some(Rc::new(Choice {
         value: Value::compile(cf, text)?,
         allowed: Vec::new(),
@@ -374,7 +374,7 @@ const RESERVED: [&str; 30] = [
 ];
 
 /// The name of a header (RFC 9110 §5.1) that may be ours.
-fn header_name(directive: &str, name: &str) -> Result<HeaderName, Complaint> {
+fn header_name(directive: &str, name: &str) -> Result<HeaderName, DirectiveError> {
     if !is_token(name) {
         return Err(format!("\"{name}\" in \"{directive}\" is no name of a header").into());
     }
@@ -409,7 +409,7 @@ fn header_name(directive: &str, name: &str) -> Result<HeaderName, Complaint> {
 }
 
 /// The name of a cookie (RFC 6265 §4.1.1).
-fn cookie_name(directive: &str, name: &str) -> Result<Box<str>, Complaint> {
+fn cookie_name(directive: &str, name: &str) -> Result<Box<str>, DirectiveError> {
     if is_token(name) {
         return Ok(name.into());
     }
@@ -417,7 +417,7 @@ fn cookie_name(directive: &str, name: &str) -> Result<Box<str>, Complaint> {
 }
 
 /// The name of a parameter, as it is when it has been decoded.
-fn parameter_name(directive: &str, name: &str) -> Result<Box<str>, Complaint> {
+fn parameter_name(directive: &str, name: &str) -> Result<Box<str>, DirectiveError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if !name.is_empty() && name.bytes().all(is_plain) {
         return Ok(name.into());

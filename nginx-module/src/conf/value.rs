@@ -8,7 +8,7 @@ use ngx::ffi::{
     ngx_http_complex_value, ngx_http_complex_value_t, ngx_int_t, ngx_pnalloc, ngx_str_t,
 };
 
-use super::Complaint;
+use super::DirectiveError;
 use crate::headers::HeaderName;
 use crate::request::Request;
 
@@ -23,7 +23,7 @@ pub struct Value {
 
 impl Value {
     /// Reads a text. That a variable in it does not exist is nginx's to say.
-    pub fn compile(cf: *mut ngx_conf_t, text: &str) -> Result<Self, Complaint> {
+    pub fn compile(cf: *mut ngx_conf_t, text: &str) -> Result<Self, DirectiveError> {
         // SAFETY: `cf` is what nginx gave to the handler of the directive that is being read. The text is copied into
         // the configuration's pool, where what is compiled may point to it, and zeroes are what nginx expects of both
         // structures.
@@ -43,7 +43,7 @@ impl Value {
             compile.value = &raw mut source;
             compile.complex_value = &raw mut value;
             if ngx_http_compile_complex_value(&raw mut compile) != NGX_OK as ngx_int_t {
-                return Err(Complaint::Said);
+                return Err(DirectiveError::Said);
             }
             let (mut headers, mut reads_request) = (Vec::new(), false);
             for name in variables(text) {

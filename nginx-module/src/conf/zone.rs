@@ -33,7 +33,7 @@ use crate::panic::contained;
 use crate::{module, strings};
 
 /// A zone of the configuration.
-pub struct Zone {
+pub struct ZoneConf {
     name: String,
     /// Where it is defined.
     place: String,
@@ -41,7 +41,7 @@ pub struct Zone {
     memory: OnceCell<Arc<Memory>>,
 }
 
-impl Zone {
+impl ZoneConf {
     /// How many providers it has room for.
     pub const MAX_PROVIDERS: usize = Memory::MAX_PROVIDERS;
 
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn set(
                 &format!("zone \"{name}\" is defined already, in {}", known.place),
             );
         }
-        let zone = Rc::new(Zone {
+        let zone = Rc::new(ZoneConf {
             name: name.to_owned(),
             // SAFETY: `cf` is valid while a directive is read.
             place: unsafe { place(cf) },
@@ -182,7 +182,7 @@ unsafe extern "C" fn init(shared: *mut ngx_shm_zone_t, former: *mut c_void) -> n
     contained(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx calls this with the zone for which it was set, whose data is the `Zone` that the
         // configuration being read holds. It is shared only: what changes of it is in a cell.
-        let (shared, zone) = unsafe { (&*shared, &*(*shared).data.cast::<Zone>()) };
+        let (shared, zone) = unsafe { (&*shared, &*(*shared).data.cast::<ZoneConf>()) };
         let log = shared.shm.log;
         let name = &zone.name;
         if former.is_null()

@@ -14,9 +14,9 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
+use super::atomics::{Relaxed8, Relaxed16, Relaxed32, Relaxed64, crash};
 use super::lock::Lock;
 use super::providers::Providers;
-use super::words::{Byte, Half, Long, Word, crash};
 use crate::token::Key;
 
 /// Changes with whatever this file says of the memory, and with what is done in it.
@@ -48,7 +48,7 @@ pub(super) const BLOCK: usize = 128;
 /// Bytes of a value in the first block of an entry.
 pub(super) const FIRST: usize = BLOCK - size_of::<Head>();
 /// Bytes of a value in every other one.
-pub(super) const MORE: usize = BLOCK - size_of::<Word>();
+pub(super) const MORE: usize = BLOCK - size_of::<Relaxed32>();
 
 /// Everything before the shards.
 #[repr(C)]
@@ -57,57 +57,57 @@ pub(super) struct Front {
     /// [`Version`](crate::cache::Version)s: the epoch in the upper half, the ends in the lower one.
     pub(super) versions: [AtomicU64; COUNTERS],
     /// By counter, whether an active verdict may be in the memory of a process that is not in the zone: 0 or 1.
-    pub(super) strays: [Byte; COUNTERS],
+    pub(super) strays: [Relaxed8; COUNTERS],
     pub(super) providers: Providers,
 }
 
 #[repr(C, align(128))]
 pub(super) struct Header {
-    pub(super) magic: Long,
-    pub(super) layout: Word,
+    pub(super) magic: Relaxed64,
+    pub(super) layout: Relaxed32,
     /// The size of a lock, which another C library may see differently.
-    pub(super) lock: Word,
-    pub(super) size: Long,
+    pub(super) lock: Relaxed32,
+    pub(super) size: Relaxed64,
     /// See [`Map::place`].
-    pub(super) secret: Long,
+    pub(super) secret: Relaxed64,
 }
 
 #[repr(C, align(128))]
 pub(super) struct ShardHead {
     pub(super) lock: Lock,
     /// The first of the blocks that were used and are free.
-    pub(super) free: Word,
+    pub(super) free: Relaxed32,
     /// The first of the blocks that were never used: those from here on are free as well. So a zone that is new, or
     /// that was emptied, touches none of its pages.
-    pub(super) fresh: Word,
-    /// What is held, by [`Kind`].
+    pub(super) fresh: Relaxed32,
+    /// What is held, by [`EntryKind`].
     pub(super) lists: [List; 4],
-    pub(super) evictions: Long,
-    pub(super) recoveries: Long,
+    pub(super) evictions: Relaxed64,
+    pub(super) recoveries: Relaxed64,
     /// Not 0 if proofs were lost since anybody last looked at the time: see `table.rs`.
-    pub(super) emptied: Long,
+    pub(super) emptied: Relaxed64,
     /// The latest `iat` of the proofs that were forgotten, as the bits of an `i64`.
-    pub(super) forgotten: Long,
+    pub(super) forgotten: Relaxed64,
     /// By provider: entries of another epoch are none.
-    pub(super) epochs: [Word; PROVIDERS],
+    pub(super) epochs: [Relaxed32; PROVIDERS],
 }
 
 /// Entries of a kind in the order of their last use.
 #[repr(C)]
 pub(super) struct List {
-    pub(super) newest: Word,
-    pub(super) oldest: Word,
-    pub(super) entries: Word,
-    pub(super) blocks: Word,
+    pub(super) newest: Relaxed32,
+    pub(super) oldest: Relaxed32,
+    pub(super) entries: Relaxed32,
+    pub(super) blocks: Relaxed32,
 }
 
 /// What an entry is. Each kind has a list of its own and a share of the blocks, so that none can push out another; but
 /// proofs have theirs within that of active verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     Active,
     Inactive,
-    Claim,
+    FetchLease,
     Proof,
 }
 
@@ -115,7 +115,7 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Space {
     Verdict,
-    Claim,
+    FetchLease,
     Proof,
 }
 
@@ -123,25 +123,25 @@ pub(super) enum Space {
 #[repr(C)]
 pub(super) struct Head {
     /// The next block of this entry, or of the free ones.
-    pub(super) next: Word,
+    pub(super) next: Relaxed32,
     /// The next entry of the bucket.
-    pub(super) chain: Word,
-    pub(super) key: [Long; 4],
+    pub(super) chain: Relaxed32,
+    pub(super) key: [Relaxed64; 4],
     /// When it ends, in milliseconds on the monotonic clock, which all processes of a machine share.
-    pub(super) until: Long,
+    pub(super) until: Relaxed64,
     /// Of the value, in bytes.
-    pub(super) length: Word,
+    pub(super) length: Relaxed32,
     /// The provider's epoch when it was stored.
-    pub(super) epoch: Word,
+    pub(super) epoch: Relaxed32,
     /// When it last moved to the front of its list; see `table.rs`.
-    pub(super) moved: Half,
-    /// A [`Kind`].
-    pub(super) kind: Byte,
-    pub(super) provider: Byte,
-    pub(super) newer: Word,
-    pub(super) older: Word,
+    pub(super) moved: Relaxed16,
+    /// An [`EntryKind`].
+    pub(super) kind: Relaxed8,
+    pub(super) provider: Relaxed8,
+    pub(super) newer: Relaxed32,
+    pub(super) older: Relaxed32,
     /// The last block, so that all of them can be freed at once.
-    pub(super) last: Word,
+    pub(super) last: Relaxed32,
 }
 
 /// A block: a [`Head`] and [`FIRST`] bytes, or a link and [`MORE`] bytes.
@@ -158,8 +158,13 @@ const _: () = {
     assert!(size_of::<ShardHead>() <= 512 && align_of::<ShardHead>() == BLOCK);
 };
 
-impl Kind {
-    pub(super) const ALL: [Kind; 4] = [Kind::Active, Kind::Inactive, Kind::Claim, Kind::Proof];
+impl EntryKind {
+    pub(super) const ALL: [EntryKind; 4] = [
+        EntryKind::Active,
+        EntryKind::Inactive,
+        EntryKind::FetchLease,
+        EntryKind::Proof,
+    ];
 
     pub(super) fn of(byte: u8) -> Option<Self> {
         Self::ALL.get(usize::from(byte)).copied()
@@ -167,9 +172,9 @@ impl Kind {
 
     pub(super) fn space(self) -> Space {
         match self {
-            Kind::Active | Kind::Inactive => Space::Verdict,
-            Kind::Claim => Space::Claim,
-            Kind::Proof => Space::Proof,
+            EntryKind::Active | EntryKind::Inactive => Space::Verdict,
+            EntryKind::FetchLease => Space::FetchLease,
+            EntryKind::Proof => Space::Proof,
         }
     }
 }
@@ -185,7 +190,7 @@ impl Block {
     }
 
     /// The link to the next block, which every block has.
-    pub(super) fn next(&self) -> &Word {
+    pub(super) fn next(&self) -> &Relaxed32 {
         &self.head().next
     }
 
@@ -241,7 +246,7 @@ pub(super) struct Geometry {
     pub(super) buckets: usize,
     /// Of a shard, with number 0, which is never used.
     pub(super) blocks: usize,
-    /// How many blocks of a shard each [`Kind`] may take: together all that there are, without that of proofs, which is
+    /// How many blocks of a shard each [`EntryKind`] may take: together all that there are, without that of proofs, which is
     /// a part of that of active verdicts.
     pub(super) quotas: [u32; 4],
 }
@@ -255,11 +260,11 @@ impl Geometry {
         let shard_size = room / shards / BLOCK * BLOCK;
         let room = shard_size.saturating_sub(size_of::<ShardHead>());
         // A bucket's head is a word, and all heads together end where a block may begin.
-        let per_block = BLOCK + size_of::<Word>() / BLOCKS_PER_BUCKET;
+        let per_block = BLOCK + size_of::<Relaxed32>() / BLOCKS_PER_BUCKET;
         let buckets = (room / per_block / BLOCKS_PER_BUCKET)
-            .next_multiple_of(BLOCK / size_of::<Word>())
+            .next_multiple_of(BLOCK / size_of::<Relaxed32>())
             .min(1 << 30);
-        let blocks = (room.saturating_sub(buckets * size_of::<Word>()) / BLOCK).min(1 << 31);
+        let blocks = (room.saturating_sub(buckets * size_of::<Relaxed32>()) / BLOCK).min(1 << 31);
         let usable = u32::try_from(blocks.saturating_sub(1)).unwrap_or(u32::MAX);
         let inactive = usable / INACTIVE_SHARE;
         let claims = usable / CLAIM_SHARE;
@@ -305,12 +310,12 @@ unsafe impl Sync for Map {}
 #[derive(Clone, Copy)]
 pub(super) struct Shard<'a> {
     pub(super) head: &'a ShardHead,
-    pub(super) buckets: &'a [Word],
+    pub(super) buckets: &'a [Relaxed32],
     pub(super) blocks: &'a [Block],
     /// The versions of its keys.
     pub(super) versions: &'a [AtomicU64],
     /// And what goes with each.
-    pub(super) strays: &'a [Byte],
+    pub(super) strays: &'a [Relaxed8],
 }
 
 impl Map {
@@ -359,10 +364,10 @@ impl Map {
         let (head, heads, all) = unsafe {
             let start = self.base.add(size_of::<Front>()).add(number * shard_size);
             let heads = start.add(size_of::<ShardHead>());
-            let all = heads.add(buckets * size_of::<Word>());
+            let all = heads.add(buckets * size_of::<Relaxed32>());
             (
                 start.cast::<ShardHead>().as_ref(),
-                NonNull::slice_from_raw_parts(heads.cast::<Word>(), buckets).as_ref(),
+                NonNull::slice_from_raw_parts(heads.cast::<Relaxed32>(), buckets).as_ref(),
                 NonNull::slice_from_raw_parts(all.cast::<Block>(), blocks).as_ref(),
             )
         };
@@ -421,9 +426,9 @@ mod tests {
             assert!(shards.is_power_of_two() && shards <= MAX_SHARDS);
             assert!(shards == 1 || shard_size >= SHARD_SIZE, "{geometry:?}");
             assert_eq!(shard_size % BLOCK, 0);
-            assert_eq!(buckets * size_of::<Word>() % BLOCK, 0);
+            assert_eq!(buckets * size_of::<Relaxed32>() % BLOCK, 0);
             assert!(size_of::<Front>() + shards * shard_size <= size);
-            let used = size_of::<ShardHead>() + buckets * size_of::<Word>() + blocks * BLOCK;
+            let used = size_of::<ShardHead>() + buckets * size_of::<Relaxed32>() + blocks * BLOCK;
             assert!(used <= shard_size, "{geometry:?}");
             if size < 1 << 40 {
                 assert!(shard_size - used < BLOCK, "{geometry:?}");

@@ -16,13 +16,13 @@
 //! A zone reads nothing of what it stores: see `sealed.rs` for what that is. Proofs (see `store.rs`) are digests, which
 //! nothing can be had from either.
 
+mod atomics;
 mod layout;
 mod lock;
 mod providers;
 mod table;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 
-use self::layout::{BLOCK, COUNTERS, Kind, LAYOUT, MAGIC, Map, PROVIDERS};
+use self::layout::{BLOCK, COUNTERS, EntryKind, LAYOUT, MAGIC, Map, PROVIDERS};
 use self::lock::Lock;
 use self::providers::Holding;
 use self::table::{Asked, At, Corrupt, Got, MAX_FAILURE, Table, after, bump, version_of};
 use super::store::{
-    Claim, Claimed, Class, FirstUse, ProofId, ProofTime, SharedWords, Store, Version,
+    Class, FetchLease, FirstUse, LeaseOutcome, ProofId, ProofTime, SharedAtomics, Store, Version,
 };
 use crate::clock;
 use crate::process::is_alive;
@@ -317,7 +317,7 @@ impl ZoneStore {
         &self,
         key: &Key,
         value: &[u8],
-        kind: Kind,
+        kind: EntryKind,
         keep: Duration,
         version: Version,
         now: u64,
@@ -361,9 +361,9 @@ impl ZoneStore {
         version_of(version.load(Ordering::Acquire))
     }
 
-    fn claim_at(&self, key: &Key, claim: &Claim, now: u64) -> Claimed {
+    fn lease_at(&self, key: &Key, lease: &FetchLease, now: u64) -> LeaseOutcome {
         let Some(at) = self.at(key, now) else {
-            return Claimed::Granted;
+            return LeaseOutcome::Granted;
         };
         // Asked for every time: a store may have come here through a fork.
         let pid = std::process::id();
@@ -371,26 +371,28 @@ impl ZoneStore {
         let mut dead = None;
         for _ in 0..CLAIM_ATTEMPTS {
             let asked = self.zone.locked(at.place.shard, |table| {
-                table.claim(at, claim, pid, dead, &mut failure)
+                table.lease(at, lease, pid, dead, &mut failure)
             });
             match asked {
                 None | Some(Asked::Granted) => break,
-                Some(Asked::Failed(length)) => return Claimed::Failed(failure[..length].to_vec()),
+                Some(Asked::Failed(length)) => {
+                    return LeaseOutcome::Failed(failure[..length].to_vec());
+                }
                 Some(Asked::Held { flight, pid: other }) => {
                     if other == pid || is_alive(other) {
-                        return Claimed::Held(flight);
+                        return LeaseOutcome::Held(flight);
                     }
                     dead = Some(flight);
                 }
             }
         }
-        Claimed::Granted
+        LeaseOutcome::Granted
     }
 
     fn settle_at(&self, key: &Key, flight: u64, failure: Option<&[u8]>, now: u64) {
         let Some(at) = self.at(key, now) else { return };
         self.zone
-            .locked(at.place.shard, |table| table.settle(at, flight, failure));
+            .locked(at.place.shard, |table| table.release(at, flight, failure));
     }
 
     fn first_use_at(&self, proof: &ProofId, time: ProofTime, now: u64) -> FirstUse {
@@ -420,8 +422,8 @@ impl Store for ZoneStore {
 
     fn put(&self, key: &Key, value: &[u8], class: Class, keep: Duration, version: Version) -> bool {
         let kind = match class {
-            Class::Active => Kind::Active,
-            Class::Inactive => Kind::Inactive,
+            Class::Active => EntryKind::Active,
+            Class::Inactive => EntryKind::Inactive,
         };
         self.put_at(key, value, kind, keep, version, clock::now().monotonic)
     }
@@ -460,11 +462,11 @@ impl Store for ZoneStore {
         }
     }
 
-    fn claim(&self, key: &Key, claim: &Claim) -> Claimed {
-        self.claim_at(key, claim, clock::now().monotonic)
+    fn lease(&self, key: &Key, lease: &FetchLease) -> LeaseOutcome {
+        self.lease_at(key, lease, clock::now().monotonic)
     }
 
-    fn settle(&self, key: &Key, flight: u64, failure: Option<&[u8]>) {
+    fn release(&self, key: &Key, flight: u64, failure: Option<&[u8]>) {
         self.settle_at(key, flight, failure, clock::now().monotonic);
     }
 
@@ -472,7 +474,7 @@ impl Store for ZoneStore {
         self.first_use_at(proof, time, clock::now().monotonic)
     }
 
-    fn words(&self) -> Option<&SharedWords> {
+    fn words(&self) -> Option<&SharedAtomics> {
         let holding = self.holding()?;
         Some(self.zone.map.front().providers.words(holding))
     }

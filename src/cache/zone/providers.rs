@@ -9,10 +9,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use super::atomics::{Relaxed32, Relaxed64, crash};
 use super::layout::PROVIDERS;
 use super::lock::Lock;
-use super::words::{Long, Word, crash};
-use crate::cache::SharedWords;
+use crate::cache::SharedAtomics;
 use crate::token::Fingerprint;
 
 const VACANT: u32 = 0;
@@ -22,24 +22,24 @@ const TAKEN: u32 = 1;
 pub(super) struct Providers {
     pub(super) lock: Lock,
     /// How often any was opened.
-    opened: Long,
+    opened: Relaxed64,
     slots: [Slot; PROVIDERS],
 }
 
 /// A provider's. The words are changed by whoever likes; what every call looks at stands in another cache line.
 #[repr(C, align(64))]
 struct Slot {
-    fingerprint: [Long; 4],
+    fingerprint: [Relaxed64; 4],
     /// What [`Providers::opened`] was when it was opened last.
-    opened: Long,
-    state: Word,
+    opened: Relaxed64,
+    state: Relaxed32,
     /// Changes whenever the slot is given to another.
-    generation: Word,
+    generation: Relaxed32,
     words: Words,
 }
 
 #[repr(C, align(64))]
-struct Words(SharedWords);
+struct Words(SharedAtomics);
 
 /// A slot as long as it is its holder's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,9 +120,9 @@ impl Providers {
 
     fn known(&self, provider: &Fingerprint) -> Option<usize> {
         let name = words_of(&provider.0);
-        self.slots
-            .iter()
-            .position(|slot| slot.is_taken() && slot.fingerprint.each_ref().map(Long::get) == name)
+        self.slots.iter().position(|slot| {
+            slot.is_taken() && slot.fingerprint.each_ref().map(Relaxed64::get) == name
+        })
     }
 
     /// Whether the slot is still the one of whoever was given it.

@@ -34,12 +34,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::atomics::{Relaxed8, Relaxed32, crash};
 use super::layout::{
-    Block, COUNTERS, FIRST, Head, Kind, List, MORE, Map, NONE, PROVIDERS, Place, Shard, Space,
+    Block, COUNTERS, EntryKind, FIRST, Head, List, MORE, Map, NONE, PROVIDERS, Place, Shard, Space,
 };
 use super::providers::words_of;
-use super::words::{Byte, Word, crash};
-use crate::cache::{Claim, FirstUse, NO_PROOF, ProofTime, Version};
+use crate::cache::{FetchLease, FirstUse, NO_PROOF, ProofTime, Version};
 use crate::token::Key;
 
 /// How exactly "least recently used" is kept, in units of [`stamp`]: an entry that moved to the front this recently
@@ -91,7 +91,7 @@ pub(super) enum Got {
     Longer(usize),
 }
 
-/// What became of a claim.
+/// What became of a lease.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Granted,
@@ -107,14 +107,14 @@ pub(super) enum Asked {
 /// What a shard holds and has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TableCounts {
-    /// By [`Kind`].
+    /// By [`EntryKind`].
     pub(super) entries: [u64; 4],
     pub(super) blocks: u64,
     pub(super) evictions: u64,
     pub(super) recoveries: u64,
 }
 
-/// Who holds a claim.
+/// Who holds a lease.
 #[derive(Clone, Copy)]
 struct Record {
     flight: u64,
@@ -159,7 +159,7 @@ fn part(number: usize, left: usize) -> (usize, usize) {
     if number == 0 {
         (size_of::<Head>(), left.min(FIRST))
     } else {
-        (size_of::<Word>(), left.min(MORE))
+        (size_of::<Relaxed32>(), left.min(MORE))
     }
 }
 
@@ -234,7 +234,7 @@ impl<'a> Table<'a> {
         &self,
         at: At<'_>,
         value: &[u8],
-        kind: Kind,
+        kind: EntryKind,
         until: u64,
         version: Version,
     ) -> Result<bool, Corrupt> {
@@ -244,7 +244,7 @@ impl<'a> Table<'a> {
         let mut replaced = 0;
         if let Some(index) = self.find(at.key, at.place, Space::Verdict)? {
             let entry = self.entry(index)?;
-            if self.kind(entry)? == Kind::Active {
+            if self.kind(entry)? == EntryKind::Active {
                 replaced = entry.until.get();
             }
             self.discard(index)?;
@@ -252,7 +252,7 @@ impl<'a> Table<'a> {
         let stored = self.insert(at, value, kind, until)?;
         // Until when others may remember something active, and until when something active is here.
         let (copies, held) = match kind {
-            Kind::Active => (until.max(replaced), if stored { until } else { 0 }),
+            EntryKind::Active => (until.max(replaced), if stored { until } else { 0 }),
             _ => (replaced, 0),
         };
         if copies > held && copies > at.now {
@@ -263,9 +263,9 @@ impl<'a> Table<'a> {
 
     /// What [`Table::put`] does of a provider that has no slot any more: nothing is stored, but whoever asks may remember
     /// it.
-    pub(super) fn put_elsewhere(&self, place: Place, kind: Kind, version: Version) -> bool {
+    pub(super) fn put_elsewhere(&self, place: Place, kind: EntryKind, version: Version) -> bool {
         let may = self.may_remember(place, kind, version);
-        if may && kind == Kind::Active {
+        if may && kind == EntryKind::Active {
             self.stray(place).set(1);
         }
         may
@@ -285,7 +285,7 @@ impl<'a> Table<'a> {
         let store = !outdated && at.now < until;
         let mut known = self.stray(at.place).get() != 0;
         if let Some(index) = self.find(at.key, at.place, Space::Verdict)? {
-            let active = self.kind(self.entry(index)?)? == Kind::Active;
+            let active = self.kind(self.entry(index)?)? == EntryKind::Active;
             known |= active;
             if active || store {
                 self.discard(index)?;
@@ -298,7 +298,7 @@ impl<'a> Table<'a> {
             self.bump(at.place);
         }
         if store {
-            self.insert(at, value, Kind::Inactive, until)?;
+            self.insert(at, value, EntryKind::Inactive, until)?;
         }
         Ok((!outdated).then(|| self.now(at.place)))
     }
@@ -322,7 +322,7 @@ impl<'a> Table<'a> {
         }
         let until = after(at.now, time.left());
         Ok(
-            if self.insert(at, &time.iat.to_le_bytes(), Kind::Proof, until)? {
+            if self.insert(at, &time.iat.to_le_bytes(), EntryKind::Proof, until)? {
                 FirstUse::First
             } else {
                 FirstUse::Full
@@ -372,26 +372,26 @@ impl<'a> Table<'a> {
 
     /// Asks for the claim of a key, for the process `pid`. The flight `dead` holds up nobody. What a failure says is
     /// copied to `failure`.
-    pub(super) fn claim(
+    pub(super) fn lease(
         &self,
         at: At<'_>,
-        claim: &Claim,
+        lease: &FetchLease,
         pid: u32,
         dead: Option<u64>,
         failure: &mut [u8; MAX_FAILURE],
     ) -> Result<Asked, Corrupt> {
         // Whoever began before the key was purged may ask, but what it finds out will not be stored: nobody has to wait
         // for it, and it takes the place of nobody.
-        let outdated = self.now(at.place).epoch != claim.version.epoch;
-        if let Some(index) = self.find(at.key, at.place, Space::Claim)? {
+        let outdated = self.now(at.place).epoch != lease.version.epoch;
+        if let Some(index) = self.find(at.key, at.place, Space::FetchLease)? {
             let entry = self.entry(index)?;
             let (record, said) = self.record(index, entry, failure)?;
             if self.is_live(entry, &at) {
                 // A failure is kept for so long from when it was settled.
                 let failed_at = entry.until.get().saturating_sub(FAILURE_KEPT);
-                let waited = u64::try_from(claim.waited.as_millis()).unwrap_or(u64::MAX);
+                let waited = u64::try_from(lease.waited.as_millis()).unwrap_or(u64::MAX);
                 if record.pid == SETTLED
-                    && (Some(record.flight) == claim.waited_for
+                    && (Some(record.flight) == lease.waited_for
                         || failed_at > at.now.saturating_sub(waited))
                 {
                     return Ok(Asked::Failed(said));
@@ -400,8 +400,8 @@ impl<'a> Table<'a> {
                     return Ok(Asked::Granted);
                 }
                 if record.pid != SETTLED
-                    && record.version == claim.version.epoch
-                    && record.flight != claim.flight
+                    && record.version == lease.version.epoch
+                    && record.flight != lease.flight
                     && Some(record.flight) != dead
                 {
                     return Ok(Asked::Held {
@@ -414,28 +414,28 @@ impl<'a> Table<'a> {
         }
         if !outdated {
             let record = Record {
-                flight: claim.flight,
-                version: claim.version.epoch,
+                flight: lease.flight,
+                version: lease.version.epoch,
                 pid,
             };
             self.insert(
                 at,
                 &record.bytes(),
-                Kind::Claim,
-                after(at.now, claim.within),
+                EntryKind::FetchLease,
+                after(at.now, lease.within),
             )?;
         }
         Ok(Asked::Granted)
     }
 
     /// Ends the claim of a flight, if it holds it still.
-    pub(super) fn settle(
+    pub(super) fn release(
         &self,
         at: At<'_>,
         flight: u64,
         failure: Option<&[u8]>,
     ) -> Result<(), Corrupt> {
-        let Some(index) = self.find(at.key, at.place, Space::Claim)? else {
+        let Some(index) = self.find(at.key, at.place, Space::FetchLease)? else {
             return Ok(());
         };
         let entry = self.entry(index)?;
@@ -457,8 +457,13 @@ impl<'a> Table<'a> {
         value[..RECORD].copy_from_slice(&record.bytes());
         value[RECORD..RECORD + said.len()].copy_from_slice(said);
         let value = &value[..RECORD + said.len()];
-        self.insert(at, value, Kind::Claim, at.now.saturating_add(FAILURE_KEPT))
-            .map(drop)
+        self.insert(
+            at,
+            value,
+            EntryKind::FetchLease,
+            at.now.saturating_add(FAILURE_KEPT),
+        )
+        .map(drop)
     }
 
     pub(super) fn counts(&self) -> TableCounts {
@@ -487,13 +492,13 @@ impl<'a> Table<'a> {
     }
 
     /// Whether a verdict that was asked for under `version` may be remembered.
-    fn may_remember(&self, place: Place, kind: Kind, version: Version) -> bool {
+    fn may_remember(&self, place: Place, kind: EntryKind, version: Version) -> bool {
         let now = self.now(place);
-        now.epoch == version.epoch && (kind != Kind::Active || now.ends == version.ends)
+        now.epoch == version.epoch && (kind != EntryKind::Active || now.ends == version.ends)
     }
 
     /// Whether an active verdict of such a key may be remembered by somebody and not be here.
-    fn stray(&self, place: Place) -> &'a Byte {
+    fn stray(&self, place: Place) -> &'a Relaxed8 {
         let strays = self.shard.strays;
         &strays[place.counter & (strays.len() - 1)]
     }
@@ -509,7 +514,7 @@ impl<'a> Table<'a> {
         self.shard.versions.iter().for_each(bump);
     }
 
-    fn bucket(&self, number: usize) -> Result<&'a Word, Corrupt> {
+    fn bucket(&self, number: usize) -> Result<&'a Relaxed32, Corrupt> {
         self.shard.buckets.get(number).ok_or(Corrupt)
     }
 
@@ -524,11 +529,11 @@ impl<'a> Table<'a> {
         self.block(index).map(Block::head)
     }
 
-    fn kind(&self, entry: &Head) -> Result<Kind, Corrupt> {
-        Kind::of(entry.kind.get()).ok_or(Corrupt)
+    fn kind(&self, entry: &Head) -> Result<EntryKind, Corrupt> {
+        EntryKind::of(entry.kind.get()).ok_or(Corrupt)
     }
 
-    fn list(&self, kind: Kind) -> &'a List {
+    fn list(&self, kind: EntryKind) -> &'a List {
         &self.shard.head.lists[kind as usize]
     }
 
@@ -544,7 +549,7 @@ impl<'a> Table<'a> {
 
     /// Whether an entry belongs to the provider and was stored since its last [`Table::hide`].
     fn is_visible(&self, entry: &Head, slot: usize) -> bool {
-        let epoch = self.shard.head.epochs.get(slot).map(Word::get);
+        let epoch = self.shard.head.epochs.get(slot).map(Relaxed32::get);
         usize::from(entry.provider.get()) == slot && Some(entry.epoch.get()) == epoch
     }
 
@@ -576,7 +581,13 @@ impl<'a> Table<'a> {
 
     /// Stores a new entry at the front, in the place of as many others as [`Table::make_room`] says. One that is too
     /// large, or that ends already, is not stored; whether it was is what is returned.
-    fn insert(&self, at: At<'_>, value: &[u8], kind: Kind, until: u64) -> Result<bool, Corrupt> {
+    fn insert(
+        &self,
+        at: At<'_>,
+        value: &[u8],
+        kind: EntryKind,
+        until: u64,
+    ) -> Result<bool, Corrupt> {
         let list = self.list(kind);
         let needed = blocks_for(value.len());
         let Ok(length) = u32::try_from(value.len()) else {
@@ -628,14 +639,14 @@ impl<'a> Table<'a> {
 
     /// Makes room for an entry of so many blocks: in the place of others of its kind, or of proofs that have ended; a
     /// proof, in the place of those and of active verdicts. `false` when there is none to be made.
-    fn make_room(&self, kind: Kind, needed: usize, now: u64) -> Result<bool, Corrupt> {
-        let quota = |kind: Kind| u64::from(self.map.geometry().quotas[kind as usize]);
-        let used = |kind: Kind| u64::from(self.list(kind).blocks.get());
+    fn make_room(&self, kind: EntryKind, needed: usize, now: u64) -> Result<bool, Corrupt> {
+        let quota = |kind: EntryKind| u64::from(self.map.geometry().quotas[kind as usize]);
+        let used = |kind: EntryKind| u64::from(self.list(kind).blocks.get());
         let needed = needed as u64;
         // Each round takes an entry from a list, or finds a contradiction: there are no more rounds than entries, and,
         // where none contradicts itself, than blocks are needed.
         match kind {
-            Kind::Inactive | Kind::Claim => {
+            EntryKind::Inactive | EntryKind::FetchLease => {
                 if needed > quota(kind) {
                     return Ok(false);
                 }
@@ -644,24 +655,24 @@ impl<'a> Table<'a> {
                 }
                 return Ok(true);
             }
-            Kind::Proof => {
+            EntryKind::Proof => {
                 // Two for the one that comes, so that those that have ended become fewer though nobody looks for them.
                 let _ = self.end_proof(now)? && self.end_proof(now)?;
-                if used(Kind::Proof) + needed > quota(Kind::Proof) {
+                if used(EntryKind::Proof) + needed > quota(EntryKind::Proof) {
                     return Ok(false);
                 }
             }
-            Kind::Active => {
-                while used(Kind::Proof) + needed > quota(Kind::Active) {
+            EntryKind::Active => {
+                while used(EntryKind::Proof) + needed > quota(EntryKind::Active) {
                     if !self.end_proof(now)? {
                         return Ok(false);
                     }
                 }
             }
         }
-        while used(Kind::Active) + used(Kind::Proof) + needed > quota(Kind::Active) {
+        while used(EntryKind::Active) + used(EntryKind::Proof) + needed > quota(EntryKind::Active) {
             if !self.end_proof(now)? {
-                self.evict(self.list(Kind::Active), now)?;
+                self.evict(self.list(EntryKind::Active), now)?;
             }
         }
         Ok(true)
@@ -670,7 +681,7 @@ impl<'a> Table<'a> {
     /// Takes out the proof that was noted first, if it has ended. Those noted later may have ended as well: they go when
     /// it does, which is soon, since all last for about as long.
     fn end_proof(&self, now: u64) -> Result<bool, Corrupt> {
-        let oldest = self.list(Kind::Proof).oldest.get();
+        let oldest = self.list(EntryKind::Proof).oldest.get();
         let ended = oldest != NONE && self.entry(oldest)?.until.get() <= now;
         if ended {
             self.forget_proof(oldest)?;
@@ -689,7 +700,7 @@ impl<'a> Table<'a> {
             let evictions = &self.shard.head.evictions;
             evictions.set(evictions.get().wrapping_add(1));
         }
-        if live && kind == Kind::Active {
+        if live && kind == EntryKind::Active {
             let place = self.map.place_of(entry.key[0].get());
             self.stray(place).set(1);
         }
@@ -715,7 +726,7 @@ impl<'a> Table<'a> {
         link.set(entry.chain.get());
 
         self.unlist(list, index)?;
-        let fewer = |word: &Word, by: usize| {
+        let fewer = |word: &Relaxed32, by: usize| {
             let by = u32::try_from(by).map_err(|_| Corrupt)?;
             word.set(word.get().checked_sub(by).ok_or(Corrupt)?);
             Ok(())

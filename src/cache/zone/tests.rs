@@ -145,7 +145,7 @@ impl ZoneStore {
         self.get_at(key, &mut value, now).map(|_| value)
     }
 
-    fn set(&self, key: &Key, value: &[u8], kind: Kind, now: u64) {
+    fn set(&self, key: &Key, value: &[u8], kind: EntryKind, now: u64) {
         let version = self.version(key).unwrap();
         self.put_at(key, value, kind, MINUTE, version, now);
     }
@@ -201,7 +201,7 @@ fn check(number: usize, table: &Table<'_>) -> Result<(), String> {
             meet(index)?;
             let head = head_of(index);
             let words = head.key.each_ref().map(|word| word.get());
-            let kind = Kind::of(head.kind.get()).ok_or("kind")?;
+            let kind = EntryKind::of(head.kind.get()).ok_or("kind")?;
             holds!(names.insert((words, kind.space())));
             let place = table.map.place_of(words[0]);
             holds!(place.shard == number && place.bucket == bucket);
@@ -217,7 +217,7 @@ fn check(number: usize, table: &Table<'_>) -> Result<(), String> {
             index = head.chain.get();
         }
     }
-    for kind in Kind::ALL {
+    for kind in EntryKind::ALL {
         let list = &shard.head.lists[kind as usize];
         holds!(list.entries.get() == entries[kind as usize]);
         holds!(list.blocks.get() == blocks[kind as usize]);
@@ -236,7 +236,7 @@ fn check(number: usize, table: &Table<'_>) -> Result<(), String> {
         holds!(list.oldest.get() == newer && listed == list.entries.get());
     }
     let [active, _, _, proofs] = blocks;
-    holds!(active + proofs <= table.map.geometry().quotas[Kind::Active as usize]);
+    holds!(active + proofs <= table.map.geometry().quotas[EntryKind::Active as usize]);
     let mut index = shard.head.free.get();
     while index != 0 {
         meet(index)?;

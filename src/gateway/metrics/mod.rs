@@ -55,7 +55,7 @@ pub const OUTCOMES: usize = 16;
 
 /// What a process has done for a provider, since it began.
 #[derive(Debug, Clone, Default)]
-pub struct Done {
+pub struct ProcessMetrics {
     /// What its client has.
     pub stats: Stats,
     /// Requests by what became of them; what each place stands for is for the host to say.
@@ -68,27 +68,27 @@ pub struct Done {
 
 /// What all processes have done for a provider.
 #[derive(Debug, Clone, Default)]
-pub struct Sum {
+pub struct Totals {
     /// What it comes to. Of what is held, what the living hold; `breaker_open` is how many of them ask nothing.
-    pub done: Done,
+    pub done: ProcessMetrics,
     /// How many processes count for it now.
     pub processes: u64,
 }
 
 /// The rows.
-pub struct Tally {
+pub struct SharedMetrics {
     memory: NonNull<Memory>,
     /// Whether the memory is this one's to free.
     own: bool,
 }
 
-// SAFETY: the memory is atomics, and stays where it is for as long as there is a `Tally` of it, as whoever made it has
+// SAFETY: the memory is atomics, and stays where it is for as long as there is a `SharedMetrics` of it, as whoever made it has
 // promised or because it is its own.
-unsafe impl Send for Tally {}
+unsafe impl Send for SharedMetrics {}
 // SAFETY: as above.
-unsafe impl Sync for Tally {}
+unsafe impl Sync for SharedMetrics {}
 
-impl Tally {
+impl SharedMetrics {
     /// How many bytes it takes. Only those that are written to become memory of the machine: a few kilobytes for each
     /// process and provider.
     pub const SIZE: usize = size_of::<Memory>();
@@ -100,7 +100,7 @@ impl Tally {
     /// Takes memory for it: goes on with what is in it, or begins anew. `unix` is the time, in seconds since the epoch.
     ///
     /// # Safety
-    /// - `base` is aligned to a page, and [`Tally::SIZE`] bytes at it can be read and written for as long as the tally
+    /// - `base` is aligned to a page, and [`SharedMetrics::SIZE`] bytes at it can be read and written for as long as the tally
     ///   or a row of it is used; they are zero, or were last used by a tally.
     /// - Nobody else attaches at the same time; whoever uses it meanwhile does so through tallies of the same version.
     ///
@@ -118,7 +118,7 @@ impl Tally {
             .map(NonNull::cast::<Memory>)
             .filter(|memory| memory.is_aligned())
             .ok_or("the memory must be aligned to a page")?;
-        let tally = Tally { memory, own: false };
+        let tally = SharedMetrics { memory, own: false };
         let header = &tally.memory().header;
         let whole = header.magic.load(Acquire) == MAGIC
             && header.layout.load(Relaxed) == LAYOUT
@@ -138,7 +138,7 @@ impl Tally {
 
     /// One for a process that shares with nobody.
     pub fn alone(unix: i64) -> Arc<Self> {
-        let tally = Tally {
+        let tally = SharedMetrics {
             memory: Memory::allocate(),
             own: true,
         };
@@ -154,12 +154,12 @@ impl Tally {
     /// A row for this process and the provider of this name: one that another has left, or a new one. `None` when all
     /// rows are taken. `known` are the names of all providers of the configuration: rows of others are taken when no
     /// other is left. A process takes one row for each name.
-    pub fn row(self: &Arc<Self>, name: &str, known: &[&str]) -> Option<Row> {
+    pub fn row(self: &Arc<Self>, name: &str, known: &[&str]) -> Option<Slot> {
         self.row_of(name, known, std::process::id(), &is_alive)
     }
 
     /// What all have done for the provider of this name.
-    pub fn sum(&self, name: &str) -> Sum {
+    pub fn sum(&self, name: &str) -> Totals {
         self.sum_by(name, &is_alive)
     }
 
@@ -209,7 +209,7 @@ impl Tally {
         known: &[&str],
         pid: u32,
         alive: &dyn Fn(u32) -> bool,
-    ) -> Option<Row> {
+    ) -> Option<Slot> {
         let wanted = Name::of(name);
         let known: Vec<Name> = known.iter().copied().map(Name::of).collect();
         let kept = |head: &Head| head.state.load(Acquire) == TAKEN;
@@ -245,7 +245,7 @@ impl Tally {
             wanted.write(place.head);
             place.head.state.store(TAKEN, Release);
         }
-        Some(Row {
+        Some(Slot {
             base: place.counters(),
             tally: Arc::clone(self),
             index,
@@ -255,9 +255,9 @@ impl Tally {
         })
     }
 
-    fn sum_by(&self, name: &str, alive: &dyn Fn(u32) -> bool) -> Sum {
+    fn sum_by(&self, name: &str, alive: &dyn Fn(u32) -> bool) -> Totals {
         let wanted = Name::of(name);
-        let mut sum = Sum::default();
+        let mut sum = Totals::default();
         for (index, head) in self.memory().heads.iter().enumerate() {
             let place = self.memory().place(index);
             for _ in 0..READ_ATTEMPTS {
@@ -280,7 +280,7 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for SharedMetrics {
     fn drop(&mut self) {
         if self.own {
             // SAFETY: `alone` made it, and rows hold the tally: nobody uses it any more.
@@ -290,8 +290,8 @@ impl Drop for Tally {
 }
 
 /// A process's row for a provider. It is given up when it is dropped.
-pub struct Row {
-    tally: Arc<Tally>,
+pub struct Slot {
+    tally: Arc<SharedMetrics>,
     index: usize,
     owner: Owner,
     /// Which has it: a child that is forked has not.
@@ -301,9 +301,9 @@ pub struct Row {
     written: LastErrors,
 }
 
-impl Row {
+impl Slot {
     /// Writes what this process has done since it began.
-    pub fn publish(&mut self, done: &Done) {
+    pub fn publish(&mut self, done: &ProcessMetrics) {
         let place = self.tally.memory().place(self.index);
         if Owner::of(place.head) != self.owner {
             // Somebody took this process for dead, or wrote over the memory: whoever has the row now counts on from it.
@@ -328,7 +328,7 @@ impl Row {
     }
 }
 
-impl Drop for Row {
+impl Drop for Slot {
     fn drop(&mut self) {
         if self.process == std::process::id() {
             self.owner.leave(&self.tally.memory().heads[self.index]);
@@ -434,7 +434,7 @@ impl Place<'_> {
         self.body.errors.iter().for_each(text::Slot::clear);
     }
 
-    fn read(&self, lives: bool) -> Done {
+    fn read(&self, lives: bool) -> ProcessMetrics {
         let counted = Counted {
             counters: self.counters(),
             gauges: if lives {

@@ -12,21 +12,21 @@ fn alive(pid: u32) -> bool {
     pid >= 1000
 }
 
-fn tally() -> Arc<Tally> {
-    Tally::alone(7)
+fn tally() -> Arc<SharedMetrics> {
+    SharedMetrics::alone(7)
 }
 
-fn row(tally: &Arc<Tally>, name: &str, pid: u32) -> Row {
+fn row(tally: &Arc<SharedMetrics>, name: &str, pid: u32) -> Slot {
     tally.row_of(name, &[name], pid, &alive).unwrap()
 }
 
-fn sum(tally: &Tally, name: &str) -> Sum {
+fn sum(tally: &SharedMetrics, name: &str) -> Totals {
     tally.sum_by(name, &alive)
 }
 
 /// What shows in each number which one it is.
-fn done(times: u64) -> Done {
-    let mut done = Done::default();
+fn done(times: u64) -> ProcessMetrics {
+    let mut done = ProcessMetrics::default();
     let stats = &mut done.stats;
     let single = [
         &mut stats.hits,
@@ -68,11 +68,11 @@ fn failure(at: i64, message: &str) -> Option<LastError> {
 }
 
 /// All numbers that only grow.
-fn counters(done: &Done) -> Vec<u64> {
+fn counters(done: &ProcessMetrics) -> Vec<u64> {
     Counted::of(done).counters.to_vec()
 }
 
-fn gauges(done: &Done) -> Vec<u64> {
+fn gauges(done: &ProcessMetrics) -> Vec<u64> {
     Counted::of(done).gauges.to_vec()
 }
 
@@ -163,7 +163,7 @@ fn rows_of_providers_that_are_gone_are_taken_only_when_none_is_left() {
             .unwrap()
             .publish(&done(1));
     }
-    let others: Vec<_> = (0..Tally::ROWS as u32 - 2)
+    let others: Vec<_> = (0..SharedMetrics::ROWS as u32 - 2)
         .map(|number| {
             tally
                 .row_of("other", &known, 2000 + number, &alive)
@@ -253,13 +253,13 @@ fn a_message_whose_writer_died_is_left_out_and_the_next_one_counts_again() {
 use std::sync::atomic::AtomicU64 as AtomicWord;
 
 /// All of the memory as words.
-fn all_words(tally: &Tally) -> &[AtomicWord] {
+fn all_words(tally: &SharedMetrics) -> &[AtomicWord] {
     // SAFETY: it is made of such words and of the space between them, which nobody else uses.
-    unsafe { std::slice::from_raw_parts(tally.memory.as_ptr().cast(), Tally::SIZE / 8) }
+    unsafe { std::slice::from_raw_parts(tally.memory.as_ptr().cast(), SharedMetrics::SIZE / 8) }
 }
 
 /// From the first message of the first row on.
-fn words_of_slot(tally: &Tally) -> &[AtomicWord] {
+fn words_of_slot(tally: &SharedMetrics) -> &[AtomicWord] {
     let slot = &raw const tally.memory().bodies[0].errors[0];
     let first = (slot.addr() - tally.memory.as_ptr().addr()) / 8;
     &all_words(tally)[first..]
@@ -311,7 +311,7 @@ fn a_sum_never_falls_while_processes_come_and_are_killed() {
     let base = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
-            Tally::SIZE,
+            SharedMetrics::SIZE,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_SHARED | libc::MAP_ANONYMOUS,
             -1,
@@ -320,7 +320,8 @@ fn a_sum_never_falls_while_processes_come_and_are_killed() {
     };
     assert_ne!(base, libc::MAP_FAILED);
     // SAFETY: the memory is aligned to a page, large enough and zero, and nobody else attaches.
-    let (tally, attached) = unsafe { Tally::attach(base.cast(), Tally::SIZE, 1) }.unwrap();
+    let (tally, attached) =
+        unsafe { SharedMetrics::attach(base.cast(), SharedMetrics::SIZE, 1) }.unwrap();
     assert_eq!(attached, Attached::New);
     let mut former = sum(&tally, "a").done;
     let mut one = done(0);
@@ -370,7 +371,8 @@ fn a_sum_never_falls_while_processes_come_and_are_killed() {
     assert_eq!(used.count(), 1, "one after the other took the same row");
 
     // SAFETY: as above; it is as the tally has left it.
-    let (again, attached) = unsafe { Tally::attach(base.cast(), Tally::SIZE, 2) }.unwrap();
+    let (again, attached) =
+        unsafe { SharedMetrics::attach(base.cast(), SharedMetrics::SIZE, 2) }.unwrap();
     assert_eq!(attached, Attached::Kept);
     assert_eq!(again.since(), 1);
     assert_eq!(
@@ -379,7 +381,8 @@ fn a_sum_never_falls_while_processes_come_and_are_killed() {
     );
     all_words(&again)[1].store(99, Relaxed);
     // SAFETY: as above.
-    let (anew, attached) = unsafe { Tally::attach(base.cast(), Tally::SIZE, 3) }.unwrap();
+    let (anew, attached) =
+        unsafe { SharedMetrics::attach(base.cast(), SharedMetrics::SIZE, 3) }.unwrap();
     assert_eq!(attached, Attached::Replaced);
     assert_eq!((anew.since(), anew.sum("a").done.stats.hits), (3, 0));
 }
@@ -390,9 +393,12 @@ fn memory_that_does_not_fit_is_refused() {
     let base = bytes.as_mut_ptr().cast::<u8>();
     // SAFETY: nothing of the memory is looked at.
     unsafe {
-        assert!(Tally::attach(base, 128, 0).is_err());
-        assert!(Tally::attach(std::ptr::null_mut(), Tally::SIZE, 0).is_err());
-        assert!(Tally::attach(std::ptr::without_provenance_mut(8), Tally::SIZE, 0).is_err());
+        assert!(SharedMetrics::attach(base, 128, 0).is_err());
+        assert!(SharedMetrics::attach(std::ptr::null_mut(), SharedMetrics::SIZE, 0).is_err());
+        assert!(
+            SharedMetrics::attach(std::ptr::without_provenance_mut(8), SharedMetrics::SIZE, 0)
+                .is_err()
+        );
     }
 }
 
@@ -423,7 +429,7 @@ proptest! {
             prop_assert!(!last.message.chars().any(char::is_control));
             prop_assert!(last.at >= 0);
         }
-        prop_assert!(tally.processes() <= Tally::ROWS);
+        prop_assert!(tally.processes() <= SharedMetrics::ROWS);
         if let Some(mut next) = tally.row_of("a", &["a"], 1002, &alive) {
             next.publish(&done(1));
         }

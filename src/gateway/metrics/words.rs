@@ -1,7 +1,7 @@
 //! What is counted, as the words that are kept of it. Each field of [`Stats`] is named here twice, and one that is
 //! forgotten does not compile.
 
-use super::{Done, OUTCOMES, VERDICTS};
+use super::{OUTCOMES, ProcessMetrics, VERDICTS};
 use crate::{ErrorKind, Stats};
 
 const ERRORS: usize = ErrorKind::ALL.len();
@@ -20,7 +20,7 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn of(done: &Done) -> Self {
+    pub(super) fn of(done: &ProcessMetrics) -> Self {
         let Stats {
             hits,
             shared_hits,
@@ -81,7 +81,7 @@ impl Counted {
     }
 
     /// The numbers in their places again; there are no messages among them.
-    pub(super) fn done(&self) -> Done {
+    pub(super) fn done(&self) -> ProcessMetrics {
         let mut rest = self.counters.into_iter();
         let mut next = || rest.next().unwrap_or(0);
         let [
@@ -110,7 +110,7 @@ impl Counted {
             inactive_entries,
             bytes,
         ] = self.gauges;
-        Done {
+        ProcessMetrics {
             stats: Stats {
                 hits,
                 shared_hits,
@@ -141,7 +141,7 @@ impl Counted {
 }
 
 /// Adds what one process has done to what others have.
-pub(super) fn add(all: &mut Done, one: &Done) {
+pub(super) fn add(all: &mut ProcessMetrics, one: &ProcessMetrics) {
     let mut sum = Counted::of(all);
     let more = Counted::of(one);
     let words = sum.counters.iter_mut().chain(&mut sum.gauges);

@@ -14,7 +14,7 @@ pub(super) enum Dialect {
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MetricType {
     Counter,
     Gauge,
     Histogram,
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 pub(super) struct Metric {
     /// Without the suffix that its kind brings.
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricType,
     /// Of which there is one, the name ends in it.
     pub(super) unit: &'static str,
     pub(super) help: &'static str,
@@ -53,12 +53,12 @@ impl Exposition {
     pub(super) fn begin(&mut self, metric: &Metric) {
         let name = metric.name;
         let (suffix, kind) = match (self.dialect, metric.kind) {
-            (Dialect::Prometheus, Kind::Counter) => ("_total", "counter"),
-            (Dialect::Prometheus, Kind::Info) => ("_info", "gauge"),
-            (Dialect::OpenMetrics, Kind::Counter) => ("", "counter"),
-            (Dialect::OpenMetrics, Kind::Info) => ("", "info"),
-            (_, Kind::Gauge) => ("", "gauge"),
-            (_, Kind::Histogram) => ("", "histogram"),
+            (Dialect::Prometheus, MetricType::Counter) => ("_total", "counter"),
+            (Dialect::Prometheus, MetricType::Info) => ("_info", "gauge"),
+            (Dialect::OpenMetrics, MetricType::Counter) => ("", "counter"),
+            (Dialect::OpenMetrics, MetricType::Info) => ("", "info"),
+            (_, MetricType::Gauge) => ("", "gauge"),
+            (_, MetricType::Histogram) => ("", "histogram"),
         };
         let help = metric.help;
         let _ = writeln!(self.text, "# HELP {name}{suffix} {help}");
@@ -71,9 +71,9 @@ impl Exposition {
     /// A sample of a counter, a gauge or an info.
     pub(super) fn sample(&mut self, metric: &Metric, labels: Labels<'_>, value: impl Display) {
         let suffix = match metric.kind {
-            Kind::Counter => "_total",
-            Kind::Info => "_info",
-            Kind::Gauge | Kind::Histogram => "",
+            MetricType::Counter => "_total",
+            MetricType::Info => "_info",
+            MetricType::Gauge | MetricType::Histogram => "",
         };
         self.line(metric.name, suffix, labels, None, value);
     }

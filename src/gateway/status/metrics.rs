@@ -1,7 +1,7 @@
 //! What is exported, under which names. `docs/operations.md` lists them for those who build dashboards: a name that is
 //! changed here breaks theirs.
 
-use super::exposition::{Dialect, Exposition, Kind, Metric};
+use super::exposition::{Dialect, Exposition, Metric, MetricType};
 use super::{ProviderStatus, Snapshot, ZoneStatus, seconds};
 use crate::Stats;
 use crate::cache::ZoneCounts;
@@ -11,7 +11,12 @@ type OfProvider = (Metric, fn(&Stats) -> u64);
 /// A number of a zone.
 type OfZone = (Metric, fn(&ZoneCounts) -> u64);
 
-const fn metric(kind: Kind, name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+const fn metric(
+    kind: MetricType,
+    name: &'static str,
+    unit: &'static str,
+    help: &'static str,
+) -> Metric {
     Metric {
         name,
         kind,
@@ -21,49 +26,49 @@ const fn metric(kind: Kind, name: &'static str, unit: &'static str, help: &'stat
 }
 
 const BUILD: Metric = metric(
-    Kind::Info,
+    MetricType::Info,
     "phantom_token_build",
     "",
     "Versions of what is at work.",
 );
 const SINCE: Metric = metric(
-    Kind::Gauge,
+    MetricType::Gauge,
     "phantom_token_start_time_seconds",
     "seconds",
     "When counting began, in seconds since the epoch.",
 );
 const WORKERS: Metric = metric(
-    Kind::Gauge,
+    MetricType::Gauge,
     "phantom_token_workers",
     "",
     "Processes that count now.",
 );
 const REQUESTS: Metric = metric(
-    Kind::Counter,
+    MetricType::Counter,
     "phantom_token_requests",
     "",
     "Requests by what became of them, as in $phantom_token_result.",
 );
 const VERDICTS: Metric = metric(
-    Kind::Counter,
+    MetricType::Counter,
     "phantom_token_verdicts",
     "",
     "Requests that got a verdict, by where it came from, as in $phantom_token_cache.",
 );
 const ERRORS: Metric = metric(
-    Kind::Counter,
+    MetricType::Counter,
     "phantom_token_errors",
     "",
     "Requests that got no verdict, by kind of error.",
 );
 const LAST_ERROR: Metric = metric(
-    Kind::Gauge,
+    MetricType::Gauge,
     "phantom_token_last_error_timestamp_seconds",
     "seconds",
     "When the last error of a kind was, in seconds since the epoch.",
 );
 const LATENCY: Metric = metric(
-    Kind::Histogram,
+    MetricType::Histogram,
     "phantom_token_introspection_duration_seconds",
     "seconds",
     "How long calls to the authorization server took.",
@@ -71,7 +76,7 @@ const LATENCY: Metric = metric(
 const OF_PROVIDERS: [OfProvider; 8] = [
     (
         metric(
-            Kind::Counter,
+            MetricType::Counter,
             "phantom_token_introspections",
             "",
             "Calls to the authorization server, repeats included.",
@@ -80,7 +85,7 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
     (
         metric(
-            Kind::Counter,
+            MetricType::Counter,
             "phantom_token_introspection_retries",
             "",
             "Calls repeated.",
@@ -89,7 +94,7 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
     (
         metric(
-            Kind::Counter,
+            MetricType::Counter,
             "phantom_token_refreshes",
             "",
             "Verdicts found out anew in the background, before their time ended.",
@@ -98,7 +103,7 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
     (
         metric(
-            Kind::Gauge,
+            MetricType::Gauge,
             "phantom_token_in_flight",
             "",
             "Tokens being asked about now.",
@@ -107,7 +112,7 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
     (
         metric(
-            Kind::Gauge,
+            MetricType::Gauge,
             "phantom_token_waiting_requests",
             "",
             "Requests waiting for a verdict now.",
@@ -116,7 +121,7 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
     (
         metric(
-            Kind::Gauge,
+            MetricType::Gauge,
             "phantom_token_breaker_open",
             "",
             "Processes that do not ask the authorization server now, because it has failed too often.",
@@ -125,7 +130,7 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
     (
         metric(
-            Kind::Counter,
+            MetricType::Counter,
             "phantom_token_breaker_openings",
             "",
             "How often processes began not to ask it.",
@@ -134,7 +139,7 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
     (
         metric(
-            Kind::Counter,
+            MetricType::Counter,
             "phantom_token_cache_evictions",
             "",
             "Verdicts pushed out of the processes' own memory before their time.",
@@ -143,25 +148,25 @@ const OF_PROVIDERS: [OfProvider; 8] = [
     ),
 ];
 const CACHE_ENTRIES: Metric = metric(
-    Kind::Gauge,
+    MetricType::Gauge,
     "phantom_token_cache_entries",
     "",
     "Verdicts in the processes' own memory.",
 );
 const CACHE_BYTES: Metric = metric(
-    Kind::Gauge,
+    MetricType::Gauge,
     "phantom_token_cache_bytes",
     "bytes",
     "Bytes that they take.",
 );
 const CACHE_CAPACITY: Metric = metric(
-    Kind::Gauge,
+    MetricType::Gauge,
     "phantom_token_cache_capacity_bytes",
     "bytes",
     "Bytes that they may take, in all processes together.",
 );
 const ZONE_ENTRIES: Metric = metric(
-    Kind::Gauge,
+    MetricType::Gauge,
     "phantom_token_zone_entries",
     "",
     "Verdicts in a zone.",
@@ -169,7 +174,7 @@ const ZONE_ENTRIES: Metric = metric(
 const OF_ZONES: [OfZone; 5] = [
     (
         metric(
-            Kind::Gauge,
+            MetricType::Gauge,
             "phantom_token_zone_claims",
             "",
             "Tokens that some process is asking about, and failures remembered for a moment.",
@@ -178,7 +183,7 @@ const OF_ZONES: [OfZone; 5] = [
     ),
     (
         metric(
-            Kind::Gauge,
+            MetricType::Gauge,
             "phantom_token_zone_bytes",
             "bytes",
             "Bytes in use in a zone.",
@@ -187,7 +192,7 @@ const OF_ZONES: [OfZone; 5] = [
     ),
     (
         metric(
-            Kind::Gauge,
+            MetricType::Gauge,
             "phantom_token_zone_capacity_bytes",
             "bytes",
             "Bytes that a zone has.",
@@ -196,7 +201,7 @@ const OF_ZONES: [OfZone; 5] = [
     ),
     (
         metric(
-            Kind::Counter,
+            MetricType::Counter,
             "phantom_token_zone_evictions",
             "",
             "Verdicts pushed out of a zone before their time.",
@@ -205,7 +210,7 @@ const OF_ZONES: [OfZone; 5] = [
     ),
     (
         metric(
-            Kind::Counter,
+            MetricType::Counter,
             "phantom_token_zone_recoveries",
             "",
             "How often a part of a zone was emptied, because a process died while it changed it.",

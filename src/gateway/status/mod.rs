@@ -10,12 +10,12 @@
 //! | `numbers.rs` | numbers as people read them |
 //!
 //! All of it is pure: a [`Snapshot`] and what was asked for in, headers and a body out. Where the numbers come from is the
-//! host's affair; see [`Tally`](crate::gateway::metrics::Tally). No token, JWT or secret is in a snapshot.
+//! host's affair; see [`SharedMetrics`](crate::gateway::metrics::SharedMetrics). No token, JWT or secret is in a snapshot.
 //!
 //! ```
-//! use phantom_token::gateway::status::{Asked, Snapshot, render};
+//! use phantom_token::gateway::status::{RequestedFormat, Snapshot, render};
 //!
-//! let asked = Asked::of("format=json", "")?;
+//! let asked = RequestedFormat::of("format=json", "")?;
 //! let rendered = render(&Snapshot::default(), asked);
 //! assert_eq!(rendered.content_type, "application/json");
 //! # Ok::<(), phantom_token::gateway::status::UnknownFormat>(())
@@ -31,11 +31,11 @@ mod page;
 mod tests;
 
 use crate::cache::ZoneCounts;
-use crate::gateway::metrics::Sum;
+use crate::gateway::metrics::Totals;
 use crate::verdict::CacheStatus;
 use crate::{ErrorKind, Stats};
 
-pub use negotiate::{Asked, Format, UnknownFormat};
+pub use negotiate::{Format, RequestedFormat, UnknownFormat};
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub versions: Vec<(&'static str, String)>,
     /// How many processes count now.
     pub processes: u64,
-    /// What each place of [`Done::outcomes`](crate::gateway::metrics::Done::outcomes) stands for: words for labels.
+    /// What each place of [`ProcessMetrics::outcomes`](crate::gateway::metrics::ProcessMetrics::outcomes) stands for: words for labels.
     pub outcomes: &'static [&'static str],
     /// The providers, in the order in which they are shown.
     pub providers: Vec<ProviderStatus>,
@@ -69,7 +69,7 @@ pub struct ProviderStatus {
     /// How many bytes all processes together may remember in, each for itself.
     pub capacity: u64,
     /// What they have done.
-    pub sum: Sum,
+    pub sum: Totals,
 }
 
 /// What is shown of a zone.
@@ -93,7 +93,7 @@ pub struct Rendered {
 }
 
 /// Writes a snapshot as it was asked for.
-pub fn render(snapshot: &Snapshot, asked: Asked) -> Rendered {
+pub fn render(snapshot: &Snapshot, asked: RequestedFormat) -> Rendered {
     let mut headers = vec![
         // It is of this moment.
         ("Cache-Control", "no-store".to_owned()),

@@ -71,7 +71,7 @@ impl Format {
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestedFormat {
     /// The format.
     pub format: Format,
     /// Whether a page is to load itself anew every few seconds.
@@ -90,7 +90,7 @@ impl fmt::Display for UnknownFormat {
 
 impl std::error::Error for UnknownFormat {}
 
-impl Asked {
+impl RequestedFormat {
     /// Reads the query (without its question mark) and the values of `Accept`, joined by commas. Who says nothing, or
     /// takes nothing that there is, gets Prometheus.
     ///
@@ -109,7 +109,7 @@ impl Asked {
                 _ => {}
             }
         }
-        Ok(Asked {
+        Ok(RequestedFormat {
             format: named.unwrap_or_else(|| preferred(accept)),
             refresh,
         })
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn format(query: &str, accept: &str) -> Format {
-        Asked::of(query, accept).unwrap().format
+        RequestedFormat::of(query, accept).unwrap().format
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
             "format=json&format=x",
         ] {
             assert_eq!(
-                Asked::of(unknown, "text/html"),
+                RequestedFormat::of(unknown, "text/html"),
                 Err(UnknownFormat),
                 "{unknown}"
             );
@@ -241,7 +241,11 @@ mod tests {
 
     #[test]
     fn a_page_can_be_asked_to_stand_still() {
-        assert!(Asked::of("", "").unwrap().refresh);
-        assert!(!Asked::of("refresh=off", "text/html").unwrap().refresh);
+        assert!(RequestedFormat::of("", "").unwrap().refresh);
+        assert!(
+            !RequestedFormat::of("refresh=off", "text/html")
+                .unwrap()
+                .refresh
+        );
     }
 }

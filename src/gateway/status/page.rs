@@ -327,7 +327,7 @@ fn errors(snapshot: &Snapshot, provider: &ProviderStatus) -> Markup {
                     table {
                         thead {
                             tr {
-                                th scope="col" { "Kind" }
+                                th scope="col" { "MetricType" }
                                 th.number scope="col" { "Requests" }
                                 th scope="col" { "Last" }
                                 th scope="col" { "It said" }

@@ -9,9 +9,9 @@ use crate::LastError;
 const OUTCOMES: &[&str] = &["ok", "missing", "inactive", "unavailable"];
 
 fn snapshot(name: &str, message: &str) -> Snapshot {
-    let mut sum = Sum {
+    let mut sum = Totals {
         processes: 4,
-        ..Sum::default()
+        ..Totals::default()
     };
     let done = &mut sum.done;
     done.outcomes[..4].copy_from_slice(&[1200, 30, 7, 3]);
@@ -58,7 +58,7 @@ fn snapshot(name: &str, message: &str) -> Snapshot {
 }
 
 fn body(snapshot: &Snapshot, format: Format) -> String {
-    let asked = Asked {
+    let asked = RequestedFormat {
         format,
         refresh: true,
     };
@@ -182,7 +182,7 @@ fn both_texts_and_the_json_say_the_same() {
 
 #[test]
 fn the_page_shows_what_there_is_and_needs_nothing_else() {
-    let asked = Asked {
+    let asked = RequestedFormat {
         format: Format::Html,
         refresh: true,
     };
@@ -212,7 +212,7 @@ fn the_page_shows_what_there_is_and_needs_nothing_else() {
         .find_map(|(name, value)| (*name == "Content-Security-Policy").then_some(value))
         .unwrap();
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"));
-    let still = Asked {
+    let still = RequestedFormat {
         refresh: false,
         ..asked
     };
@@ -294,7 +294,7 @@ proptest! {
 
     #[test]
     fn any_query_and_any_header_has_an_answer(query in "\\PC*", accept in "\\PC*|[a-z/*;,=\"q0-9. ]*") {
-        if let Ok(asked) = Asked::of(&query, &accept) {
+        if let Ok(asked) = RequestedFormat::of(&query, &accept) {
             prop_assert!(Format::ALL.contains(&asked.format));
         }
     }

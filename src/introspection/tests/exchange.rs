@@ -24,7 +24,7 @@ fn exchanging(settings: &[(&str, &str)]) -> Arc<Provider> {
 
 fn at_status(status: u16, body: &str) -> Result<Verdict, Error> {
     let provider = exchanging(&[]);
-    let asked = Asked {
+    let asked = AnswerContext {
         provider: &provider,
         server: &provider.server,
         endpoint: &provider.endpoints(&provider.server)[0],

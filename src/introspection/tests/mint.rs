@@ -85,8 +85,8 @@ fn a_jwt_is_minted_of_what_the_server_says() {
         );
         assert_eq!(active.claims().iss.as_deref(), Some(ISSUER));
         assert_eq!(active.exp(), Some(NOW + 300));
-        // All that is said stands in the JWT, so nothing need be kept beside it.
-        assert_eq!(active.beside(), "");
+        // All that is said stands in the JWT, so nothing need be kept extra_claims it.
+        assert_eq!(active.extra_claims(), "");
     }
     let (_, claims) =
         Gateway::with_key(Algorithm::RS256, &[("mint_alg", "PS256")]).minted(&answer());
@@ -138,7 +138,7 @@ fn claims_are_chosen_for_the_jwt_and_all_count_here() {
     assert_eq!(claims["iss"], ISSUER);
     assert_eq!(&*active.claims().scope, "read write");
     assert_eq!(&*active.claims().aud[0], "api");
-    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
+    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.extra_claims()).unwrap();
     assert_eq!(again.json(), active.claims().json());
 
     let (active, claims) =
@@ -229,7 +229,7 @@ fn only_an_active_access_token_has_one_minted() {
 /// What the log is told of a refused token.
 fn note(gateway: &Gateway, body: &str) -> String {
     let provider = &gateway.provider;
-    let asked = Asked {
+    let asked = AnswerContext {
         provider,
         server: &provider.server,
         endpoint: &provider.server.introspection[0],
@@ -352,7 +352,7 @@ fn of_a_signed_response_one_is_minted_by_default() {
             .sign(Some("token-introspection+jwt"), &members(response))
             .unwrap();
         let keys = key_set(std::slice::from_ref(&server_key));
-        let asked = Asked {
+        let asked = AnswerContext {
             provider: &gateway.provider,
             server: &gateway.provider.server,
             endpoint: &gateway.provider.server.introspection[0],

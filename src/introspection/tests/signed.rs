@@ -47,7 +47,7 @@ fn with_keys(
     let mut server = provider.server.clone();
     server.introspection_signing_algorithms =
         algorithms.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-    let asked = Asked {
+    let asked = AnswerContext {
         provider: &provider,
         server: &server,
         endpoint: &provider.server.introspection[0],
@@ -97,7 +97,7 @@ fn a_signed_response_goes_upstream_as_it_came_and_its_token_is_what_counts() {
             assert!(!active.claims().json().contains("active"));
             // As a store gives it back.
             let again =
-                crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
+                crate::jwt::reread(active.jwt_after_sender_check(), active.extra_claims()).unwrap();
             assert_eq!(again.json(), active.claims().json());
         }
     }
@@ -124,7 +124,7 @@ fn a_response_ends_what_it_says_when_it_expires_itself() {
     claims["exp"] = json!(NOW + 20);
     let active = active(signed(claims.clone()));
     assert_eq!(active.exp(), Some(NOW + 20));
-    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.beside()).unwrap();
+    let again = crate::jwt::reread(active.jwt_after_sender_check(), active.extra_claims()).unwrap();
     assert_eq!(again.exp, Some(NOW + 20));
     claims["exp"] = json!(NOW);
     assert!(bad(signed(claims)).contains("it has expired"));
@@ -343,7 +343,7 @@ fn an_answer_without_a_jwt_names_what_the_metadata_says_can_be_done() {
     let provider = provider(&[]);
     let mut server = provider.server.clone();
     let say = |server: &crate::oauth::Server| {
-        let asked = Asked {
+        let asked = AnswerContext {
             provider: &provider,
             server,
             endpoint: &provider.server.introspection[0],

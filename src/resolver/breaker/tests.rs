@@ -4,19 +4,19 @@ use proptest::prelude::*;
 
 use super::*;
 
-const POLICY: Policy = Policy {
+const POLICY: BreakerSettings = BreakerSettings {
     max_fails: 3,
     first: 1000,
     probe: 5000,
 };
 
 /// What nginx's defaults make of it.
-const USUAL: Policy = Policy {
+const USUAL: BreakerSettings = BreakerSettings {
     max_fails: 5,
     ..POLICY
 };
 
-fn breaker(words: &SharedWords) -> Breaker<'_> {
+fn breaker(words: &SharedAtomics) -> Breaker<'_> {
     Breaker {
         words,
         policy: POLICY,
@@ -33,7 +33,7 @@ fn cut_off(breaker: &Breaker<'_>, now: u64) -> Option<Opened> {
 
 #[test]
 fn it_opens_after_as_many_missing_connections_in_a_row_as_are_set() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     assert_eq!(cut_off(&breaker, 10), None);
     assert_eq!(cut_off(&breaker, 11), None);
@@ -51,7 +51,7 @@ fn it_opens_after_as_many_missing_connections_in_a_row_as_are_set() {
 
 #[test]
 fn one_probe_goes_out_at_a_time_and_its_success_lets_all_go() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     (0..3).for_each(|_| {
         cut_off(&breaker, 0);
@@ -68,7 +68,7 @@ fn one_probe_goes_out_at_a_time_and_its_success_lets_all_go() {
 
 #[test]
 fn a_probe_without_connection_doubles_the_time_up_to_a_minute() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     (0..3).for_each(|_| {
         cut_off(&breaker, 0);
@@ -93,7 +93,7 @@ fn a_probe_without_connection_doubles_the_time_up_to_a_minute() {
 
 #[test]
 fn a_probe_whose_process_died_is_followed_by_another() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     (0..3).for_each(|_| {
         cut_off(&breaker, 0);
@@ -107,7 +107,7 @@ fn a_probe_whose_process_died_is_followed_by_another() {
 
 #[test]
 fn a_probe_that_gets_through_and_fails_lets_others_try() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     (0..3).for_each(|_| {
         cut_off(&breaker, 0);
@@ -124,7 +124,7 @@ fn a_probe_that_gets_through_and_fails_lets_others_try() {
 
 #[test]
 fn strangers_tokens_that_fail_open_it_only_if_many_do_and_nothing_succeeds() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     for now in 0..59 {
         assert_eq!(breaker.failed(Evidence::Stranger, now, 0), None);
@@ -144,7 +144,7 @@ fn strangers_tokens_that_fail_open_it_only_if_many_do_and_nothing_succeeds() {
 
 #[test]
 fn tokens_that_were_active_open_it_sooner() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     for now in 0..11 {
         assert_eq!(breaker.failed(Evidence::Known, now, 0), None);
@@ -168,7 +168,7 @@ fn what_an_answer_has_ended_is_forgotten_as_more_answers_come() {
 
 #[test]
 fn in_doubt_calls_are_spread_and_known_tokens_have_their_own() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     for _ in 0..60 {
         breaker.failed(Evidence::Stranger, 0, 0);
@@ -194,7 +194,7 @@ fn in_doubt_calls_are_spread_and_known_tokens_have_their_own() {
 
 #[test]
 fn a_server_in_doubt_to_which_there_is_no_connection_any_more_is_cut_off() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = breaker(&words);
     for _ in 0..60 {
         breaker.failed(Evidence::Stranger, 0, 0);
@@ -218,10 +218,10 @@ fn spans_are_jittered_by_a_quarter_and_never_nothing() {
 
 #[test]
 fn with_max_fails_0_it_never_opens() {
-    let words = SharedWords::default();
+    let words = SharedAtomics::default();
     let breaker = Breaker {
         words: &words,
-        policy: Policy {
+        policy: BreakerSettings {
             max_fails: 0,
             ..POLICY
         },
@@ -234,8 +234,8 @@ fn with_max_fails_0_it_never_opens() {
 
 /// An authorization server that fails on strangers' tokens after a while, and answers good ones.
 struct Scene {
-    words: SharedWords,
-    policy: Policy,
+    words: SharedAtomics,
+    policy: BreakerSettings,
     /// How long a failure takes.
     failing_takes: u64,
     failing: VecDeque<u64>,
@@ -247,7 +247,7 @@ struct Scene {
 impl Scene {
     fn new(failing_takes: u64) -> Self {
         Scene {
-            words: SharedWords::default(),
+            words: SharedAtomics::default(),
             policy: USUAL,
             failing_takes,
             failing: VecDeque::new(),
@@ -430,8 +430,8 @@ proptest! {
         events in prop::collection::vec((0..6u8, 0..3000u64), 1..400),
         max_fails in 1..8u32,
     ) {
-        let words = SharedWords::default();
-        let breaker = Breaker { words: &words, policy: Policy { max_fails, ..POLICY } };
+        let words = SharedAtomics::default();
+        let breaker = Breaker { words: &words, policy: BreakerSettings { max_fails, ..POLICY } };
         let mut now = 1;
         for (event, pause) in events {
             now += pause;

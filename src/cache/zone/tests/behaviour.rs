@@ -1,7 +1,7 @@
 use super::*;
 
-fn claim(flight: u64, version: Version, waited_for: Option<u64>) -> Claim {
-    Claim {
+fn lease(flight: u64, version: Version, waited_for: Option<u64>) -> FetchLease {
+    FetchLease {
         flight,
         version,
         within: Duration::from_secs(5),
@@ -23,7 +23,7 @@ fn values_of_any_length_come_out_as_they_went_in_behind_what_is_there() {
     lengths.extend([0, 1, 16, 1100, 8192, 65_536]);
     for length in lengths {
         let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
-        store.set(&key(1), &bytes, Kind::Active, START);
+        store.set(&key(1), &bytes, EntryKind::Active, START);
         let mut seen = b"before".to_vec();
         let left = store.get_at(&key(1), &mut seen, START + 1000);
         assert_eq!(left, Some(MINUTE - Duration::from_secs(1)), "{length}");
@@ -39,8 +39,8 @@ fn what_is_stored_lives_for_its_time_and_not_a_moment_longer() {
     let memory = Memory::new(Zone::MIN_SIZE);
     let zone = memory.attach();
     let store = zone.store(&provider(1));
-    store.set(&key(1), b"one", Kind::Active, START);
-    store.set(&key(2), b"two", Kind::Inactive, START);
+    store.set(&key(1), b"one", EntryKind::Active, START);
+    store.set(&key(2), b"two", EntryKind::Inactive, START);
     assert_eq!(zone.counts().entries, 2);
     assert_eq!(zone.counts().inactive_entries, 1);
     assert_eq!(
@@ -52,17 +52,24 @@ fn what_is_stored_lives_for_its_time_and_not_a_moment_longer() {
     assert_eq!(zone.counts().bytes, 0, "what is met dead is gone");
 
     let version = store.version(&key(1)).unwrap();
-    store.set(&key(1), b"one", Kind::Active, START);
+    store.set(&key(1), b"one", EntryKind::Active, START);
     store.put_at(
         &key(1),
         b"two",
-        Kind::Active,
+        EntryKind::Active,
         Duration::ZERO,
         version,
         START,
     );
     assert_eq!(store.seen(&key(1), START), None, "kept for no time at all");
-    store.put_at(&key(1), b"two", Kind::Active, Duration::MAX, version, START);
+    store.put_at(
+        &key(1),
+        b"two",
+        EntryKind::Active,
+        Duration::MAX,
+        version,
+        START,
+    );
     assert_eq!(
         store.seen(&key(1), u64::MAX - 1).as_deref(),
         Some(b"two".as_slice())
@@ -76,19 +83,19 @@ fn nothing_found_out_before_a_purge_is_stored_after_it() {
     let store = zone.store(&provider(1));
     let other = zone.store(&provider(1));
     let noted = store.version(&key(1)).unwrap();
-    store.put_at(&key(1), b"old", Kind::Active, MINUTE, noted, START);
+    store.put_at(&key(1), b"old", EntryKind::Active, MINUTE, noted, START);
     other.remove(&key(1));
     assert_ne!(store.version(&key(1)), Some(noted));
     assert_eq!(store.seen(&key(1), START), None);
-    store.put_at(&key(1), b"old", Kind::Active, MINUTE, noted, START);
+    store.put_at(&key(1), b"old", EntryKind::Active, MINUTE, noted, START);
     assert_eq!(store.seen(&key(1), START), None);
 
     let noted = store.version(&key(1)).unwrap();
-    store.put_at(&key(1), b"new", Kind::Active, MINUTE, noted, START);
+    store.put_at(&key(1), b"new", EntryKind::Active, MINUTE, noted, START);
     other.clear();
     assert_ne!(store.version(&key(1)), Some(noted));
     assert_eq!(store.seen(&key(1), START), None);
-    store.put_at(&key(1), b"new", Kind::Active, MINUTE, noted, START);
+    store.put_at(&key(1), b"new", EntryKind::Active, MINUTE, noted, START);
     assert_eq!(store.seen(&key(1), START), None);
     zone.check().unwrap();
 }
@@ -99,8 +106,8 @@ fn clearing_one_provider_leaves_the_others_what_they_have() {
     let zone = memory.attach();
     let [one, two] = [1, 2].map(|number| zone.store(&provider(number)));
     for number in 0..100 {
-        one.set(&key(number), b"one", Kind::Active, START);
-        two.set(&key(100 + number), b"two", Kind::Inactive, START);
+        one.set(&key(number), b"one", EntryKind::Active, START);
+        two.set(&key(100 + number), b"two", EntryKind::Inactive, START);
     }
     let versions: Vec<_> = (0..100).map(|number| one.version(&key(number))).collect();
     one.clear();
@@ -117,7 +124,7 @@ fn what_one_provider_has_stored_no_other_sees() {
     let memory = Memory::new(Zone::MIN_SIZE);
     let zone = memory.attach();
     let [one, two] = [1, 2].map(|number| zone.store(&provider(number)));
-    one.set(&key(1), b"one", Kind::Active, START);
+    one.set(&key(1), b"one", EntryKind::Active, START);
     assert_eq!(two.seen(&key(1), START), None);
 }
 
@@ -130,15 +137,20 @@ fn a_flood_of_inactive_verdicts_or_of_claims_pushes_out_not_one_active_one() {
     let room = zone.counts().capacity as usize * 13 / 16 / BLOCK / 10;
     let held: Vec<u64> = (0..room as u64 * 8 / 10).collect();
     for &number in &held {
-        store.set(&key(number), &value(number, 1, 1100), Kind::Active, START);
+        store.set(
+            &key(number),
+            &value(number, 1, 1100),
+            EntryKind::Active,
+            START,
+        );
     }
     assert_eq!(zone.counts().evictions, 0);
     for number in 1_000_000..2_000_000 {
         if number % 2 == 0 {
-            store.set(&key(number), &[0; 50], Kind::Inactive, START);
+            store.set(&key(number), &[0; 50], EntryKind::Inactive, START);
         } else {
             let version = store.version(&key(number)).unwrap();
-            store.claim_at(&key(number), &claim(number, version, None), START);
+            store.lease_at(&key(number), &lease(number, version, None), START);
         }
     }
     for &number in &held {
@@ -164,14 +176,14 @@ fn an_entry_is_pushed_out_when_its_kind_has_no_room_and_the_one_used_least_recen
     let zone = memory.attach();
     assert_eq!(zone.map.geometry().shards, 1);
     let store = zone.store(&provider(1));
-    let room = u64::from(zone.map.geometry().quotas[Kind::Active as usize]) / 10;
+    let room = u64::from(zone.map.geometry().quotas[EntryKind::Active as usize]) / 10;
     for number in 0..room {
-        store.set(&key(number), &[0; 1100], Kind::Active, START);
+        store.set(&key(number), &[0; 1100], EntryKind::Active, START);
     }
     assert_eq!(zone.counts().evictions, 0);
     let later = START + 20_000;
     assert!(store.seen(&key(0), later).is_some());
-    store.set(&key(room), &[0; 1100], Kind::Active, later);
+    store.set(&key(room), &[0; 1100], EntryKind::Active, later);
     assert_eq!(zone.counts().evictions, 1);
     assert!(store.seen(&key(0), later).is_some(), "it was used since");
     assert!(store.seen(&key(1), later).is_none(), "the oldest by now");
@@ -179,7 +191,7 @@ fn an_entry_is_pushed_out_when_its_kind_has_no_room_and_the_one_used_least_recen
 
     // A large one takes the place of many, and what was dead already is not counted.
     let dead = START + 60_000;
-    store.set(&key(9_999), &vec![0; 30_000], Kind::Active, dead);
+    store.set(&key(9_999), &vec![0; 30_000], EntryKind::Active, dead);
     assert!(zone.counts().evictions <= 3, "{:?}", zone.counts());
     assert!(store.seen(&key(9_999), dead).is_some());
     zone.check().unwrap();
@@ -190,9 +202,9 @@ fn a_value_larger_than_its_share_is_not_stored_and_what_was_there_is_forgotten()
     let memory = Memory::new(Zone::MIN_SIZE);
     let zone = memory.attach();
     let store = zone.store(&provider(1));
-    store.set(&key(1), b"small", Kind::Active, START);
-    store.set(&key(2), b"small", Kind::Active, START);
-    store.set(&key(1), &vec![0; 200 << 10], Kind::Active, START);
+    store.set(&key(1), b"small", EntryKind::Active, START);
+    store.set(&key(2), b"small", EntryKind::Active, START);
+    store.set(&key(1), &vec![0; 200 << 10], EntryKind::Active, START);
     assert_eq!(store.seen(&key(1), START), None);
     assert!(store.seen(&key(2), START).is_some());
     zone.check().unwrap();
@@ -205,23 +217,23 @@ fn one_flight_at_a_time_holds_a_claim_and_the_next_has_it_when_it_is_settled() {
     let store = zone.store(&provider(1));
     let version = store.version(&key(1)).unwrap();
     let ask =
-        |flight, waited_for, now| store.claim_at(&key(1), &claim(flight, version, waited_for), now);
-    assert_eq!(ask(1, None, START), Claimed::Granted);
-    assert_eq!(ask(1, None, START), Claimed::Granted, "it is its own");
-    assert_eq!(ask(2, None, START), Claimed::Held(1));
+        |flight, waited_for, now| store.lease_at(&key(1), &lease(flight, version, waited_for), now);
+    assert_eq!(ask(1, None, START), LeaseOutcome::Granted);
+    assert_eq!(ask(1, None, START), LeaseOutcome::Granted, "it is its own");
+    assert_eq!(ask(2, None, START), LeaseOutcome::Held(1));
     store.settle_at(&key(1), 2, None, START);
     assert_eq!(
         ask(2, Some(1), START),
-        Claimed::Held(1),
-        "another's to settle"
+        LeaseOutcome::Held(1),
+        "another's to release"
     );
     store.settle_at(&key(1), 1, None, START);
     assert_eq!(zone.counts().claims, 0);
-    assert_eq!(ask(2, Some(1), START), Claimed::Granted);
-    assert_eq!(ask(3, None, START + 4_999), Claimed::Held(2));
+    assert_eq!(ask(2, Some(1), START), LeaseOutcome::Granted);
+    assert_eq!(ask(3, None, START + 4_999), LeaseOutcome::Held(2));
     assert_eq!(
         ask(3, None, START + 5_000),
-        Claimed::Granted,
+        LeaseOutcome::Granted,
         "its time is over"
     );
     zone.check().unwrap();
@@ -233,16 +245,16 @@ fn a_claim_and_what_is_stored_stand_beside_each_other() {
     let zone = memory.attach();
     let store = zone.store(&provider(1));
     let version = store.version(&key(1)).unwrap();
-    store.set(&key(1), b"stored", Kind::Active, START);
+    store.set(&key(1), b"stored", EntryKind::Active, START);
     assert_eq!(
-        store.claim_at(&key(1), &claim(1, version, None), START),
-        Claimed::Granted
+        store.lease_at(&key(1), &lease(1, version, None), START),
+        LeaseOutcome::Granted
     );
     assert!(store.seen(&key(1), START).is_some());
-    store.set(&key(1), b"again", Kind::Active, START);
+    store.set(&key(1), b"again", EntryKind::Active, START);
     assert_eq!(
-        store.claim_at(&key(1), &claim(2, version, None), START),
-        Claimed::Held(1)
+        store.lease_at(&key(1), &lease(2, version, None), START),
+        LeaseOutcome::Held(1)
     );
     store.settle_at(&key(1), 1, None, START);
     assert!(store.seen(&key(1), START).is_some());
@@ -255,21 +267,29 @@ fn a_failure_is_told_to_those_who_waited_for_it_and_to_nobody_else() {
     let store = zone.store(&provider(1));
     let version = store.version(&key(1)).unwrap();
     let ask =
-        |flight, waited_for, now| store.claim_at(&key(1), &claim(flight, version, waited_for), now);
+        |flight, waited_for, now| store.lease_at(&key(1), &lease(flight, version, waited_for), now);
     for failure in [
         b"why".to_vec(),
         Vec::new(),
         vec![b'w'; 512],
         vec![b'w'; 5000],
     ] {
-        assert_eq!(ask(1, None, START), Claimed::Granted);
+        assert_eq!(ask(1, None, START), LeaseOutcome::Granted);
         store.settle_at(&key(1), 1, Some(&failure), START);
         let kept = failure[..failure.len().min(512)].to_vec();
-        assert_eq!(ask(2, Some(1), START), Claimed::Failed(kept.clone()));
-        assert_eq!(ask(3, Some(1), START + 1_999), Claimed::Failed(kept));
-        assert_eq!(ask(4, Some(1), START + 2_000), Claimed::Granted, "long ago");
+        assert_eq!(ask(2, Some(1), START), LeaseOutcome::Failed(kept.clone()));
+        assert_eq!(ask(3, Some(1), START + 1_999), LeaseOutcome::Failed(kept));
+        assert_eq!(
+            ask(4, Some(1), START + 2_000),
+            LeaseOutcome::Granted,
+            "long ago"
+        );
         store.settle_at(&key(1), 4, Some(&failure), START);
-        assert_eq!(ask(5, None, START), Claimed::Granted, "it has not waited");
+        assert_eq!(
+            ask(5, None, START),
+            LeaseOutcome::Granted,
+            "it has not waited"
+        );
         store.settle_at(&key(1), 5, None, START);
         zone.check().unwrap();
     }
@@ -281,22 +301,22 @@ fn after_a_purge_nobody_waits_for_who_began_before_it() {
     let zone = memory.attach();
     let store = zone.store(&provider(1));
     let before = store.version(&key(1)).unwrap();
-    let ask = |flight, version| store.claim_at(&key(1), &claim(flight, version, None), START);
-    assert_eq!(ask(1, before), Claimed::Granted);
+    let ask = |flight, version| store.lease_at(&key(1), &lease(flight, version, None), START);
+    assert_eq!(ask(1, before), LeaseOutcome::Granted);
     store.remove(&key(1));
     let after = store.version(&key(1)).unwrap();
-    assert_eq!(ask(2, after), Claimed::Granted);
-    assert_eq!(ask(3, before), Claimed::Granted, "it may ask");
+    assert_eq!(ask(2, after), LeaseOutcome::Granted);
+    assert_eq!(ask(3, before), LeaseOutcome::Granted, "it may ask");
     assert_eq!(
         ask(4, after),
-        Claimed::Held(2),
+        LeaseOutcome::Held(2),
         "and takes the place of nobody"
     );
     store.settle_at(&key(1), 1, None, START);
-    assert_eq!(ask(4, after), Claimed::Held(2));
+    assert_eq!(ask(4, after), LeaseOutcome::Held(2));
     store.clear();
     let cleared = store.version(&key(1)).unwrap();
-    assert_eq!(ask(5, cleared), Claimed::Granted);
+    assert_eq!(ask(5, cleared), LeaseOutcome::Granted);
 }
 
 #[test]
@@ -305,7 +325,7 @@ fn memory_is_kept_when_it_fits_and_made_anew_when_it_does_not() {
     let (zone, attached) = memory.try_attach().unwrap();
     assert_eq!(attached, Attached::New);
     let store = zone.store(&provider(1));
-    store.set(&key(1), b"stored", Kind::Active, START);
+    store.set(&key(1), b"stored", EntryKind::Active, START);
     store.words().unwrap()[2].store(7, Ordering::Relaxed);
     let (zone, attached) = memory.try_attach().unwrap();
     assert_eq!(attached, Attached::Kept);
@@ -367,7 +387,7 @@ fn with_more_providers_than_slots_the_one_opened_longest_ago_starts_over() {
         .map(|number| zone.store(&provider(number)))
         .collect();
     for (number, store) in (0..).zip(&stores) {
-        store.set(&key(number), b"stored", Kind::Active, START);
+        store.set(&key(number), b"stored", EntryKind::Active, START);
         store.words().unwrap()[0].store(number + 1, Ordering::Relaxed);
     }
     zone.store(&provider(0));
@@ -377,7 +397,7 @@ fn with_more_providers_than_slots_the_one_opened_longest_ago_starts_over() {
     let lost = &stores[1];
     assert!(lost.words().is_none());
     assert_eq!(lost.seen(&key(1), START), None);
-    lost.set(&key(1), b"stored", Kind::Active, START);
+    lost.set(&key(1), b"stored", EntryKind::Active, START);
     lost.clear();
     assert_eq!(zone.counts().entries, 64);
     for number in (0..64).filter(|&number| number != 1) {
@@ -386,8 +406,8 @@ fn with_more_providers_than_slots_the_one_opened_longest_ago_starts_over() {
     // Opened again it has another slot, and a purge through the old one is one of it all.
     let again = zone.store(&provider(1));
     assert_eq!(again.seen(&key(1), START), None);
-    again.set(&key(1), b"stored", Kind::Active, START);
-    again.set(&key(65), b"stored", Kind::Active, START);
+    again.set(&key(1), b"stored", EntryKind::Active, START);
+    again.set(&key(65), b"stored", EntryKind::Active, START);
     lost.remove(&key(65));
     assert_eq!(again.seen(&key(65), START), None);
     lost.clear();
@@ -400,7 +420,7 @@ fn what_was_cleared_does_not_come_back_with_the_slot_it_was_in() {
     let memory = Memory::new(Zone::MIN_SIZE);
     let zone = memory.attach();
     zone.store(&provider(0))
-        .set(&key(1), b"stored", Kind::Active, START);
+        .set(&key(1), b"stored", EntryKind::Active, START);
     for number in 1..=64 {
         zone.store(&provider(number));
     }
@@ -510,11 +530,11 @@ fn a_proof_is_no_verdict_and_no_claim_of_the_same_name() {
     let memory = Memory::new(Zone::MIN_SIZE);
     let zone = memory.attach();
     let store = zone.store(&provider(1));
-    store.set(&key(1), b"one", Kind::Active, START);
+    store.set(&key(1), b"one", EntryKind::Active, START);
     let version = store.version(&key(1)).unwrap();
     assert_eq!(
-        store.claim_at(&key(1), &claim(1, version, None), START),
-        Claimed::Granted
+        store.lease_at(&key(1), &lease(1, version, None), START),
+        LeaseOutcome::Granted
     );
     assert_eq!(
         store.first_use_at(&proof(1), noted_for(60, START), START),
@@ -525,8 +545,8 @@ fn a_proof_is_no_verdict_and_no_claim_of_the_same_name() {
         Some(b"one".as_slice())
     );
     assert_eq!(
-        store.claim_at(&key(1), &claim(2, version, None), START),
-        Claimed::Held(1)
+        store.lease_at(&key(1), &lease(2, version, None), START),
+        LeaseOutcome::Held(1)
     );
     assert_eq!(
         store.first_use_at(&proof(1), noted_for(60, START), START),
@@ -579,7 +599,7 @@ fn when_there_is_no_room_for_proofs_none_is_let_in_and_none_is_forgotten() {
     zone.check().unwrap();
     // Whatever else is stored.
     for number in 0..5000 {
-        let kind = [Kind::Active, Kind::Inactive][number as usize % 2];
+        let kind = [EntryKind::Active, EntryKind::Inactive][number as usize % 2];
         store.set(&key(1_000_000 + number), &[0; 900], kind, START);
     }
     for &number in &noted {
@@ -608,7 +628,12 @@ fn proofs_take_room_of_active_verdicts_when_there_are_any_and_give_it_back() {
     let store = zone.store(&provider(1));
     let fill = |from: u64, now: u64| {
         for number in from..from + 400 {
-            store.set(&key(number), &value(number, 1, 1100), Kind::Active, now);
+            store.set(
+                &key(number),
+                &value(number, 1, 1100),
+                EntryKind::Active,
+                now,
+            );
         }
         zone.check().unwrap();
         zone.counts().entries
@@ -636,7 +661,7 @@ fn proofs_take_room_of_active_verdicts_when_there_are_any_and_give_it_back() {
         );
     }
     let before = zone.counts();
-    store.set(&key(1), &vec![0; 150_000], Kind::Active, now);
+    store.set(&key(1), &vec![0; 150_000], EntryKind::Active, now);
     assert_eq!(zone.counts().entries, before.entries);
     assert_eq!(store.seen(&key(1), now), None);
     zone.check().unwrap();

@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use super::super::words::crash;
+use super::super::atomics::crash;
 use super::*;
 
 /// Runs `work` in a child and waits for its end: true if it lived to it.
@@ -36,15 +36,25 @@ fn filled(memory: &Memory) -> Arc<Zone> {
     let zone = memory.attach();
     let store = zone.store(&provider(1));
     for number in 0..HELD {
-        store.set(&key(number), &value(number, 1, 5000), Kind::Active, START);
+        store.set(
+            &key(number),
+            &value(number, 1, 5000),
+            EntryKind::Active,
+            START,
+        );
     }
     for number in HELD..HELD + 20 {
-        store.set(&key(number), &value(number, 1, 50), Kind::Inactive, START);
+        store.set(
+            &key(number),
+            &value(number, 1, 50),
+            EntryKind::Inactive,
+            START,
+        );
     }
     let version = store.version(&key(0)).unwrap();
     assert_eq!(
-        store.claim_at(&key(0), &claim(1, version), START),
-        Claimed::Granted
+        store.lease_at(&key(0), &lease(1, version), START),
+        LeaseOutcome::Granted
     );
     // Two that end soon, and others.
     for number in (900..902).chain(0..20) {
@@ -69,8 +79,8 @@ fn proof(number: u64) -> ProofId {
     ProofId(*key(number + (1 << 40)).as_bytes())
 }
 
-fn claim(flight: u64, version: Version) -> Claim {
-    Claim {
+fn lease(flight: u64, version: Version) -> FetchLease {
+    FetchLease {
         flight,
         version,
         within: MINUTE,
@@ -91,7 +101,12 @@ fn verify(zone: &Arc<Zone>, at: u64) {
     }
     // And it goes on.
     for number in 90..110 {
-        store.set(&key(number), &value(number, 7, 300), Kind::Active, START);
+        store.set(
+            &key(number),
+            &value(number, 7, 300),
+            EntryKind::Active,
+            START,
+        );
         assert!(store.seen(&key(number), START).is_some(), "write {at}");
         store.remove(&key(number));
         assert!(store.seen(&key(number), START).is_none(), "write {at}");
@@ -149,13 +164,13 @@ fn a_process_that_dies_at_any_point_of_a_change_costs_one_shard_at_most() {
     type Change = (&'static str, u64, fn(&ZoneStore));
     let changes: [Change; 15] = [
         ("put", 1, |store| {
-            store.set(&key(100), &value(100, 2, 50), Kind::Active, START);
+            store.set(&key(100), &value(100, 2, 50), EntryKind::Active, START);
         }),
         ("put what pushes out others", 7, |store| {
-            store.set(&key(100), &value(100, 2, 40_000), Kind::Active, START);
+            store.set(&key(100), &value(100, 2, 40_000), EntryKind::Active, START);
         }),
         ("put in the place of another", 1, |store| {
-            store.set(&key(3), &value(3, 2, 1100), Kind::Inactive, START);
+            store.set(&key(3), &value(3, 2, 1100), EntryKind::Inactive, START);
         }),
         ("get what has not been used for long", 1, |store| {
             store.seen(&key(3), START + 30_000);
@@ -175,9 +190,9 @@ fn a_process_that_dies_at_any_point_of_a_change_costs_one_shard_at_most() {
         ("clear", 97, |store| store.clear()),
         ("claim", 1, |store| {
             let version = store.version(&key(3)).unwrap();
-            store.claim_at(&key(3), &claim(2, version), START);
+            store.lease_at(&key(3), &lease(2, version), START);
         }),
-        ("settle", 1, |store| {
+        ("release", 1, |store| {
             store.settle_at(&key(0), 1, None, START)
         }),
         ("fail", 1, |store| {
@@ -212,7 +227,7 @@ fn a_process_that_dies_while_it_mends_what_another_left_is_mended_after() {
         let put = |after| {
             in_child(|| {
                 crash::after(after);
-                store.set(&key(100), &value(100, 2, 40_000), Kind::Active, START);
+                store.set(&key(100), &value(100, 2, 40_000), EntryKind::Active, START);
             })
         };
         assert!(!put(40));
@@ -255,7 +270,7 @@ fn a_process_that_dies_while_it_opens_a_provider_takes_a_slot_from_nobody_else()
             words.iter().all(|word| word.load(Ordering::Relaxed) == 0),
             "write {write}"
         );
-        newcomer.set(&key(1), b"stored", Kind::Active, START);
+        newcomer.set(&key(1), b"stored", EntryKind::Active, START);
         assert!(newcomer.seen(&key(1), START).is_some());
         let lost: Vec<_> = (0..64)
             .filter(|&number| stores[number].words().is_none())
@@ -295,17 +310,17 @@ fn a_claim_ends_with_its_process() {
     let store = zone.store(&provider(1));
     let version = store.version(&key(1)).unwrap();
     assert!(in_child(|| {
-        store.claim_at(&key(1), &claim(1, version), START);
+        store.lease_at(&key(1), &lease(1, version), START);
     }));
     assert_eq!(zone.counts().claims, 1);
     assert_eq!(
-        store.claim_at(&key(1), &claim(2, version), START),
-        Claimed::Granted
+        store.lease_at(&key(1), &lease(2, version), START),
+        LeaseOutcome::Granted
     );
     // And is held as long as that lives, in the eyes of any other.
     assert!(in_child(|| {
-        let said = store.claim_at(&key(1), &claim(3, version), START);
-        assert!(said == Claimed::Held(2));
+        let said = store.lease_at(&key(1), &lease(3, version), START);
+        assert!(said == LeaseOutcome::Held(2));
     }));
 }
 
@@ -410,13 +425,13 @@ fn hammer(zone: &Arc<Zone>, seed: u64, done: &AtomicU64, wrong: &AtomicU64) {
             }
             120..200 => {
                 let length = 16 + (state >> 32) as usize % if state & 1 == 0 { 300 } else { 9000 };
-                let kind = [Kind::Active, Kind::Inactive][(state >> 24) as usize % 2];
+                let kind = [EntryKind::Active, EntryKind::Inactive][(state >> 24) as usize % 2];
                 store.set(&name, &value(number, state as u32, length), kind, now);
             }
             200..220 => store.remove(&name),
             220..240 => {
                 let version = store.version(&name).unwrap();
-                store.claim_at(&name, &claim(state, version), now);
+                store.lease_at(&name, &lease(state, version), now);
                 if state & 512 == 0 {
                     store.settle_at(&name, state, Some(&[1; 100]), now);
                 }

@@ -37,7 +37,7 @@ enum Step {
     Clear {
         provider: usize,
     },
-    Claim {
+    FetchLease {
         who: usize,
         within: u64,
         waited: bool,
@@ -81,7 +81,7 @@ fn step(keys: u64, lengths: [usize; 2], failure: usize) -> impl Strategy<Value =
             provider.map_or(Step::Pass { millis: 1 }, |provider| Step::Clear { provider })
         }),
         3 => (who(keys), 0..5000u64, any::<bool>(), any::<bool>()).prop_map(
-            |(who, within, waited, noted)| Step::Claim { who, within, waited, noted }
+            |(who, within, waited, noted)| Step::FetchLease { who, within, waited, noted }
         ),
         2 => (who(keys), prop::option::of(0..failure))
             .prop_map(|(who, failure)| Step::Settle { who, failure }),
@@ -160,9 +160,9 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                 keep,
             } => {
                 let kind = if inactive {
-                    Kind::Inactive
+                    EntryKind::Inactive
                 } else {
-                    Kind::Active
+                    EntryKind::Active
                 };
                 let bytes = value(who as u64, number as u32, length);
                 let version = store(who).version(&name(who)).unwrap();
@@ -189,7 +189,7 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                 let bytes = value(who as u64, number as u32, length);
                 let same = store(who).version(&name(who)) == Some(version);
                 let stored =
-                    store(who).put_at(&name(who), &bytes, Kind::Active, MINUTE, version, now);
+                    store(who).put_at(&name(who), &bytes, EntryKind::Active, MINUTE, version, now);
                 prop_assert_eq!(stored, same);
                 if stored {
                     let (until, active) = (now + 60_000, true);
@@ -286,7 +286,7 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                 model.stored.retain(|&who, _| owner(who) != provider);
                 model.claims.retain(|&who, _| owner(who) != provider);
             }
-            Step::Claim {
+            Step::FetchLease {
                 who,
                 within,
                 waited,
@@ -299,7 +299,7 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     None
                 };
                 count += 1;
-                let claim = Claim {
+                let lease = FetchLease {
                     flight: count,
                     version: version.unwrap_or(current),
                     within: Duration::from_millis(within),
@@ -307,39 +307,41 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                     waited: std::time::Duration::ZERO,
                 };
                 let held = model.claims.get(&who).filter(|held| now < held.until);
-                let said = store(who).claim_at(&name(who), &claim, now);
+                let said = store(who).lease_at(&name(who), &lease, now);
                 let truth = match held {
                     Some(Held {
                         flight,
                         failure: Some(failure),
                         ..
-                    }) if Some(*flight) == claim.waited_for => Claimed::Failed(failure.clone()),
-                    _ if claim.version.epoch != current.epoch => Claimed::Granted,
+                    }) if Some(*flight) == lease.waited_for => {
+                        LeaseOutcome::Failed(failure.clone())
+                    }
+                    _ if lease.version.epoch != current.epoch => LeaseOutcome::Granted,
                     Some(Held {
                         flight,
                         version,
                         failure: None,
                         ..
-                    }) if version.epoch == current.epoch => Claimed::Held(*flight),
-                    _ => Claimed::Granted,
+                    }) if version.epoch == current.epoch => LeaseOutcome::Held(*flight),
+                    _ => LeaseOutcome::Granted,
                 };
-                if exact || said != Claimed::Granted {
+                if exact || said != LeaseOutcome::Granted {
                     prop_assert_eq!(&said, &truth);
                 }
                 match said {
-                    Claimed::Granted if claim.version.epoch == current.epoch => {
-                        model.granted.insert(who, claim.flight);
+                    LeaseOutcome::Granted if lease.version.epoch == current.epoch => {
+                        model.granted.insert(who, lease.flight);
                         model.claims.insert(
                             who,
                             Held {
-                                flight: claim.flight,
+                                flight: lease.flight,
                                 version: current,
                                 until: now + within,
                                 failure: None,
                             },
                         );
                     }
-                    Claimed::Held(flight) => {
+                    LeaseOutcome::Held(flight) => {
                         model.waited.insert(who, flight);
                     }
                     _ => {}

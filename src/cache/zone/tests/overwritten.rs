@@ -14,14 +14,14 @@ fn use_all(zone: &Arc<Zone>, now: u64) {
             let mut value = Vec::new();
             store.get_at(&key, &mut value, now);
             let version = store.version(&key).unwrap();
-            let claim = Claim {
+            let lease = FetchLease {
                 flight: number,
                 version,
                 within: MINUTE,
                 waited_for: Some(number ^ 1),
                 waited: std::time::Duration::ZERO,
             };
-            store.claim_at(&key, &claim, now);
+            store.lease_at(&key, &lease, now);
             store.settle_at(&key, number, Some(&[1; 200]), now);
             let proof = ProofId(*key.as_bytes());
             let time = noted_for(60, now);
@@ -29,8 +29,8 @@ fn use_all(zone: &Arc<Zone>, now: u64) {
             assert_ne!(store.first_use_at(&proof, time, now), FirstUse::Unsupported);
             match (number + round) % 5 {
                 0 => store.remove(&key),
-                1 => store.set(&key, &[2; 40], Kind::Inactive, now),
-                _ => store.set(&key, &[3; 1500], Kind::Active, now),
+                1 => store.set(&key, &[2; 40], EntryKind::Inactive, now),
+                _ => store.set(&key, &[3; 1500], EntryKind::Active, now),
             }
         }
     }
@@ -44,18 +44,18 @@ fn filled(memory: &Memory) -> Arc<Zone> {
     for number in 0..160 {
         let store = &stores[number as usize % 2];
         let length = mixed(number) as usize % 3000;
-        let kind = [Kind::Active, Kind::Inactive][usize::from(number % 5 == 0)];
+        let kind = [EntryKind::Active, EntryKind::Inactive][usize::from(number % 5 == 0)];
         store.set(&key(number), &vec![number as u8; length], kind, START);
         if number % 3 == 0 {
             let version = store.version(&key(number)).unwrap();
-            let claim = Claim {
+            let lease = FetchLease {
                 flight: number,
                 version,
                 within: MINUTE,
                 waited_for: None,
                 waited: std::time::Duration::ZERO,
             };
-            store.claim_at(&key(number), &claim, START);
+            store.lease_at(&key(number), &lease, START);
         }
     }
     zone

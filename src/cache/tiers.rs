@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use super::lifetime::Lifetime;
 use super::sealed::{self, Entry};
 use super::{
-    CacheCounts, Class, FirstUse, Hit, MemoryCache, ProofId, ProofTime, Proofs, SharedWords, Store,
-    Version, Versions,
+    CacheCounts, Class, FirstUse, Hit, MemoryCache, ProofId, ProofTime, Proofs, SharedAtomics,
+    Store, Version, Versions,
 };
 use crate::clock::Now;
 use crate::token::{Key, Token};
@@ -22,13 +22,13 @@ const KEPT: usize = 16 << 10;
 
 /// One token's name, and the version under which something is known of it or being found out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Subject {
+pub(crate) struct VersionedKey {
     pub key: Key,
     pub version: Version,
 }
 
 /// What a client remembers.
-pub(crate) struct Levels {
+pub(crate) struct TieredCache {
     provider: Arc<Provider>,
     memory: MemoryCache,
     store: Option<Arc<dyn Store>>,
@@ -39,21 +39,21 @@ pub(crate) struct Levels {
     /// For a client without a store, or with one that keeps no versions.
     versions: Versions,
     /// Likewise.
-    words: SharedWords,
+    words: SharedAtomics,
     /// Where a sealed entry is put to be opened, one after the other; wiped in between.
     sealed: Mutex<Vec<u8>>,
 }
 
-impl Levels {
+impl TieredCache {
     pub fn new(provider: &Arc<Provider>, store: Option<Arc<dyn Store>>) -> Self {
-        Levels {
+        TieredCache {
             memory: MemoryCache::new(provider.cache_size, provider.cache_entries),
             // Whatever is remembered of tokens, a proof is used once.
             proofs: Proofs::new(store.clone()),
             store,
             shares: !provider.cache_ttl.is_zero(),
             versions: Versions::new(),
-            words: SharedWords::default(),
+            words: SharedAtomics::default(),
             sealed: Mutex::default(),
             provider: Arc::clone(provider),
         }
@@ -61,9 +61,9 @@ impl Levels {
 
     /// Names a token as it is to be asked about from now on. To be called before anything is looked up: what is purged
     /// after that has another name.
-    pub fn subject(&self, key: Key) -> Subject {
+    pub fn subject(&self, key: Key) -> VersionedKey {
         let version = self.store.as_ref().and_then(|store| store.version(&key));
-        Subject {
+        VersionedKey {
             key,
             version: version.unwrap_or_else(|| self.versions.of(&key)),
         }
@@ -75,12 +75,12 @@ impl Levels {
     }
 
     /// What this process knows.
-    pub fn own(&self, subject: &Subject, now: Now) -> Option<Hit> {
+    pub fn own(&self, subject: &VersionedKey, now: Now) -> Option<Hit> {
         self.memory.get(&subject.key, now, subject.version.epoch)
     }
 
     /// What the store knows. It is remembered here too.
-    pub fn shared(&self, subject: &Subject, token: Token<'_>, now: Now) -> Option<Hit> {
+    pub fn shared(&self, subject: &VersionedKey, token: Token<'_>, now: Now) -> Option<Hit> {
         let (entry, left) = self.stored(subject, token, now)?;
         let fresh = left.saturating_sub(entry.stale);
         if fresh.is_zero() || is_expired(&entry.verdict, now) {
@@ -104,7 +104,7 @@ impl Levels {
     }
 
     /// What is known and past its time, but may be served when the authorization server can't be asked.
-    pub fn stale(&self, subject: &Subject, token: Token<'_>, now: Now) -> Option<Verdict> {
+    pub fn stale(&self, subject: &VersionedKey, token: Token<'_>, now: Now) -> Option<Verdict> {
         if self.provider.stale_if_error.is_zero() {
             return None;
         }
@@ -122,7 +122,7 @@ impl Levels {
     /// others and in the store too, when the token is inactive and when the verdict is not to be remembered.
     pub fn put(
         &self,
-        subject: &Subject,
+        subject: &VersionedKey,
         token: Token<'_>,
         verdict: &Verdict,
         fresh: Duration,
@@ -143,13 +143,13 @@ impl Levels {
     /// Remembers an active verdict, unless something has ended since it was asked for that it may be older than.
     fn remember(
         &self,
-        subject: &Subject,
+        subject: &VersionedKey,
         token: Token<'_>,
         verdict: &Verdict,
         lifetime: Lifetime,
         now: Now,
     ) {
-        let Subject { key, version } = *subject;
+        let VersionedKey { key, version } = *subject;
         if self.subject(key) != *subject {
             // It would be believed by nobody, and take the place of what is known by now.
             return;
@@ -167,7 +167,7 @@ impl Levels {
     }
 
     /// Ends what was known of a token that is inactive, and remembers that it is for as long as that may be.
-    fn end_inactive(&self, subject: &Subject, token: Token<'_>, lifetime: Lifetime, now: Now) {
+    fn end_inactive(&self, subject: &VersionedKey, token: Token<'_>, lifetime: Lifetime, now: Now) {
         let keep = if self.shares {
             lifetime.fresh
         } else {
@@ -201,8 +201,8 @@ impl Levels {
 
     /// Ends what the store and others who share it know of a key, and stores `sealed` if that is to be kept. Returns the
     /// version under which the end may be remembered here, if it may.
-    fn end(&self, subject: &Subject, sealed: &[u8], keep: Duration) -> Option<Version> {
-        let Subject { key, version } = *subject;
+    fn end(&self, subject: &VersionedKey, sealed: &[u8], keep: Duration) -> Option<Version> {
+        let VersionedKey { key, version } = *subject;
         let outdated = || self.subject(key).version.epoch != version.epoch;
         let Some(store) = &self.store else {
             // Nobody else remembers anything, and what this process does takes the place of what it knew.
@@ -262,7 +262,7 @@ impl Levels {
     }
 
     /// Words that all who share the store see, or only this process, when there is none.
-    pub fn words(&self) -> &SharedWords {
+    pub fn words(&self) -> &SharedAtomics {
         self.store()
             .and_then(|store| store.words())
             .unwrap_or(&self.words)
@@ -274,7 +274,12 @@ impl Levels {
     }
 
     /// What the store has under the key, and for how long it will.
-    fn stored(&self, subject: &Subject, token: Token<'_>, now: Now) -> Option<(Entry, Duration)> {
+    fn stored(
+        &self,
+        subject: &VersionedKey,
+        token: Token<'_>,
+        now: Now,
+    ) -> Option<(Entry, Duration)> {
         let (entry, left) = match self.sealed.try_lock() {
             Some(mut sealed) => {
                 let opened = self.opened(subject, token, &mut sealed);
@@ -304,7 +309,7 @@ impl Levels {
     /// Takes what the store has out into `sealed`, which is empty, and opens it there.
     fn opened(
         &self,
-        subject: &Subject,
+        subject: &VersionedKey,
         token: Token<'_>,
         sealed: &mut Vec<u8>,
     ) -> Option<(Entry, Duration)> {

@@ -25,7 +25,7 @@ const MINT_TTL: Duration = Duration::from_secs(300);
 const OURS: [&str; 4] = ["iss", "iat", "exp", "jti"];
 
 /// What is configured of it, checked.
-pub(crate) struct Handover {
+pub(crate) struct JwtAcquisition {
     /// How a JWT is minted; `None` when what the server hands over goes upstream.
     pub minting: Option<Minting>,
     /// What a JWT must be that the server hands over; `None` when it need not verify.
@@ -72,7 +72,7 @@ pub(crate) struct Exchange {
     pub parameters: Vec<(&'static str, String)>,
 }
 
-impl Handover {
+impl JwtAcquisition {
     pub(super) fn read(
         config: &Config,
         server: &Server,
@@ -151,7 +151,7 @@ impl Handover {
         if let Some(scope) = &config.exchange_scope {
             parameters.push(("scope", scope.clone()));
         }
-        Ok(Handover {
+        Ok(JwtAcquisition {
             minting,
             verification,
             acceptance,

@@ -1,7 +1,7 @@
 //! The words that a zone is made of.
 //!
 //! Whatever a zone holds beside the bytes of values is an atomic: other processes change it, and a reference to it is
-//! sound all the same, whatever they write. The locks give the order, so every access to a [`Word`] or [`Long`] is
+//! sound all the same, whatever they write. The locks give the order, so every access to a [`Relaxed32`] or [`Relaxed64`] is
 //! relaxed and costs what a plain one does. What is read by those who hold no lock says so where it is read.
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -29,25 +29,25 @@ macro_rules! word {
 
 word!(
     /// One byte.
-    Byte,
+    Relaxed8,
     AtomicU8,
     u8
 );
 word!(
     /// Two bytes.
-    Half,
+    Relaxed16,
     AtomicU16,
     u16
 );
 word!(
     /// Four bytes.
-    Word,
+    Relaxed32,
     AtomicU32,
     u32
 );
 word!(
     /// Eight bytes.
-    Long,
+    Relaxed64,
     AtomicU64,
     u64
 );

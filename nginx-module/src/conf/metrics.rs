@@ -12,7 +12,7 @@ use ngx::ffi::{
 };
 use ngx::ngx_log_error;
 use phantom_token::clock;
-use phantom_token::gateway::metrics::Tally;
+use phantom_token::gateway::metrics::SharedMetrics;
 
 use super::zone::{take_all, with_bookkeeping};
 use crate::module;
@@ -23,7 +23,7 @@ const NAME: &str = "phantom_token:status";
 
 /// The memory, once nginx has mapped it.
 #[derive(Default)]
-pub struct Shared(OnceCell<Arc<Tally>>);
+pub struct Shared(OnceCell<Arc<SharedMetrics>>);
 
 impl Shared {
     /// Asks nginx for it. `None` when nginx refuses, which it has said then.
@@ -31,7 +31,7 @@ impl Shared {
     /// # Safety
     /// `cf` must be valid, and what is returned kept as long as the configuration that is being read.
     pub unsafe fn define(cf: *mut ngx_conf_t) -> Option<Rc<Self>> {
-        let size = with_bookkeeping(Tally::SIZE)?;
+        let size = with_bookkeeping(SharedMetrics::SIZE)?;
         let shared = Rc::<Self>::default();
         let mut name = ngx_str_t {
             len: NAME.len(),
@@ -51,7 +51,7 @@ impl Shared {
     }
 
     /// What it stands for: there when the configuration is at work.
-    pub fn tally(&self) -> Option<&Arc<Tally>> {
+    pub fn metrics(&self) -> Option<&Arc<SharedMetrics>> {
         self.0.get()
     }
 }
@@ -71,12 +71,12 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, _former: *mut std::ffi::c_v
                 // them. Only workers use what is in them, where they stay mapped as long as the process lives; the
                 // master looks into it no more after this call. nginx calls this on the one thread of the master, and
                 // gives the same memory to this build of the module alone.
-                unsafe { Tally::attach(base.as_ptr(), size, clock::now().unix) }
+                unsafe { SharedMetrics::attach(base.as_ptr(), size, clock::now().unix) }
             });
         match attached {
-            Ok((tally, _)) => {
+            Ok((metrics, _)) => {
                 // Called once for each configuration, so that it is not set yet.
-                let _ = shared.0.set(tally);
+                let _ = shared.0.set(metrics);
                 NGX_OK as ngx_int_t
             }
             Err(reason) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ngx::ffi::{NGX_LOG_WARN, ngx_connection_t, ngx_event_t, ngx_log_t, ngx_msec_t};
 use ngx::ngx_log_error;
-use phantom_token::gateway::metrics::{Done, OUTCOMES, Row, Sum, Tally};
+use phantom_token::gateway::metrics::{OUTCOMES, ProcessMetrics, SharedMetrics, Slot, Totals};
 use phantom_token::{CacheStatus, Client, Stats, clock};
 
 use crate::bits;
@@ -34,22 +34,22 @@ const _: () = {
 const INTERVAL: ngx_msec_t = 1000;
 
 /// What this process counts.
-pub struct Ledger {
-    tally: Arc<Tally>,
+pub struct WorkerMetrics {
+    metrics: Arc<SharedMetrics>,
     /// By the provider's place in the configuration; `None` when it is not used.
-    accounts: Vec<Option<Account>>,
+    accounts: Vec<Option<ProviderMetrics>>,
     timer: NonNull<Timer>,
 }
 
 /// What is counted for a provider.
-struct Account {
+struct ProviderMetrics {
     name: String,
     client: Option<Client>,
     /// Whether all processes see one breaker, in a zone.
     shares_breaker: bool,
     outcomes: [Cell<u64>; OUTCOMES],
     verdicts: [Cell<u64>; CacheStatus::ALL.len()],
-    row: RefCell<Option<Row>>,
+    row: RefCell<Option<Slot>>,
 }
 
 /// nginx's timer, and what it leads to.
@@ -59,14 +59,14 @@ struct Timer {
     event: ngx_event_t,
     /// nginx's debug log takes the event's data for one.
     connection: ngx_connection_t,
-    ledger: *const Ledger,
+    metrics: *const WorkerMetrics,
 }
 
-impl Ledger {
+impl WorkerMetrics {
     /// Begins to count, in the process that does, when its clients are started. `None` when no provider is used.
     ///
     /// # Safety
-    /// Called on nginx's thread; `log` is a log of nginx that outlives the ledger.
+    /// Called on nginx's thread; `log` is a log of nginx that outlives the metrics.
     pub unsafe fn start(main: &MainConf, log: *mut ngx_log_t) -> Option<Box<Self>> {
         let used: Vec<&str> = main
             .providers
@@ -77,13 +77,13 @@ impl Ledger {
         if used.is_empty() {
             return None;
         }
-        let tally = match main.shared.as_ref().and_then(|shared| shared.tally()) {
+        let metrics = match main.shared.as_ref().and_then(|shared| shared.metrics()) {
             // A process that is master and worker in one may unmap it at a reload, and shares with nobody.
-            Some(tally) if worker::shares_memory() => Arc::clone(tally),
-            _ => Tally::alone(clock::now().unix),
+            Some(metrics) if worker::shares_memory() => Arc::clone(metrics),
+            _ => SharedMetrics::alone(clock::now().unix),
         };
         let account = |name: &str, index| {
-            let row = tally.row(name, &used);
+            let row = metrics.row(name, &used);
             if row.is_none() {
                 ngx_log_error!(
                     NGX_LOG_WARN,
@@ -92,7 +92,7 @@ impl Ledger {
                      phantom_token_status does not show what this one does"
                 );
             }
-            Account {
+            ProviderMetrics {
                 name: name.to_owned(),
                 client: main
                     .worker
@@ -126,14 +126,14 @@ impl Ledger {
         unsafe { bits::event::set_cancelable(&raw mut timer.event, 1) };
         timer.event.data = (&raw mut timer.connection).cast();
         let timer = NonNull::from(Box::leak(timer));
-        let ledger = Box::new(Ledger {
-            tally,
+        let metrics = Box::new(WorkerMetrics {
+            metrics,
             accounts,
             timer,
         });
-        // SAFETY: the timer is this one's; the ledger is in a box, and stays where it is as long as it lives.
-        unsafe { (*timer.as_ptr()).ledger = &raw const *ledger };
-        Some(ledger)
+        // SAFETY: the timer is this one's; the metrics are in a box, and stay where they are as long as they live.
+        unsafe { (*timer.as_ptr()).metrics = &raw const *metrics };
+        Some(metrics)
     }
 
     /// A request has ended.
@@ -164,9 +164,9 @@ impl Ledger {
     }
 
     /// What all processes have done for the provider, as far as they have said.
-    pub fn sum(&self, provider: usize) -> Option<Sum> {
+    pub fn sum(&self, provider: usize) -> Option<Totals> {
         let account = self.account(provider)?;
-        let mut sum = self.tally.sum(&account.name);
+        let mut sum = self.metrics.sum(&account.name);
         if account.shares_breaker {
             // What others have written of it may be old.
             sum.done.stats.breaker_open = account.stats().breaker_open * sum.processes;
@@ -175,8 +175,8 @@ impl Ledger {
     }
 
     /// What all have counted in.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn metrics(&self) -> &SharedMetrics {
+        &self.metrics
     }
 
     /// Writes for the last time, and gives the rows up. The process is about to end.
@@ -188,13 +188,13 @@ impl Ledger {
         }
     }
 
-    fn account(&self, provider: usize) -> Option<&Account> {
+    fn account(&self, provider: usize) -> Option<&ProviderMetrics> {
         self.accounts.get(provider)?.as_ref()
     }
 
     fn remember_to_publish(&self) {
         let timer = self.timer.as_ptr();
-        // SAFETY: the timer lives as long as the ledger, and is nginx's while the bit is set.
+        // SAFETY: the timer lives as long as the metrics, and is nginx's while the bit is set.
         unsafe {
             if bits::event::timer_set(&raw const (*timer).event) == 0 {
                 bits::add_timer(&raw mut (*timer).event, INTERVAL);
@@ -213,7 +213,7 @@ impl Ledger {
     }
 }
 
-impl Drop for Ledger {
+impl Drop for WorkerMetrics {
     fn drop(&mut self) {
         self.clear_timer();
         // SAFETY: it was a box, and nginx knows of it no more.
@@ -221,13 +221,13 @@ impl Drop for Ledger {
     }
 }
 
-impl Account {
+impl ProviderMetrics {
     fn stats(&self) -> Stats {
         self.client.as_ref().map(Client::stats).unwrap_or_default()
     }
 
-    fn done(&self) -> Done {
-        Done {
+    fn done(&self) -> ProcessMetrics {
+        ProcessMetrics {
             stats: self.stats(),
             outcomes: self.outcomes.each_ref().map(Cell::get),
             verdicts: self.verdicts.each_ref().map(Cell::get),
@@ -243,11 +243,11 @@ impl Account {
 /// A second has passed since there was something new.
 unsafe extern "C" fn on_timer(event: *mut ngx_event_t) {
     contained((), || {
-        // SAFETY: the event is the first field of a `Timer`, whose ledger lives while nginx knows of it. It is shared
+        // SAFETY: the event is the first field of a `Timer`, whose metrics live while nginx knows of it. It is shared
         // only: what changes of it is in cells.
-        let ledger = unsafe { &*(*event.cast::<Timer>()).ledger };
-        if ledger.publish() {
-            ledger.remember_to_publish();
+        let metrics = unsafe { &*(*event.cast::<Timer>()).metrics };
+        if metrics.publish() {
+            metrics.remember_to_publish();
         }
     });
 }
