@@ -24,7 +24,7 @@ WORKSPACE := --workspace --exclude ngx_http_phantom_token_module
 MATRIX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build module demo test docs-status fmt lint clean \
+.PHONY: help deps build module demo test docs-status fmt lint deny clean \
         fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
         test-core test-server test-layout test-python test-jose test-nginx packages-%
 
@@ -35,7 +35,12 @@ include mk/rust.mk
 include mk/install.mk
 include mk/module.mk
 
-# Rust comes first: it is not a package, and what is missing of it should be said before anything is installed.
+# Installing Debian packages is this step, which the other targets call for what they need: packages-build for `make build`,
+# packages-demo for `make demo`. It prints one line with what it is about to install, and nothing if nothing is missing.
+FOR ?= test
+deps: packages-$(FOR) ## Installs missing Debian packages for all of `make test`, or FOR=build, module, demo, bench, matrix
+
+# Rust comes first: it is not a package, and the user should know that it is missing before anything is installed.
 packages-%: rust-version
 	@scripts/packages.sh $*
 
@@ -63,6 +68,9 @@ lint: packages-module nginx-headers ## Format, clippy, and the C header against 
 	$(WITH_NGINX) nginx-module/lint.sh
 	git diff --exit-code -- include/phantom_token.h || \
 	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }
+
+deny: packages-build ## Licences, sources and known vulnerabilities of dependencies (deny.toml; installs cargo-deny)
+	@CARGO='$(CARGO)' scripts/deny.sh
 
 test-rust: packages-build ## The core crate, the example authorization server, what JOSE libraries make of ours
 	$(CARGO) test $(WORKSPACE)

@@ -12,7 +12,7 @@ cargo=${CARGO:-cargo}
 deny() {
     manifest=$1
     shift
-    $cargo deny --manifest-path "$manifest" --locked --all-features "$@" --config "$PWD/deny.toml"
+    $cargo deny --manifest-path "$manifest" --config deny.toml --locked "$@"
 }
 
 # shellcheck disable=SC2086
@@ -29,7 +29,7 @@ done
 if deny Cargo.toml fetch db >/dev/null 2>&1; then
     for manifest in Cargo.toml fuzz/Cargo.toml; do
         echo "$manifest: advisories"
-        deny "$manifest" check --disable-fetch advisories
+        deny "$manifest" check advisories
     done
 elif [ "${ADVISORIES:-}" = required ]; then
     echo "The advisory database can't be fetched, and ADVISORIES=required." >&2
