@@ -135,7 +135,7 @@ test-nginx-asan: packages-matrix matrix-possible $(VENV)/installed target/releas
 matrix-possible:
 	@scripts/debian-root.sh possible
 
-docs-status: packages-test $(VENV)/installed module target/release/authorization_server ## Writes anew what docs/operations.md shows: pictures, metrics
+docs-status: packages-test $(VENV)/installed module target/release/authorization_server ## Updates the pictures and the metrics of docs/operations.md
 	PHANTOM_KEEP=1 PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	$(VENV_BIN)/python -m pytest -n 0 tests/nginx/test_status.py -k "real_browser or documented"
