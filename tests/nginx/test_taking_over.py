@@ -684,7 +684,7 @@ def test_one_client_that_leaves_disturbs_none_of_those_who_wait_for_the_same_tok
     others = [Http1(nginx.port) for _ in range(5)]
     for client in others:
         client.send(target="/api/other", token=token)
-    # What was sent before has been read when this is answered.
+    # When this is answered, earlier requests have been read.
     assert get(nginx.port, "/api").status == 401
     asking.close()
     assert "499" in nginx.wait_access("/api/asking")[0]

@@ -105,7 +105,7 @@ class AsyncClient(BaseClient):
             return
         if loop is not None and not loop.is_closed() and loop is not asyncio.get_running_loop():
             raise self._elsewhere()
-        # From here on nobody is let in; who waits is told by the loop, as always.
+        # From here on, new calls are refused; waiting ones get their result by the loop, as always.
         self._handle = None
         try:
             # Not on the loop, which has others to serve meanwhile.

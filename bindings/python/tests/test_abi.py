@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the package believes of the C ABI, against the header and the library."""
+"""The package's declarations of the C ABI, compared with the header and the library."""
 
 from __future__ import annotations
 
