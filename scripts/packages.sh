@@ -8,13 +8,13 @@ set -euo pipefail
 
 build=(build-essential pkg-config)
 module=("${build[@]}" libclang-dev libpcre2-dev zlib1g-dev libssl-dev)
-# A source tree that is named stands for Debian's nginx and its headers, which would be in the way of another nginx.
+# A named source tree replaces Debian's nginx and its headers, which would be in the way of another nginx.
 [ -n "${NGINX_SOURCE_DIR:-}${NGINX_BUILD_DIR:-}" ] || module+=(nginx nginx-dev)
 demo=("${module[@]}" python3 curl)
 test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind gdb nodejs npm procps
       chromium prometheus)
 bench=("${demo[@]}" python3-venv wrk)
-# To run the tests with other releases' nginx, and what is needed in the root folder of such a release.
+# For tests with other releases' nginx; and for the root folder of such a release.
 matrix=("${test[@]}" debootstrap debian-archive-keyring mount util-linux)
 root=("${module[@]}" nginx nginx-dev ca-certificates curl dpkg-dev python3-minimal valgrind)
 
