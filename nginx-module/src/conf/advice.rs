@@ -7,7 +7,7 @@
 use ngx::ffi::{NGX_LOG_EMERG, NGX_LOG_WARN};
 
 use super::text::{Directive, Text};
-use crate::headers::same;
+use crate::nginx::headers::same;
 
 /// Something to be said.
 pub struct Advice {

@@ -13,7 +13,7 @@ use ngx::ffi::{
 };
 use phantom_token::token::ContextBuilder;
 
-use crate::strings;
+use crate::nginx::strings;
 
 /// How deep files may include each other, and blocks be in each other.
 const DEPTH: usize = 100;

@@ -9,7 +9,7 @@ use ngx::ffi::ngx_conf_t;
 
 use super::location::{invalid, once, switch};
 use super::{DirectiveError, LocationConf, Protection, Value, place};
-use crate::headers::{self, HeaderName};
+use crate::nginx::headers::{self, HeaderName};
 
 /// Where a token may be.
 #[derive(Clone, PartialEq, Eq)]

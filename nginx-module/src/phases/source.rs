@@ -12,12 +12,13 @@ use phantom_token::Token;
 use phantom_token::gateway::source::{Form, decode, trim, values, without};
 use phantom_token::token::{Credentials, Scheme};
 
+use crate::conf::forget;
 use crate::conf::{LocationConf, Source};
-use crate::evaluated::Secrets;
-use crate::headers::{self, Header};
-use crate::request::{Authorization, Request};
-use crate::respond;
-use crate::state::State;
+use crate::nginx::evaluated::Secrets;
+use crate::nginx::headers::{self, Header};
+use crate::nginx::request::{Authorization, Request};
+use crate::phases::respond;
+use crate::process::state::State;
 
 /// What was found.
 #[derive(Default)]
@@ -208,11 +209,14 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
             let removed = removed.unwrap_or_default();
             if held.is_empty() {
                 if removed.has_changed {
-                    request.forget(Secrets {
-                        places: &removed.values,
-                        texts: &removed.values,
-                        token: &[],
-                    });
+                    forget(
+                        request,
+                        Secrets {
+                            places: &removed.values,
+                            texts: &removed.values,
+                            token: &[],
+                        },
+                    );
                 }
                 return;
             }
@@ -237,11 +241,14 @@ fn take_out(request: Request, state: Option<&State>, source: &Source, found: &mu
         read.push(value);
     }
     places.extend(&held);
-    request.forget(Secrets {
-        places: &places,
-        texts: &texts,
-        token: &[],
-    });
+    forget(
+        request,
+        Secrets {
+            places: &places,
+            texts: &texts,
+            token: &[],
+        },
+    );
     if held.len() > 1 {
         found.places += held.len();
         found.blame("several");

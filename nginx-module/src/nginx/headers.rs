@@ -12,8 +12,8 @@ use ngx::ffi::{
     ngx_uint_t,
 };
 
-use crate::request::Request;
-use crate::strings::{self, string};
+use crate::nginx::request::Request;
+use crate::nginx::strings::{self, string};
 
 /// A header of a live request or of its answer, under the same promise as [`Request`].
 #[derive(Clone, Copy)]

@@ -7,20 +7,24 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_table_elt_t};
+use phantom_token::gateway::sender::{Proven, Rules, SenderError};
 use phantom_token::token::{Context, Scheme, TokenId};
 use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
 
 use crate::conf::LocationConf;
-use crate::evaluated::Secrets;
-use crate::forward;
-use crate::headers::{self, Header, HeaderName, is_authorization};
-use crate::metrics::WorkerMetrics;
-use crate::panic::contained;
-use crate::pool;
-use crate::request::{Authorization, Request};
-use crate::sender::Sender;
-use crate::subrequest::SubrequestHandle;
-use crate::suspend::{Pending, Suspension};
+use crate::conf::MainConf;
+use crate::conf::forget;
+use crate::nginx::bits;
+use crate::nginx::evaluated::Secrets;
+use crate::nginx::headers::{Header, HeaderName};
+use crate::nginx::index;
+use crate::nginx::panic::contained;
+use crate::nginx::pool;
+use crate::nginx::request::{Authorization, Request};
+use crate::process::Process;
+use crate::process::metrics::WorkerMetrics;
+use crate::process::subrequest::SubrequestHandle;
+use crate::process::suspend::{Pending, Suspension};
 
 /// What became of a request: the value of `$phantom_token_result`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,16 @@ impl Outcome {
     }
 }
 
+/// The result of the check of a request's sender.
+pub struct SenderFinding {
+    /// The rules of the location in which it was checked.
+    pub rules: *const Rules,
+    /// The token's verdict. It is held, so that no other can be at the same address.
+    pub active: Arc<Active>,
+    /// The result.
+    pub found: Result<Proven, SenderError>,
+}
+
 /// The state of one request.
 ///
 /// nginx evaluates variables of ours while a request is decided about, and those read the state. So it is shared only, and
@@ -120,7 +134,7 @@ pub struct State {
     /// The answer about the token, and the provider that gave it.
     pub verdict: RefCell<Option<(usize, Result<Resolution, Error>)>>,
     /// Whether the token comes from its sender, as far as that has been checked.
-    pub sender: RefCell<Option<Sender>>,
+    pub sender: RefCell<Option<SenderFinding>>,
     /// Whether the client gets the nonce for its next proof.
     pub renew_nonce: Cell<bool>,
     /// Whether its DPoP proof is noted as used.
@@ -138,7 +152,7 @@ pub struct State {
     /// The source of the JWT that is in a header: nginx points into it.
     current: RefCell<Option<Arc<Active>>>,
     /// Whether that is a header of its own, and not `Authorization`.
-    moved: Cell<bool>,
+    pub moved: Cell<bool>,
     /// The headers that we have filled, in the request's memory.
     filled: RefCell<Vec<NonNull<ngx_table_elt_t>>>,
     /// What our variables have shown when values of variables were forgotten last.
@@ -163,12 +177,42 @@ struct Shown {
 const CLEANUP: ngx_pool_cleanup_pt = Some(cleanup);
 
 impl State {
+    /// The state of a request, if it has one. An internal redirect makes nginx forget the pointer, so that it is
+    /// looked for where it was left then: among the pool's cleanups. A subrequest finds that of its main request.
+    pub fn of<'a>(request: Request) -> Option<&'a Self> {
+        // SAFETY: nginx has one slot per module, and ours is NULL or a `State` of this request's pool, which is shared only.
+        unsafe {
+            let slot = (*request.as_ptr()).ctx.add(index());
+            if let Some(state) = (*slot).cast::<State>().as_ref() {
+                return Some(state);
+            }
+            if !may_be_lost(request) {
+                return None;
+            }
+            let found = State::find(request.pool())?;
+            *slot = found.as_ptr().cast();
+            Some(&*found.as_ptr())
+        }
+    }
+
+    /// The same; made if there is none. `None` when there is no memory.
+    pub fn of_or_new<'a>(request: Request) -> Option<&'a Self> {
+        if let Some(state) = Self::of(request) {
+            return Some(state);
+        }
+        let made = State::create(request)?;
+        // SAFETY: as above; it was just made in the request's pool.
+        unsafe {
+            *(*request.as_ptr()).ctx.add(index()) = made.as_ptr().cast();
+            Some(&*made.as_ptr())
+        }
+    }
+
     /// Makes the state of a request, which the request's pool will drop.
     pub fn create(request: Request) -> Option<NonNull<State>> {
         let state = State {
-            metrics: request
-                .main_conf()
-                .and_then(|main| main.metrics.as_deref())
+            metrics: Process::of(request)
+                .and_then(|process| process.metrics.as_deref())
                 .map(NonNull::from),
             ..State::default()
         };
@@ -226,7 +270,7 @@ impl State {
     /// The name of the token that the client presents, by which logs can speak of it.
     pub fn token_id(&self, request: Request) -> Option<TokenId> {
         let token = self.token.get()?;
-        let defined = request.main_conf()?.providers.get(self.provider.get()?)?;
+        let defined = MainConf::of(request)?.providers.get(self.provider.get()?)?;
         Some(defined.provider.token_id(token))
     }
 
@@ -249,7 +293,7 @@ impl State {
     pub fn refresh(&self, request: Request) {
         let shown = self.shown();
         if self.shown.replace(shown) != shown {
-            request.forget(Secrets::default());
+            forget(request, Secrets::default());
         }
     }
 
@@ -266,54 +310,24 @@ impl State {
             .any(|filled| filled.as_ptr() == header.as_ptr())
     }
 
-    /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise, and has values of
-    /// variables forgotten that were computed before. Returns whether it could be done.
-    pub fn swap(
-        &self,
-        request: Request,
-        active: &Arc<Active>,
-        forward: Option<&HeaderName>,
-    ) -> bool {
-        let is_current = self
-            .current
-            .borrow()
+    /// Whether the JWT that is in a header is of this.
+    pub fn holds(&self, active: &Arc<Active>) -> bool {
+        let current = self.current.borrow();
+        current
             .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, active));
-        if is_current && self.is_in(request, forward) {
-            self.refresh(request);
-            return true;
-        }
+            .is_some_and(|current| Arc::ptr_eq(current, active))
+    }
+
+    /// Keeps what the JWT in a header is of, and what it was of before, as long as the request.
+    pub fn hold(&self, active: &Arc<Active>) {
         if let Some(former) = self.current.replace(Some(Arc::clone(active))) {
             self.former.borrow_mut().push(former);
         }
-        let read = self.token.get().map(|token| token.expose().as_bytes());
-        let written = self.written.get();
-        let forms = [read.unwrap_or_default(), written.unwrap_or_default()];
-        let token = &forms[..usize::from(read.is_some()) + usize::from(written.is_some())];
-        // Everything is forgotten below.
+    }
+
+    /// Notes that values of variables are forgotten that our variables have shown before.
+    pub fn note_forgotten(&self) {
         self.shown.set(self.shown());
-        if let Some(name) = forward {
-            self.moved.set(true);
-            // SAFETY: as below.
-            let placed =
-                unsafe { forward::place(request, self, name, active.jwt_after_sender_check()) };
-            request.forget(Secrets {
-                token,
-                ..Secrets::default()
-            });
-            return placed;
-        }
-        // An earlier location has put it elsewhere.
-        if self.moved.take()
-            && !headers::remove(request, |header| {
-                self.is_ours(header) && !is_authorization(header)
-            })
-        {
-            return false;
-        }
-        // SAFETY: the value is followed by a NUL, and lives as long as `current` or `former` hold it: as long as
-        // the request's pool.
-        unsafe { request.set_authorization(active.authorization_after_sender_check(), token) }
     }
 
     /// Whether the header holds the JWT that we put there last.
@@ -348,6 +362,17 @@ impl State {
                 .as_ptr_range()
                 .contains(&header.value_start())
         })
+    }
+}
+
+/// Whether the state of a request may be there although its slot is empty.
+fn may_be_lost(request: Request) -> bool {
+    // SAFETY: the request lives.
+    unsafe {
+        let r = request.as_ptr();
+        !request.is_main()
+            || bits::request::internal(r) != 0
+            || bits::request::filter_finalize(r) != 0
     }
 }
 

@@ -7,23 +7,15 @@ use std::sync::Arc;
 use ngx::ffi::{NGX_LOG_WARN, ngx_time};
 use ngx::ngx_log_error;
 use phantom_token::gateway::sender::{
-    self, Constraint, Presented, Proof, Proven, Rules, SenderError, Target, Thumbprint, Uri,
+    self, Constraint, Presented, Proof, Proven, SenderError, Target, Thumbprint, Uri,
 };
 use phantom_token::token::Scheme;
 use phantom_token::{Active, Client, Token, cache::FirstUse};
 
 use crate::conf::{LocationConf, Value};
-use crate::request::{Field, Request};
-use crate::state::State;
-
-/// What has been found out of a request's sender.
-pub struct Sender {
-    /// By which rules: those of a location.
-    rules: *const Rules,
-    /// Of which token. It is held, so that no other can come to stand where it does.
-    active: Arc<Active>,
-    found: Result<Proven, SenderError>,
-}
+use crate::nginx::request::{Field, Request};
+use crate::process::Process;
+use crate::process::state::{SenderFinding, State};
 
 /// Whether there is anything to check: of most tokens there is not.
 pub fn is_asked_for(
@@ -57,7 +49,7 @@ pub fn check(
         return known.found;
     }
     let found = ask(request, state, conf, client, token, active);
-    state.sender.replace(Some(Sender {
+    state.sender.replace(Some(SenderFinding {
         rules,
         active: Arc::clone(active),
         found,
@@ -134,7 +126,7 @@ fn target<'a>(request: Request) -> Target<'a> {
 
 /// Tells the operator that requests are refused because of us.
 fn warn(request: Request, client: &Client, why: FirstUse) {
-    let Some(worker) = request.main_conf().and_then(|main| main.worker.as_deref()) else {
+    let Some(worker) = Process::of(request).and_then(|process| process.worker.as_deref()) else {
         return;
     };
     let Some(more) = worker.unnoted_proofs.now(ngx_time()) else {

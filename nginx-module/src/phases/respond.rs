@@ -10,12 +10,12 @@ use ngx::ffi::{
     ngx_table_elt_t, ngx_time, ngx_uint_t,
 };
 
-use crate::bits;
 use crate::conf::{ErrorCode, LocationConf};
-use crate::decide::Refusal;
-use crate::request::Request;
-use crate::state::{Outcome, State};
-use crate::strings::string;
+use crate::nginx::bits;
+use crate::nginx::request::Request;
+use crate::nginx::strings::string;
+use crate::phases::decide::Refusal;
+use crate::process::state::{Outcome, State};
 
 const UNAUTHORIZED: ngx_int_t = NGX_HTTP_UNAUTHORIZED as ngx_int_t;
 const FORBIDDEN: ngx_int_t = NGX_HTTP_FORBIDDEN as ngx_int_t;

@@ -15,12 +15,14 @@ use phantom_token::gateway::sender::SenderError;
 use phantom_token::token::{Context, Scheme};
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};
 
+use crate::conf::MainConf;
 use crate::conf::{ErrorCode, LocationConf, Protection};
-use crate::context;
-use crate::request::Request;
-use crate::sender;
-use crate::state::{Outcome, State};
-use crate::suspend::{self, Wait};
+use crate::nginx::request::Request;
+use crate::phases::context;
+use crate::phases::sender;
+use crate::process::Process;
+use crate::process::state::{Outcome, State};
+use crate::process::suspend::{self, Wait};
 
 /// Where a request stands.
 pub enum Decision {
@@ -183,7 +185,7 @@ fn choose(request: Request, state: &State, conf: &'static LocationConf) -> Optio
     let chosen = conf
         .token
         .choice()
-        .zip(request.main_conf())
+        .zip(MainConf::of(request))
         .and_then(|(choice, main)| {
             let name = choice.value.evaluate(request)?;
             choice.allowed.iter().copied().find(|index| {
@@ -205,7 +207,7 @@ fn ask(
 ) -> Result<bool, Refusal> {
     let token = presented(state)?;
     state.context.set(context);
-    let worker = request.main_conf().and_then(|main| main.worker.as_deref());
+    let worker = Process::of(request).and_then(|process| process.worker.as_deref());
     let Some((worker, client)) =
         worker.and_then(|worker| worker.client(provider).map(|client| (worker, client)))
     else {
@@ -277,9 +279,8 @@ fn sent_by_its_client(
         return Ok(());
     }
     let token = presented(state)?;
-    let client = request
-        .main_conf()
-        .and_then(|main| main.worker.as_deref()?.client(provider))
+    let client = Process::of(request)
+        .and_then(|process| process.worker.as_deref()?.client(provider))
         .ok_or_else(Refusal::failed)?;
     let proven = sender::check(request, state, conf, client, token, active).map_err(refused)?;
     state.renew_nonce.set(proven.renew_nonce);
@@ -296,7 +297,7 @@ fn suffices(
     let Some(policy) = conf.policy.as_deref().filter(|policy| !policy.is_empty()) else {
         return Ok(());
     };
-    let values = request.main_conf().map_or(&[][..], |main| &main.values);
+    let values = MainConf::of(request).map_or(&[][..], |main| &main.values);
     if !values.is_empty() {
         // They may depend on an earlier verdict.
         state.refresh(request);
