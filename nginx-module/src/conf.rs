@@ -3,7 +3,6 @@
 //! Everything is checked while nginx reads its configuration, so that a mistake is an error of `nginx -t` with file
 //! and line, and nothing is left to go wrong when a request arrives.
 
-mod advice;
 mod challenges;
 mod content;
 mod exposure;
@@ -37,6 +36,7 @@ use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 use phantom_token::gateway::sender::Nonces;
 use phantom_token::token::ContextBuilder;
+use phantom_token_nginx_conf::{Level, advise};
 
 use crate::nginx::evaluated::{Secrets, Variables};
 use crate::nginx::headers::HeaderName;
@@ -594,9 +594,16 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
         // SAFETY: `cf` is valid.
         let text = unsafe { text::Text::read(cf) };
         let mut refused = false;
-        for said in text.as_ref().map_or(Vec::new(), advice::of) {
-            complain(log, said.level, &said.message, &said.place);
-            refused |= said.level == NGX_LOG_EMERG;
+        for advice in text
+            .as_ref()
+            .map_or(Vec::new(), |text| advise(&text.directives))
+        {
+            let level = match advice.level {
+                Level::Error => NGX_LOG_EMERG,
+                Level::Warning => NGX_LOG_WARN,
+            };
+            complain(log, level, &advice.message, &advice.place);
+            refused |= advice.level == Level::Error;
         }
         if refused {
             return false;

@@ -12,6 +12,8 @@ use ngx::ffi::{
     ngx_uint_t,
 };
 
+use phantom_token_nginx_conf::same_header;
+
 use crate::nginx::request::Request;
 use crate::nginx::strings::{self, string};
 
@@ -129,7 +131,7 @@ impl HeaderName {
 
     /// Whether a header has this name for an application that may read it: see [`same`].
     pub fn is_of(&self, header: Header) -> bool {
-        same(header.name(), self.lower.as_bytes())
+        same_header(header.name(), self.lower.as_bytes())
     }
 
     /// Whether a header is spelled as the name is, but for case.
@@ -139,21 +141,8 @@ impl HeaderName {
 
     /// Whether two names are the same in that sense.
     pub fn is_same(&self, other: &HeaderName) -> bool {
-        same(self.lower.as_bytes(), other.lower.as_bytes())
+        same_header(self.lower.as_bytes(), other.lower.as_bytes())
     }
-}
-
-/// Whether two names differ in nothing but case and punctuation. CGI takes `-` and `_` for the same (RFC 3875 §4.1.18), and
-/// applications that receive `HTTP_…` take any byte for `_` that is neither letter nor digit, PHP the dot for one.
-pub fn same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    let plain = |byte: &u8| match byte {
-        byte if byte.is_ascii_alphanumeric() => byte.to_ascii_lowercase(),
-        _ => b'-',
-    };
-    one.iter().map(plain).eq(other.iter().map(plain))
 }
 
 /// Takes all headers out of the request that are not wanted. Returns whether it could be done.
@@ -293,7 +282,7 @@ pub fn set_cookies(request: Request, values: &[&'static [u8]]) -> bool {
 
 /// Whether it is a `Cookie` header.
 pub fn is_cookie(header: Header) -> bool {
-    same(header.name(), b"cookie")
+    same_header(header.name(), b"cookie")
 }
 
 /// Whether it is an `Authorization` header.
