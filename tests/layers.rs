@@ -155,7 +155,7 @@ impl Layers {
         let is_in = |row: &&[(&str, &str)]| row.iter().any(|(name, _)| *name == room);
         self.rows
             .iter()
-            .position(|row| is_in(&row))
+            .position(is_in)
             .unwrap_or(usize::MAX)
     }
 
