@@ -927,7 +927,7 @@ def test_clients_that_come_and_go_leave_nothing_behind(old, ugly, secrets):
         ("phantom_token on; phantom_token_introspection_endpoint @curity;", "and no named one"),
         ('phantom_token on; phantom_token_introspection_endpoint "";', "needs the name of a location"),
         ("phantom_token_introspection_endpoint a; phantom_token_introspection_endpoint b;", "is duplicate"),
-        ("phantom_token_scopes_enforce maybe;", "is neither on nor off"),
+        ("phantom_token_scopes_enforce maybe;", "write it as on or off"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_with_the_mend(text, complaint):

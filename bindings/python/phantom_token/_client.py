@@ -12,13 +12,17 @@ import warnings
 import weakref
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Callable, Optional, Sequence, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Type, TypeVar, Union
 
 from . import _abi
 from ._abi import LogLevel, Owned, Status, library
 from ._errors import PhantomTokenError, check, error, last_error
 from ._result import Result, Stats, new_result_pointer, take_result
-from ._settings import Setting, configure, milliseconds
+from ._keys import ProviderSettings
+from ._settings import configure, milliseconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Where log lines go: a logger, or a function of a level of `logging` and a line; `None` for nowhere.
 Log = Union[logging.Logger, Callable[[int, str], object], None]
@@ -79,19 +83,11 @@ class BaseClient:
     def __init__(
         self,
         *,
-        introspection_endpoint: Union[str, Sequence[str], None] = None,
-        client_id: Optional[str] = None,
-        client_secret: Optional[str] = None,
         name: str = "main",
         log: Log = LOGGER,
-        **settings: Setting,
+        **settings: Unpack[ProviderSettings],
     ) -> None:
         self._name = name
-        settings.update(
-            introspection_endpoint=introspection_endpoint,
-            client_id=client_id,
-            client_secret=client_secret,
-        )
         config = configure(name, settings)
         sink = None
         if log is not None:

@@ -12,8 +12,8 @@ use ngx::ngx_conf_log_error;
 use phantom_token::Config;
 
 use super::{MainConf, ProviderEntry, ZoneChoice, arguments, place, refuse, text};
-use crate::panic::contained;
-use crate::strings::{self, string};
+use crate::nginx::panic::contained;
+use crate::nginx::strings::{self, string};
 
 /// A block while it is read.
 struct Block {
@@ -170,9 +170,9 @@ unsafe extern "C" fn setting(
 
 /// Whether the key names a file, or several.
 fn is_path(key: &str) -> bool {
-    key.ends_with("_file")
-        || matches!(key, "private_key" | "mint_key")
-        || (key.starts_with("ssl_") && key.contains("certificate"))
+    Config::settings()
+        .iter()
+        .any(|setting| setting.name() == key && setting.is_path())
 }
 
 /// A path as nginx understands it: relative to its own configuration file.

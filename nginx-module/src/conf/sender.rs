@@ -12,7 +12,7 @@ use phantom_token::gateway::sender::{Constraint, NONCE_STEP, Nonces, Rules, WIND
 
 use super::location::{invalid, once, switch};
 use super::{DirectiveError, LocationConf, Value};
-use crate::headers::HeaderName;
+use crate::nginx::headers::HeaderName;
 
 /// What is set of it.
 #[derive(Clone, Default)]

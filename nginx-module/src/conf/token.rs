@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
 
+use phantom_token_nginx_conf::same_header;
+
 use super::location::{invalid, once, switch};
 use super::{DirectiveError, LocationConf, Protection, Value, place};
-use crate::headers::{self, HeaderName};
+use crate::nginx::headers::HeaderName;
 
 /// Where a token may be.
 #[derive(Clone, PartialEq, Eq)]
@@ -378,7 +380,7 @@ fn header_name(directive: &str, name: &str) -> Result<HeaderName, DirectiveError
     if !is_token(name) {
         return Err(format!("\"{name}\" in \"{directive}\" is no name of a header").into());
     }
-    if headers::same(name.as_bytes(), b"authorization") {
+    if same_header(name.as_bytes(), b"authorization") {
         return Err(match directive {
             "phantom_token_set_header" => {
                 "\"phantom_token_set_header\" cannot set \"Authorization\": \"phantom_token_forward\" says where the JWT \
@@ -394,8 +396,8 @@ fn header_name(directive: &str, name: &str) -> Result<HeaderName, DirectiveError
             Some(start) => name
                 .as_bytes()
                 .get(..=start.len())
-                .is_some_and(|beginning| headers::same(beginning, reserved)),
-            None => headers::same(name.as_bytes(), reserved),
+                .is_some_and(|beginning| same_header(beginning, reserved)),
+            None => same_header(name.as_bytes(), reserved),
         }
     });
     if is_reserved {

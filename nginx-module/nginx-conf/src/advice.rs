@@ -1,0 +1,293 @@
+//! Advice about directives of other modules: they may answer before a token is checked, keep the JWT from the API, or leave
+//! a location of this module open to everybody.
+//!
+//! Levels inherit by nginx's rules. Advice changes nothing about how a request is handled.
+
+use crate::{Directive, same_header};
+
+/// The severity of an advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The configuration is refused.
+    Error,
+    /// The configuration is used.
+    Warning,
+}
+
+/// A message about a directive.
+#[derive(Debug)]
+pub struct Advice {
+    /// Its severity.
+    pub level: Level,
+    /// What is wrong, and how to mend it.
+    pub message: String,
+    /// Where.
+    pub place: String,
+}
+
+/// The messages about a configuration, whose directives outside of all blocks are given.
+pub fn advise(directives: &[Directive]) -> Vec<Advice> {
+    let mut adviser = Adviser::default();
+    for http in named(directives, "http") {
+        adviser.look_for_introspection(&http.block);
+        let levels = Levels(vec![&http.block]);
+        for server in named(&http.block, "server") {
+            let levels = levels.and(&server.block);
+            adviser.of_level(&levels, server);
+            adviser.locations(&levels, &server.block);
+        }
+    }
+    adviser.advice
+}
+
+#[derive(Default)]
+struct Adviser<'t> {
+    advice: Vec<Advice>,
+    /// The locations that introspect: their headers are for the authorization server.
+    introspecting: Vec<&'t str>,
+}
+
+/// Blocks from `http` to the one at hand.
+struct Levels<'t>(Vec<&'t [Directive]>);
+
+impl<'t> Levels<'t> {
+    fn and(&self, block: &'t [Directive]) -> Self {
+        let mut levels = self.0.clone();
+        levels.push(block);
+        Levels(levels)
+    }
+
+    /// The directives that apply where those of a level replace those of the level above: nginx's rule.
+    fn nearest(&self, is_one: impl Fn(&Directive) -> bool) -> Vec<&'t Directive> {
+        let of_level = |block: &&'t [Directive]| -> Vec<&'t Directive> {
+            block.iter().filter(|directive| is_one(directive)).collect()
+        };
+        self.0
+            .iter()
+            .rev()
+            .map(of_level)
+            .find(|found| !found.is_empty())
+            .unwrap_or_default()
+    }
+
+    /// The value of a directive that is there once.
+    fn value(&self, name: &str) -> Option<&'t str> {
+        self.nearest(|directive| directive.name() == name)
+            .first()
+            .map(|directive| directive.value())
+    }
+
+    /// Whether tokens are resolved here.
+    fn is_protected(&self) -> bool {
+        !matches!(self.value("phantom_token"), None | Some("off"))
+    }
+}
+
+fn named<'t>(block: &'t [Directive], name: &str) -> impl Iterator<Item = &'t Directive> {
+    block
+        .iter()
+        .filter(move |directive| directive.name() == name)
+}
+
+fn has(block: &[Directive], name: &str) -> bool {
+    named(block, name).next().is_some()
+}
+
+impl<'t> Adviser<'t> {
+    fn look_for_introspection(&mut self, block: &'t [Directive]) {
+        for directive in block {
+            if directive.name() == "phantom_token_introspection_endpoint" {
+                self.introspecting.push(directive.value());
+            }
+            self.look_for_introspection(&directive.block);
+        }
+    }
+
+    fn locations(&mut self, levels: &Levels<'t>, block: &'t [Directive]) {
+        for location in named(block, "location") {
+            let levels = levels.and(&location.block);
+            let name = location.words.last().map_or("", String::as_str);
+            // They are not there for clients.
+            let is_hidden = has(&location.block, "internal")
+                || name.starts_with('@')
+                || self.introspecting.contains(&name);
+            if !is_hidden {
+                self.of_level(&levels, location);
+            }
+            self.of_content(&levels, &location.block);
+            self.locations(&levels, &location.block);
+        }
+    }
+
+    /// A block in which requests are served.
+    fn of_level(&mut self, levels: &Levels<'t>, of: &'t Directive) {
+        let block = &of.block;
+        if !levels.is_protected() {
+            return;
+        }
+        if let Some(answer) = named(block, "return").find(|answer| is_good(answer)) {
+            if has(block, "phantom_token") {
+                self.say(
+                    Level::Error,
+                    "\"return\" answers before a token is looked at, so that \"phantom_token\" beside it protects nothing: \
+                     remove one of the two, or give the answer a location of its own"
+                        .to_owned(),
+                    answer,
+                );
+            } else {
+                self.say(
+                    Level::Warning,
+                    "\"return\" answers before a token is looked at, although \"phantom_token\" is set around it: write \
+                     \"phantom_token off;\" beside it if everybody may have the answer"
+                        .to_owned(),
+                    answer,
+                );
+            }
+        }
+        self.of_upstream(levels, block);
+        for inner in named(block, "if") {
+            self.of_upstream(&levels.and(&inner.block), &inner.block);
+        }
+    }
+
+    /// What is handed on to an upstream, if the block has one.
+    fn of_upstream(&mut self, levels: &Levels<'t>, block: &'t [Directive]) {
+        /// What hands a request on; by which directive headers are set, with `HTTP_` before the name or without; and by
+        /// which those of the client are left out.
+        const WAYS: [(&str, &str, bool, &str); 5] = [
+            (
+                "proxy_pass",
+                "proxy_set_header",
+                false,
+                "proxy_pass_request_headers",
+            ),
+            ("grpc_pass", "grpc_set_header", false, ""),
+            (
+                "fastcgi_pass",
+                "fastcgi_param",
+                true,
+                "fastcgi_pass_request_headers",
+            ),
+            (
+                "uwsgi_pass",
+                "uwsgi_param",
+                true,
+                "uwsgi_pass_request_headers",
+            ),
+            ("scgi_pass", "scgi_param", true, "scgi_pass_request_headers"),
+        ];
+        let forward = levels.nearest(|directive| directive.name() == "phantom_token_forward");
+        let carrier = match forward.first().map(|directive| directive.words.as_slice()) {
+            Some([_, kind, name]) if kind == "header" => name,
+            _ => "Authorization",
+        };
+        for (pass, set, is_cgi, pass_headers) in WAYS {
+            if !has(block, pass) {
+                continue;
+            }
+            let name = if is_cgi {
+                format!("HTTP_{carrier}")
+            } else {
+                carrier.to_owned()
+            };
+            let is_it = |directive: &&&Directive| {
+                same_header(directive.value().as_bytes(), name.as_bytes())
+            };
+            let sets = levels.nearest(|directive| directive.name() == set);
+            let own: Vec<_> = sets.iter().filter(is_it).collect();
+            // What a variable holds is not known here.
+            let is_constant = |directive: &Directive| {
+                let value = directive.words.get(2).map_or("", String::as_str);
+                !value.contains('$')
+            };
+            if let Some(constant) = own.iter().find(|directive| is_constant(directive)) {
+                let message = format!(
+                    "\"{set} {}\" throws the JWT away: remove it, or have \"phantom_token_forward\" put the JWT elsewhere",
+                    constant.value()
+                );
+                self.say(Level::Warning, message, constant);
+            } else if own.is_empty() && levels.value(pass_headers) == Some("off") {
+                let message = format!(
+                    "\"{pass_headers} off\" throws the JWT away: add \"{set} {name} ${};\"",
+                    variable_of(carrier)
+                );
+                let off = levels.nearest(|directive| directive.name() == pass_headers);
+                if let Some(off) = off.first() {
+                    self.say(Level::Warning, message, off);
+                }
+            }
+        }
+    }
+
+    /// A location that shows or forgets what not everybody should.
+    fn of_content(&mut self, levels: &Levels<'t>, block: &'t [Directive]) {
+        let Some(content) = block.iter().find(|directive| {
+            matches!(
+                directive.name(),
+                "phantom_token_purge" | "phantom_token_status"
+            )
+        }) else {
+            return;
+        };
+        let is_on = |name: &str| !matches!(levels.value(name), None | Some("off"));
+        let is_checked = levels.is_protected()
+            || levels
+                .nearest(|directive| matches!(directive.name(), "allow" | "deny"))
+                .iter()
+                .any(|directive| directive.name() == "deny")
+            || ["auth_basic", "auth_request", "auth_jwt"]
+                .into_iter()
+                .any(is_on)
+            || levels.value("ssl_verify_client") == Some("on")
+            || levels.0.iter().any(|block| {
+                block.iter().any(|directive| {
+                    directive.name() == "internal" || directive.name().starts_with("access_by_")
+                })
+            });
+        let server = levels.0.get(1).copied().unwrap_or_default();
+        let mut listens = named(server, "listen").peekable();
+        let is_local =
+            listens.peek().is_some() && listens.all(|listen| is_loopback(listen.value()));
+        if !is_checked && !is_local {
+            let message = format!(
+                "\"{}\" is open to everybody who reaches the server: write \"allow ADDRESS;\" and \"deny all;\" beside it, \
+                 or let the server listen on 127.0.0.1 alone",
+                content.name()
+            );
+            self.say(Level::Warning, message, content);
+        }
+    }
+
+    /// Says something of a directive, once: several locations may inherit it.
+    fn say(&mut self, level: Level, message: String, of: &Directive) {
+        let place = of.place();
+        let is_said = |said: &Advice| said.place == place && said.message == message;
+        if !self.advice.iter().any(is_said) {
+            self.advice.push(Advice {
+                level,
+                message,
+                place,
+            });
+        }
+    }
+}
+
+/// Whether `return` gives what was asked for: it neither refuses nor leads elsewhere.
+fn is_good(answer: &Directive) -> bool {
+    answer.value().parse::<u16>().is_ok_and(|code| code < 300)
+}
+
+/// The variable that shows a header of the request.
+fn variable_of(header: &str) -> String {
+    format!("http_{}", header.to_ascii_lowercase().replace('-', "_"))
+}
+
+/// Whether nothing but this machine reaches an address as `listen` writes it.
+fn is_loopback(address: &str) -> bool {
+    ["127.", "[::1]", "localhost", "unix:"]
+        .iter()
+        .any(|start| address.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests;
