@@ -261,7 +261,7 @@ settings! {
     }
     list introspection_endpoint: Vec<Endpoint> = EndpointUrls => {
         about: "Where tokens are introspected (RFC 7662 §2): an `https` URL, an `http` one, or \
-         `unix:/path/of.sock:/introspect`; [see below](nginx.md#reaching-the-authorization-server). Several, \
+         `unix:/path/of.sock:/introspect`; [details](nginx.md#reaching-the-authorization-server). Several, \
          separated by spaces, are addresses of one authorization server: they are tried in order, those that \
          failed lately last, within one `timeout`",
         default: "by `issuer`",
@@ -348,7 +348,7 @@ settings! {
         own_calls: false,
     }
     opt client_auth: ClientAuth = Choice(&ClientAuth::ALL) => {
-        about: "How we authenticate: [see below](nginx.md#client-authentication)",
+        about: "How we authenticate: [details](nginx.md#client-authentication)",
         default: "by what is set and what the server lists",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
@@ -363,8 +363,7 @@ settings! {
     }
     "The JWT"
     val dialect: Dialect = Choice(Dialect::ALL) => {
-        about: "How the server hands over the JWT: `jwt`, `json`, `auto`, `signed`, `exchange` or `mint`; [see \
-         below](nginx.md#dialects)",
+        about: "How the server hands over the JWT: `jwt`, `json`, `auto`, `signed`, `exchange` or `mint`; [details](nginx.md#dialects)",
         default: "auto",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
@@ -402,7 +401,7 @@ settings! {
     }
     opt token_type: TokenKind = Choice(TokenKind::ALL) => {
         about: "Which tokens `dialect mint` and `signed` accept: those that the server's answer says are access tokens \
-         (`access_token`), or all that it does not say are others (`any`); [see below](nginx.md#dialects)",
+         (`access_token`), or all that it does not say are others (`any`); [details](nginx.md#dialects)",
         default: "`access_token`",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
