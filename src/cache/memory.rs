@@ -7,6 +7,7 @@
 //! Active and inactive verdicts are kept apart, each within bounds of its own: whoever sends a million random
 //! tokens fills the inactive share and pushes out not one live entry.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -317,6 +318,14 @@ impl MemoryCache {
         let choice = usize::from(key.as_bytes()[31]);
         // The number of shards is a power of two, at most 16.
         &self.shards[choice & (self.shards.len() - 1)]
+    }
+}
+
+impl fmt::Debug for MemoryCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCache")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }
 

@@ -31,4 +31,4 @@ pub use store::{
 };
 pub(crate) use tiers::{TieredCache, VersionedKey};
 pub(crate) use versions::Versions;
-pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};
+pub use zone::{Attached, Zone, ZoneCounts, ZoneError, ZoneStore};

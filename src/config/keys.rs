@@ -146,7 +146,10 @@ pub(super) const KEYS: &[Key] = &[
         name: "client_auth",
         show: true,
         set: |config, value| {
-            let choices = ClientAuth::ALL.map(|method| (method.as_str(), method));
+            let choices: Vec<_> = ClientAuth::ALL
+                .iter()
+                .map(|method| (method.as_str(), *method))
+                .collect();
             config.client_auth = Some(one_of(value, &choices)?);
             Ok(())
         },
