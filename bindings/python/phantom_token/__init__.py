@@ -43,6 +43,7 @@ from ._errors import (
 )
 from ._policy import Policy
 from ._result import LatencyBar, Result, Stats
+from ._keys import ProviderSettings
 from ._settings import Setting
 
 __version__ = "0.1.0"
@@ -75,6 +76,7 @@ __all__ = [
     "PhantomTokenError",
     "Policy",
     "Result",
+    "ProviderSettings",
     "Setting",
     "Stats",
     "Status",
