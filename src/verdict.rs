@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::jwt::{self, Claims, Compact};
 
 /// What the authorization server says of a token. An error is never a verdict.
@@ -16,51 +18,34 @@ pub enum Verdict {
 }
 
 /// Where a verdict came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "UPPERCASE")]
 #[non_exhaustive]
 pub enum CacheStatus {
     /// Remembered.
     Hit,
-    /// The authorization server was asked for this request.
-    Miss,
-    /// Another request had already asked; this one shared its answer.
-    Coalesced,
     /// Remembered in the store that is shared with others.
     Shared,
+    /// Another request had already asked; this one shared its answer.
+    Coalesced,
     /// Remembered, and past its time: the authorization server can't be asked, and `stale_if_error` allows it.
     Stale,
+    /// The authorization server was asked for this request.
+    Miss,
 }
 
 impl CacheStatus {
     /// Every one, in the order in which they are counted.
-    pub const ALL: [CacheStatus; 5] = [
-        CacheStatus::Hit,
-        CacheStatus::Shared,
-        CacheStatus::Coalesced,
-        CacheStatus::Stale,
-        CacheStatus::Miss,
-    ];
+    pub const ALL: &'static [CacheStatus] = Self::VARIANTS;
 
     /// Its place in [`CacheStatus::ALL`].
     pub fn index(self) -> usize {
-        match self {
-            CacheStatus::Hit => 0,
-            CacheStatus::Shared => 1,
-            CacheStatus::Coalesced => 2,
-            CacheStatus::Stale => 3,
-            CacheStatus::Miss => 4,
-        }
+        self as usize
     }
 
     /// The word in logs and in `$phantom_token_cache`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            CacheStatus::Hit => "HIT",
-            CacheStatus::Miss => "MISS",
-            CacheStatus::Coalesced => "COALESCED",
-            CacheStatus::Shared => "SHARED",
-            CacheStatus::Stale => "STALE",
-        }
+        self.into()
     }
 }
 

@@ -347,7 +347,7 @@ settings! {
         used: Use::Always,
         own_calls: false,
     }
-    opt client_auth: ClientAuth = Choice(&ClientAuth::ALL) => {
+    opt client_auth: ClientAuth = Choice(ClientAuth::ALL) => {
         about: "The method of client authentication: [details](nginx.md#client-authentication)",
         default: "by what is set and what the server lists",
         fingerprint: Fingerprint::Part,
