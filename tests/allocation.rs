@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use phantom_token::gateway::gate::{Gate, Presentation};
-use phantom_token::gateway::policy::{Expected, Policy};
+use phantom_token::gateway::requirements::{Expected, TokenRequirements};
 use phantom_token::jwt::Claims;
 use phantom_token::token::ContextBuilder;
 use phantom_token::{CompletionQueue, Submitted, Token, Verdict};
@@ -100,7 +100,7 @@ fn a_hit_allocates_nothing() {
 
 #[test]
 fn a_policy_is_checked_without_an_allocation_whatever_comes_of_it() {
-    let mut policy = Policy::default();
+    let mut policy = TokenRequirements::default();
     for (key, values) in [
         ("scopes", &["admin"][..]),
         ("scopes", &["read", "write"]),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::ngx_time;
-use phantom_token::gateway::policy::Ground;
+use phantom_token::gateway::requirements::Ground;
 use phantom_token::gateway::sender::SenderError;
 use phantom_token::token::{Context, Scheme};
 use phantom_token::{Active, Error, Resolution, Submitted, Token, Verdict};

@@ -5,7 +5,7 @@
 
 use ngx::ffi::NGX_LOG_WARN;
 use ngx::ngx_log_error;
-use phantom_token::gateway::policy::is_exact_header_value;
+use phantom_token::gateway::requirements::is_exact_header_value;
 
 use crate::conf::LocationConf;
 use crate::evaluated::Secrets;

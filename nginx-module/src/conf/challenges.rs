@@ -1,7 +1,7 @@
 //! What a refused client is told in `WWW-Authenticate`, made once per location.
 
 use phantom_token::gateway::challenge::Challenge;
-use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::requirements::Policy;
 use phantom_token::gateway::sender::algorithms;
 use phantom_token::token::Scheme;
 

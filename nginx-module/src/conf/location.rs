@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::requirements::Policy;
 use phantom_token::gateway::sender::Nonces;
 
 use super::exposure::Written;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::gateway::policy::{Expected, Policy};
+use phantom_token::gateway::requirements::{Expected, Policy};
 
 use super::{DirectiveError, LocationConf, MainConf, Value};
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::requirements::Policy;
 use phantom_token::gateway::resource::{Metadata, is_identifier, metadata_url, origin};
 use phantom_token::gateway::sender::{Constraint, algorithms};
 
