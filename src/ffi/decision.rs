@@ -590,13 +590,15 @@ pub unsafe extern "C" fn phantom_decision_request_header(
     value: *mut *const c_char,
     value_length: *mut usize,
 ) -> *const c_char {
-    // SAFETY: the contract is the same.
-    unsafe {
-        header(decision, value, value_length, |decision| {
-            let (name, value) = decision.request_headers.get(index)?;
-            Some((name, value.as_ref()))
-        })
-    }
+    boundary_or(ptr::null(), || {
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe {
+            header(decision, value, value_length, |decision| {
+                let (name, value) = decision.request_headers.get(index)?;
+                Some((name, value.as_ref()))
+            })
+        }
+    })
 }
 
 /// Enumerates the headers of the answer: returns the name of the one at `index`, NULL past the last, and writes its value.
@@ -616,13 +618,15 @@ pub unsafe extern "C" fn phantom_decision_answer_header(
     value: *mut *const c_char,
     value_length: *mut usize,
 ) -> *const c_char {
-    // SAFETY: the contract is the same.
-    unsafe {
-        header(decision, value, value_length, |decision| {
-            let (name, value) = decision.answer_headers.get(index)?;
-            Some((name, Some(value)))
-        })
-    }
+    boundary_or(ptr::null(), || {
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe {
+            header(decision, value, value_length, |decision| {
+                let (name, value) = decision.answer_headers.get(index)?;
+                Some((name, Some(value)))
+            })
+        }
+    })
 }
 
 /// Returns the body of the answer to a request that is denied, a JSON object, and writes its length to `length`; NULL and 0
@@ -639,8 +643,10 @@ pub unsafe extern "C" fn phantom_decision_body(
     decision: *const phantom_decision,
     length: *mut usize,
 ) -> *const c_char {
-    // SAFETY: the contract is the same.
-    unsafe { lent(decision, length, |decision| decision.body.as_ref()) }
+    boundary_or(ptr::null(), || {
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe { lent(decision, length, |decision| decision.body.as_ref()) }
+    })
 }
 
 /// Returns the target of a request that goes on, path and query, without what held its token, and writes its length to
@@ -657,8 +663,10 @@ pub unsafe extern "C" fn phantom_decision_target(
     decision: *const phantom_decision,
     length: *mut usize,
 ) -> *const c_char {
-    // SAFETY: the contract is the same.
-    unsafe { lent(decision, length, |decision| decision.target.as_ref()) }
+    boundary_or(ptr::null(), || {
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe { lent(decision, length, |decision| decision.target.as_ref()) }
+    })
 }
 
 /// A text of a decision, as C wants it.
@@ -671,15 +679,12 @@ unsafe fn lent(
     length: *mut usize,
     text: impl FnOnce(&phantom_decision) -> Option<&Text>,
 ) -> *const c_char {
-    boundary_or(ptr::null(), || {
-        // SAFETY: this function's contract for `decision`.
-        let decision = unsafe { decision.as_ref() };
-        let (text, size) =
-            decision.map_or((ptr::null(), 0), |decision| decision.lend(text(decision)));
-        // SAFETY: this function's contract for `length`.
-        unsafe { Output::optional(length) }.write(size);
-        text
-    })
+    // SAFETY: this function's contract for `decision`.
+    let decision = unsafe { decision.as_ref() };
+    let (text, size) = decision.map_or((ptr::null(), 0), |decision| decision.lend(text(decision)));
+    // SAFETY: this function's contract for `length`.
+    unsafe { Output::optional(length) }.write(size);
+    text
 }
 
 /// A header of a decision, as C wants it.
@@ -692,21 +697,19 @@ unsafe fn header(
     value_length: *mut usize,
     header: impl FnOnce(&phantom_decision) -> Option<(&Text, Option<&Text>)>,
 ) -> *const c_char {
-    boundary_or(ptr::null(), || {
-        // SAFETY: this function's contract for `decision`.
-        let found = unsafe { decision.as_ref() }
-            .and_then(|decision| header(decision).map(|header| (decision, header)));
-        let nothing = ((ptr::null(), 0), (ptr::null(), 0));
-        let ((name, _), (text, length)) = found.map_or(nothing, |(decision, (name, value))| {
-            (decision.lend(Some(name)), decision.lend(value))
-        });
-        // SAFETY: this function's contract for `value` and `value_length`.
-        unsafe {
-            Output::optional(value).write(text);
-            Output::optional(value_length).write(length);
-        }
-        name
-    })
+    // SAFETY: this function's contract for `decision`.
+    let found = unsafe { decision.as_ref() }
+        .and_then(|decision| header(decision).map(|header| (decision, header)));
+    let nothing = ((ptr::null(), 0), (ptr::null(), 0));
+    let ((name, _), (text, length)) = found.map_or(nothing, |(decision, (name, value))| {
+        (decision.lend(Some(name)), decision.lend(value))
+    });
+    // SAFETY: this function's contract for `value` and `value_length`.
+    unsafe {
+        Output::optional(value).write(text);
+        Output::optional(value_length).write(length);
+    }
+    name
 }
 
 /// The kind of failure that a status stands for, if it says that there is no verdict.
