@@ -283,11 +283,9 @@ fn a_decision_in_c_that_lets_a_request_go_on_allocates_nothing() {
                 phantom_policy_token(policy, &request, decision, &raw mut token, &raw mut length);
             assert_eq!(found, PHANTOM_OK);
             let mut result = ptr::null_mut();
-            let resolve = phantom_token::ffi::client::phantom_client_resolve;
-            assert_eq!(
-                resolve(client, token, length, 0, &raw mut result),
-                PHANTOM_OK
-            );
+            let lookup = phantom_token::ffi::client::phantom_client_lookup;
+            let found = lookup(client, token, length, &raw mut result);
+            assert_eq!(found, PHANTOM_OK);
             let ok = PHANTOM_OK as i32;
             let decided = phantom_policy_decide(policy, client, &request, ok, -1, result, decision);
             assert_eq!(decided, PHANTOM_OK);
