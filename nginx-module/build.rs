@@ -1,8 +1,8 @@
 //! Fits the module to the nginx that it is built for.
 //!
 //! - Tells the compiler which nginx it is, and the linker what a loadable module needs.
-//! - Compiles the accessors of nginx's bit fields (`src/bits.c`) against its headers.
-//! - Asks the C compiler where the fields of nginx's structures are, and writes what `src/layout.rs` compares.
+//! - Compiles the accessors of nginx's bit fields (`src/nginx/bits.c`) against its headers.
+//! - Asks the C compiler where the fields of nginx's structures are, and writes what `src/nginx/layout.rs` compares.
 //! - Lists the accessors that bindgen generates for bit fields, so that clippy refuses them (`lint.sh`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ fn main() {
     let nginx = Nginx::from_environment();
     nginx
         .compiler()
-        .file("src/bits.c")
+        .file("src/nginx/bits.c")
         .compile("phantom_token_bits");
     // nginx-sys looks at the Makefile alone: headers that have changed since are told by the proof.
     for folder in &nginx.includes {
@@ -224,7 +224,7 @@ impl Nginx {
         answers
     }
 
-    /// Calls of the functions in `src/layout.rs`, one for each answer of the C compiler.
+    /// Calls of the functions in `src/nginx/layout.rs`, one for each answer of the C compiler.
     fn proof(&self, structures: &[Structure]) -> String {
         let answers = self.measure(structures);
         let version = &self.version;
@@ -311,7 +311,7 @@ fn is_incomplete(of: &syn::Type) -> bool {
 
 /// A configuration for clippy: nothing that reads or writes a bit field by bindgen's accessors may be called.
 fn refused_by_clippy(bindings: &syn::File) -> String {
-    let reason = "where a bit field is, only the C compiler knows: use src/bits.rs";
+    let reason = "where a bit field is, only the C compiler knows: use src/nginx/bits.rs";
     let mut methods: Vec<String> = [
         "ngx_add_timer",
         "ngx_del_timer",

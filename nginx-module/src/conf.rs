@@ -3,8 +3,6 @@
 //! Everything is checked while nginx reads its configuration, so that a mistake is an error of `nginx -t` with file
 //! and line, and nothing is left to go wrong when a request arrives.
 
-mod advice;
-mod challenges;
 mod content;
 mod exposure;
 mod introspection;
@@ -30,28 +28,27 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE2,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
-    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t,
-    ngx_http_handler_pt, ngx_log_t, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_command_t, ngx_conf_t, ngx_cycle_t,
+    ngx_http_conf_ctx_t, ngx_http_handler_pt, ngx_http_module, ngx_log_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error, ngx_string};
 use phantom_token::Provider;
 use phantom_token::gateway::sender::Nonces;
 use phantom_token::token::ContextBuilder;
+use phantom_token_nginx_conf::{Level, advise};
 
-use crate::evaluated::Variables;
-use crate::headers::HeaderName;
-use crate::metrics::WorkerMetrics;
-use crate::panic::contained;
-use crate::worker::Worker;
-use crate::{core_location, module, pool, strings};
+use crate::nginx::evaluated::{Secrets, Variables};
+use crate::nginx::headers::HeaderName;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::nginx::{core_location, index, pool, strings};
 
-pub use challenges::{Challenges, ErrorCode};
-pub use content::Content;
+pub use content::{Content, ContentHandlers};
 pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
 pub use resource::Resource;
 pub use sender::SenderConfig;
-pub use token::{Source, TokenSources};
+pub use token::TokenSources;
 pub use value::Value;
 pub use zone::ZoneConf;
 
@@ -290,6 +287,8 @@ pub struct MainConf {
     /// What claims are compared with, where that holds variables: a policy knows each by its place in here.
     pub values: Vec<Value>,
     uses: Vec<Use>,
+    /// The handlers of the locations whose content the module generates.
+    pub handlers: ContentHandlers,
     /// How variables get their values.
     pub variables: Variables,
     /// Whether any location takes headers of the client's out before its rewrite phase.
@@ -299,14 +298,72 @@ pub struct MainConf {
     seen: exposure::Seen,
     /// A digest of the configuration's text, there if a location introspects.
     pub text: Option<ContextBuilder>,
-    /// The places of those variables among nginx's that `set` sets.
-    pub set_variables: Vec<usize>,
-    /// What the worker process has started for them, if it is one and could.
-    pub worker: Option<Box<Worker>>,
     /// Where workers add up what they count; there if there is a provider.
     pub shared: Option<Rc<metrics::Shared>>,
-    /// What the worker process counts, if it is one.
-    pub metrics: Option<Box<WorkerMetrics>>,
+}
+
+impl MainConf {
+    /// The main configuration while directives are read.
+    ///
+    /// # Safety
+    /// `cf` must be valid, and inside `http`.
+    pub unsafe fn of_conf(cf: *mut ngx_conf_t) -> Option<NonNull<MainConf>> {
+        // SAFETY: inside `http`, the context is of this type and has a slot per module.
+        unsafe {
+            let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+            NonNull::new((*(*context).main_conf.add(index())).cast())
+        }
+    }
+
+    /// The main configuration of a cycle; `None` when it has no `http`.
+    ///
+    /// # Safety
+    /// `cycle` must be valid.
+    pub unsafe fn of_cycle(cycle: *mut ngx_cycle_t) -> Option<NonNull<MainConf>> {
+        // SAFETY: a cycle has a slot per module, and that of `http` is NULL or of this type.
+        unsafe {
+            let http = (*ptr::addr_of!(ngx_http_module)).index;
+            let context = (*(*cycle).conf_ctx.add(http)).cast::<ngx_http_conf_ctx_t>();
+            let context = context.as_ref()?;
+            NonNull::new((*context.main_conf.add(index())).cast())
+        }
+    }
+}
+
+impl MainConf {
+    /// The main configuration of a request.
+    pub fn of<'a>(request: Request) -> Option<&'a Self> {
+        // SAFETY: nginx has one slot per module here, and ours holds what `create_main` made. It does not change while
+        // requests are served, and the configuration outlives its requests.
+        unsafe {
+            let conf = *(*request.as_ptr()).main_conf.add(index());
+            conf.cast::<MainConf>().as_ref()
+        }
+    }
+}
+
+impl LocationConf {
+    /// The configuration of the location that a request is in.
+    pub fn of<'a>(request: Request) -> Option<&'a Self> {
+        // SAFETY: nginx has one slot per module here, and ours holds what `create_location` made. It does not change while
+        // requests are served, and the configuration outlives its requests.
+        unsafe {
+            let conf = *(*request.as_ptr()).loc_conf.add(index());
+            conf.cast::<LocationConf>().as_ref()
+        }
+    }
+}
+
+/// The variables of a request's configuration.
+pub fn variables(request: Request) -> Option<&'static Variables> {
+    MainConf::of(request).map(|main| &main.variables)
+}
+
+/// Forgets the values of variables that were computed from the request as it was, and those that hold a secret.
+pub fn forget(request: Request, secrets: Secrets) {
+    if let Some(variables) = variables(request) {
+        variables.forget(request, secrets);
+    }
 }
 
 /// A provider of the configuration.
@@ -521,7 +578,7 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
     // `create_location` made, and nobody changes it any more.
     let http = unsafe {
         let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        &*(*(*context).loc_conf.add(module().ctx_index)).cast::<LocationConf>()
+        &*(*(*context).loc_conf.add(index())).cast::<LocationConf>()
     };
     if let Err((message, place)) = main
         .seen
@@ -535,9 +592,16 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
         // SAFETY: `cf` is valid.
         let text = unsafe { text::Text::read(cf) };
         let mut refused = false;
-        for said in text.as_ref().map_or(Vec::new(), advice::of) {
-            complain(log, said.level, &said.message, &said.place);
-            refused |= said.level == NGX_LOG_EMERG;
+        for advice in text
+            .as_ref()
+            .map_or(Vec::new(), |text| advise(&text.directives))
+        {
+            let level = match advice.level {
+                Level::Error => NGX_LOG_EMERG,
+                Level::Warning => NGX_LOG_WARN,
+            };
+            complain(log, level, &advice.message, &advice.place);
+            refused |= advice.level == Level::Error;
         }
         if refused {
             return false;
@@ -717,9 +781,10 @@ pub unsafe extern "C" fn merge_location(
         };
         let uri = conf.resource.uri(cf);
         conf.sender.follow(&above.sender, uri);
-        if let Err(message) = conf.merge(above, &mut main.nonces) {
-            return refuse(cf, message);
-        }
+        let own = match conf.merge(above, &mut main.nonces) {
+            Ok(own) => own,
+            Err(message) => return refuse(cf, message),
+        };
         if conf.protection.is_on() {
             main.proof_window = main.proof_window.max(conf.sender.rules().window);
         }
@@ -729,6 +794,7 @@ pub unsafe extern "C" fn merge_location(
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
+        conf.make_policy(above, own);
         let values = &main.values;
         let chosen_by = conf.token.choice().map(|choice| &choice.value);
         let is_read = |name: &HeaderName| {
@@ -748,7 +814,7 @@ pub unsafe extern "C" fn merge_location(
         let Some(core) = (unsafe { core_location(cf).as_mut() }) else {
             return NGX_CONF_ERROR;
         };
-        let merged = content::merge(cf, above, conf, core);
+        let merged = content::merge(cf, above, conf, core, &main.handlers);
         if merged != NGX_CONF_OK {
             return merged;
         }

@@ -3,78 +3,42 @@
 //! A client sends an opaque access token; the API behind nginx receives the JWT that it stands for. Everything about
 //! tokens, authorization servers and caches is in the core crate, `phantom-token`; everything about nginx is here.
 //!
-//! | file | what it owns |
+//! | room | what it has |
 //! | --- | --- |
-//! | `conf.rs`, `conf/…` | the directives, and what they leave behind |
-//! | `access.rs` | the way of a request through nginx's phases |
-//! | `source.rs` | how a token comes in |
-//! | `decide.rs` | whether it may go on |
-//! | `context.rs` | what names a verdict where a location introspects |
-//! | `forward.rs` | how what it stands for goes on |
-//! | `sender.rs` | whether a bound token comes from whom it was issued to |
-//! | `subrequest.rs`, `filter.rs` | introspection by a location of the operator's, and what catches its answer |
-//! | `suspend.rs` | a request that waits: suspension, resumption, giving up |
-//! | `worker.rs` | what a worker process runs, and how it is woken |
-//! | `metrics.rs` | what this process counts, and when it tells the others |
-//! | `status.rs` | the location that shows what the gateway is doing |
-//! | `jwks.rs` | the location that publishes keys |
-//! | `metadata.rs` | the location that describes what is protected |
-//! | `purge.rs` | the location that forgets tokens |
-//! | `respond.rs` | what a refused client is told |
 //! | `variables.rs` | `$phantom_token_…` |
-//! | `evaluated.rs` | the values of variables that a request keeps, and which of them it must forget |
-//! | `state.rs` | what is known of one request, across internal redirects |
-//! | `request.rs` | nginx's request: the one place where its fields are touched |
-//! | `headers.rs`, `strings.rs` | the request's headers: taken out, put in; nginx's strings |
-//! | `bits.rs`, `bits.c`, `layout.rs` | nginx's structures: bit fields by C code, the place of all other fields proven |
-//! | `log.rs`, `panic.rs`, `pool.rs` | lines from other threads, where panics end, values in nginx's pools |
+//! | `content/` | the locations that publish keys and metadata, show the status, and purge tokens |
+//! | `phases/` | the phases of a request |
+//! | `process/` | a worker process, and the requests that wait in it |
+//! | `conf/` | the directives |
+//! | `nginx/` | nginx's structures |
+//!
+//! Each room may use those below it, and none above: `tests/layers.rs` of the core crate checks it.
 
-mod access;
-mod bits;
 mod conf;
-mod context;
-mod decide;
-mod evaluated;
-mod filter;
-mod forward;
-mod headers;
-mod jwks;
-mod layout;
-mod log;
-mod metadata;
-mod metrics;
-mod panic;
-mod pool;
-mod purge;
-mod request;
-mod respond;
-mod sender;
-mod source;
-mod state;
-mod status;
-mod strings;
-mod subrequest;
-mod suspend;
+mod content;
+mod nginx;
+mod phases;
+mod process;
 mod variables;
-mod worker;
 
 use std::ffi::{c_char, c_void};
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_array_push,
-    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
-    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_module,
-    ngx_http_module_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
+    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_main_conf_t, ngx_http_core_module,
+    ngx_http_handler_pt, ngx_http_module_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE,
     ngx_http_phases_NGX_HTTP_REWRITE_PHASE, ngx_http_phases_NGX_HTTP_SERVER_REWRITE_PHASE,
     ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
 };
 
-use crate::conf::MainConf;
-use crate::metrics::WorkerMetrics;
-use crate::panic::contained;
-use crate::worker::Worker;
+use crate::conf::{ContentHandlers, MainConf};
+use crate::content::{jwks, metadata, purge};
+use crate::nginx::core_main;
+use crate::nginx::panic::contained;
+use crate::phases::access;
+use crate::process::{Process, filter};
 
 static CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(preconfiguration),
@@ -103,7 +67,7 @@ pub static mut ngx_http_phantom_token_module: ngx_module_t = ngx_module_t {
 static LATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: None,
     postconfiguration: Some(late_postconfiguration),
-    create_main_conf: None,
+    create_main_conf: Some(process::create),
     init_main_conf: None,
     create_srv_conf: None,
     merge_srv_conf: None,
@@ -169,58 +133,21 @@ mod exports {
     ]);
 }
 
-/// The module, as nginx has filled it in.
-fn module() -> &'static ngx_module_t {
-    // SAFETY: nginx writes to it while it reads its configuration, and nobody reads it then; what it writes at a
-    // reload is what is there already.
-    unsafe { &*ptr::addr_of!(ngx_http_phantom_token_module) }
-}
-
-impl MainConf {
-    /// The main configuration while directives are read.
-    ///
-    /// # Safety
-    /// `cf` must be valid, and inside `http`.
-    unsafe fn of_conf(cf: *mut ngx_conf_t) -> Option<NonNull<MainConf>> {
-        // SAFETY: inside `http`, the context is of this type and has a slot per module.
-        unsafe {
-            let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-            NonNull::new((*(*context).main_conf.add(module().ctx_index)).cast())
-        }
-    }
-
-    /// The main configuration of a cycle; `None` when it has no `http`.
-    ///
-    /// # Safety
-    /// `cycle` must be valid.
-    unsafe fn of_cycle(cycle: *mut ngx_cycle_t) -> Option<NonNull<MainConf>> {
-        // SAFETY: a cycle has a slot per module, and that of `http` is NULL or of this type.
-        unsafe {
-            let http = (*ptr::addr_of!(ngx_http_module)).index;
-            let context = (*(*cycle).conf_ctx.add(http)).cast::<ngx_http_conf_ctx_t>();
-            let context = context.as_ref()?;
-            NonNull::new((*context.main_conf.add(module().ctx_index)).cast())
-        }
-    }
-}
-
-/// nginx's own configuration of the location in which directives are read or which is merged.
-///
-/// # Safety
-/// `cf` must be valid, and inside `http`.
-unsafe fn core_location(cf: *mut ngx_conf_t) -> *mut ngx_http_core_loc_conf_t {
-    // SAFETY: inside `http`, the context is of this type and has a slot per module; the core module's is made.
-    unsafe {
-        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
-        (*(*context).loc_conf.add(index)).cast()
-    }
-}
-
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     contained(NGX_ERROR as ngx_int_t, || {
-        // SAFETY: nginx calls this before it reads the block.
-        status(unsafe { variables::register(cf) })
+        // SAFETY: nginx calls this before it reads the block; nobody else looks at the main configuration.
+        status(unsafe {
+            MainConf::of_conf(cf).is_some_and(|mut main| {
+                let main = main.as_mut();
+                main.handlers = ContentHandlers {
+                    jwks: Some(jwks::handler),
+                    metadata: Some(metadata::handler),
+                    purge: Some(purge::handler),
+                    status: Some(content::status::handler),
+                };
+                main.variables.register(cf) && variables::register(cf)
+            })
+        })
     })
 }
 
@@ -311,20 +238,6 @@ unsafe fn push_handler(cf: *mut ngx_conf_t, phase: u32, handler: ngx_http_handle
     }
 }
 
-/// nginx's own main configuration of a cycle; `None` when it has no `http`.
-///
-/// # Safety
-/// `cycle` must be valid.
-unsafe fn core_main(cycle: *mut ngx_cycle_t) -> Option<*mut ngx_http_core_main_conf_t> {
-    // SAFETY: a cycle has a slot per module, and that of `http` is NULL or of this type; the core module's is made.
-    unsafe {
-        let http = (*ptr::addr_of!(ngx_http_module)).index;
-        let context = (*(*cycle).conf_ctx.add(http)).cast::<ngx_http_conf_ctx_t>();
-        let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
-        Some((*context.as_ref()?.main_conf.add(index)).cast())
-    }
-}
-
 /// Completes what can be done only when nginx has completed the configuration: its variables have their handlers then, and
 /// its phases.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
@@ -334,7 +247,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         unsafe {
             if let Some(mut conf) = MainConf::of_cycle(cycle) {
                 let conf = conf.as_mut();
-                conf.variables.prepare(cycle);
+                conf.variables.prepare(cycle, conf::variables);
                 if conf.strips_headers || !conf.providers.is_empty() {
                     conf.rewrite = precede_rewrite(cycle);
                 }
@@ -384,18 +297,8 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         {
             return NGX_OK as ngx_int_t;
         }
-        // SAFETY: nginx calls this with a valid cycle, before any request comes: nobody else looks at it.
-        unsafe {
-            if let Some(mut conf) = MainConf::of_cycle(cycle) {
-                let conf = conf.as_mut();
-                if conf.providers.iter().any(|defined| defined.used) {
-                    conf.set_variables = core_main(cycle)
-                        .map_or(Vec::new(), |core| subrequest::variables_of_set(&*core));
-                    conf.worker = Worker::start(conf, (*cycle).log);
-                    conf.metrics = WorkerMetrics::start(conf, (*cycle).log);
-                }
-            }
-        }
+        // SAFETY: nginx calls this with a valid cycle, before any request comes.
+        unsafe { Process::start(cycle) };
         NGX_OK as ngx_int_t
     })
 }
@@ -404,18 +307,7 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     contained((), || {
         // SAFETY: nginx calls this with a valid cycle, when it handles no more requests.
-        unsafe {
-            let Some(mut conf) = MainConf::of_cycle(cycle) else {
-                return;
-            };
-            let conf = conf.as_mut();
-            if let Some(worker) = conf.worker.as_deref_mut() {
-                worker.stop((*cycle).log);
-            }
-            if let Some(metrics) = &conf.metrics {
-                metrics.stop();
-            }
-        }
+        unsafe { Process::stop(cycle) };
     });
 }
 

@@ -14,12 +14,11 @@ use ngx::ffi::{
 use ngx::ngx_string;
 use phantom_token::gateway::requirements::{ClaimPath, is_exact_header_value};
 
-use crate::bits;
-use crate::evaluated::Variables;
-use crate::panic::contained;
-use crate::request::Request;
-use crate::state::State;
-use crate::strings;
+use crate::nginx::bits;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::nginx::strings;
+use crate::process::state::State;
 
 /// What a variable shows, as nginx hands it back to us.
 #[derive(Clone, Copy)]
@@ -62,14 +61,13 @@ pub unsafe fn register(cf: *mut ngx_conf_t) -> bool {
         .all(|(name, what)| unsafe { add(cf, name, 0, Some(get), what as usize) });
     // SAFETY: as above.
     all && unsafe {
-        Variables::register(cf)
-            && add(
-                cf,
-                ngx_string!("phantom_token_claim_"),
-                NGX_HTTP_VAR_PREFIX as ngx_uint_t,
-                Some(get_claim),
-                0,
-            )
+        add(
+            cf,
+            ngx_string!("phantom_token_claim_"),
+            NGX_HTTP_VAR_PREFIX as ngx_uint_t,
+            Some(get_claim),
+            0,
+        )
     }
 }
 
@@ -108,7 +106,7 @@ unsafe extern "C" fn get(
         let found = ALL
             .iter()
             .find(|(_, known)| *known as usize == what)
-            .zip(request.state())
+            .zip(State::of(request))
             .and_then(|((_, what), state)| show(request, state, *what));
         // SAFETY: nginx gives a valid place for the value; the text lives as long as the request.
         unsafe { set(value, found) };
@@ -163,7 +161,7 @@ unsafe extern "C" fn get_claim(
             .and_then(|name| std::str::from_utf8(name).ok())
             .and_then(|name| name.strip_prefix(CLAIM))
             .and_then(|name| ClaimPath::parse(&name.replace("__", ".")).ok())
-            .zip(request.state())
+            .zip(State::of(request))
             .and_then(|(path, state)| claim(request, state, &path));
         // SAFETY: nginx gives a valid place for the value; the text is in the request's memory.
         unsafe { set(value, found) };

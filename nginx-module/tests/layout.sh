@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The build must end where the C compiler and the Rust bindings differ about a structure of nginx's, and lint must refuse
-# what reads or writes a bit field in another way than src/bits.c. Each case is a copy of the headers, or of a piece of code,
+# what reads or writes a bit field in another way than src/nginx/bits.c. Each case is a copy of the headers, or of a piece of code,
 # with one thing wrong.
 #
 #   build.sh with tests/layout.sh

@@ -61,10 +61,10 @@ use crate::gateway::outcome::{DenialReason, ErrorCode, Outcome};
 use crate::gateway::requirements::{self, PolicyError, TokenRequirements};
 use crate::gateway::sender::{
     self, Constraint as SenderConstraint, NONCE_STEP, Nonces, ProofRules, Proven, RequestContext,
-    SenderError, WINDOWS,
+    SenderError, window,
 };
 use crate::token::Scheme;
-use crate::values::{no_key, switch, time};
+use crate::values::{no_key, switch};
 use crate::{Active, Error, ErrorKind, Resolution, Token, Verdict};
 
 /// What stands between a request and what it asks for. By default only an active token is needed, in `Authorization`; one
@@ -163,15 +163,12 @@ impl<A: Deref<Target = Active>> Admitted<A> {
     pub fn jwt(&self) -> &str {
         self.active.jwt_after_sender_check()
     }
+}
 
-    /// What the sender of the token has shown.
-    pub fn proven(&self) -> Proven {
-        self.proven
-    }
-
+impl<A> Admitted<A> {
     /// The active verdict.
-    pub fn into_active(self) -> A {
-        self.active
+    pub fn active(&self) -> &A {
+        &self.active
     }
 }
 
@@ -249,6 +246,27 @@ impl Answer<'_> {
             ),
             ("Cache-Control", self.cache_control.map(text)),
             ("Content-Type", Some(text(Self::CONTENT_TYPE))),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+/// The headers that the API's answer to a request gets besides its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedHeaders {
+    /// `DPoP-Nonce`, where that of the proof is not accepted for much longer (RFC 9449 §8.2).
+    pub dpop_nonce: Option<String>,
+    /// `Cache-Control`, where the token was in the query: no cache which many share may keep it (RFC 6750 §2.3).
+    pub cache_control: Option<&'static str>,
+}
+
+impl AddedHeaders {
+    /// All of them.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("DPoP-Nonce", self.dpop_nonce.as_deref()),
+            ("Cache-Control", self.cache_control),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -402,13 +420,11 @@ impl AccessPolicy {
                 .ok_or_else(|| refused("it is enforce, require or ignore"))?;
             }
             ("dpop_window", values) => {
-                let window = match values {
-                    [value] => time(value),
+                self.proof_rules.window = match values {
+                    [value] => window(value),
                     _ => None,
-                };
-                self.proof_rules.window = window
-                    .filter(|window| WINDOWS.contains(window))
-                    .ok_or_else(|| refused("it is a time from 1s to 10m"))?;
+                }
+                .ok_or_else(|| refused("it is a time from 1s to 10m"))?;
             }
             _ => {
                 self.proof_rules.nonces = match on.ok_or_else(|| refused("it is on or off"))? {
@@ -553,7 +569,7 @@ impl AccessPolicy {
 
     /// [`AccessPolicy::decide_request`] about a verdict alone: for a host that has found the token by itself, and may not
     /// say where.
-    pub(crate) fn decide_verdict<A: Deref<Target = Active>>(
+    pub fn decide_verdict<A: Deref<Target = Active>>(
         &self,
         credentials: &Credentials<'_>,
         verdict: Option<A>,
@@ -631,26 +647,17 @@ impl AccessPolicy {
         }
     }
 
-    /// The headers that the API's answer gets besides its own, for a request that goes on: the next nonce where that of the
-    /// proof is not accepted for much longer (RFC 9449 §8.2), and that no cache which many share may keep it where the token
-    /// was in the query (RFC 6750 §2.3).
-    pub fn answer_headers<A>(
-        &self,
-        admitted: &Admitted<A>,
-        now: i64,
-    ) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
-        let nonce = admitted.proven.renew_nonce.then(|| self.nonce(now));
-        let cache_control = admitted.in_query.then_some(Cow::Borrowed("private"));
-        [
-            ("DPoP-Nonce", nonce.flatten().map(Cow::Owned)),
-            ("Cache-Control", cache_control),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
+    /// The headers that the API's answer gets besides its own, for a request that goes on.
+    pub fn added_headers<A>(&self, admitted: &Admitted<A>, now: i64) -> AddedHeaders {
+        let renews = admitted.proven.renew_nonce;
+        AddedHeaders {
+            dpop_nonce: renews.then(|| self.nonce(now)).flatten(),
+            cache_control: admitted.in_query.then_some("private"),
+        }
     }
 
     /// The nonce that a proof is to have, where one is asked for.
-    pub fn nonce(&self, now: i64) -> Option<String> {
+    fn nonce(&self, now: i64) -> Option<String> {
         self.proof_rules.nonces.as_ref().map(|one| one.current(now))
     }
 

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use strum::{IntoStaticStr, VariantArray};
+use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 use crate::ErrorKind;
 use crate::gateway::requirements::{RequirementKind, UnmetRequirement};
 use crate::gateway::sender::SenderError;
 
 /// The result of a request, in one word for logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// The token is accepted: the request goes on with the JWT.
@@ -35,7 +35,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order in which they are counted.
-    pub const ALL: &'static [Outcome] = Outcome::VARIANTS;
+    pub const ALL: &'static [Outcome] = <Outcome as VariantArray>::VARIANTS;
+
+    /// Their words, in the same order.
+    pub const WORDS: &'static [&'static str] = <Outcome as VariantNames>::VARIANTS;
 
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -240,6 +243,7 @@ mod tests {
     #[test]
     fn outcomes_and_codes_have_the_words_of_logs_and_rfcs() {
         let outcomes: Vec<_> = Outcome::ALL.iter().map(|one| one.as_str()).collect();
+        assert_eq!(outcomes, Outcome::WORDS);
         assert_eq!(
             outcomes,
             [

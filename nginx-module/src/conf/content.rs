@@ -4,14 +4,12 @@
 use std::ffi::c_char;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
-use ngx::ffi::{
-    NGX_LOG_EMERG, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t,
-};
+use ngx::ffi::{NGX_LOG_EMERG, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_handler_pt};
 use phantom_token::gateway::purge::MAX_FORM_LENGTH;
 
-use super::{DirectiveError, LocationConf, Purpose, complain, place, remember_use};
-use crate::bits;
-use crate::{core_location, jwks, purge};
+use super::{DirectiveError, LocationConf, MainConf, Purpose, complain, place, remember_use};
+use crate::nginx::bits;
+use crate::nginx::core_location;
 
 /// What the module serves itself; where it is of a provider, of that at this place in
 /// [`MainConf::providers`](super::MainConf::providers).
@@ -36,18 +34,31 @@ impl Content {
             Content::Metadata => "phantom_token_resource_metadata",
         }
     }
+}
 
-    fn handler(self) -> Handler {
-        match self {
-            Content::Purge(_) => purge::handler,
-            Content::Jwks(_) => jwks::handler,
-            Content::Status => crate::status::handler,
-            Content::Metadata => crate::metadata::handler,
+/// The handlers of the locations whose content the module generates.
+#[derive(Clone, Copy, Default)]
+pub struct ContentHandlers {
+    /// `phantom_token_jwks`
+    pub jwks: ngx_http_handler_pt,
+    /// `phantom_token_resource_metadata`
+    pub metadata: ngx_http_handler_pt,
+    /// `phantom_token_purge`
+    pub purge: ngx_http_handler_pt,
+    /// `phantom_token_status`
+    pub status: ngx_http_handler_pt,
+}
+
+impl ContentHandlers {
+    fn of(&self, content: Content) -> ngx_http_handler_pt {
+        match content {
+            Content::Purge(_) => self.purge,
+            Content::Jwks(_) => self.jwks,
+            Content::Status => self.status,
+            Content::Metadata => self.metadata,
         }
     }
 }
-
-type Handler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 
 /// `phantom_token_purge NAME`
 pub fn purge(
@@ -120,10 +131,10 @@ pub(super) fn handle(
     }
     // SAFETY: `cf` is what nginx gave to the handler of a directive inside a location, whose contexts it has.
     unsafe {
-        let Some(core) = core_location(cf).as_mut() else {
+        let (Some(core), Some(main)) = (core_location(cf).as_mut(), MainConf::of_conf(cf)) else {
             return Err("it is outside of a location".into());
         };
-        core.handler = Some(content.handler());
+        core.handler = (*main.as_ptr()).handlers.of(content);
         location.content_at = Some((content.directive(), place(cf).into()));
     }
     Ok(())
@@ -135,6 +146,7 @@ pub fn merge(
     above: &LocationConf,
     conf: &mut LocationConf,
     core: &mut ngx_http_core_loc_conf_t,
+    handlers: &ContentHandlers,
 ) -> *mut c_char {
     // `if` and `limit_except` are locations within one, whose handler theirs is unless they have their own.
     // SAFETY: a reference is a valid pointer.
@@ -143,14 +155,15 @@ pub fn merge(
         conf.content = above.content;
         conf.content_at.clone_from(&above.content_at);
         conf.resource.inherit_document(&above.resource);
-        core.handler = conf.content.map(|content| content.handler() as Handler);
+        core.handler = conf.content.and_then(|content| handlers.of(content));
     }
     let Some(content) = conf.content else {
         return NGX_CONF_OK;
     };
     let is_ours = core
         .handler
-        .is_some_and(|handler| std::ptr::fn_addr_eq(handler, content.handler()));
+        .zip(handlers.of(content))
+        .is_some_and(|(handler, ours)| std::ptr::fn_addr_eq(handler, ours));
     if !is_ours {
         let place = conf.content_at.as_ref().map_or("", |(_, place)| place);
         // SAFETY: nginx gives a valid configuration with its log.

@@ -9,7 +9,7 @@ use ngx::ffi::{
 };
 
 use super::{Content, LocationConf, Protection};
-use crate::{bits, module, strings};
+use crate::nginx::{bits, index, strings};
 
 /// Directives that say something where no token is resolved.
 pub const ALONE: [&str; 6] = [
@@ -65,9 +65,9 @@ impl Seen {
         // contexts of its own, with a slot per module.
         let (server, is_server, name) = unsafe {
             let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-            let index = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
-            let server = (*(*context).srv_conf.add(index)).cast::<ngx_http_core_srv_conf_t>();
-            let own = *(*(*server).ctx).loc_conf.add(module().ctx_index);
+            let place = (*ptr::addr_of!(ngx_http_core_module)).ctx_index;
+            let server = (*(*context).srv_conf.add(place)).cast::<ngx_http_core_srv_conf_t>();
+            let own = *(*(*server).ctx).loc_conf.add(index());
             let is_prefix = bits::core_location::is_prefix(core) != 0;
             let name = is_prefix.then(|| String::from_utf8_lossy(strings::bytes(&core.name)));
             (server.cast_const(), ptr::eq(own.cast(), conf), name)

@@ -22,7 +22,7 @@ use super::location::once;
 use super::{
     DirectiveError, LocationConf, MainConf, Protection, ProviderEntry, Value, ZoneChoice, place,
 };
-use crate::strings;
+use crate::nginx::strings;
 
 /// The whole time that one introspection may take. The timeouts of the location itself are what an operator sets; this is
 /// for what none of them bounds.

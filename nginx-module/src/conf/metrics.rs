@@ -2,7 +2,6 @@
 //! configuration to the next, as a zone does: see `zone.rs` for how nginx keeps it.
 
 use std::cell::OnceCell;
-use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,8 +14,8 @@ use phantom_token::clock;
 use phantom_token::gateway::metrics::SharedMetrics;
 
 use super::zone::{take_all, with_bookkeeping};
-use crate::module;
-use crate::panic::contained;
+use crate::nginx::module;
+use crate::nginx::panic::contained;
 
 /// No zone can have this name: a colon ends the name where one is defined.
 const NAME: &str = "phantom_token:status";
@@ -42,7 +41,7 @@ impl Shared {
         // configuration. Its answer is NULL or a valid zone that nobody else uses: it is found by our tag. `data` is
         // valid as long as the configuration is, as the caller has promised.
         unsafe {
-            let tag = ptr::from_ref(module()).cast_mut().cast();
+            let tag = module().cast();
             let zone = ngx_shared_memory_add(cf, &raw mut name, size, tag).as_mut()?;
             zone.init = Some(init);
             zone.data = Rc::as_ptr(&shared).cast_mut().cast();

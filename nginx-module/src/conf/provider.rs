@@ -12,8 +12,8 @@ use ngx::ngx_conf_log_error;
 use phantom_token::Config;
 
 use super::{MainConf, ProviderEntry, ZoneChoice, arguments, place, refuse, text};
-use crate::panic::contained;
-use crate::strings::{self, string};
+use crate::nginx::panic::contained;
+use crate::nginx::strings::{self, string};
 
 /// A block while it is read.
 struct Block {

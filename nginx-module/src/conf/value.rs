@@ -9,8 +9,8 @@ use ngx::ffi::{
 };
 
 use super::DirectiveError;
-use crate::headers::HeaderName;
-use crate::request::Request;
+use crate::nginx::headers::HeaderName;
+use crate::nginx::request::Request;
 
 /// What nginx makes of such a text. It lives in the configuration, which outlives its requests.
 pub struct Value {

@@ -14,7 +14,7 @@
 
 use std::cell::OnceCell;
 use std::ffi::{c_char, c_void};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::slice;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use ngx::ngx_log_error;
 use phantom_token::cache::{Attached, Zone as Memory};
 
 use super::{MainConf, arguments, place, refuse, text};
-use crate::panic::contained;
-use crate::{module, strings};
+use crate::nginx::panic::contained;
+use crate::nginx::{module, strings};
 
 /// A zone of the configuration.
 pub struct ZoneConf {
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn set(
         // or a valid zone that nobody else uses: it is found by our tag. `data` is valid as long as the configuration
         // is, because that holds the `Rc`.
         unsafe {
-            let tag = ptr::from_ref(module()).cast_mut().cast();
+            let tag = module().cast();
             let Some(shared) = ngx_shared_memory_add(cf, &raw mut name, whole, tag).as_mut() else {
                 return NGX_CONF_ERROR;
             };

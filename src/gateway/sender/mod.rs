@@ -60,6 +60,7 @@ use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::gateway::outcome::ErrorCode;
 use crate::jwt::{Algorithm, Claims};
 use crate::token::Scheme;
+use crate::values::time;
 use crate::{Active, Token};
 
 /// What is done about tokens that are bound to a key of their sender (RFC 7800).
@@ -97,6 +98,11 @@ impl Constraint {
 
 /// For how long a proof may be accepted: it is remembered as long.
 pub const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
+/// Reads such a time.
+pub fn window(text: &str) -> Option<Duration> {
+    time(text).filter(|window| WINDOWS.contains(window))
+}
 
 /// How often there is a new nonce. One is accepted for as long again.
 pub const NONCE_STEP: Duration = Duration::from_secs(60);

@@ -15,12 +15,13 @@ use ngx::ffi::{
 use ngx::ngx_log_error;
 use phantom_token::{Call, Client, Completion, Error, ErrorKind, RequestId, Resolution};
 
-use crate::bits;
-use crate::panic::contained;
-use crate::request::Request;
-use crate::state::State;
-use crate::subrequest;
-use crate::worker::Worker;
+use crate::conf::MainConf;
+use crate::nginx::bits;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::process::state::State;
+use crate::process::subrequest;
+use crate::process::worker::Worker;
 
 /// A verdict comes within the provider's timeout. Only a thread that stands still needs more, and then the timer ends
 /// the wait.
@@ -232,9 +233,8 @@ pub fn carry(worker: &Worker, provider: usize, call: Call) {
     let Some(Waiting { request, state }) = waiting else {
         return;
     };
-    let Some(by) = request
-        .main_conf()
-        .and_then(|main| main.providers.get(provider)?.introspection.as_ref())
+    let Some(by) =
+        MainConf::of(request).and_then(|main| main.providers.get(provider)?.introspection.as_ref())
     else {
         return;
     };

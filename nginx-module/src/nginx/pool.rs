@@ -47,7 +47,7 @@ pub unsafe fn emplace_with<T>(
 /// # Safety
 /// `data` must point to a valid `T` that nobody uses any more.
 unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
-    crate::panic::contained((), || {
+    crate::nginx::panic::contained((), || {
         // SAFETY: the caller's promise; nginx calls a cleanup handler once, with the data it was registered with.
         unsafe { data.cast::<T>().drop_in_place() };
     });

@@ -7,72 +7,35 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_table_elt_t};
-use phantom_token::token::{Context, Scheme, TokenId};
-use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
+use phantom_token::gateway::credentials::Credentials;
+use phantom_token::gateway::outcome::Outcome;
+use phantom_token::gateway::sender::{Proven, SenderError};
+use phantom_token::token::{Context, TokenId};
+use phantom_token::{Active, CacheStatus, Error, Resolution, Verdict};
 
 use crate::conf::LocationConf;
-use crate::evaluated::Secrets;
-use crate::forward;
-use crate::headers::{self, Header, HeaderName, is_authorization};
-use crate::metrics::WorkerMetrics;
-use crate::panic::contained;
-use crate::pool;
-use crate::request::{Authorization, Request};
-use crate::sender::Sender;
-use crate::subrequest::SubrequestHandle;
-use crate::suspend::{Pending, Suspension};
+use crate::conf::MainConf;
+use crate::conf::forget;
+use crate::nginx::bits;
+use crate::nginx::evaluated::Secrets;
+use crate::nginx::headers::{Header, HeaderName};
+use crate::nginx::index;
+use crate::nginx::panic::contained;
+use crate::nginx::pool;
+use crate::nginx::request::{Authorization, Request};
+use crate::process::Process;
+use crate::process::metrics::WorkerMetrics;
+use crate::process::subrequest::SubrequestHandle;
+use crate::process::suspend::{Pending, Suspension};
 
-/// What became of a request: the value of `$phantom_token_result`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The token is good: the request went on with the JWT.
-    Ok,
-    /// There is no bearer token.
-    Missing,
-    /// What is there is no bearer token.
-    Malformed,
-    /// The token is not active.
-    Inactive,
-    /// The token is active, and not for here: another audience, issuer or provider.
-    Invalid,
-    /// The token is bound to a key, and the request does not show that its sender has that.
-    Unproven,
-    /// How the user was authenticated does not suffice (RFC 9470).
-    StepUp,
-    /// The token lacks a scope, or says of its user or client what is not let in.
-    Forbidden,
-    /// It could not be found out.
-    Unavailable,
-}
-
-impl Outcome {
-    /// All of them, in the order in which they are counted.
-    pub const ALL: [Outcome; 9] = [
-        Outcome::Ok,
-        Outcome::Missing,
-        Outcome::Malformed,
-        Outcome::Inactive,
-        Outcome::Invalid,
-        Outcome::Unproven,
-        Outcome::StepUp,
-        Outcome::Forbidden,
-        Outcome::Unavailable,
-    ];
-
-    /// The word in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Ok => "ok",
-            Outcome::Missing => "missing",
-            Outcome::Malformed => "malformed",
-            Outcome::Inactive => "inactive",
-            Outcome::Invalid => "invalid",
-            Outcome::Unproven => "unproven",
-            Outcome::StepUp => "step_up",
-            Outcome::Forbidden => "forbidden",
-            Outcome::Unavailable => "unavailable",
-        }
-    }
+/// The result of the check of a request's sender.
+pub struct SenderFinding {
+    /// The location in which it was checked.
+    pub place: NonNull<LocationConf>,
+    /// The token's verdict. It is held, so that no other can be at the same address.
+    pub active: Arc<Active>,
+    /// The result.
+    pub found: Result<Proven, SenderError>,
 }
 
 /// The state of one request.
@@ -94,10 +57,6 @@ pub struct State {
     /// The value of `Authorization` that has been read: where it begins in the request's own memory. The header may hold a
     /// JWT of ours by now.
     pub original: Cell<Option<NonNull<u8>>>,
-    /// Why the client presents no token that can be used.
-    pub fault: Cell<Option<&'static str>>,
-    /// Whether the token was in the query.
-    pub in_query: Cell<bool>,
     /// Whether something has been taken in that nobody has acted on.
     pub taken: Cell<bool>,
     /// The location in which the headers that the gateway fills were filled last, for the main request.
@@ -110,19 +69,19 @@ pub struct State {
     pub resumed: Cell<bool>,
     /// Which of several providers was chosen, and where.
     pub chosen: Cell<Option<(NonNull<LocationConf>, Option<usize>)>>,
-    /// How the client presented its token.
-    pub scheme: Cell<Scheme>,
-    /// The token that the client presented. It is in the request's own memory, as long as this state is: nobody may keep
-    /// it for longer, although its type would allow it.
-    pub token: Cell<Option<Token<'static>>>,
+    /// What the client presents, in all locations that have looked for it. It is in the request's own memory, as long as
+    /// this state is: nobody may keep it for longer, although its type would allow it.
+    pub credentials: Cell<Credentials<'static>>,
     /// The token as the client has written it, where that is something else: percent-encoded. In the same memory.
     pub written: Cell<Option<&'static [u8]>>,
     /// The answer about the token, and the provider that gave it.
     pub verdict: RefCell<Option<(usize, Result<Resolution, Error>)>>,
     /// Whether the token comes from its sender, as far as that has been checked.
-    pub sender: RefCell<Option<Sender>>,
-    /// Whether the client gets the nonce for its next proof.
-    pub renew_nonce: Cell<bool>,
+    pub sender: RefCell<Option<SenderFinding>>,
+    /// Whether the answer has the nonce for the client's next proof.
+    pub has_nonce: Cell<bool>,
+    /// Whether the answer says which caches may keep it.
+    pub restricts_caches: Cell<bool>,
     /// Whether its DPoP proof is noted as used.
     pub proof_counted: Cell<bool>,
     /// Set while a verdict is being waited for.
@@ -138,7 +97,7 @@ pub struct State {
     /// The source of the JWT that is in a header: nginx points into it.
     current: RefCell<Option<Arc<Active>>>,
     /// Whether that is a header of its own, and not `Authorization`.
-    moved: Cell<bool>,
+    pub moved: Cell<bool>,
     /// The headers that we have filled, in the request's memory.
     filled: RefCell<Vec<NonNull<ngx_table_elt_t>>>,
     /// What our variables have shown when values of variables were forgotten last.
@@ -163,12 +122,42 @@ struct Shown {
 const CLEANUP: ngx_pool_cleanup_pt = Some(cleanup);
 
 impl State {
+    /// The state of a request, if it has one. An internal redirect makes nginx forget the pointer, so that it is
+    /// looked for where it was left then: among the pool's cleanups. A subrequest finds that of its main request.
+    pub fn of<'a>(request: Request) -> Option<&'a Self> {
+        // SAFETY: nginx has one slot per module, and ours is NULL or a `State` of this request's pool, which is shared only.
+        unsafe {
+            let slot = (*request.as_ptr()).ctx.add(index());
+            if let Some(state) = (*slot).cast::<State>().as_ref() {
+                return Some(state);
+            }
+            if !may_be_lost(request) {
+                return None;
+            }
+            let found = State::find(request.pool())?;
+            *slot = found.as_ptr().cast();
+            Some(&*found.as_ptr())
+        }
+    }
+
+    /// The same; made if there is none. `None` when there is no memory.
+    pub fn of_or_new<'a>(request: Request) -> Option<&'a Self> {
+        if let Some(state) = Self::of(request) {
+            return Some(state);
+        }
+        let made = State::create(request)?;
+        // SAFETY: as above; it was just made in the request's pool.
+        unsafe {
+            *(*request.as_ptr()).ctx.add(index()) = made.as_ptr().cast();
+            Some(&*made.as_ptr())
+        }
+    }
+
     /// Makes the state of a request, which the request's pool will drop.
     pub fn create(request: Request) -> Option<NonNull<State>> {
         let state = State {
-            metrics: request
-                .main_conf()
-                .and_then(|main| main.metrics.as_deref())
+            metrics: Process::of(request)
+                .and_then(|process| process.metrics.as_deref())
                 .map(NonNull::from),
             ..State::default()
         };
@@ -225,8 +214,8 @@ impl State {
 
     /// The name of the token that the client presents, by which logs can speak of it.
     pub fn token_id(&self, request: Request) -> Option<TokenId> {
-        let token = self.token.get()?;
-        let defined = request.main_conf()?.providers.get(self.provider.get()?)?;
+        let token = self.credentials.get().first_token()?;
+        let defined = MainConf::of(request)?.providers.get(self.provider.get()?)?;
         Some(defined.provider.token_id(token))
     }
 
@@ -238,8 +227,9 @@ impl State {
             cache: self.cache.get(),
             time: self.time.get(),
             token: self
-                .token
+                .credentials
                 .get()
+                .first_token()
                 .map(|token| NonNull::from(token.expose().as_bytes()).cast()),
             active: self.admitted().map(|active| NonNull::from(&**active)),
         }
@@ -249,7 +239,7 @@ impl State {
     pub fn refresh(&self, request: Request) {
         let shown = self.shown();
         if self.shown.replace(shown) != shown {
-            request.forget(Secrets::default());
+            forget(request, Secrets::default());
         }
     }
 
@@ -266,54 +256,24 @@ impl State {
             .any(|filled| filled.as_ptr() == header.as_ptr())
     }
 
-    /// Puts the JWT into the request's header, which is `Authorization` if it is not said otherwise, and has values of
-    /// variables forgotten that were computed before. Returns whether it could be done.
-    pub fn swap(
-        &self,
-        request: Request,
-        active: &Arc<Active>,
-        forward: Option<&HeaderName>,
-    ) -> bool {
-        let is_current = self
-            .current
-            .borrow()
+    /// Whether the JWT that is in a header is of this.
+    pub fn holds(&self, active: &Arc<Active>) -> bool {
+        let current = self.current.borrow();
+        current
             .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, active));
-        if is_current && self.is_in(request, forward) {
-            self.refresh(request);
-            return true;
-        }
+            .is_some_and(|current| Arc::ptr_eq(current, active))
+    }
+
+    /// Keeps what the JWT in a header is of, and what it was of before, as long as the request.
+    pub fn hold(&self, active: &Arc<Active>) {
         if let Some(former) = self.current.replace(Some(Arc::clone(active))) {
             self.former.borrow_mut().push(former);
         }
-        let read = self.token.get().map(|token| token.expose().as_bytes());
-        let written = self.written.get();
-        let forms = [read.unwrap_or_default(), written.unwrap_or_default()];
-        let token = &forms[..usize::from(read.is_some()) + usize::from(written.is_some())];
-        // Everything is forgotten below.
+    }
+
+    /// Notes that values of variables are forgotten that our variables have shown before.
+    pub fn note_forgotten(&self) {
         self.shown.set(self.shown());
-        if let Some(name) = forward {
-            self.moved.set(true);
-            // SAFETY: as below.
-            let placed =
-                unsafe { forward::place(request, self, name, active.jwt_after_sender_check()) };
-            request.forget(Secrets {
-                token,
-                ..Secrets::default()
-            });
-            return placed;
-        }
-        // An earlier location has put it elsewhere.
-        if self.moved.take()
-            && !headers::remove(request, |header| {
-                self.is_ours(header) && !is_authorization(header)
-            })
-        {
-            return false;
-        }
-        // SAFETY: the value is followed by a NUL, and lives as long as `current` or `former` hold it: as long as
-        // the request's pool.
-        unsafe { request.set_authorization(active.authorization_after_sender_check(), token) }
     }
 
     /// Whether the header holds the JWT that we put there last.
@@ -348,6 +308,17 @@ impl State {
                 .as_ptr_range()
                 .contains(&header.value_start())
         })
+    }
+}
+
+/// Whether the state of a request may be there although its slot is empty.
+fn may_be_lost(request: Request) -> bool {
+    // SAFETY: the request lives.
+    unsafe {
+        let r = request.as_ptr();
+        !request.is_main()
+            || bits::request::internal(r) != 0
+            || bits::request::filter_finalize(r) != 0
     }
 }
 

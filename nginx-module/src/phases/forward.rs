@@ -3,16 +3,19 @@
 //! Whatever a client sends in a header that the gateway fills is taken out on every request of the location, with a token
 //! or without one: an API that believes such a header must be able to.
 
+use std::sync::Arc;
+
 use ngx::ffi::NGX_LOG_WARN;
 use ngx::ngx_log_error;
+use phantom_token::Active;
 use phantom_token::gateway::requirements::is_exact_header_value;
 
-use crate::conf::LocationConf;
-use crate::evaluated::Secrets;
-use crate::headers::{self, Header, HeaderName};
-use crate::request::Request;
-use crate::state::State;
-use crate::strings::{self, string};
+use crate::conf::{LocationConf, forget, variables};
+use crate::nginx::evaluated::Secrets;
+use crate::nginx::headers::{self, Header, HeaderName, is_authorization};
+use crate::nginx::request::Request;
+use crate::nginx::strings::{self, string};
+use crate::process::state::State;
 
 /// Takes the client's headers of these names out, so that nothing that reads headers from here on finds them: those that
 /// the gateway has filled stay. Returns whether it could be done.
@@ -22,8 +25,7 @@ pub fn strip(request: Request, names: &[HeaderName]) -> bool {
     }
     let is_clients = |header: Header| {
         names.iter().any(|name| name.is_of(header))
-            && !request
-                .state()
+            && !State::of(request)
                 .is_some_and(|state| state.is_ours(header) || state.has_filled(header))
     };
     take_off(request, is_clients)
@@ -37,7 +39,7 @@ fn take_off(request: Request, unwanted: impl Fn(Header) -> bool) -> bool {
     if !headers::remove(request, unwanted) {
         return false;
     }
-    request.forget(Secrets::default());
+    forget(request, Secrets::default());
     true
 }
 
@@ -66,7 +68,7 @@ pub fn set_upstream_headers(request: Request, state: Option<&State>, conf: &Loca
     let mut has_put = false;
     for header in set {
         if has_put && header.value.reads_request() {
-            request.forget(Secrets::default());
+            forget(request, Secrets::default());
             has_put = false;
         }
         match put(request, state, &header.name, header.value.evaluate(request)) {
@@ -75,7 +77,7 @@ pub fn set_upstream_headers(request: Request, state: Option<&State>, conf: &Loca
         }
     }
     if has_put {
-        request.forget(Secrets::default());
+        forget(request, Secrets::default());
     }
     true
 }
@@ -105,12 +107,63 @@ fn put(request: Request, state: &State, name: &HeaderName, value: Option<&[u8]>)
 ///
 /// # Safety
 /// `jwt` must be followed by a NUL and live as long as the request.
-pub unsafe fn place(request: Request, state: &State, name: &HeaderName, jwt: &str) -> bool {
+unsafe fn place(request: Request, state: &State, name: &HeaderName, jwt: &str) -> bool {
     // SAFETY: the caller's promise.
     let jwt: &'static [u8] = unsafe { strings::bytes(&string(jwt.as_bytes())) };
-    request.remove_authorization()
+    remove_authorization(request)
         && headers::remove(request, |header| {
             name.is_of(header) || state.is_ours(header)
         })
         && headers::put(request, name, jwt).is_some()
+}
+
+/// Takes `Authorization` off the request. Returns whether it could be done.
+pub fn remove_authorization(request: Request) -> bool {
+    request.remove_authorization(variables(request))
+}
+
+/// Puts the JWT into the request's header, `Authorization` unless another is named, and has values of variables forgotten
+/// that were computed before. Returns whether it could be done.
+pub fn swap(
+    request: Request,
+    state: &State,
+    active: &Arc<Active>,
+    forward: Option<&HeaderName>,
+) -> bool {
+    if state.holds(active) && state.is_in(request, forward) {
+        state.refresh(request);
+        return true;
+    }
+    state.hold(active);
+    let token = state.credentials.get().first_token();
+    let read = token.map(|token| token.expose().as_bytes());
+    let written = state.written.get();
+    let forms = [read.unwrap_or_default(), written.unwrap_or_default()];
+    let token = &forms[..usize::from(read.is_some()) + usize::from(written.is_some())];
+    // Everything is forgotten below.
+    state.note_forgotten();
+    if let Some(name) = forward {
+        state.moved.set(true);
+        // SAFETY: as below.
+        let placed = unsafe { place(request, state, name, active.jwt_after_sender_check()) };
+        forget(
+            request,
+            Secrets {
+                token,
+                ..Secrets::default()
+            },
+        );
+        return placed;
+    }
+    // An earlier location has put it elsewhere.
+    if state.moved.take()
+        && !headers::remove(request, |header| {
+            state.is_ours(header) && !is_authorization(header)
+        })
+    {
+        return false;
+    }
+    let value = active.authorization_after_sender_check();
+    // SAFETY: the value is followed by a NUL, and lives as long as the state holds `active`: as long as the request's pool.
+    unsafe { request.set_authorization(variables(request), value, token) }
 }

@@ -8,12 +8,13 @@
 use phantom_token::token::{Context, ContextBuilder};
 
 use crate::conf::{LocationConf, MainConf};
-use crate::request::Request;
+use crate::nginx::request::Request;
+use crate::process::Process;
 
 /// The context of the verdict on a request's token: `Some(None)` where a provider asks by itself. `None` when there is no
 /// memory. Allocates nothing unless `phantom_token_cache_key` does.
 pub fn of(request: Request, conf: &LocationConf, provider: usize) -> Option<Option<Context>> {
-    let main = request.main_conf()?;
+    let main = MainConf::of(request)?;
     if main.providers.get(provider)?.introspection.is_none() {
         return Some(None);
     }
@@ -33,7 +34,7 @@ fn default(request: Request, main: &MainConf) -> Context {
         .add(request.host_header())
         .add(request.tls_name())
         .add(request.port());
-    for index in &main.set_variables {
+    for index in Process::of(request).map_or(&[][..], |process| &process.set_variables) {
         match request.indexed_variable(*index) {
             Some(value) => context.add(b"set").add(value),
             None => context.add(b""),

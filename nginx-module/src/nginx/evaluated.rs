@@ -27,11 +27,10 @@ use ngx::ffi::{
 };
 use ngx::ngx_string;
 
-use crate::bits;
-use crate::conf::MainConf;
-use crate::panic::contained;
-use crate::request::Request;
-use crate::strings;
+use crate::nginx::bits;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::nginx::strings;
 
 /// Variables whose handler returns another value each time, so that a value stays once it is known.
 const KEPT: [&[u8]; 1] = [b"request_id"];
@@ -47,11 +46,16 @@ pub struct Variables {
     writable: Box<[Writable]>,
 }
 
+/// Finds the variables of a request's configuration.
+pub type VariablesOf = fn(Request) -> Option<&'static Variables>;
+
 /// A variable whose handler is wrapped.
 struct Writable {
     index: usize,
     /// Its place in tables.
     place: usize,
+    /// The variables of a request's configuration, of which this is one.
+    all: VariablesOf,
     /// What nginx would call.
     get: ngx_http_get_variable_pt,
     data: usize,
@@ -101,7 +105,7 @@ impl Variables {
     ///
     /// # Safety
     /// Called by nginx before it reads the `http` block.
-    pub unsafe fn register(cf: *mut ngx_conf_t) -> bool {
+    pub unsafe fn register(&mut self, cf: *mut ngx_conf_t) -> bool {
         let mut name = ngx_string!("phantom_token_notes");
         let flags = (NGX_HTTP_VAR_NOCACHEABLE | NGX_HTTP_VAR_NOHASH) as ngx_uint_t;
         // SAFETY: `cf` is valid; nginx copies the name, and its answer is a valid variable or NULL.
@@ -111,10 +115,10 @@ impl Variables {
             };
             variable.get_handler = Some(nothing);
             let index = usize::try_from(ngx_http_get_variable_index(cf, &raw mut name));
-            let (Ok(slot), Some(mut main)) = (index, MainConf::of_conf(cf)) else {
+            let Ok(slot) = index else {
                 return false;
             };
-            main.as_mut().variables.slot = slot;
+            self.slot = slot;
         }
         true
     }
@@ -123,9 +127,9 @@ impl Variables {
     ///
     /// # Safety
     /// `cycle` must be valid and serve no request yet. `self` must stay where it is as long as the cycle.
-    pub unsafe fn prepare(&mut self, cycle: *mut ngx_cycle_t) {
+    pub unsafe fn prepare(&mut self, cycle: *mut ngx_cycle_t, all: VariablesOf) {
         // SAFETY: the caller's promise.
-        let Some(core) = (unsafe { crate::core_main(cycle) }) else {
+        let Some(core) = (unsafe { super::core_main(cycle) }) else {
             return;
         };
         let (mut computed, mut writable) = (Vec::new(), Vec::new());
@@ -142,6 +146,7 @@ impl Variables {
                     writable.push(Writable {
                         index,
                         place: writable.len(),
+                        all,
                         get: variable.get_handler,
                         data: variable.data,
                     });
@@ -376,10 +381,9 @@ unsafe extern "C" fn evaluate(
         let (Some(request), Some(variable)) = (request, variable) else {
             return NGX_ERROR as ngx_int_t;
         };
-        let (Some(main), Some(get)) = (request.main_conf(), variable.get) else {
+        let (Some(all), Some(get)) = ((variable.all)(request), variable.get) else {
             return NGX_ERROR as ngx_int_t;
         };
-        let all = &main.variables;
         // SAFETY: the request lives, and its table has a note for each of these. nginx gives a valid place for the value.
         // No reference to a note is held while nginx is called.
         unsafe {

@@ -31,11 +31,12 @@ use ngx::ffi::{
 };
 use phantom_token::{Answer, Call, CallFailure, CallSink, CompletionQueue};
 
-use crate::bits;
-use crate::panic::contained;
-use crate::pool;
-use crate::request::Request;
-use crate::strings::string;
+use crate::nginx::bits;
+use crate::nginx::panic::contained;
+use crate::nginx::pool;
+use crate::nginx::request::Request;
+use crate::nginx::strings::string;
+use crate::process::Process;
 
 /// Calls on their way from the clients' threads to nginx's: each with its provider's place in the configuration.
 #[derive(Default)]
@@ -345,9 +346,7 @@ unsafe fn set_variables(request: Request, r: *mut ngx_http_request_t) -> bool {
         if own.is_null() {
             return false;
         }
-        let set = request
-            .main_conf()
-            .map_or(&[][..], |main| &main.set_variables);
+        let set = Process::of(request).map_or(&[][..], |process| &process.set_variables);
         for index in set {
             own.add(*index).write(*(*r).variables.add(*index));
         }

@@ -11,9 +11,10 @@ use ngx::ffi::{
     ngx_hash_key, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_palloc, ngx_table_elt_t,
     ngx_uint_t,
 };
+use phantom_token::gateway::credentials::{self, is_same_name};
 
-use crate::request::Request;
-use crate::strings::{self, string};
+use crate::nginx::request::Request;
+use crate::nginx::strings::{self, string};
 
 /// A header of a live request or of its answer, under the same promise as [`Request`].
 #[derive(Clone, Copy)]
@@ -129,7 +130,7 @@ impl HeaderName {
 
     /// Whether a header has this name for an application that may read it: see [`same`].
     pub fn is_of(&self, header: Header) -> bool {
-        same(header.name(), self.lower.as_bytes())
+        is_same_name(header.name(), self.lower.as_bytes())
     }
 
     /// Whether a header is spelled as the name is, but for case.
@@ -137,23 +138,15 @@ impl HeaderName {
         header.name().eq_ignore_ascii_case(self.lower.as_bytes())
     }
 
+    /// Whether it is this name in that sense.
+    pub fn is(&self, name: &str) -> bool {
+        is_same_name(name.as_bytes(), self.lower.as_bytes())
+    }
+
     /// Whether two names are the same in that sense.
     pub fn is_same(&self, other: &HeaderName) -> bool {
-        same(self.lower.as_bytes(), other.lower.as_bytes())
+        is_same_name(self.lower.as_bytes(), other.lower.as_bytes())
     }
-}
-
-/// Whether two names differ in nothing but case and punctuation. CGI takes `-` and `_` for the same (RFC 3875 §4.1.18), and
-/// applications that receive `HTTP_…` take any byte for `_` that is neither letter nor digit, PHP the dot for one.
-pub fn same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    let plain = |byte: &u8| match byte {
-        byte if byte.is_ascii_alphanumeric() => byte.to_ascii_lowercase(),
-        _ => b'-',
-    };
-    one.iter().map(plain).eq(other.iter().map(plain))
 }
 
 /// Takes all headers out of the request that are not wanted. Returns whether it could be done.
@@ -293,7 +286,7 @@ pub fn set_cookies(request: Request, values: &[&'static [u8]]) -> bool {
 
 /// Whether it is a `Cookie` header.
 pub fn is_cookie(header: Header) -> bool {
-    same(header.name(), b"cookie")
+    credentials::is_cookie(header.name())
 }
 
 /// Whether it is an `Authorization` header.

@@ -13,13 +13,10 @@ use ngx::ffi::{
 };
 use phantom_token::gateway::source::{self, Form};
 
-use crate::bits;
-use crate::conf::{LocationConf, MainConf};
-use crate::evaluated::Secrets;
-use crate::headers::{self, Header, Headers};
-use crate::module;
-use crate::state::State;
-use crate::strings::{self, string};
+use super::bits;
+use super::evaluated::{Secrets, Variables};
+use super::headers::{self, Header, Headers};
+use super::strings::{self, string};
 
 /// A live request.
 ///
@@ -167,16 +164,6 @@ impl Request {
         }
     }
 
-    /// What is configured for the location that the request is in.
-    pub fn location<'a>(self) -> Option<&'a LocationConf> {
-        // SAFETY: nginx has one slot per module here, and ours holds what `create_location` made. It does not
-        // change any more, and the configuration outlives its requests.
-        unsafe {
-            let conf = *(*self.as_ptr()).loc_conf.add(module().ctx_index);
-            conf.cast::<LocationConf>().as_ref()
-        }
-    }
-
     /// The name of the location that the request is in, as it is written. Those of regular expressions have theirs.
     pub fn location_name<'a>(self) -> &'a [u8] {
         // SAFETY: the name is of the configuration.
@@ -243,15 +230,6 @@ impl Request {
     pub fn is_internal(self) -> bool {
         // SAFETY: the request lives.
         unsafe { bits::request::internal(self.as_ptr()) != 0 }
-    }
-
-    /// What is configured once for all.
-    pub fn main_conf<'a>(self) -> Option<&'a MainConf> {
-        // SAFETY: as above, with `create_main`; it does not change once the worker serves requests.
-        unsafe {
-            let conf = *(*self.as_ptr()).main_conf.add(module().ctx_index);
-            conf.cast::<MainConf>().as_ref()
-        }
     }
 
     /// nginx's own configuration of the location.
@@ -386,47 +364,6 @@ impl Request {
         true
     }
 
-    /// What this module knows of the request. An internal redirect makes nginx forget the pointer, so that it is
-    /// looked for where it was left then: among the pool's cleanups. A subrequest finds that of its main request.
-    pub fn state<'a>(self) -> Option<&'a State> {
-        // SAFETY: nginx has one slot per module, and ours is NULL or a `State` of this request's pool, which is shared only.
-        unsafe {
-            let slot = (*self.as_ptr()).ctx.add(module().ctx_index);
-            if let Some(state) = (*slot).cast::<State>().as_ref() {
-                return Some(state);
-            }
-            if !self.may_have_lost_state() {
-                return None;
-            }
-            let found = State::find(self.pool())?;
-            *slot = found.as_ptr().cast();
-            Some(&*found.as_ptr())
-        }
-    }
-
-    /// The same; made if there is none. `None` when there is no memory.
-    pub fn state_or_new<'a>(self) -> Option<&'a State> {
-        if let Some(state) = self.state() {
-            return Some(state);
-        }
-        let made = State::create(self)?;
-        // SAFETY: as above; it was just made in the request's pool.
-        unsafe {
-            *(*self.as_ptr()).ctx.add(module().ctx_index) = made.as_ptr().cast();
-            Some(&*made.as_ptr())
-        }
-    }
-
-    fn may_have_lost_state(self) -> bool {
-        // SAFETY: the request lives.
-        unsafe {
-            let r = self.as_ptr();
-            !self.is_main()
-                || bits::request::internal(r) != 0
-                || bits::request::filter_finalize(r) != 0
-        }
-    }
-
     /// The `Authorization` header.
     pub fn authorization(self) -> Authorization {
         // SAFETY: the request lives, and the pointer is NULL or one of its headers.
@@ -508,7 +445,12 @@ impl Request {
     ///
     /// # Safety
     /// `value` must be followed by a NUL and live as long as the request.
-    pub unsafe fn set_authorization(self, value: &str, token: &[&[u8]]) -> bool {
+    pub unsafe fn set_authorization(
+        self,
+        variables: Option<&Variables>,
+        value: &str,
+        token: &[&[u8]],
+    ) -> bool {
         let value = string(value.as_bytes());
         // SAFETY: the request lives; the pointer is NULL or one of its headers.
         unsafe {
@@ -530,27 +472,35 @@ impl Request {
                 (*header).value = value;
                 (*headers_in).authorization = header;
                 self.forget_user();
-                self.forget(Secrets {
-                    token,
-                    ..Secrets::default()
-                });
+                forget(
+                    self,
+                    variables,
+                    Secrets {
+                        token,
+                        ..Secrets::default()
+                    },
+                );
                 return true;
             }
             let former = [self.bytes(&(*header).value)];
             (*header).value = value;
             self.forget_user();
-            self.forget(Secrets {
-                places: &former,
-                texts: &former,
-                token,
-            });
+            forget(
+                self,
+                variables,
+                Secrets {
+                    places: &former,
+                    texts: &former,
+                    token,
+                },
+            );
         }
         true
     }
 
     /// Takes `Authorization` off the request. Only this request's list changes: a subrequest shares the headers
     /// themselves with its parent. Returns whether it could be done.
-    pub fn remove_authorization(self) -> bool {
+    pub fn remove_authorization(self, variables: Option<&Variables>) -> bool {
         // SAFETY: the request lives, and the pointer is NULL or one of its headers.
         unsafe {
             let headers_in = &raw mut (*self.as_ptr()).headers_in;
@@ -563,11 +513,15 @@ impl Request {
             (*headers_in).authorization = ptr::null_mut();
             let removed = [removed.value()];
             self.forget_user();
-            self.forget(Secrets {
-                places: &removed,
-                texts: &removed,
-                token: &[],
-            });
+            forget(
+                self,
+                variables,
+                Secrets {
+                    places: &removed,
+                    texts: &removed,
+                    token: &[],
+                },
+            );
         }
         true
     }
@@ -668,11 +622,10 @@ impl Request {
         left.extend_from_slice(&text[query.end..]);
         headers::copy(self, &left)
     }
+}
 
-    /// Forgets the values of variables that were computed of what the request was, and those that hold a secret.
-    pub fn forget(self, secrets: Secrets) {
-        if let Some(main) = self.main_conf() {
-            main.variables.forget(self, secrets);
-        }
+fn forget(request: Request, variables: Option<&Variables>, secrets: Secrets) {
+    if let Some(variables) = variables {
+        variables.forget(request, secrets);
     }
 }

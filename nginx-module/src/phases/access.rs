@@ -13,21 +13,23 @@ use std::sync::Arc;
 
 use ngx::ffi::{
     NGX_AGAIN, NGX_DECLINED, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NO_CONTENT,
-    NGX_HTTP_OPTIONS, NGX_LOG_ERR, NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t,
+    NGX_HTTP_OPTIONS, NGX_LOG_ERR, NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t, ngx_time,
 };
 use ngx::ngx_log_error;
+use phantom_token::gateway::access_policy::{Admitted, Denial};
+use phantom_token::gateway::outcome::DenialReason;
 use phantom_token::{Active, CallFailure};
 
-use crate::conf::{LocationConf, Phase, Preflight};
-use crate::decide::{Decision, Refusal, decide};
-use crate::evaluated::Secrets;
-use crate::forward;
-use crate::panic::contained;
-use crate::request::Request;
-use crate::respond;
-use crate::source;
-use crate::state::State;
-use crate::subrequest::Subrequest;
+use crate::conf::{LocationConf, MainConf, Phase, Preflight, forget};
+use crate::nginx::evaluated::Secrets;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::phases::decide::{Decision, decide, denial};
+use crate::phases::forward;
+use crate::phases::respond;
+use crate::phases::source;
+use crate::process::state::State;
+use crate::process::subrequest::Subrequest;
 
 const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
 const ALLOWED: ngx_int_t = NGX_OK as ngx_int_t;
@@ -45,9 +47,7 @@ pub unsafe extern "C" fn server_rewrite(r: *mut ngx_http_request_t) -> ngx_int_t
             return FAILED;
         };
         // It is in no location yet, so that this is the server's.
-        let names = request
-            .location()
-            .and_then(|conf| conf.token.stripped_by_server());
+        let names = LocationConf::of(request).and_then(|conf| conf.token.stripped_by_server());
         match names {
             Some(names) if !forward::strip(request, &names) => FAILED,
             _ => DECLINED,
@@ -72,12 +72,12 @@ pub unsafe extern "C" fn rewrite(r: *mut ngx_http_request_t) -> ngx_int_t {
             // No `error_page` is to be looked for.
             return ERROR;
         }
-        if let Some(conf) = request.location()
+        if let Some(conf) = LocationConf::of(request)
             && !(enter(request, conf) && forward::strip(request, conf.token.stripped()))
         {
             return FAILED;
         }
-        match request.main_conf().and_then(|main| main.rewrite) {
+        match MainConf::of(request).and_then(|main| main.rewrite) {
             // SAFETY: it was there to be called in this phase, with this request.
             Some(handler) => unsafe { handler(r) },
             None => DECLINED,
@@ -96,7 +96,7 @@ fn enter(request: Request, conf: &'static LocationConf) -> bool {
             // Its token is taken off after the access phase.
             return true;
         }
-        let Some(state) = request.state_or_new() else {
+        let Some(state) = State::of_or_new(request) else {
             return false;
         };
         return match state.guard.replace(Some(NonNull::from(conf))) {
@@ -111,14 +111,14 @@ fn enter(request: Request, conf: &'static LocationConf) -> bool {
     if !request.is_internal() || conf.token.passes_opaque() {
         return true;
     }
-    let state = request.state();
+    let state = State::of(request);
     let Some(guard) = state.and_then(|state| state.guard.get()) else {
         return true;
     };
     let bearer = source::is_in_authorization(request, state);
     // SAFETY: as above.
     let guard = unsafe { guard.as_ref() };
-    source::strip(request, state, guard) && (!bearer || request.remove_authorization())
+    source::strip(request, state, guard) && (!bearer || forward::remove_authorization(request))
 }
 
 /// Whether a subrequest that introspects a token may begin in the location that it has come to. It begins in the one that is
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         if !request.is_main() {
             // One of ours that runs before its main request has come to the limits would be counted in its place, and
             // refused for it: it goes past them.
-            let main = request.main().location();
+            let main = LocationConf::of(request.main());
             let early = ours && main.is_some_and(|conf| conf.phase() == Phase::Preaccess);
             return if early { ALLOWED } else { DECLINED };
         }
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         if conf.phase() != Phase::Preaccess || preflight(request, conf).is_some() {
             return DECLINED;
         }
-        let Some(state) = request.state_or_new() else {
+        let Some(state) = State::of_or_new(request) else {
             return FAILED;
         };
         if !source::extract_credentials(request, state, conf) {
@@ -194,11 +194,12 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         };
         if let Some(preflight) = preflight(request, conf) {
             // Whoever answers it: a browser asks with the same query.
-            if !source::strip(request, request.state(), conf) {
+            if !source::strip(request, State::of(request), conf) {
                 return FAILED;
             }
             let bare = || {
-                request.remove_authorization() && forward::set_upstream_headers(request, None, conf)
+                forward::remove_authorization(request)
+                    && forward::set_upstream_headers(request, None, conf)
             };
             return match preflight {
                 // No reason to let it in where another check is to decide (`satisfy any`).
@@ -207,7 +208,7 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
                 Preflight::Answer | Preflight::Deny => NO_CONTENT,
             };
         }
-        let Some(state) = request.state_or_new() else {
+        let Some(state) = State::of_or_new(request) else {
             return FAILED;
         };
         if !source::extract_credentials(request, state, conf) {
@@ -219,37 +220,32 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         state.taken.set(false);
         state.settled.set(None);
-        let refusal = match decision {
+        let failed = || denial(state, DenialReason::Failed);
+        let denial = match decision {
             Decision::Suspended => return AGAIN,
-            Decision::Admitted(active) => {
-                let nonce =
-                    !state.renew_nonce.get() || respond::push_nonce(request, conf).is_some();
-                state.renew_nonce.set(false);
-                if nonce && admit(request, state, conf, &active) {
+            Decision::Admitted(admitted) => {
+                if admit(request, state, conf, &admitted) {
                     respond::withdraw_challenge(request, state);
                     return ALLOWED;
                 }
-                Refusal::failed()
+                failed()
             }
             Decision::Anonymous => {
                 state.refresh(request);
-                if request.remove_authorization()
+                if forward::remove_authorization(request)
                     && forward::set_upstream_headers(request, Some(state), conf)
                 {
                     respond::withdraw_challenge(request, state);
                     // No reason to let it in where another check is to decide (`satisfy any`).
                     return DECLINED;
                 }
-                Refusal::failed()
+                failed()
             }
-            Decision::Refused(refusal) => refusal,
+            Decision::Denied(denial) => denial,
         };
         state.refresh(request);
-        if !source::restrict_caches(request, state, true) {
-            return FAILED;
-        }
-        log_refusal(request, state, &refusal);
-        let answer = respond::prepare(request, state, conf, &refusal);
+        log_denial(request, state, &denial);
+        let answer = respond::prepare(request, state, conf, &denial);
         respond::send_denial(request, &answer)
     })
 }
@@ -266,7 +262,7 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let Some(request) = (unsafe { Request::new(r) }) else {
             return DECLINED;
         };
-        let Some(conf) = request.location() else {
+        let Some(conf) = LocationConf::of(request) else {
             return DECLINED;
         };
         if conf.protection.is_on() {
@@ -278,10 +274,10 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
                 return cleared;
             }
         }
-        let state = request.state();
+        let state = State::of(request);
         if !request.is_main() && conf.token.fills_headers() {
             // Subrequests share the values of variables with others, whose headers are not the same.
-            request.forget(Secrets::default());
+            forget(request, Secrets::default());
         }
         // By the access phase already.
         let settled = request.is_main()
@@ -303,11 +299,11 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
 
 /// Makes sure that no token of the client's goes on with a main request, and the JWT does if there is one.
 fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
-    let bearer = source::is_in_authorization(request, request.state());
+    let bearer = source::is_in_authorization(request, State::of(request));
     if !bearer && !conf.token.looks_elsewhere() {
         return DECLINED;
     }
-    let Some(state) = request.state_or_new() else {
+    let Some(state) = State::of_or_new(request) else {
         return FAILED;
     };
     if !source::extract_credentials(request, state, conf) {
@@ -316,19 +312,19 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
     if state.taken.get() || bearer {
         match decide(request, state, conf) {
             Decision::Suspended => return AGAIN,
-            Decision::Admitted(active) => {
+            Decision::Admitted(admitted) => {
                 state.taken.set(false);
-                if admit(request, state, conf, &active) {
+                if admit(request, state, conf, &admitted) {
                     return DECLINED;
                 }
             }
-            Decision::Anonymous | Decision::Refused(_) => {
+            Decision::Anonymous | Decision::Denied(_) => {
                 state.taken.set(false);
                 state.refresh(request);
             }
         }
     }
-    if !bearer || request.remove_authorization() {
+    if !bearer || forward::remove_authorization(request) {
         DECLINED
     } else {
         FAILED
@@ -337,9 +333,9 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
 
 /// The same of a subrequest, which carries what its main request does and is let in by nothing.
 fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
-    let state = request.state();
+    let state = State::of(request);
     let bearer = source::is_in_authorization(request, state);
-    if source::strip(request, state, conf) && (!bearer || request.remove_authorization()) {
+    if source::strip(request, state, conf) && (!bearer || forward::remove_authorization(request)) {
         DECLINED
     } else {
         FAILED
@@ -347,9 +343,19 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 }
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
-fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Active>) -> bool {
-    if state.swap(request, active, conf.token.forward())
-        && source::restrict_caches(request, state, false)
+fn admit(
+    request: Request,
+    state: &State,
+    conf: &LocationConf,
+    admitted: &Admitted<Arc<Active>>,
+) -> bool {
+    let Some(policy) = conf.policy() else {
+        return false;
+    };
+    let added = policy.added_headers(admitted, ngx_time());
+    if forward::swap(request, state, admitted.active(), conf.token.forward())
+        && respond::restrict_caches(request, state, added.cache_control).is_some()
+        && respond::push_nonce(request, state, added.dpop_nonce.as_deref()).is_some()
         && forward::set_upstream_headers(request, Some(state), conf)
     {
         state.settled.set(Some(NonNull::from(conf)));
@@ -365,7 +371,7 @@ fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Acti
 unsafe fn protected(r: *mut ngx_http_request_t) -> Option<(Request, &'static LocationConf)> {
     // SAFETY: the caller's promise.
     let request = unsafe { Request::new(r) }?;
-    let conf = request.location()?;
+    let conf = LocationConf::of(request)?;
     conf.protection.is_on().then_some((request, conf))
 }
 
@@ -379,17 +385,15 @@ fn preflight(request: Request, conf: &LocationConf) -> Option<Preflight> {
 }
 
 /// One line for each refused request, for whoever wants to know why: it names neither the token nor anybody.
-fn log_refusal(request: Request, state: &State, refusal: &Refusal) {
+fn log_denial(request: Request, state: &State, denial: &Denial<'_>) {
     let log = request.log();
-    let Refusal {
-        outcome, reason, ..
-    } = refusal;
+    let detail = denial.reason.detail();
     ngx_log_error!(
         NGX_LOG_INFO,
         log,
-        "phantom_token: refused: {}{}{reason}, token {}",
-        outcome.as_str(),
-        if reason.is_empty() { "" } else { " " },
+        "phantom_token: refused: {}{}{detail}, token {}",
+        denial.outcome().as_str(),
+        if detail.is_empty() { "" } else { " " },
         state
             .token_id(request)
             .as_ref()

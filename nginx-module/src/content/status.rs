@@ -8,27 +8,17 @@ use ngx::ffi::{
     ngx_int_t,
 };
 use phantom_token::clock;
+use phantom_token::gateway::outcome::Outcome;
 use phantom_token::gateway::status::{self, ProviderStatus, RequestedFormat, Snapshot, ZoneStatus};
 
 use crate::conf::MainConf;
-use crate::panic::contained;
-use crate::request::Request;
-use crate::respond;
-use crate::state::Outcome;
-use crate::worker;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::phases::respond;
+use crate::process::Process;
+use crate::process::worker;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
-
-/// The words by which outcomes are counted.
-static OUTCOMES: [&str; Outcome::ALL.len()] = {
-    let mut words = [""; Outcome::ALL.len()];
-    let mut index = 0;
-    while index < words.len() {
-        words[index] = Outcome::ALL[index].as_str();
-        index += 1;
-    }
-    words
-};
 
 /// The content handler.
 pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -51,10 +41,10 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
                 return respond::send_error(request, 400, &body);
             }
         };
-        let Some(main) = request.main_conf() else {
+        let Some(main) = MainConf::of(request) else {
             return FAILED;
         };
-        let rendered = status::render(&snapshot(main), asked);
+        let rendered = status::render(&snapshot(main, Process::of(request)), asked);
         for (name, value) in &rendered.headers {
             let pushed = request
                 .copy(value.as_bytes())
@@ -68,7 +58,7 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
 }
 
 /// Everything that there is to show.
-fn snapshot(main: &MainConf) -> Snapshot {
+fn snapshot(main: &MainConf, process: Option<&Process>) -> Snapshot {
     let mut snapshot = Snapshot {
         now: clock::now().unix,
         versions: vec![
@@ -76,11 +66,11 @@ fn snapshot(main: &MainConf) -> Snapshot {
             ("core", status::VERSION.to_owned()),
             ("nginx", nginx_version()),
         ],
-        outcomes: &OUTCOMES,
+        outcomes: Outcome::WORDS,
         ..Snapshot::default()
     };
     snapshot.since = snapshot.now;
-    if let Some(metrics) = &main.metrics {
+    if let Some(metrics) = process.and_then(|process| process.metrics.as_deref()) {
         // What others have not said yet is a second old at most; of this one, everything is known.
         metrics.publish();
         snapshot.since = metrics.metrics().since();

@@ -15,12 +15,12 @@ use ngx::ngx_log_error;
 use phantom_token::cache::Store;
 use phantom_token::{Client, ClientOptions, Completion, CompletionQueue};
 
-use crate::bits;
 use crate::conf::{MainConf, ProviderEntry};
-use crate::log::{Lines, LogThrottle};
-use crate::panic::contained;
-use crate::subrequest::Calls;
-use crate::suspend::{self, WaiterTable};
+use crate::nginx::bits;
+use crate::nginx::log::{Lines, LogThrottle};
+use crate::nginx::panic::contained;
+use crate::process::subrequest::Calls;
+use crate::process::suspend::{self, WaiterTable};
 
 /// How many verdicts are handed out before the event loop gets its turn.
 const BATCH: usize = 256;

@@ -6,9 +6,10 @@ use ngx::ffi::{
     ngx_http_request_t, ngx_int_t,
 };
 
-use crate::panic::contained;
-use crate::request::Request;
-use crate::respond;
+use crate::conf::LocationConf;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::phases::respond;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
@@ -31,7 +32,8 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
             return FAILED;
         };
         // Without a document the configuration is refused.
-        let Some(document) = request.location().and_then(|conf| conf.resource.document()) else {
+        let Some(document) = LocationConf::of(request).and_then(|conf| conf.resource.document())
+        else {
             return FAILED;
         };
         let push = |headers: &[(&'static [u8], &'static [u8])]| {

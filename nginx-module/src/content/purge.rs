@@ -13,9 +13,11 @@ use phantom_token::Token;
 use phantom_token::gateway::purge::{Form, Origins, Purge, PurgeError};
 
 use crate::conf::Content;
-use crate::panic::contained;
-use crate::request::{Field, Request};
-use crate::respond;
+use crate::conf::LocationConf;
+use crate::nginx::panic::contained;
+use crate::nginx::request::{Field, Request};
+use crate::phases::respond;
+use crate::process::Process;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
@@ -95,13 +97,12 @@ fn forget(request: Request) -> Result<(), Refusal> {
         return Err(Refusal::Unreadable);
     }
     let purge = taken.and_then(|()| form.read()).map_err(Refusal::Form)?;
-    let client = request
-        .location()
+    let client = LocationConf::of(request)
         .and_then(|conf| match conf.content {
             Some(Content::Purge(provider)) => Some(provider),
             _ => None,
         })
-        .zip(request.main_conf().and_then(|main| main.worker.as_deref()))
+        .zip(Process::of(request).and_then(|process| process.worker.as_deref()))
         .and_then(|(provider, worker)| worker.client(provider))
         .ok_or(Refusal::Unavailable)?;
     let done = match purge {
@@ -136,7 +137,7 @@ fn answer(request: Request, done: Result<(), Refusal>) -> ngx_int_t {
     let headers =
         respond::push_header(request, b"Cache-Control", b"no-store").and_then(|_| match status {
             405 => respond::push_header(request, b"Allow", b"POST").map(drop),
-            503 => respond::push_retry_after(request, None),
+            503 => respond::push_retry_after(request, 1),
             _ => Some(()),
         });
     if headers.is_none() {

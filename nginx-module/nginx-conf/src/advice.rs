@@ -1,28 +1,36 @@
-//! What other modules' directives do beside ours, told by `nginx -t`: they may answer before any token is looked at, keep
-//! the JWT from the API, or leave a location of ours open to everybody.
+//! Advice about directives of other modules: they may answer before a token is checked, keep the JWT from the API, or leave
+//! a location of this module open to everybody.
 //!
-//! nginx gives no module another's settings, so that this is read in the text (`text.rs`), by the rules by which nginx's
-//! levels inherit. It changes nothing of what is done to a request.
+//! Levels inherit by nginx's rules. Advice changes nothing about how a request is handled.
 
-use ngx::ffi::{NGX_LOG_EMERG, NGX_LOG_WARN};
+use phantom_token::gateway::credentials::is_same_name;
 
-use super::text::{Directive, Text};
-use crate::headers::same;
+use crate::Directive;
 
-/// Something to be said.
+/// The severity of an advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The configuration is refused.
+    Error,
+    /// The configuration is used.
+    Warning,
+}
+
+/// A message about a directive.
+#[derive(Debug)]
 pub struct Advice {
-    /// nginx's level of it: the configuration is refused, or warned about.
-    pub level: u32,
+    /// Its severity.
+    pub level: Level,
     /// What is wrong, and how to mend it.
     pub message: String,
     /// Where.
     pub place: String,
 }
 
-/// Everything that is to be said of a configuration.
-pub fn of(text: &Text) -> Vec<Advice> {
+/// The messages about a configuration, whose directives outside of all blocks are given.
+pub fn advise(directives: &[Directive]) -> Vec<Advice> {
     let mut adviser = Adviser::default();
-    for http in named(&text.directives, "http") {
+    for http in named(directives, "http") {
         adviser.look_for_introspection(&http.block);
         let levels = Levels(vec![&http.block]);
         for server in named(&http.block, "server") {
@@ -122,7 +130,7 @@ impl<'t> Adviser<'t> {
         if let Some(answer) = named(block, "return").find(|answer| is_good(answer)) {
             if has(block, "phantom_token") {
                 self.say(
-                    NGX_LOG_EMERG,
+                    Level::Error,
                     "\"return\" answers before a token is looked at, so that \"phantom_token\" beside it protects nothing: \
                      remove one of the two, or give the answer a location of its own"
                         .to_owned(),
@@ -130,7 +138,7 @@ impl<'t> Adviser<'t> {
                 );
             } else {
                 self.say(
-                    NGX_LOG_WARN,
+                    Level::Warning,
                     "\"return\" answers before a token is looked at, although \"phantom_token\" is set around it: write \
                      \"phantom_token off;\" beside it if everybody may have the answer"
                         .to_owned(),
@@ -184,8 +192,9 @@ impl<'t> Adviser<'t> {
             } else {
                 carrier.to_owned()
             };
-            let is_it =
-                |directive: &&&Directive| same(directive.value().as_bytes(), name.as_bytes());
+            let is_it = |directive: &&&Directive| {
+                is_same_name(directive.value().as_bytes(), name.as_bytes())
+            };
             let sets = levels.nearest(|directive| directive.name() == set);
             let own: Vec<_> = sets.iter().filter(is_it).collect();
             // What a variable holds is not known here.
@@ -198,7 +207,7 @@ impl<'t> Adviser<'t> {
                     "\"{set} {}\" throws the JWT away: remove it, or have \"phantom_token_forward\" put the JWT elsewhere",
                     constant.value()
                 );
-                self.say(NGX_LOG_WARN, message, constant);
+                self.say(Level::Warning, message, constant);
             } else if own.is_empty() && levels.value(pass_headers) == Some("off") {
                 let message = format!(
                     "\"{pass_headers} off\" throws the JWT away: add \"{set} {name} ${};\"",
@@ -206,7 +215,7 @@ impl<'t> Adviser<'t> {
                 );
                 let off = levels.nearest(|directive| directive.name() == pass_headers);
                 if let Some(off) = off.first() {
-                    self.say(NGX_LOG_WARN, message, off);
+                    self.say(Level::Warning, message, off);
                 }
             }
         }
@@ -247,12 +256,12 @@ impl<'t> Adviser<'t> {
                  or let the server listen on 127.0.0.1 alone",
                 content.name()
             );
-            self.say(NGX_LOG_WARN, message, content);
+            self.say(Level::Warning, message, content);
         }
     }
 
     /// Says something of a directive, once: several locations may inherit it.
-    fn say(&mut self, level: u32, message: String, of: &Directive) {
+    fn say(&mut self, level: Level, message: String, of: &Directive) {
         let place = of.place();
         let is_said = |said: &Advice| said.place == place && said.message == message;
         if !self.advice.iter().any(is_said) {
@@ -281,3 +290,6 @@ fn is_loopback(address: &str) -> bool {
         .iter()
         .any(|start| address.starts_with(start))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,11 @@ use ngx::ffi::{
 };
 
 use crate::conf::Content;
-use crate::panic::contained;
-use crate::request::Request;
-use crate::respond;
+use crate::conf::LocationConf;
+use crate::conf::MainConf;
+use crate::nginx::panic::contained;
+use crate::nginx::request::Request;
+use crate::phases::respond;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
@@ -25,13 +27,12 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
         if !matches!(request.method(), NGX_HTTP_GET | NGX_HTTP_HEAD) {
             return respond::refuse_method(request, b"GET, HEAD");
         }
-        let provider = request
-            .location()
+        let provider = LocationConf::of(request)
             .and_then(|conf| match conf.content {
                 Some(Content::Jwks(provider)) => Some(provider),
                 _ => None,
             })
-            .zip(request.main_conf())
+            .zip(MainConf::of(request))
             .and_then(|(provider, main)| main.providers.get(provider));
         // Without keys the configuration is refused.
         let Some(keys) = provider.and_then(|defined| defined.provider.jwks()) else {

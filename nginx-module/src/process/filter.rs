@@ -13,10 +13,10 @@ use ngx::ffi::{
 };
 use phantom_token::{Answer, CallFailure};
 
-use crate::bits;
-use crate::headers::Headers;
-use crate::panic::contained;
-use crate::subrequest::Subrequest;
+use crate::nginx::bits;
+use crate::nginx::headers::Headers;
+use crate::nginx::panic::contained;
+use crate::process::subrequest::Subrequest;
 
 const DONE: ngx_int_t = NGX_OK as ngx_int_t;
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use ngx::ffi::{NGX_LOG_WARN, ngx_connection_t, ngx_event_t, ngx_log_t, ngx_msec_t};
 use ngx::ngx_log_error;
 use phantom_token::gateway::metrics::{OUTCOMES, ProcessMetrics, SharedMetrics, Slot, Totals};
+use phantom_token::gateway::outcome::Outcome;
 use phantom_token::{CacheStatus, Client, Stats, clock};
 
-use crate::bits;
 use crate::conf::MainConf;
-use crate::panic::contained;
-use crate::state::Outcome;
-use crate::worker;
+use crate::nginx::bits;
+use crate::nginx::panic::contained;
+use crate::process::worker::{Worker, shares_memory};
 
 // There is a place for each, and it is that of the list.
 const _: () = {
@@ -67,7 +67,11 @@ impl WorkerMetrics {
     ///
     /// # Safety
     /// Called on nginx's thread; `log` is a log of nginx that outlives the metrics.
-    pub unsafe fn start(main: &MainConf, log: *mut ngx_log_t) -> Option<Box<Self>> {
+    pub unsafe fn start(
+        main: &MainConf,
+        worker: Option<&Worker>,
+        log: *mut ngx_log_t,
+    ) -> Option<Box<Self>> {
         let used: Vec<&str> = main
             .providers
             .iter()
@@ -79,7 +83,7 @@ impl WorkerMetrics {
         }
         let metrics = match main.shared.as_ref().and_then(|shared| shared.metrics()) {
             // A process that is master and worker in one may unmap it at a reload, and shares with nobody.
-            Some(metrics) if worker::shares_memory() => Arc::clone(metrics),
+            Some(metrics) if shares_memory() => Arc::clone(metrics),
             _ => SharedMetrics::alone(clock::now().unix),
         };
         let account = |name: &str, index| {
@@ -94,12 +98,8 @@ impl WorkerMetrics {
             }
             ProviderMetrics {
                 name: name.to_owned(),
-                client: main
-                    .worker
-                    .as_ref()
-                    .and_then(|worker| worker.client(index))
-                    .cloned(),
-                shares_breaker: worker::shares_memory() && main.providers[index].zone.is_some(),
+                client: worker.and_then(|worker| worker.client(index)).cloned(),
+                shares_breaker: shares_memory() && main.providers[index].zone.is_some(),
                 outcomes: Default::default(),
                 verdicts: Default::default(),
                 row: RefCell::new(row),
