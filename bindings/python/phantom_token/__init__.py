@@ -20,6 +20,7 @@
 from ._abi import CacheStatus, Status, library
 from ._asyncio import AsyncClient
 from ._client import Client
+from ._decision import Decision, Request
 from ._errors import (
     BadAnswerError,
     BusyError,
@@ -64,6 +65,7 @@ __all__ = [
     "ClientRefusedError",
     "ConfigError",
     "DeadlineExceeded",
+    "Decision",
     "DeniedError",
     "ForkedError",
     "InternalError",
@@ -74,6 +76,7 @@ __all__ = [
     "PanicError",
     "PhantomTokenError",
     "Policy",
+    "Request",
     "Result",
     "Setting",
     "Stats",
