@@ -1,4 +1,4 @@
-# What can be made. `make` alone lists it.
+# Targets for building, testing and measuring. `make` alone lists them.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -6,36 +6,41 @@ CARGO   ?= cargo
 PYTHON  ?= python3
 NGINX_BINARY ?= nginx
 
-# Not NGINX: nginx itself takes that variable for the sockets it inherits in a binary upgrade.
+# Not NGINX: nginx itself uses that variable for the sockets that it inherits in a binary upgrade.
 export NGINX_BINARY
 
-# Debian's nginx is in a directory that the PATH of most users lacks.
+# Debian's nginx is in a folder that is not in the PATH of most users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
 MODULE   := build/modules/ngx_http_phantom_token_module.so
 VENV     := .venv
 VENV_BIN := $(VENV)/bin
 
-# All that needs no nginx, always together: what one crate wants of a dependency would otherwise have it, and all that
-# is built on it, compiled once for each crate that is asked for.
+# All crates that need no nginx, always together: cargo enables the features of a dependency that the named crates need, and would
+# compile it again, with everything that depends on it, for another set of crates.
 WORKSPACE := --workspace --exclude ngx_http_phantom_token_module
 
 # Which entries of the matrix are run: see scripts/nginx-matrix.sh. Unset: all.
 MATRIX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build module demo test docs-status fmt lint clean \
+.PHONY: help deps build module demo test docs-status fmt lint deny clean \
         fuzz bench bench-gateway bench-policy bench-zone bench-core bench-instructions \
         test-core test-server test-layout test-python test-jose test-nginx packages-%
 
-help: ## Lists what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 include mk/rust.mk
 include mk/install.mk
 include mk/module.mk
 
-# Rust comes first: it is not a package, and what is missing of it should be said before anything is installed.
+# Installing Debian packages is this step, which the other targets call for what they need: packages-build for `make build`,
+# packages-demo for `make demo`. It prints one line with what it is about to install, and nothing if nothing is missing.
+FOR ?= test
+deps: packages-$(FOR) ## Installs missing Debian packages for all of `make test`, or FOR=build, module, demo, bench, matrix
+
+# Rust comes first: it is not a package, and the user should know that it is missing before anything is installed.
 packages-%: rust-version
 	@scripts/packages.sh $*
 
@@ -43,7 +48,7 @@ library: packages-build
 
 build: library ## Builds the library (target/release/libphantom_token.so and .a)
 
-demo: packages-demo module target/release/authorization_server ## Shows what happens, step by step; KEEP=1 stays up
+demo: packages-demo module target/release/authorization_server ## Runs nginx, an authorization server and an API, and shows each step; KEEP=1 stays up
 	@MODULE=$(abspath $(MODULE)) AUTHORIZATION_SERVER=$(abspath target/release/authorization_server) \
 	    KEEP=$(KEEP) examples/demo/demo.sh
 
@@ -64,7 +69,10 @@ lint: packages-module nginx-headers ## Format, clippy, and the C header against 
 	git diff --exit-code -- include/phantom_token.h || \
 	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }
 
-test-rust: packages-build ## The core crate, the example authorization server, what JOSE libraries make of ours
+deny: packages-build ## Licences, sources and known vulnerabilities of dependencies (deny.toml; installs cargo-deny)
+	@CARGO='$(CARGO)' scripts/deny.sh
+
+test-rust: packages-build ## The core crate, the example authorization server, JWTs verified by jwt-simple
 	$(CARGO) test $(WORKSPACE)
 
 test-core: packages-build ## The core crate: unit tests, the Rust API, the C ABI's own
@@ -73,7 +81,7 @@ test-core: packages-build ## The core crate: unit tests, the Rust API, the C ABI
 test-server: packages-build ## The example authorization server
 	$(CARGO) test -p authorization_server
 
-test-layout: packages-module nginx-headers ## That the build notices where Rust and C differ about nginx's structures
+test-layout: packages-module nginx-headers ## That the build fails where Rust and C differ about nginx's structures
 	$(WITH_NGINX) nginx-module/tests/layout.sh
 
 $(VENV)/installed: tests/requirements.txt
@@ -99,7 +107,7 @@ $(NODE_MODULES): %/node_modules/.package-lock.json: %/package-lock.json
 test-programs: rust-version
 	$(CARGO) build $(WORKSPACE) --bins --examples --tests
 
-test-jose: packages-test $(VENV)/installed $(NODE_MODULES) test-programs ## What we sign, verified by libraries of three languages that we did not write
+test-jose: packages-test $(VENV)/installed $(NODE_MODULES) test-programs ## JWTs that we sign, verified by libraries of three languages
 	cd tests/jose && MINTED=$(abspath target/debug/jose_interop) node --test
 	MINTED=$(abspath target/debug/jose_interop) $(VENV_BIN)/python -m pytest tests/jose
 
@@ -111,7 +119,7 @@ test-nginx: packages-test $(VENV)/installed $(NODE_MODULES) module target/releas
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
 
 # Not a part of `make test`: it needs root, and fetches whole systems.
-test-nginx-matrix: packages-matrix matrix-possible $(VENV)/installed $(NODE_MODULES) target/release/authorization_server test-programs ## The same with other releases' nginx
+test-nginx-matrix: packages-matrix matrix-possible $(VENV)/installed $(NODE_MODULES) target/release/authorization_server test-programs ## test-nginx with the nginx of other releases
 	@PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	PYTEST="$(abspath $(VENV_BIN)/python) -m pytest" scripts/nginx-matrix.sh test $(MATRIX)
 
@@ -127,37 +135,37 @@ test-nginx-asan: packages-matrix matrix-possible $(VENV)/installed target/releas
 matrix-possible:
 	@scripts/debian-root.sh possible
 
-docs-status: packages-test $(VENV)/installed module target/release/authorization_server ## Writes anew what docs/operations.md shows: pictures, metrics
+docs-status: packages-test $(VENV)/installed module target/release/authorization_server ## Updates the pictures and the metrics of docs/operations.md
 	PHANTOM_KEEP=1 PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	$(VENV_BIN)/python -m pytest -n 0 tests/nginx/test_status.py -k "real_browser or documented"
 
-fuzz: packages-build ## Fuzzes every reader for FUZZ_SECONDS (600) each; needs a nightly compiler
+fuzz: packages-build ## Fuzzes every parser for FUZZ_SECONDS (600) each; needs a nightly compiler
 	@scripts/fuzz.sh $(FUZZ_TARGETS)
 
-bench: bench-gateway bench-policy bench-zone bench-core ## What it costs, against plain nginx in the same run: all of it
+bench: bench-gateway bench-policy bench-zone bench-core ## All benchmarks but bench-instructions
 
-bench-gateway: packages-bench module ## What a hit and a miss cost, against nginx's own auth_request
+bench-gateway: packages-bench module ## Cost of a hit and a miss, against plain nginx and auth_request
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/gateway.py
 
-bench-policy: packages-bench module $(VENV)/installed ## What scopes, claims, variables and DPoP proofs cost on a hit
+bench-policy: packages-bench module $(VENV)/installed ## Cost of scopes, claims, variables and DPoP proofs on a hit
 	MODULE=$(abspath $(MODULE)) $(VENV_BIN)/python benches/policy.py
 
-bench-zone: packages-bench module ## What the memory that workers share costs, with up to a million tokens
+bench-zone: packages-bench module ## Cost of the zone, with up to a million tokens
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/zone.py --chart docs/cost.svg
 
-bench-core: packages-build ## A lookup, a policy and a proof of a sender in the library, and the bytes of a token in a zone
+bench-core: packages-build ## Cost of a lookup, a policy and a DPoP proof in the library, and memory of a token in a zone
 	$(CARGO) bench --bench zone_memory
 	$(CARGO) bench --bench lookup
 	$(CARGO) bench --bench policy
 	$(CARGO) bench --bench dpop
 
-bench-instructions: packages-bench module ## How many instructions a hit takes (needs valgrind)
+bench-instructions: packages-bench module ## Instructions of a hit (needs valgrind)
 	MODULE=$(abspath $(MODULE)) $(PYTHON) benches/instructions.py
 
 fmt: rust-version ## Formats the Rust code
 	$(CARGO) fmt --all
 
-clean: rust-version ## Removes everything that was built
+clean: rust-version ## Removes all build results
 	$(CARGO) clean
 	rm -rf build $(VENV) tests/oidc_provider/node_modules tests/jose/node_modules

@@ -1,4 +1,4 @@
-//! What a bound token costs per request: `cargo bench --bench dpop`.
+//! Cost of a bound token per request: `cargo bench --bench dpop`.
 //!
 //! All that is done for a token that has been remembered, by the algorithm that the client signs with: the proof is read
 //! and checked, its signature verified, and that it is used is noted, in a zone. Beside it, what a certificate costs, and

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the module costs a gateway: CPU time per request, throughput and latency, against plain nginx in the same run.
+"""Cost of the module in a gateway: CPU time per request, throughput and latency, against plain nginx in the same run.
 
 One nginx with one worker is the gateway; see harness.py for how it is measured. All variants get the same requests, and
 what they send to the API is the same to the byte.
 
     plain         proxy_pass that sends the JWT, set in the configuration
-    hit           the module, every token remembered
+    hit           the module, every token cached
     miss          the module, nothing remembered (cache_ttl 0): every request asks the authorization server
     auth_request  nginx's own means: a subrequest to the introspection endpoint, its answer remembered in proxy_cache
     subrequest    the same, nothing remembered

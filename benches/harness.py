@@ -1,9 +1,9 @@
-"""What the benches of a whole gateway have in common: nginx, wrk, CPU time by thread, and figures that can be believed.
+"""Common part of the benchmarks of a whole gateway: nginx, wrk, CPU time by thread, and figures with confidence intervals.
 
 A machine is never quiet: its clock changes, others use it, caches are warm or not. So no variant is measured by itself.
-All of them are loaded in turn, in short slices and in another order each round; what counts is the *difference* to
-`plain` within a round, where both have met the same weather. Of these differences the median is told, and between which
-bounds it lies with 95 % confidence (a bootstrap: the rounds are drawn again, with replacement, many times).
+All of them run in turn, in short slices and in another order each round. The result is the *difference* to
+`plain` within a round, where both have the same conditions: the median of the differences, and its
+95 % confidence interval (a bootstrap: the rounds are drawn again, with replacement, many times).
 
 CPU time is the kernel's accounting of each thread (/proc/PID/task/TID/schedstat). A single worker can be given a
 processor for itself: it is busy all the time then, takes as many events at once for one variant as for the other, and
@@ -262,7 +262,7 @@ def site(answers: str = "") -> Iterator[Site]:
 
 @dataclass
 class Slice:
-    """What one variant did while it was loaded."""
+    """The measurements of one variant under load."""
 
     requests: int
     per_second: float
@@ -451,8 +451,7 @@ def rounds(count: int, variants: Sequence[str], measure: Callable[[str], Slice])
 
 @dataclass
 class Difference:
-    """What something costs over `plain`, in microseconds per request: the median, and where it lies with 95 %
-    confidence."""
+    """The cost over `plain`, in microseconds per request: the median and its 95 % confidence interval."""
 
     median: float
     low: float

@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     module = harness.require("valgrind", "callgrind_annotate", "callgrind_control")
     with harness.site() as site:
-        # The workers write there, as whoever nginx lets them be.
+        # The workers write there, as the user that nginx gives them.
         (site.folder / "out").mkdir()
         (site.folder / "out").chmod(0o777)
         wrapper = [
@@ -61,7 +61,7 @@ def main() -> None:
             }
             location = /zone { phantom_token sharing; proxy_pass http://api/; }
             """,
-            # Valgrind's pipes belong to whoever started it.
+            # Valgrind's pipes belong to the user that started it.
             top="user root;" if os.geteuid() == 0 else "",
             wrapper=wrapper,
         )
@@ -118,7 +118,7 @@ def dump(gateway: harness.Nginx, folder: Path, requests: int) -> Counter[str]:
     total = int(re.search(r"^\s*([\d,]+)\s+PROGRAM TOTALS", output, re.MULTILINE)[1].replace(",", ""))
     for digits, name in re.findall(r"^\s*([\d,]+)\s+\S*?:(\S.*?)(?: \[.*\])?$", output, re.MULTILINE):
         count = int(digits.replace(",", ""))
-        # What was being called when the counting began is listed with all that it called, which is nearly all there is.
+        # Functions that were active when the counting began are listed with all their callees, which is nearly everything.
         if count < total * 0.9:
             functions[name] += count / requests
     return functions

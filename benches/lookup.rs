@@ -1,4 +1,4 @@
-//! What a hit costs, with few and with many tokens remembered: `cargo bench --bench lookup`.
+//! Cost of a hit, with few and with many tokens in memory: `cargo bench --bench lookup`.
 //!
 //! The tokens are asked for in a random order. Over all of them, with a million entries, every access is to memory that
 //! no cache of the processor holds: the worst that traffic can do. Over a thousand of them it is what traffic does.

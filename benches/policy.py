@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What it costs to ask more of a token than that it is active: CPU time per request, over a bare hit in the same run.
+"""Cost of policies and bound tokens: CPU time per request, over a bare hit in the same run.
 
-One nginx with one worker is the gateway; see harness.py for how it is measured. In all variants every token is remembered.
+One nginx with one worker is the gateway; see harness.py for how it is measured. In all variants every token is cached.
 
     plain      proxy_pass that sends the JWT, set in the configuration
     hit        the module, nothing else asked; a log format, a map and a limit hold the module's variables and are not

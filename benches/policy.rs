@@ -1,4 +1,4 @@
-//! What a policy costs on top of a hit: `cargo bench --bench policy`.
+//! Cost of a policy in addition to a hit: `cargo bench --bench policy`.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

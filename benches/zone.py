@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What the memory that workers share costs, with few tokens and with many: CPU time per request over plain nginx.
+"""Cost of the zone, with few tokens and with many: CPU time per request over plain nginx.
 
     plain   proxy_pass that sends the JWT, set in the configuration
-    memory  the module, the token remembered in the worker's own memory, in front of the zone
-    zone    the module, the token remembered in the zone only (cache_size 0)
+    memory  the module, the token cached in the worker's own memory, in front of the zone
+    zone    the module, the token cached in the zone only (cache_size 0)
 
 with 1, 2 and 4 workers, and with 1,000, 100,000 and 1,000,000 tokens, each of which stands for a JWT of about 1 KB of
 its own and is asked for as often as any other: the worst that traffic can do. See harness.py for how it is measured.
@@ -27,7 +27,7 @@ import harness
 from harness import Difference, Load, Slice, median, ratio
 
 VARIANTS = ("plain", "memory", "zone")
-# What an answer says that came from there.
+# The cache status of an answer from there.
 FROM = {"memory": "HIT", "zone": "SHARED"}
 # A worker's own memory is filled by asking for each token; with several workers, that many times as often as there are
 # workers until nearly all have met nearly all. With more tokens than this it takes too long.
@@ -36,7 +36,7 @@ FILLED_BY_SEVERAL = 100_000
 
 @dataclasses.dataclass
 class Setting:
-    """What was measured with so many tokens and workers."""
+    """The measurements with this number of tokens and workers."""
 
     tokens: int
     workers: int
@@ -151,7 +151,7 @@ def measure(
 
 
 def anonymous_memory(gateway: harness.Nginx) -> int:
-    """What the workers have for themselves, in bytes."""
+    """The workers' own memory, in bytes."""
     lines = [
         line.split()
         for worker in gateway.workers()

@@ -1,4 +1,4 @@
-//! What an entry takes of a zone's memory: `cargo bench --bench zone_memory`.
+//! Memory of an entry in a zone: `cargo bench --bench zone_memory`.
 //!
 //! Real entries, of JWTs that are about 1 KB long, each of another length: how much of its last block an entry leaves
 //! unused depends on it. One client finds them out, another one opens all of them.
@@ -14,7 +14,7 @@ use phantom_token::{Client, ClientOptions, CompletionQueue, Provider, Submitted,
 use support::{Server, bare_jwt, jwt};
 
 const TOKENS: usize = 20_000;
-/// What sealing adds to a JWT that says everything there is to say: see `sealed.rs`.
+/// The overhead of sealing for a JWT that contains all claims: see `sealed.rs`.
 const SEAL: usize = 70;
 
 const SETTINGS: [(&str, &str); 5] = [

@@ -1,9 +1,9 @@
-# The library and the nginx module as a system has them; and the tests of that.
+# Installation of the library and the nginx module, and its tests.
 #
 #   make build && sudo make install PREFIX=/usr/local DESTDIR=
 #   sudo make uninstall PREFIX=/usr/local DESTDIR=
 #
-# Installing builds nothing and runs neither cargo nor rustc: it copies what `make build` and `make module` made.
+# Installing builds nothing and runs neither cargo nor rustc: it copies the results of `make build` and `make module`.
 # PROFILE=dev builds and installs as `cargo build` does instead of `cargo build --release`; CARGO_BUILD_TARGET
 # cross-compiles. STRIP= installs the files as they were built, with their debug information in them.
 
@@ -35,9 +35,8 @@ INSTALL_SHARED = INSTALL='$(INSTALL)' OBJCOPY='$(OBJCOPY)' STRIP='$(STRIP)' scri
 
 .PHONY: library install install-lib install-module uninstall test-c test-c-asan test-install
 
-# What a program that links the static library needs besides is kept with it, for the pkg-config file. All of it comes from
-# Rust's standard library, so that an empty crate needs the same. That it is enough is shown by the tests, which link a
-# program statically.
+# The libraries that a program needs in addition to the static library are written beside it, for the pkg-config file. They all come
+# from Rust's standard library, so an empty crate needs the same ones. Tests link a program statically with them.
 library:
 	$(CARGO) build --lib --profile $(PROFILE)
 	@empty=$$(mktemp -d) && trap 'rm -r "$$empty"' EXIT && : > "$$empty/empty.rs" && \
@@ -73,7 +72,7 @@ install-module: ## Installs the nginx module alone, where nginx keeps its module
 	$(INSTALL_SHARED) $(MODULE_FILE) $(DESTDIR)$(MODULESDIR)/$(MODULE_NAME)
 	@echo "At the top of nginx.conf: load_module $(MODULESDIR)/$(MODULE_NAME);"
 
-uninstall: ## Removes what install has put there
+uninstall: ## Removes the installed files
 	rm -f $(DESTDIR)$(LIBDIR)/libphantom_token.so $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_MAJOR) \
 	    $(DESTDIR)$(LIBDIR)/libphantom_token.so.$(LIBRARY_VERSION) $(DESTDIR)$(LIBDIR)/libphantom_token.a \
 	    $(DESTDIR)$(LIBDIR)/.debug/libphantom_token.so.$(LIBRARY_VERSION).debug \

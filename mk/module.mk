@@ -6,7 +6,7 @@ NGINX_SOURCE_DIR ?=
 NGINX_BUILD_DIR  ?=
 export NGINX_SOURCE_DIR NGINX_BUILD_DIR CARGO
 
-# Runs a command with the variables that nginx-sys wants.
+# Runs a command with the variables that nginx-sys needs.
 WITH_NGINX := nginx-module/build.sh with
 
 .PHONY: module nginx-headers module-configure

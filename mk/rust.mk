@@ -1,4 +1,4 @@
-# Rust, which everything that compiles needs. What is built by cargo depends on `rust-version`.
+# The check of Rust's version. Every target that runs cargo depends on `rust-version`.
 
 CARGO ?= cargo
 RUSTC ?= rustc

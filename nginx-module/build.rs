@@ -1,4 +1,4 @@
-//! Fits the module to the nginx that it is built for.
+//! Build script: fits the module to the nginx that it is built for.
 //!
 //! - Tells the compiler which nginx it is, and the linker what a loadable module needs.
 //! - Compiles the accessors of nginx's bit fields (`src/nginx/bits.c`) against its headers.
@@ -15,7 +15,7 @@ use std::process::Command;
 /// The first version in which a header of several values is a chain (`ngx_table_elt_t.next`).
 const CHAINED_HEADERS: u64 = 1_023_000;
 
-/// What the module includes of nginx.
+/// The headers of nginx that the module includes.
 const HEADERS: &str = "#include <ngx_config.h>\n#include <ngx_core.h>\n#include <ngx_event.h>\n#include <ngx_http.h>\n";
 
 fn main() {

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 package=ngx_http_phantom_token_module
 
-# Cargo knows where the build script has written it.
+# Prints the folder in which the build script has written clippy.toml, as cargo reports it.
 where() {
     local messages
     messages=$("$cargo" check --package "$package" --message-format json 2>/dev/null) || {

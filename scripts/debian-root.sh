@@ -49,7 +49,7 @@ mirror() {
     printf '%s\n' "$found"
 }
 
-# What a root folder is made of.
+# The list of a root folder's ingredients, for its name and stamp.
 state() {
     printf '%s\n' "recipe $recipe" "suite $suite"
     "$checkout/scripts/packages.sh" list root | LC_ALL=C sort -u
@@ -87,7 +87,7 @@ make_root() {
     local began=$SECONDS log=$cache/roots/$suite.log
     echo "Making a root folder of Debian $suite" >&2
     rm -rf "$root.new"
-    # The lock is not for what is started: it would be held for as long as that runs.
+    # Child processes don't inherit the lock: they would hold it for as long as they run.
     unshare --mount --propagation private "$0" populate "$suite" 8>&- >"$log" 2>&1 || {
         tail -n 30 "$log" >&2
         fail "The root folder of Debian $suite can't be made; the whole log is $log"
@@ -136,7 +136,7 @@ END
     chroot "$new" apt-get autoclean -qq
 }
 
-# What root and this system share, at the same paths: a process has the same files whichever of the two it is in.
+# Mounts that the root folder and this system share, at the same paths: a process sees the same files in both.
 mounts() {
     local into=$1 folder
     for folder in /proc /dev; do

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Fuzzes the readers of what others write, one after the other: all of them, or those named. It needs a nightly compiler
-# and cargo-fuzz, which is installed if it is not there.
+# Runs the fuzz targets one after the other: all of them, or those named. It needs a nightly compiler
+# and cargo-fuzz, which is installed if it is missing.
 #
 #   FUZZ_SECONDS=60 scripts/fuzz.sh introspection
 #
-# The corpus is read from fuzz/corpus and not changed: what is new goes to fuzz/target/found, and `MERGE=1` moves those
-# inputs into the corpus that reach what none there does. A finding ends it, with the input in fuzz/artifacts: copy it
-# into the corpus under a name that says what it is, and `cargo test` replays it from then on.
+# The corpus in fuzz/corpus is read and not changed: new inputs go to fuzz/target/found, and `MERGE=1` moves those
+# that reach new code into the corpus. A finding ends the run, with the input in fuzz/artifacts: copy it
+# into the corpus under a descriptive name, and `cargo test` replays it from then on.
 set -eu
 cd "$(dirname "$0")/.."
 

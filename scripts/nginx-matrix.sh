@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests with the nginx of several releases, each with a module that is built against its own headers.
 #
-#   nginx-matrix.sh fetch [ENTRY…]   makes what the entries need of the network: root folders, nginx
+#   nginx-matrix.sh fetch [ENTRY…]   makes everything that needs the network: root folders, nginx
 #   nginx-matrix.sh build [ENTRY…]   and their modules
 #   nginx-matrix.sh test [ENTRY…]    and runs the tests
 #   nginx-matrix.sh own-build        nginx's own build with the module, in the newest's root folder
@@ -12,7 +12,7 @@
 #   1.28       built from the crate nginx-src on this system, as nginx.org configures its packages: the tests in `some`
 #   forky      Debian 14's: the whole suite, and nginx's own build with the module in it, static and dynamic
 #
-# `make test-nginx-matrix` builds what this needs besides, and calls it.
+# `make test-nginx-matrix` builds everything else that this needs, and calls it.
 #
 # PHANTOM_TOKEN_AS      the example authorization server
 # PHANTOM_TOKEN_CACHE   where root folders, packages and nginx 1.28 are kept ($XDG_CACHE_HOME/phantom-token)
@@ -22,7 +22,7 @@ cd "$(dirname "$0")/.."
 checkout=$PWD
 cache=${PHANTOM_TOKEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/phantom-token}
 read -ra pytest <<<"${PYTEST:-$checkout/.venv/bin/python -m pytest}"
-# What is skipped is said, with the reason.
+# Skipped tests are listed, with the reason.
 pytest+=(-rs)
 name=ngx_http_phantom_token_module.so
 
@@ -95,7 +95,7 @@ make_nginx() {
     echo "Built it in $((SECONDS - began)) s: $tree"
 }
 
-# Each of what is wanted by itself, all at the same time: they mostly wait for the network.
+# Fetches all entries at the same time: they mostly wait for the network.
 fetch() {
     local entry failed=0 pid pids=()
     for entry in "$@"; do
@@ -211,7 +211,7 @@ own_build() {
     with_target "$newest" nginx-module/tests/configure.sh "$source"
 }
 
-# Runs a function, and shows what it has said when it has ended, not between what others say.
+# Runs a function, and prints its output when it has ended, not mixed with that of others.
 step() {
     local what=$1 began=$SECONDS log
     shift

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a purpose needs and that are missing; does nothing when all are there.
+# Installs the Debian packages that a purpose needs and that are missing, after one line that names them. When all are
+# there, it does nothing and prints nothing. `make deps` calls it.
 #
 #   scripts/packages.sh PURPOSE        build, module, demo, test, bench, matrix, root
 #   scripts/packages.sh list PURPOSE   prints their names
@@ -7,13 +8,13 @@ set -euo pipefail
 
 build=(build-essential pkg-config)
 module=("${build[@]}" libclang-dev libpcre2-dev zlib1g-dev libssl-dev)
-# A source tree that is named stands for Debian's nginx and its headers, which would be in the way of another nginx.
+# A named source tree replaces Debian's nginx and its headers, which would be in the way of another nginx.
 [ -n "${NGINX_SOURCE_DIR:-}${NGINX_BUILD_DIR:-}" ] || module+=(nginx nginx-dev)
 demo=("${module[@]}" python3 curl)
 test=("${demo[@]}" python3-venv clang libclang-rt-14-dev valgrind gdb nodejs npm procps
       chromium prometheus)
 bench=("${demo[@]}" python3-venv wrk)
-# To run the tests with other releases' nginx, and what is needed in the root folder of such a release.
+# For tests with other releases' nginx; and for the root folder of such a release.
 matrix=("${test[@]}" debootstrap debian-archive-keyring mount util-linux)
 root=("${module[@]}" nginx nginx-dev ca-certificates curl dpkg-dev python3-minimal valgrind)
 
@@ -26,13 +27,14 @@ case "${1:-}" in
     build | module | demo | test | bench | matrix | root) ;;
     *) echo "usage: $0 [list] build|module|demo|test|bench|matrix|root" >&2; exit 2 ;;
 esac
-declare -n wanted="$1"
+purpose=$1
+declare -n wanted="$purpose"
 if [ -n "$list" ]; then
     printf '%s\n' "${wanted[@]}"
     exit
 fi
 
-# A program that is there in another way (Node from upstream, say) is as good as its package.
+# A program that was installed in another way (Node from upstream, say) is as good as its package.
 provided() {
     case "$1" in
         nodejs) command -v node ;;
@@ -50,7 +52,7 @@ done
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "Missing: ${missing[*]} (Debian's names). Install what your system calls them, then run this again." >&2
+    echo "Missing: ${missing[*]} (names of Debian). Install the packages of your system that provide them, then run this again." >&2
     exit 1
 fi
 as_root=()
@@ -61,9 +63,9 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
     as_root=(sudo)
 fi
-echo "Installing: ${missing[*]}"
+echo "Installing Debian packages that $purpose needs (apt-get install${as_root:+, with sudo}): ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
-# No service of these is wanted: a policy that says so keeps nginx from being started on port 80.
+# nginx's package would start it on port 80: a policy keeps services from being started.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null

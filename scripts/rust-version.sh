@@ -9,7 +9,7 @@ advice='install it with rustup (https://rustup.rs; "rustup update stable" update
 
 fail() {
     echo "Phantom Token needs Rust $minimum or newer, $1: $advice." >&2
-    # What sudo runs has the PATH of root, while rustup installs for one user.
+    # Under sudo, PATH is root's, while rustup installs for one user.
     [ -z "${SUDO_USER:-}" ] || echo "Build without sudo: only \"make install\" needs it." >&2
     echo "docs/install.md names the packages of Debian that are new enough." >&2
     exit 1

@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// The rest of the sentence about a value that is no time.
+pub const NOT_A_TIME: &str = "is not a time: write it as 500ms, 5s or 1m";
+/// The rest of the sentence about a value that is no size.
+pub(crate) const NOT_A_SIZE: &str = "is not a size: write it as 64k, 10m or 1g";
+/// The rest of the sentence about a value that is no switch.
+pub const NOT_A_SWITCH: &str = "is not a switch: write it as on or off";
+
 /// Units of time from the longest to the shortest, with their length in milliseconds. A month has 30 days and a
 /// year 365, as in nginx.
 const UNITS: [(&str, u64); 8] = [
@@ -63,7 +70,7 @@ pub(crate) fn count(text: &str) -> Option<u64> {
 }
 
 /// `on` or `off`, in any case as in nginx.
-pub(crate) fn switch(text: &str) -> Option<bool> {
+pub fn switch(text: &str) -> Option<bool> {
     if text.eq_ignore_ascii_case("on") {
         Some(true)
     } else if text.eq_ignore_ascii_case("off") {

@@ -1,4 +1,4 @@
-//! Alone in its process, because the allocator is the whole process's.
+//! Allocations on a hit: there are none. Alone in its process, because the allocator is the whole process's.
 
 mod support;
 
@@ -21,7 +21,7 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is handed on to the system's allocator as it came; counting touches only a thread-local that
+// SAFETY: every call is passed unchanged to the system's allocator; counting touches only a thread-local that
 // needs no allocation and no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -160,7 +160,7 @@ fn every_function_is_one_call_to_the_panic_boundary() {
             callee.path.is_ident(expected),
             "{name}: does not call `{expected}`"
         );
-        // What stands outside the closure is not guarded: nothing but a constant may.
+        // Code outside the closure is not guarded: only a constant may be there.
         let Some(Expr::Closure(_) | Expr::Path(_)) = call.args.last() else {
             panic!("{name}: its work is not done inside the boundary");
         };
@@ -210,7 +210,7 @@ fn every_function_says_what_its_caller_promises() {
                 safety.unwrap_or_else(|| panic!("{name}: takes pointers without # Safety"));
             let promises = lines[safety..].join(" ");
             for pointer in pointers(&function) {
-                // What is only handed back to a callback is part of the promise for the callback.
+                // A pointer that is only passed back to a callback is covered by the callback's contract.
                 assert!(
                     promises.contains(&format!("`{pointer}`")),
                     "{name}: # Safety says nothing of `{pointer}`"

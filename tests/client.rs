@@ -1,4 +1,4 @@
-//! What a host sees of a client: verdicts, errors, and what the authorization server was asked.
+//! The Rust API of a client: verdicts, errors, and the requests to the authorization server.
 
 mod support;
 

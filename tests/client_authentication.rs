@@ -1,5 +1,5 @@
-//! What an authorization server sees of how we authenticate: secrets that rotate, tokens of our own, and what its
-//! metadata lists.
+//! Client authentication as the authorization server sees it: rotating secrets, our own access tokens, and the methods of its
+//! metadata.
 
 mod support;
 
@@ -198,7 +198,7 @@ fn a_file_that_can_be_read_no_more_is_said_and_the_old_secret_goes_on() {
 struct Granting {
     granted: Arc<AtomicUsize>,
     expires_in: usize,
-    /// What the token endpoint answers instead, if it is not 0.
+    /// The status that the token endpoint answers with instead, unless it is 0.
     status: Arc<AtomicUsize>,
 }
 

@@ -1,4 +1,4 @@
-//! What a host sees of authorization servers that hand over the JWT in other ways than as it is, or none at all.
+//! Dialects through the Rust API: authorization servers that hand over the JWT in different ways, or have none.
 
 mod support;
 
@@ -69,7 +69,7 @@ fn later(seconds: i64) -> i64 {
     clock::now().unix + seconds
 }
 
-/// What the server does, for a test to change while it runs.
+/// The server's behavior, which a test can change while it runs.
 struct State {
     /// Signs.
     key: SigningKey,
@@ -637,7 +637,7 @@ fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
             .get("cnf")
             .is_some_and(|cnf| cnf["jkt"].is_string())
     );
-    // Whoever presents it as a bearer token is not let in, with any policy, from memory as well.
+    // As a bearer token it is denied by any policy, from memory too.
     for _ in 0..2 {
         let mut presented = Credentials::default();
         presented.add_authorization([&b"Bearer bound"[..]].into_iter());
@@ -668,7 +668,7 @@ fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
     let error = resolve(&client, "busy").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
     assert!(error.message().contains("introspection at"), "{error}");
-    // What is not to be exchanged is not sent there.
+    // A token that must not be exchanged is not sent there.
     let at_token_endpoint = |token: &str| {
         let calls = server.calls();
         calls
@@ -744,8 +744,8 @@ fn a_server_whose_metadata_says_that_it_binds_tokens_is_asked_before_an_exchange
     }
 }
 
-/// A refresh token, where the server introspects those too and says nothing of what they are: the client is told that it is
-/// inactive, and the log why, once.
+/// If the server introspects refresh tokens without saying what they are, a refresh token is inactive for the client, and the
+/// log gives the reason, once.
 #[test]
 fn a_refresh_token_has_no_jwt_minted_and_the_log_says_what_to_set() {
     let server = As::start(key(Algorithm::ES256), |_, call, _| {

@@ -1,4 +1,4 @@
-//! What a host sees of a provider of which only the issuer is set.
+//! Discovery: a provider with only an issuer.
 
 mod support;
 

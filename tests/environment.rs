@@ -1,4 +1,4 @@
-//! Alone in its process, because the environment is the whole process's.
+//! Proxy variables of the environment are ignored. Alone in its process, because the environment is the whole process's.
 
 mod support;
 

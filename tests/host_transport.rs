@@ -1,4 +1,4 @@
-//! A client whose calls its host makes, in its own way to the authorization server.
+//! A client whose calls to the authorization server are made by its host.
 
 mod support;
 
@@ -39,7 +39,7 @@ fn started(config: &Config) -> (Client, Receiver<Call>) {
     (client, calls)
 }
 
-/// What an event loop waits for.
+/// An event loop with its completion queue.
 struct Loop {
     queue: Arc<CompletionQueue>,
     finished: Vec<Completion>,
@@ -60,7 +60,7 @@ impl Loop {
         }
     }
 
-    /// What came of the request of this tag.
+    /// The outcome of the request with this tag.
     fn outcome(&mut self, tag: u64) -> Result<Resolution, Error> {
         let until = Instant::now() + Duration::from_secs(10);
         loop {

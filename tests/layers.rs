@@ -153,10 +153,7 @@ impl Layers {
     /// The row of a room, counted from the top. What is none is in none, and below everything.
     fn row(&self, room: &str) -> usize {
         let is_in = |row: &&[(&str, &str)]| row.iter().any(|(name, _)| *name == room);
-        self.rows
-            .iter()
-            .position(|row| is_in(&row))
-            .unwrap_or(usize::MAX)
+        self.rows.iter().position(is_in).unwrap_or(usize::MAX)
     }
 
     /// Every source file, with its room.

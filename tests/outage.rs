@@ -1,4 +1,4 @@
-//! What a host sees while the authorization server is away, slow or back, and how what is remembered stays fresh.
+//! Failures of the authorization server through the Rust API: outage, slowness, recovery, stale and refreshed entries.
 
 mod support;
 
@@ -461,7 +461,7 @@ fn one_token_that_fails_again_and_again_costs_hardly_any_calls() {
     }
 }
 
-/// What is repeated because a connection was lost is bounded: junk does not cost the server twice.
+/// Repetitions after a lost connection have a budget: junk does not cost the server twice.
 #[test]
 fn junk_does_not_multiply_calls() {
     let server = fails_on_junk("reset");

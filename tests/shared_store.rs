@@ -1,5 +1,4 @@
-//! What clients that share a store see: here the zone, between clients of one process; tests/zone_processes.rs and the
-//! end-to-end suite have processes.
+//! Clients of one process that share a store, here the zone. `tests/c/zone.c` and the end-to-end suite have several processes.
 
 mod support;
 
@@ -353,7 +352,7 @@ fn no_answer_from_before_a_purge_is_served_after_it_while_all_ask() {
     });
     let clients: [Client; 4] = workers(&server, &zone(), &[]);
     let done = AtomicUsize::new(0);
-    // What has been purged, as far as whoever purged has been told.
+    // The number of purges that have returned.
     let told = AtomicUsize::new(0);
     thread::scope(|scope| {
         for client in &clients {
@@ -441,7 +440,7 @@ fn calls_that_one_stopped_are_stopped_for_all() {
     );
 }
 
-/// What the server says of every token. An inactive answer comes with `control`, if that is set.
+/// The server's answers about all tokens. An inactive answer has `control`, if that is set.
 fn switched(control: &'static str) -> (Server, Arc<AtomicUsize>) {
     let status = Arc::new(AtomicUsize::new(ACTIVE));
     let knob = Arc::clone(&status);
@@ -503,8 +502,8 @@ fn each_forgettable(test: impl Fn(&[(&str, &str)], &'static str) + Sync) {
     });
 }
 
-/// `stale_if_error` serves what is known of a token, and nothing is known any more of one that was called inactive: not
-/// in the memory of whoever has not asked since, nor in the store.
+/// `stale_if_error` serves old entries, but a token that was called inactive has none left: neither in the memory of a client
+/// that has not asked since, nor in the store.
 #[test]
 fn an_inactive_token_is_not_served_stale_by_anybody() {
     each_forgettable(|more, control| {
@@ -618,7 +617,7 @@ fn an_active_answer_that_an_inactive_one_overtook_is_not_remembered() {
     }
 }
 
-/// What was pushed out of the zone is in the memory of a worker still, and ends there.
+/// An entry that was evicted from the zone is still in a worker's memory, and ends there.
 #[test]
 fn an_inactive_token_ends_in_a_worker_that_alone_remembers_it() {
     let inactive_now = Arc::new(AtomicUsize::new(0));
@@ -708,7 +707,7 @@ fn a_store_that_cannot_remove_brings_nothing_inactive_back() {
     assert_eq!(subject(&resolve(&client, "t").unwrap()), "inactive");
     status.store(DOWN, Ordering::SeqCst);
     assert!(resolve(&client, "t").is_err(), "it is not served stale");
-    // What is found out after that is believed again.
+    // A later verdict is used again.
     status.store(ACTIVE, Ordering::SeqCst);
     assert_eq!(subject(&resolve(&client, "t").unwrap()), "t");
     assert_eq!(resolve(&client, "t").unwrap().cache, CacheStatus::Hit);
@@ -862,7 +861,7 @@ fn a_store_is_shown_nothing_and_what_it_made_up_or_changed_is_a_miss() {
             ("secret-token", CacheStatus::Miss)
         );
     }
-    // What was sealed for one token is nothing for another.
+    // An entry of one token can't be opened with another.
     resolve(&client, "other").unwrap();
     let values: Vec<_> = shelf
         .0

@@ -1,4 +1,4 @@
-//! How the authorization server is reached, against real TLS servers, Unix sockets and proxies.
+//! The transport to the authorization server, against real TLS servers, Unix sockets and proxies.
 
 mod support;
 
@@ -103,7 +103,7 @@ impl Files {
     }
 }
 
-/// What a TLS server saw with a request.
+/// The TLS properties of a request, as the server saw them.
 #[derive(Clone, Debug)]
 struct Seen {
     head: String,
@@ -182,7 +182,7 @@ fn serve_tls(mut stream: StreamOwned<ServerConnection, TcpStream>, seen: &Mutex<
             return;
         }
     }
-    // What the client has sent is read, so that the alert that it was sent arrives.
+    // The client's data is read, so that the alert to it arrives.
     let _ = stream.sock.shutdown(Shutdown::Write);
     let _ = stream.sock.read_to_end(&mut Vec::new());
 }
@@ -220,7 +220,7 @@ fn ask_of(client: &Client, token: &str) -> Result<String, Error> {
     }
 }
 
-/// What a user is told of an authorization server that can't be reached.
+/// The error message about an authorization server that can't be reached.
 fn unreachable(endpoint: &str, settings: &[(&str, &str)]) -> String {
     let error = ask(endpoint, settings).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");

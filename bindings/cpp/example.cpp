@@ -26,7 +26,7 @@ int main(int argc, char **argv) {
 
     // A program starts one client and keeps it: it holds the cache and the connections.
     const phantom_token::Client client(config);
-    // What is asked of a token: here nothing but that it is active, and its sender's if it is bound to a key.
+    // This policy requires only an active token and, if the token is bound to a key, its sender.
     const phantom_token::Policy policy;
     const auto result = client.resolve(token);
     // A gateway fills in what its request presents: headers, method, URL, the certificate of its client.

@@ -17,12 +17,12 @@
 //     else
 //       request.set("Authorization", result.authorization());
 //
-// - Whatever fails throws `phantom_token::Error`: there is no verdict, let no request through. An inactive token is a
-//   result. What is asked of a token beyond that is a `Policy`, which tells what to answer where it denies.
-// - Clients and results may be used by any number of threads at once, a configuration by one at a time.
+// - A failure throws `phantom_token::Error`: there is no verdict, let no request through. An inactive token is a
+//   result. A `Policy` has the requirements for a token beyond being active, and gives the response if it denies.
+// - Any number of threads may use a client or a result at once, only one at a time a configuration.
 // - Link with libphantom_token: `pkg-config --cflags --libs phantom_token`.
 //
-// For event loops, use the functions of phantom_token.h with `client.get()`; `Result` takes over what a callback gets. For
+// For event loops, use the functions of phantom_token.h with `client.get()`; `Result` takes over a callback's result. For
 // a shared store or a zone, use them with `config.get()`.
 
 #ifndef PHANTOM_TOKEN_HPP
@@ -42,19 +42,19 @@
 
 namespace phantom_token {
 
-// No verdict. `what()` says what went wrong and what to do about it, for a log; it holds no token, JWT or secret.
+// An error: there is no verdict. `what()` describes the error and what to do about it, for a log; it contains no token, JWT or secret.
 class Error : public std::runtime_error {
 public:
-  // Of the call that has just failed on this thread with `status`.
+  // The error of the call that has just failed on this thread with `status`.
   explicit Error(phantom_status status) : std::runtime_error(phantom_last_error()), status_(status) {
     if (const std::int64_t seconds = phantom_last_error_retry_after(); seconds >= 0)
       retry_after_ = std::chrono::seconds(seconds);
   }
 
   phantom_status status() const noexcept { return status_; }
-  // What a gateway answers with: 400, 500, 502, 503 or 504.
+  // The status of a gateway's response: 400, 500, 502, 503 or 504.
   int http_status() const noexcept { return phantom_status_http(status_); }
-  // When trying again may help, if the authorization server said so or is asked again then.
+  // The time after which a retry may help: from the authorization server, or until the next call to it.
   std::optional<std::chrono::seconds> retry_after() const noexcept { return retry_after_; }
 
 private:
@@ -89,21 +89,21 @@ Owner<T> make(Function function, Arguments... arguments) {
   return Owner<T>(made);
 }
 
-// A text that is part of something else; empty where there is none.
+// A view of a C text; empty for NULL.
 inline std::string_view view(const char *text, std::size_t length) noexcept {
   return text == nullptr ? std::string_view() : std::string_view(text, length);
 }
 
-// Where a text begins, also one that is nowhere: to C, it is empty and not missing.
+// The address of a text, never NULL: an empty view is an empty text for C, not a missing one.
 inline const char *begin(std::string_view text) noexcept { return text.data() == nullptr ? "" : text.data(); }
 
 } // namespace detail
 
-// A verdict on the token of one request, and where it came from; copies share it. Texts are part of it: they stay valid as
-// long as a copy is alive, whatever becomes of the client, and cannot be had from a temporary.
+// The verdict on the token of one request, with its cache status. Copies share it. Returned texts belong to the result: they stay valid
+// while a copy exists, even without the client, and a temporary result does not give them out.
 //
-// A token that is bound to a key of its sender has a JWT only once a `Policy` has let its request pass; with
-// `sender_constraint` `ignore` in it that is when another party checks the sender.
+// The JWT of a token that is bound to a key of its sender is available only after a `Policy` has let the request pass. Set
+// `sender_constraint` to `ignore` if another party checks the sender.
 class Result {
 public:
   // Takes over a result of the C functions.
@@ -116,19 +116,19 @@ public:
   }
   ~Result() = default;
 
-  // Whether the token is active. An inactive one is unknown, expired, revoked, or not meant for us: answer 401.
+  // Whether the token is active. An inactive one is unknown, expired, revoked, or not meant for us: respond with 401.
   bool active() const noexcept { return phantom_result_is_active(get()); }
   explicit operator bool() const noexcept { return active(); }
 
   // Whether it is active and bound to a key of its sender (`cnf`).
   bool bound() const noexcept { return phantom_result_is_bound(get()); }
 
-  // The value of the header to send upstream, "Bearer eyJ…"; empty if not active. Throws `std::logic_error` if it is bound
-  // and no `Policy` has let it pass.
+  // The value of `Authorization` to send upstream, "Bearer eyJ…"; empty if not active. Throws `std::logic_error` if the token is bound
+  // and no `Policy` has accepted this result.
   std::string_view authorization() const & { return admitted(phantom_result_authorization); }
-  // The JWT alone, likewise.
+  // The JWT alone, under the same conditions.
   std::string_view jwt() const & { return admitted(phantom_result_jwt); }
-  // All that is claimed of the token, as one JSON object; empty if not active.
+  // All claims of the token as one JSON object; empty if not active.
   std::string_view claims() const & noexcept {
     std::size_t length = 0;
     const char *text = phantom_result_claims(get(), &length);
@@ -138,18 +138,18 @@ public:
   std::string_view jwt() const && = delete;
   std::string_view claims() const && = delete;
 
-  // Whether it is active and was granted this scope. If you require it, answer 403 without.
+  // Whether the token is active and has this scope. If you require it and it is missing, respond with 403.
   bool has_scope(std::string_view scope) const noexcept {
     return phantom_result_has_scope(get(), detail::begin(scope), scope.size());
   }
-  // When it expires, if that is said.
+  // The expiry of the token, if known.
   std::optional<std::chrono::time_point<std::chrono::system_clock, std::chrono::seconds>> expires_at() const noexcept {
     const std::int64_t seconds = phantom_result_expires_at(get());
     if (seconds < 0)
       return std::nullopt;
     return std::chrono::time_point<std::chrono::system_clock, std::chrono::seconds>(std::chrono::seconds(seconds));
   }
-  // Whether it was remembered; `phantom_cache_status_string` has the word for a log.
+  // The cache status; `phantom_cache_status_string` has the word for a log.
   phantom_cache_status cache_status() const noexcept { return phantom_result_cache_status(get()); }
 
   const phantom_result *get() const noexcept { return result_.get(); }
@@ -166,24 +166,23 @@ private:
   detail::Owner<phantom_result> result_;
 };
 
-// Takes a log line. It is called on the client's own thread and on threads that call the client: it must not block, and
-// must not call the client. What it throws is dropped.
+// Receives a log line. It is called on the client's own thread and on threads that call the client: it must not block, and
+// must not call the client. Its exceptions are dropped.
 using Log = std::function<void(phantom_log_level level, std::string_view line)>;
 
-// What is set of one authorization server. It starts no thread and opens no socket.
+// The configuration of one authorization server. It starts no thread and opens no socket.
 class Config {
 public:
-  // `name` is what messages call it.
+  // `name` is its name in messages.
   explicit Config(std::string_view name = "main")
       : config_(detail::make<phantom_config>(phantom_config_new, detail::begin(name), name.size())) {}
 
-  // Sets one key to a value, written as nginx writes it. Throws when there is no such key, or the value is not one of
-  // it.
+  // Sets one key to a value in nginx's format. Throws if the key is unknown or the value is invalid.
   Config &set(std::string_view key, std::string_view value) {
     check(phantom_config_set(get(), detail::begin(key), key.size(), detail::begin(value), value.size()));
     return *this;
   }
-  // Sets where the log of clients goes that are started from now on.
+  // Sets the log of clients that are started later.
   Config &log(Log log) {
     auto shared = std::make_shared<Log>(std::move(log));
     check(phantom_config_set_log(
@@ -210,8 +209,8 @@ private:
   std::shared_ptr<const Log> log_;
 };
 
-// A configuration at work: the cache, and the thread that talks to the authorization server. Start it after the last
-// fork. It stops when it is destroyed, within two seconds; no other thread may use it then.
+// A client: the cache, and the thread that calls the authorization server. Start it after the last
+// fork. The destructor stops it, within two seconds; no other thread may use it then.
 class Client {
 public:
   explicit Client(const Config &config)
@@ -226,8 +225,8 @@ public:
   }
   ~Client() = default;
 
-  // Asks what `token` stands for, and waits: for `timeout` at most, and never longer than the configured `timeout`,
-  // which is also what zero stands for. Throws when there is no verdict.
+  // Resolves `token`, and waits at most `timeout`, never longer than the configured `timeout`;
+  // zero means the configured one. Throws if there is no verdict.
   Result resolve(std::string_view token, std::chrono::milliseconds timeout = {}) const {
     if (timeout.count() < 0)
       throw std::invalid_argument("a timeout must not be negative");
@@ -235,7 +234,7 @@ public:
     auto result = detail::make<phantom_result>(phantom_client_resolve, get(), detail::begin(token), token.size(), wait);
     return Result(result.release());
   }
-  // What memory knows of `token`, if anything. It never waits.
+  // Looks `token` up in memory. It never waits.
   std::optional<Result> lookup(std::string_view token) const {
     phantom_result *result = nullptr;
     const phantom_status status = phantom_client_lookup(get(), detail::begin(token), token.size(), &result);
@@ -244,21 +243,21 @@ public:
     check(status);
     return Result(result);
   }
-  // Forgets what is known of `token`, here and in the store that is shared: whoever asks after this has returned gets an
-  // answer that the authorization server gave after this was called. It never waits for the authorization server.
+  // Removes `token` from this client's memory and from the shared store: a request that starts after this function has returned gets an
+  // answer that the authorization server gave after the call of this function. It never waits for the authorization server.
   void purge(std::string_view token) const {
     check(phantom_client_purge(get(), detail::begin(token), token.size()));
   }
-  // Forgets all that is known of the authorization server's tokens likewise.
+  // Removes all tokens of the authorization server in the same way.
   void purge_all() const { check(phantom_client_purge_all(get())); }
-  // What it has done and holds, as one JSON object.
+  // Statistics as one JSON object.
   std::string stats() const {
     const auto stats = detail::make<phantom_stats>(phantom_client_stats, get());
     std::size_t length = 0;
     const char *text = phantom_stats_json(stats.get(), &length);
     return std::string(detail::view(text, length));
   }
-  // Stops it: threads that wait get an `Error` of `PHANTOM_STOPPED`.
+  // Stops the client: waiting threads get an `Error` of `PHANTOM_STOPPED`.
   void stop() const { check(phantom_client_stop(get())); }
 
   phantom_client *get() const noexcept { return client_.get(); }
@@ -269,27 +268,27 @@ private:
   detail::Owner<phantom_client> client_;
 };
 
-// Why a request may not pass, and what to answer.
+// The reason why a policy denies a request, and the response.
 struct Denial {
   // 400, 401, 403 or 503.
   int http_status;
   // The error code: "insufficient_scope", "invalid_token", …; empty where there is no token.
   std::string error;
-  // What is wrong, in one word, for a log: "scope:write", "audience", "inactive".
+  // The reason in one word, for a log: "scope:write", "audience", "inactive".
   std::string reason;
-  // The value of `WWW-Authenticate` to answer with; empty if there is none.
+  // The value of `WWW-Authenticate` in the response; empty if there is none.
   std::string challenge;
-  // The value of `DPoP-Nonce` to answer with; empty if there is none.
+  // The value of `DPoP-Nonce` in the response; empty if there is none.
   std::string dpop_nonce;
 };
 
-// What a request presents, as it came from the client. What it does not have stays empty.
+// The parts of a request that a policy needs, unchanged from the client. A missing part stays empty.
 struct Presentation {
   // The value of its `Authorization` header.
   std::optional<std::string_view> authorization;
   std::string_view method;
-  // What it asks for, as its client sees it: "https://api.example.com/orders". Made of a `Host` that was checked to be a
-  // host and maybe a port.
+  // The URL as its client sees it: "https://api.example.com/orders". Check that the `Host` in it is a
+  // host with or without a port.
   std::string_view url;
   // The value of its `DPoP` header, and how many it has.
   std::string_view dpop;
@@ -298,21 +297,21 @@ struct Presentation {
   std::optional<std::string_view> client_certificate;
 };
 
-// What is asked of a token beyond being active. One that is set may be checked by any number of threads at once.
+// The requirements for a token beyond being active. Any number of threads may check a policy that is no longer changed.
 class Policy {
 public:
   Policy() : policy_(detail::make<phantom_policy>(phantom_policy_new)) {}
 
   // Sets one key: `scopes`, `audience`, `require`, `realm`, … Values are separated by spaces; one with spaces in it
-  // stands in quotes. Throws when there is no such key, or the value is not one of it.
+  // is quoted. Throws if the key is unknown or the value is invalid.
   Policy &set(std::string_view key, std::string_view value) {
     check(phantom_policy_set(get(), detail::begin(key), key.size(), detail::begin(value), value.size()));
     return *this;
   }
 
-  // Why a request may not pass whose token `result` is about; nothing if it may. Throws when that cannot be decided.
+  // Decides about the request whose token `result` is about: its denial, or nothing if it may pass. Throws if that can't be decided.
   //
-  // `client` has resolved the token: it knows which proofs were used before. Without a presentation, a token that is
+  // `client` is the client that has resolved the token: it records which proofs were used. Without a presentation, a token that is
   // bound to a key of its sender is denied.
   [[nodiscard]] std::optional<Denial> denial(const Client &client, const Result &result,
                                              const Presentation &presentation) const {

@@ -1,4 +1,4 @@
-// What the wrapper adds to the C ABI: ownership, exceptions, string_view. test.sh runs it:
+// Tests of what the wrapper adds to the C ABI: ownership, exceptions, string_view. test.sh runs it:
 //
 //   test ENDPOINT CLIENT_ID CLIENT_SECRET TOKEN BOUND_TOKEN
 

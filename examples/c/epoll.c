@@ -19,7 +19,7 @@
 
 enum { TOKENS = 1000, TOKEN_ROOM = 8192 + 2 };
 
-// What the callbacks count. In a server this would be the connection that waits for the verdict.
+// The counters of the callbacks. In a server, this would be the connection that waits for the verdict.
 struct round {
   size_t active, inactive, failed, cached, pending;
 };

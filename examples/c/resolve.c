@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
   phantom_policy *policy = NULL;
   phantom_result *result = NULL;
   phantom_denial *denial = NULL;
-  // What a gateway fills in: the request's Authorization and DPoP headers, its method and URL, its client's certificate.
+  // A gateway fills in the request's Authorization and DPoP headers, its method and URL, and its client's certificate.
   phantom_presentation request = {.size = sizeof request};
   phantom_status status;
   int exit_status;
@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
       (status = phantom_config_set_str(config, "client_secret_file", argv[3])) == PHANTOM_OK &&
       // A program starts one client and keeps it: it holds the cache and the connections.
       (status = phantom_client_start(config, &client)) == PHANTOM_OK &&
-      // What is asked of a token: here nothing but that it is active, and its sender's if it is bound to a key.
+      // This policy requires only an active token and, if the token is bound to a key, its sender.
       (status = phantom_policy_new(&policy)) == PHANTOM_OK &&
       (status = phantom_client_resolve(client, token, length, 0, &result)) == PHANTOM_OK)
     status = phantom_policy_check(policy, client, result, &request, &denial);

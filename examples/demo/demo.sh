@@ -321,7 +321,7 @@ if [ "$KEEP" = 1 ]; then
         "  curl -u $CLIENT -d token=\$TOKEN $AS/introspect" \
         "  curl -u $CLIENT -d token=\$TOKEN $AS/revoke" \
         "  curl -u $CLIENT -d grant_type=password -d username=alice -d password=wonderland $AS/token" \
-        "  curl -X PUT -d '{\"status\": 503}' $AS/knobs     # the authorization server fails; DELETE mends it" \
+        "  curl -X PUT -d '{\"status\": 503}' $AS/knobs     # the authorization server fails; DELETE resets it" \
         "" \
         "The configuration of nginx is in $DIR/nginx.conf, its log in $DIR/error.log."
     trap 'printf "\n   Stopping.\n"; exit 0' INT TERM HUP

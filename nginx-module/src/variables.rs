@@ -1,8 +1,8 @@
-//! The variables: `$phantom_token_…`.
+//! The variables `$phantom_token_…`.
 //!
-//! What they show changes as the request goes on, so nginx is told to remember none of them. What a token claims can be
-//! had only once the request has been let in with it, here or by a decision ahead of the access phase
-//! (`phantom_token_phase preaccess`): nobody is to act on the claims of a token that somebody else may have stolen.
+//! Their values change during a request, so they are registered as not cacheable. A token's claims are
+//! available only once the request has been accepted with it, in the access phase or by an earlier decision
+//! (`phantom_token_phase preaccess`): nothing may act on the claims of a token that may be stolen.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ use crate::nginx::request::Request;
 use crate::nginx::strings;
 use crate::process::state::State;
 
-/// What a variable shows, as nginx hands it back to us.
+/// The variable that a handler evaluates, as nginx passes it back in `data`.
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum What {
@@ -47,10 +47,10 @@ const ALL: [(ngx_str_t, What); 9] = [
     (ngx_string!("phantom_token_expires_in"), What::ExpiresIn),
 ];
 
-/// What follows is the name of a claim, with `__` for each dot of its path.
+/// The prefix of variables of claims; the rest is the claim's name, with `__` for each dot of its path.
 const CLAIM: &str = "phantom_token_claim_";
 
-/// Makes the variables known.
+/// Registers the variables.
 ///
 /// # Safety
 /// Called by nginx before it reads the `http` block.
@@ -114,7 +114,7 @@ unsafe extern "C" fn get(
     })
 }
 
-/// What a variable shows now. What is in the program or in the configuration stays where it is; what a token claims is
+/// The present value of a variable. Text of the program or the configuration is referenced; a claim is
 /// copied, because the request may get another verdict after an internal redirect.
 fn show<'a>(request: Request, state: &State, what: What) -> Option<&'a [u8]> {
     let copy = |text: &str| request.copy(header_safe(text)?.as_bytes());
@@ -139,7 +139,7 @@ fn show<'a>(request: Request, state: &State, what: What) -> Option<&'a [u8]> {
     }
 }
 
-/// Evaluates a variable that names a claim.
+/// The handler of a variable of a claim.
 unsafe extern "C" fn get_claim(
     r: *mut ngx_http_request_t,
     value: *mut ngx_http_variable_value_t,
@@ -169,7 +169,7 @@ unsafe extern "C" fn get_claim(
     })
 }
 
-/// What the token that the request was let in with says there.
+/// A claim of the token that the request was accepted with.
 fn claim<'a>(request: Request, state: &State, path: &ClaimPath) -> Option<&'a [u8]> {
     let mut text = String::new();
     path.text(state.admitted()?.claims(), &mut text)
@@ -182,7 +182,7 @@ fn header_safe(text: &str) -> Option<&str> {
     is_exact_header_value(text.as_bytes()).then_some(text)
 }
 
-/// Fills in what a variable shows.
+/// Fills in a variable's value.
 ///
 /// # Safety
 /// `value` must be valid; the text must live as long as the request.

@@ -76,7 +76,7 @@ EOF
         done
         status=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/")
         [ "$status" = 401 ] || fail "$method: without a token: $status"
-        # Nothing listens there: it waits, is woken by the client's thread, and is told.
+        # Nothing listens there: the request waits, is woken by the client's thread, and gets an error.
         status=$(curl -s -m 30 -o /dev/null -w '%{http_code}' -H 'Authorization: Bearer token' "http://127.0.0.1:$port/")
         [ "$status" = 502 ] || fail "$method: without an authorization server: $status"
         # "deny" comes first: the module has not looked at the request.
@@ -98,7 +98,7 @@ for way in add-module add-dynamic-module; do
     tree=$root/build/configure/$version-$system/$way
     echo "== ./configure --$way, nginx $version"
     mkdir -p "$tree/objs" "$target"
-    # What was built before stays: only what has changed is built again.
+    # Earlier builds stay: only changed files are built again.
     cp -R --update "$source/." "$tree/"
     ln -sfn "$target" "$tree/objs/phantom_token"
     (

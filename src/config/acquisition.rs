@@ -3,13 +3,11 @@
 //! What is set here and would not be used is refused. Whoever sets `verify_audience` believes that something is
 //! verified, and whoever sets `mint_key` that their own key signs: neither must find out otherwise from an attacker.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::Url;
-
-use super::keys::{self, Refusal};
+use super::settings::{self, Setting, Use};
+use super::url::Issuer;
 use super::{Config, ConfigError, Dialect, Forward, TokenKind, TokenType, build};
 use crate::jwt::{Algorithm, SigningKey, jwks};
 use crate::oauth::{Endpoint, Server};
@@ -17,7 +15,7 @@ use crate::oauth::{Endpoint, Server};
 /// The largest key file that is read: an RSA key of 8192 bits takes 7 KiB.
 const MAX_KEY_FILE: usize = 64 << 10;
 /// The most keys that may be published: it takes two to change one for another.
-const MAX_MINT_KEYS: usize = 16;
+pub(super) const MAX_MINT_KEYS: usize = 16;
 /// For how long a minted JWT is valid unless `mint_ttl` says otherwise.
 const MINT_TTL: Duration = Duration::from_secs(300);
 
@@ -120,17 +118,13 @@ impl JwtAcquisition {
                 }
             }
         }
-        let list = |value: &Option<String>| {
-            let value = value.as_deref()?;
-            Some(value.split(' ').map(str::to_owned).collect::<Vec<_>>())
-        };
         let by_answer = accepts_by_answer(config.dialect);
         let verification = config.verify.then(|| Verification {
-            audiences: list(&config.verify_audience).filter(|_| !by_answer),
+            audiences: config.verify_audience.clone().filter(|_| !by_answer),
         });
         let acceptance = Acceptance {
             kind: config.token_type.unwrap_or_default(),
-            audiences: list(&config.verify_audience).filter(|_| by_answer),
+            audiences: config.verify_audience.clone().filter(|_| by_answer),
         };
         if acceptance.kind == TokenKind::Any {
             warnings.push(format!(
@@ -145,11 +139,11 @@ impl JwtAcquisition {
             ("resource", &config.exchange_resource),
         ] {
             // Each by itself (RFC 8693 §2.1).
-            let values = list(value).unwrap_or_default();
-            parameters.extend(values.into_iter().map(|value| (name, value)));
+            let values = value.iter().flatten();
+            parameters.extend(values.map(|value| (name, value.clone())));
         }
         if let Some(scope) = &config.exchange_scope {
-            parameters.push(("scope", scope.clone()));
+            parameters.push(("scope", scope.join(" ")));
         }
         Ok(JwtAcquisition {
             minting,
@@ -241,22 +235,13 @@ fn mints(config: &Config) -> bool {
 
 fn refuse_unused(config: &Config) -> Result<(), ConfigError> {
     let dialect = config.dialect;
-    let mint = [
-        ("mint_key", !config.mint_key.is_empty()),
-        ("mint_alg", config.mint_alg.is_some()),
-        ("mint_issuer", config.mint_issuer.is_some()),
-        ("mint_ttl", config.mint_ttl.is_some()),
-        ("mint_claims", config.mint_claims.is_some()),
-        ("mint_claims_except", config.mint_claims_except.is_some()),
-    ];
-    let exchange = [
-        ("exchange_audience", config.exchange_audience.is_some()),
-        ("exchange_resource", config.exchange_resource.is_some()),
-        ("exchange_scope", config.exchange_scope.is_some()),
-        ("exchange_token_type", config.exchange_token_type.is_some()),
-        ("exchange_introspect", config.exchange_introspect.is_some()),
-    ];
-    let set = |keys: &[(&'static str, bool)]| keys.iter().find(|key| key.1).map(|key| key.0);
+    let set = |of: Use| {
+        settings::TABLE
+            .iter()
+            .filter(|setting| setting.used == of)
+            .find(|setting| setting.is_set(config))
+            .map(Setting::name)
+    };
     let unused = |key: &str, with: &str, mend: &str| {
         let with = if with.is_empty() {
             format!("dialect {}", dialect.as_str())
@@ -272,13 +257,13 @@ fn refuse_unused(config: &Config) -> Result<(), ConfigError> {
     if config.forward.is_some() && dialect != Dialect::Signed {
         return Err(unused("forward", "", "set dialect signed"));
     }
-    if let Some(key) = set(&mint).filter(|_| !mints(config)) {
+    if let Some(key) = set(Use::Minting).filter(|_| !mints(config)) {
         return Err(match dialect {
             Dialect::Signed => unused(key, "forward signed", "set forward mint"),
             _ => unused(key, "", "set dialect mint"),
         });
     }
-    if let Some(key) = set(&exchange).filter(|_| dialect != Dialect::Exchange) {
+    if let Some(key) = set(Use::Exchange).filter(|_| dialect != Dialect::Exchange) {
         return Err(unused(key, "", "set dialect exchange"));
     }
     if config.verify && dialect == Dialect::Mint {
@@ -330,7 +315,7 @@ fn minting(config: &Config, warnings: &mut Vec<String>) -> Result<Minting, Confi
         ));
     };
     let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
-    if config.issuer.as_ref() == Some(&issuer) {
+    if config.issuer.as_ref().map(Issuer::as_str) == Some(&*issuer) {
         warn(
             "mint_issuer is the authorization server's issuer: whoever verifies a JWT by its issuer would look for our \
              key there; give the gateway a name of its own",
@@ -343,15 +328,6 @@ fn minting(config: &Config, warnings: &mut Vec<String>) -> Result<Minting, Confi
              that, and APIs get JWTs that are about to expire; raise it",
         );
     }
-    let claims = |key: &str, value: &Option<String>| {
-        value
-            .as_deref()
-            .map(|value| {
-                claim_names(value)
-                    .map_err(|refusal| config.refuse(key, &format!("{value:?}"), &refusal))
-            })
-            .transpose()
-    };
     if config.mint_claims.is_some() && config.mint_claims_except.is_some() {
         return Err(config.refuse(
             "mint_claims",
@@ -359,8 +335,8 @@ fn minting(config: &Config, warnings: &mut Vec<String>) -> Result<Minting, Confi
             "and mint_claims_except are both set: remove one of the two",
         ));
     }
-    let allow = claims("mint_claims", &config.mint_claims)?;
-    let deny = claims("mint_claims_except", &config.mint_claims_except)?.unwrap_or_default();
+    let allow = config.mint_claims.clone();
+    let deny = config.mint_claims_except.clone().unwrap_or_default();
     if let Some(claim) = deny.iter().find(|claim| OURS.contains(&claim.as_str())) {
         return Err(config.refuse(
             "mint_claims_except",
@@ -388,7 +364,7 @@ fn signing_keys(
     for path in &config.mint_key {
         let refuse = |refusal: &str| config.refuse("mint_key", &format!("{path:?}"), refusal);
         let (pem, others_may_read) =
-            build::read_file(path, MAX_KEY_FILE).map_err(|why| refuse(&why))?;
+            build::read_file(path, MAX_KEY_FILE).map_err(|why| refuse(&why.to_string()))?;
         if others_may_read {
             warnings.push(format!(
                 "provider {:?}: mint_key {path:?} can be read by every user of this machine; chmod o-r it",
@@ -420,74 +396,12 @@ fn signing_keys(
     Ok(keys)
 }
 
-/// The files of a list separated by spaces.
-pub(super) fn paths(value: &str) -> Result<Vec<PathBuf>, Refusal> {
-    let paths = value
-        .split_ascii_whitespace()
-        .map(keys::path)
-        .collect::<Result<Vec<_>, _>>()?;
-    check_paths(&paths)?;
-    Ok(paths)
-}
-
-pub(super) fn check_paths(paths: &[PathBuf]) -> Result<(), Refusal> {
-    if paths.is_empty() {
-        return Err("is empty: name a PEM file, or leave it out".to_owned());
-    }
-    if paths.len() > MAX_MINT_KEYS {
-        return Err(format!(
-            "names more than {MAX_MINT_KEYS} files: remove some"
-        ));
-    }
-    if paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err("has an empty name in it: name files".to_owned());
-    }
-    Ok(())
-}
-
-/// The names of claims in a list separated by spaces.
-pub(super) fn claim_names(value: &str) -> Result<Vec<String>, Refusal> {
-    let names: Vec<_> = words(value)?.split(' ').map(str::to_owned).collect();
-    if names.iter().any(|name| name == "active") {
-        return Err(
-            "names active, which is no claim of the token and never minted: remove that".to_owned(),
-        );
-    }
-    Ok(names)
-}
-
-/// Words with one space between them.
-pub(super) fn words(value: &str) -> Result<String, Refusal> {
-    let words: Vec<_> = keys::text(value)?.split_ascii_whitespace().collect();
-    if words.is_empty() {
-        return Err("is empty: set it, or leave it out".to_owned());
-    }
-    Ok(words.join(" "))
-}
-
-/// Where a token is meant to be used (RFC 8707 §2): absolute URIs, separated by spaces.
-pub(super) fn resources(value: &str) -> Result<String, Refusal> {
-    let value = words(value)?;
-    for resource in value.split(' ') {
-        match Url::parse(resource) {
-            Ok(url) if url.fragment().is_none() => {}
-            Ok(_) => return Err("has a fragment (#…), which no resource has: remove it".to_owned()),
-            Err(_) => {
-                return Err(
-                    "is not an absolute URI: write it as https://api.example.com/".to_owned(),
-                );
-            }
-        }
-    }
-    Ok(value)
-}
-
 /// The algorithms among which there is a choice: those of RSA.
-pub(super) const RSA_ALGORITHMS: &[(&str, Algorithm)] = &[
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
+pub(super) const RSA_ALGORITHMS: &[Algorithm] = &[
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
 ];

@@ -11,18 +11,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::credential_file::{self, CredentialFile, CredentialKind};
-use super::keys::{self, Refusal};
+use super::rules::Invalid;
+use super::settings::{self, Setting};
+use super::url::{Issuer, is_loopback};
 use super::{
     CONNECT_TIMEOUT, ClientAuth, Config, ConfigError, Dialect, JwtAcquisition, Provider, transport,
 };
-use crate::Token;
-use crate::oauth::{
-    ClientAuthenticator, ClientCredential, Endpoint, Purpose, SECRET_ALGORITHM, Server,
-};
+use crate::oauth::{ClientAuthenticator, ClientCredential, Endpoint, SECRET_ALGORITHM, Server};
 use crate::token::{Fingerprint, Keys};
 
 /// The largest secret file that is read.
@@ -33,7 +31,7 @@ pub(super) const MAX_CERTIFICATE_FILE: usize = 16 << 20;
 /// Where the JWT is looked for unless `jwt_claim` says otherwise: Keycloak's name, then Curity's.
 const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
 
-/// `config` has passed [`keys::check`].
+/// `config` has passed [`settings::check`].
 pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warnings = Vec::new();
     let server = server(config)?;
@@ -47,11 +45,10 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let client_certificate = transport::client_certificate(config, &endpoints, &mut warnings)?;
     let ssl_name = transport::ssl_name(config, &endpoints)?;
     let connect_timeout = connect_timeout(config)?;
-    let jwt_claims = match config.jwt_claim.as_deref() {
-        Some(value) => keys::jwt_claims(value)
-            .map_err(|refusal| config.refuse("jwt_claim", &format!("{value:?}"), &refusal))?,
-        None => JWT_CLAIMS.map(String::from).to_vec(),
-    };
+    let jwt_claims = config
+        .jwt_claim
+        .clone()
+        .unwrap_or_else(|| JWT_CLAIMS.map(String::from).to_vec());
 
     let mut warn = |text: &str| warnings.push(format!("provider {:?}: {text}", config.name));
     let in_clear = endpoints
@@ -85,7 +82,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
         ));
     }
     if config.dialect == Dialect::Exchange
-        && config.introspection_endpoint.is_some()
+        && !config.introspection_endpoint.is_empty()
         && config.exchange_introspect == Some(false)
     {
         warn(
@@ -143,41 +140,17 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     })
 }
 
-/// Reads the URL of an endpoint that has one.
-pub(super) fn endpoint_for(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
-    located(purpose, value)
-}
-
-/// Reads an issuer identifier (RFC 8414 §2), which is a URL without a query.
-pub(super) fn issuer(value: &str) -> Result<Endpoint, Refusal> {
-    let issuer = Endpoint::new(Purpose::Metadata, endpoint(value)?);
-    if issuer.url.query().is_some() {
-        return Err("has a query (?…), which no issuer identifier has: remove it".to_owned());
-    }
-    Ok(issuer)
-}
-
 /// What is configured of the authorization server.
 fn server(config: &Config) -> Result<Server, ConfigError> {
     let refuse = |key: &str, refusal: &str| config.refuse(key, "", refusal);
-    let one = |purpose: Purpose, value: Option<&str>| {
-        value
-            .map(|value| {
-                endpoint_for(purpose, value).map_err(|refusal| refuse(purpose.key(), &refusal))
-            })
-            .transpose()
-    };
-    let introspection = match config.introspection_endpoint.as_deref() {
-        None if config.host_endpoint.is_some() => {
+    let introspection = match config.introspection_endpoint.as_slice() {
+        [] if config.host_endpoint.is_some() => {
             refuse_unhosted(config)?;
             let host = config.host_endpoint.clone().map(Arc::new);
             host.and_then(Endpoint::of_host).into_iter().collect()
         }
-        Some(value) => {
-            endpoints(value).map_err(|refusal| refuse("introspection_endpoint", &refusal))?
-        }
-        None if config.issuer.is_some() => Vec::new(),
-        None if config.dialect == Dialect::Exchange => {
+        [] if config.issuer.is_some() => Vec::new(),
+        [] if config.dialect == Dialect::Exchange => {
             if config.token_endpoint.is_none() {
                 return Err(refuse(
                     "token_endpoint",
@@ -196,19 +169,23 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
             }
             Vec::new()
         }
-        None => {
+        [] => {
             return Err(refuse(
                 "introspection_endpoint",
                 "is missing: set it to the URL of the authorization server's introspection endpoint, such as \
                  https://as.example.com/introspect, or set issuer, if the server publishes its metadata",
             ));
         }
+        endpoints => endpoints.to_vec(),
     };
     Ok(Server {
-        issuer: config.issuer.clone(),
+        issuer: config
+            .issuer
+            .as_ref()
+            .map(|issuer| issuer.as_str().to_owned()),
         introspection,
-        token: one(Purpose::Token, config.token_endpoint.as_deref())?,
-        jwks: one(Purpose::Keys, config.jwks_uri.as_deref())?,
+        token: config.token_endpoint.clone(),
+        jwks: config.jwks_uri.clone(),
         ..Server::default()
     })
 }
@@ -216,174 +193,23 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
 /// Whoever has the host make its calls leaves to it what is said on the way: whatever would be ours to say, or takes calls
 /// to other endpoints, is refused.
 fn refuse_unhosted(config: &Config) -> Result<(), ConfigError> {
-    let set = [
-        ("issuer", config.issuer.is_some()),
-        ("token_endpoint", config.token_endpoint.is_some()),
-        ("jwks_uri", config.jwks_uri.is_some()),
-        ("client_id", config.client_id.is_some()),
-        ("client_auth", config.client_auth.is_some()),
-        ("ssl_certificate", config.ssl_certificate.is_some()),
-        ("ssl_name", config.ssl_name.is_some()),
-        (
-            "ssl_trusted_certificate",
-            config.ssl_trusted_certificate.is_some(),
-        ),
-        ("proxy", config.proxy.is_some()),
-        ("verify", config.verify),
-        // It asks without a request on whose behalf.
-        ("refresh_ahead", config.refresh_ahead > 0),
-        (
-            "dialect",
-            !matches!(
-                config.dialect,
-                Dialect::Auto | Dialect::Jwt | Dialect::Json | Dialect::Mint
-            ),
-        ),
-    ];
-    match set.into_iter().find(|(_, set)| *set) {
+    let dialect = matches!(
+        config.dialect,
+        Dialect::Auto | Dialect::Jwt | Dialect::Json | Dialect::Mint
+    );
+    let set = settings::TABLE
+        .iter()
+        .filter(|setting| setting.own_calls)
+        .find(|setting| setting.is_set(config))
+        .map(Setting::name)
+        .or((!dialect).then_some("dialect"));
+    match set {
         None => Ok(()),
-        Some((key, _)) => Err(config.refuse(
+        Some(key) => Err(config.refuse(
             key,
             "",
             "is set, but the calls to the authorization server are the host's to make: remove it, or set \
              introspection_endpoint",
-        )),
-    }
-}
-
-/// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
-pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Refusal> {
-    let values: Vec<_> = value.split(' ').collect();
-    if values.len() < 2 || values.contains(&"") {
-        return located(Purpose::Introspection, value).map(|endpoint| vec![endpoint]);
-    }
-    let mut urls = Vec::with_capacity(values.len());
-    for (index, value) in values.into_iter().enumerate() {
-        let url = located(Purpose::Introspection, value).map_err(|refusal| {
-            format!(
-                "is a list, separated by spaces, whose URL number {} {refusal}",
-                index + 1
-            )
-        })?;
-        if urls.contains(&url) {
-            return Err(format!(
-                "is a list whose URL number {} stands in it already: remove it",
-                index + 1
-            ));
-        }
-        urls.push(url);
-    }
-    Ok(urls)
-}
-
-/// Reads where an endpoint is: a URL, or a Unix socket and what to ask for there.
-fn located(purpose: Purpose, value: &str) -> Result<Endpoint, Refusal> {
-    match transport::unix(value)? {
-        Some((socket, url)) => Ok(Endpoint {
-            socket: Some(socket),
-            ..Endpoint::new(purpose, url)
-        }),
-        None => endpoint(value).map(|url| Endpoint::new(purpose, url)),
-    }
-}
-
-/// Reads an endpoint's URL. No refusal repeats it: it may hold a password.
-pub(super) fn endpoint(value: &str) -> Result<Url, Refusal> {
-    if value.is_empty() {
-        return Err(
-            "is empty: set it to a URL such as https://as.example.com/introspect".to_owned(),
-        );
-    }
-    // The parser below would quietly drop or rewrite these.
-    if value
-        .chars()
-        .any(|char| char.is_control() || char.is_whitespace() || char == '\\')
-    {
-        return Err(
-            "has a space, a control character or a backslash in it: remove or encode it".to_owned(),
-        );
-    }
-    let after_scheme = ["http://", "https://"].into_iter().find_map(|scheme| {
-        let (start, rest) = value.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    });
-    let Some(after_scheme) = after_scheme else {
-        return Err(
-            "is not an http or https URL: write it as https://as.example.com/introspect".to_owned(),
-        );
-    };
-    // `https:///introspect`: the parser would take the path for the host.
-    if after_scheme.starts_with(['/', '?', '#']) {
-        return Err("has no host: write it as https://as.example.com/introspect".to_owned());
-    }
-    let url = Url::parse(value).map_err(|error| {
-        format!("is not a URL ({error}): write it as https://as.example.com/introspect")
-    })?;
-    if !url.username().is_empty()
-        || url.password().is_some()
-        || authority(after_scheme).contains('@')
-    {
-        return Err(
-            "has a user or a password in it: remove them, and set client_id and client_secret"
-                .to_owned(),
-        );
-    }
-    // The parser takes more than any resolver knows: `$host` above all, which nobody fills in here.
-    if let Some(Host::Domain(name)) = url.host()
-        && !is_host_name(name)
-    {
-        return Err(
-            "has a character in its host that no host name has (variables are not evaluated): write the name \
-             itself"
-                .to_owned(),
-        );
-    }
-    if authority(after_scheme).contains('%') {
-        return Err(
-            "has a percent sign in its host, which would be read as another name: write the name itself"
-                .to_owned(),
-        );
-    }
-    if url.fragment().is_some() {
-        return Err("has a fragment (#…), which no server ever sees: remove it".to_owned());
-    }
-    if url.port() == Some(0) {
-        return Err("has port 0, which nothing listens on: set the right port".to_owned());
-    }
-    Ok(url)
-}
-
-/// Whether a name that a parser took is one that a resolver may know.
-pub(super) fn is_host_name(name: &str) -> bool {
-    name.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-}
-
-fn authority(after_scheme: &str) -> &str {
-    let end = after_scheme
-        .find(['/', '?', '#'])
-        .unwrap_or(after_scheme.len());
-    &after_scheme[..end]
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        Some(Host::Domain(name)) => {
-            let name = name.strip_suffix('.').unwrap_or(name);
-            name == "localhost" || name.ends_with(".localhost")
-        }
-        None => false,
-    }
-}
-
-/// What may be a static bearer token: what RFC 6750 §2.1 lets stand in the header.
-pub(super) fn bearer_token(value: &str) -> Result<&str, Refusal> {
-    match Token::parse(value.as_bytes()) {
-        Ok(token) => Ok(token.expose()),
-        Err(error) => Err(format!(
-            "is not a bearer token: {error}; set it to the token alone, without \"Bearer\""
         )),
     }
 }
@@ -442,7 +268,7 @@ fn credentials(
         (Some(file), ..) => read_credential(config, file, warnings)?,
         (None, Some(secret), _) => {
             credential_file::client_secret(secret.expose(), shortest)
-                .map_err(|refusal| config.refuse("client_secret", "", &refusal))?;
+                .map_err(|why| config.refuse("client_secret", "", &why.to_string()))?;
             ClientCredential::Secret(secret.clone())
         }
         (None, None, Some(token)) => ClientCredential::BearerToken(token.clone()),
@@ -468,7 +294,7 @@ fn read_credential(
 ) -> Result<ClientCredential, ConfigError> {
     let (proof, others_may_read) = file
         .read()
-        .map_err(|why| config.refuse(file.key, &format!("{:?}", file.path), &why))?;
+        .map_err(|why| config.refuse(file.key, &format!("{:?}", file.path), &why.to_string()))?;
     if others_may_read {
         warnings.push(format!(
             "provider {:?}: {file} can be read by every user of this machine; chmod o-r it",
@@ -608,8 +434,8 @@ fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
 }
 
 /// A file's bytes, and whether every user may read it.
-pub(super) fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+pub(super) fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), Invalid> {
+    let unreadable = |error: std::io::Error| Invalid::from(format!("cannot be read: {error}"));
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     // One more than may be in it, and reserved in full: no copy of a secret is left behind by growing.
@@ -620,7 +446,7 @@ pub(super) fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() > limit {
-        return Err(format!("is larger than {limit} bytes: name the right file"));
+        return Err(format!("is larger than {limit} bytes: name the right file").into());
     }
     Ok((bytes, metadata.is_file() && metadata.mode() & 0o004 != 0))
 }
@@ -636,7 +462,8 @@ fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, C
             "is set while introspection_endpoint is http, where nothing is verified: make that https, or remove this",
         ));
     }
-    let (bytes, _) = read_file(path, MAX_CERTIFICATE_FILE).map_err(|why| refuse(&why))?;
+    let (bytes, _) =
+        read_file(path, MAX_CERTIFICATE_FILE).map_err(|why| refuse(&why.to_string()))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         certificate
@@ -657,8 +484,7 @@ fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, C
 }
 
 /// Covers all that can change an answer, or whom it comes from: where is asked, by whom, by which way and with which
-/// trust, and how answers are read. What is left out stands in `NOT_IN_THE_FINGERPRINT` of the tests, each with its
-/// reason.
+/// trust, and how answers are read. The table of settings has the reason for each one that is left out.
 ///
 /// What says who we are by itself goes in as a digest: a static bearer token, and a certificate where no client
 /// identifier goes before it. With a file it is what the file holds now: who rotates it starts with nothing remembered at
@@ -691,7 +517,7 @@ fn fingerprint(
         add(endpoint);
     }
     // Where the endpoint is that metadata names is the issuer's business.
-    add(config.issuer.as_deref().unwrap_or_default());
+    add(config.issuer.as_ref().map_or("", Issuer::as_str));
     add(if config.client_id.is_some() { "1" } else { "0" });
     add(config.client_id.as_deref().unwrap_or_default());
     let method = credentials.method(None);

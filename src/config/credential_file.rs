@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::build::{MAX_SECRET_FILE, bearer_token, read_file};
-use super::keys::{self, Refusal};
+use super::build::{MAX_SECRET_FILE, read_file};
+use super::rules::{self, Invalid, bearer_token};
 use super::{Provider, Secret};
 use crate::jwt::{Algorithm, SigningKey};
 use crate::oauth::ClientCredential;
@@ -35,7 +35,7 @@ pub(crate) enum CredentialKind {
 impl CredentialFile {
     /// Reads it: what it holds, and whether every user may read it. Says else why that can't be used, and the mend; not
     /// what is in it.
-    pub fn read(&self) -> Result<(ClientCredential, bool), Refusal> {
+    pub fn read(&self) -> Result<(ClientCredential, bool), Invalid> {
         let (bytes, others_may_read) = read_file(&self.path, MAX_SECRET_FILE)?;
         let proof = match &self.kind {
             CredentialKind::ClientSecret { shortest } => {
@@ -46,7 +46,8 @@ impl CredentialFile {
                 ClientCredential::BearerToken(secret(&bytes, bearer_token)?)
             }
             CredentialKind::PrivateKey { kid, algorithm } => {
-                let usable = |error| format!("holds no key that can be used: {error}");
+                let usable =
+                    |error| Invalid::from(format!("holds no key that can be used: {error}"));
                 let mut key = SigningKey::from_pem(&bytes).map_err(usable)?;
                 if let Some(algorithm) = algorithm {
                     key = key.with_algorithm(*algorithm).map_err(|error| {
@@ -71,7 +72,7 @@ impl Provider {
 
     /// Reads the file of the credential again, which may block. Returns whether it has another one, which is used from now
     /// on; else why that can't be used, and what to do.
-    pub(crate) fn read_credential_again(&self, now: u64) -> Result<bool, String> {
+    pub(crate) fn read_credential_again(&self, now: u64) -> Result<bool, Invalid> {
         let Some(file) = &self.credential_file else {
             return Ok(false);
         };
@@ -88,30 +89,31 @@ impl fmt::Display for CredentialFile {
 }
 
 /// What may be a client secret that is used as a key where `shortest` is not 0.
-pub(super) fn client_secret(value: &str, shortest: usize) -> Result<&str, Refusal> {
-    let value = keys::text(value)?;
+pub(super) fn client_secret(value: &str, shortest: usize) -> Result<&str, Invalid> {
+    let value = rules::text(value)?;
     if value.len() < shortest {
         return Err(format!(
             "is shorter than the {shortest} bytes that client_auth client_secret_jwt needs (RFC 7518 §3.2): have the \
              authorization server give out a longer one, or set another client_auth"
-        ));
+        )
+        .into());
     }
     Ok(value)
 }
 
 fn secret<'a>(
     bytes: &'a [u8],
-    check: impl FnOnce(&'a str) -> Result<&'a str, Refusal>,
-) -> Result<Secret, Refusal> {
+    check: impl FnOnce(&'a str) -> Result<&'a str, Invalid>,
+) -> Result<Secret, Invalid> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| "is not text: it must hold the secret alone, as UTF-8".to_owned())?;
     let text = strip_newline(text);
     if text.is_empty() {
-        return Err("is empty: write the secret into it".to_owned());
+        return Err("is empty: write the secret into it".into());
     }
     check(text)
         .map(Secret::new)
-        .map_err(|refusal| format!("does not hold a secret: what is in it {refusal}"))
+        .map_err(|why| format!("does not hold a secret: what is in it {why}").into())
 }
 
 fn strip_newline(text: &str) -> &str {

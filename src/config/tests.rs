@@ -382,7 +382,7 @@ fn an_unknown_key_names_the_nearest() {
     for key in ["redis", "realm", "", "x\ny"] {
         let message = set(key, "x");
         assert!(
-            message.contains("the keys are: issuer, token_endpoint, jwks_uri, introspection_endpoint, client_id, "),
+            message.contains("the keys are: issuer, introspection_endpoint, token_endpoint, jwks_uri, client_id, "),
             "{message}"
         );
         assert!(!message.contains('\n'));
@@ -438,12 +438,16 @@ fn what_is_set_through_the_fields_is_held_to_the_same_rules() {
         "client_secret_file \"\" is empty: name a file, or leave it out",
     );
     check(
-        |config| config.jwt_claim = Some(String::new()),
+        |config| config.jwt_claim = Some(Vec::new()),
         "jwt_claim \"\" is empty: name the claim that holds the JWT, or leave it out",
     );
     check(
-        |config| config.introspection_endpoint = Some("ftp://x/".to_owned()),
-        "introspection_endpoint is not an http or https URL: write it as https://as.example.com/introspect",
+        |config| config.mint_alg = Some(Algorithm::ES256),
+        "mint_alg \"ES256\" is not one of the choices: write RS256, RS384, RS512, PS256, PS384 or PS512",
+    );
+    check(
+        |config| config.mint_key = vec![PathBuf::new()],
+        "mint_key [\"\"] has an empty name in it: name files",
     );
 }
 
@@ -527,7 +531,7 @@ fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
             .unwrap_err()
             .to_string();
         assert!(!message.contains("SECRET"), "{message}");
-        config.introspection_endpoint = Some(url.to_owned());
+        // It is not kept, not even in part.
         let message = config.build().unwrap_err().to_string();
         assert!(!message.contains("SECRET"), "{message}");
         assert!(!format!("{config:?}").contains("SECRET"));
@@ -974,8 +978,8 @@ fn secrets_appear_in_no_debug_output_and_no_refusal() {
     ]);
     assert!(format!("{proxied:?}").contains("proxy: Some(\"https://proxy.example.com\")"));
     let mut wrong = config(&[endpoint]);
-    wrong.proxy = Some(Secret::new("http://proxy/SECRET"));
-    assert!(!wrong.build().unwrap_err().to_string().contains("SECRET"));
+    let refused = wrong.set("proxy", "http://proxy/SECRET").unwrap_err();
+    assert!(!refused.to_string().contains("SECRET"));
     assert!(!format!("{wrong:?}").contains("SECRET"));
     for config in [basic, bearer, proxied] {
         let provider = config.build().unwrap();
@@ -1428,57 +1432,6 @@ fn a_proxy_that_is_of_no_use_or_listens_in_is_warned_about() {
 /// Settings, of which those of a key under test come last: what is set twice is what was set last.
 type Settings<'a> = Vec<(&'a str, &'a str)>;
 
-/// The keys that the fingerprint leaves out, and why each may be.
-const NOT_IN_THE_FINGERPRINT: &[(&str, &str)] = &[
-    (
-        "client_secret",
-        "proves who we are and may rotate; client_id says it",
-    ),
-    ("client_secret_file", "as client_secret"),
-    (
-        "private_key",
-        "proves who we are and may rotate; client_id says it",
-    ),
-    ("private_key_id", "names that key to the server"),
-    ("private_key_alg", "is how that key signs"),
-    (
-        "assertion_audience",
-        "a server that is not meant refuses us and answers nothing",
-    ),
-    (
-        "ssl_certificate_key",
-        "its certificate is of the same key, and is what the server sees",
-    ),
-    (
-        "ssl_protocols",
-        "whichever is spoken, the server is verified in the same way",
-    ),
-    ("timeout", "an answer that came in time is the same answer"),
-    ("connect_timeout", "as timeout"),
-    ("retries", "the same question, asked again"),
-    (
-        "max_concurrent",
-        "whether it is asked now, not what it says",
-    ),
-    ("max_waiting", "as max_concurrent"),
-    ("max_fails", "as max_concurrent"),
-    ("fail_timeout", "as max_concurrent"),
-    (
-        "max_response_size",
-        "a longer answer is an error and not remembered",
-    ),
-    ("cache_size", "how much is remembered, not what"),
-    ("cache_entries", "as cache_size"),
-    (
-        "cache_ttl",
-        "how long a verdict lasts is remembered with it",
-    ),
-    ("cache_inactive_ttl", "as cache_ttl"),
-    ("cache_control", "as cache_ttl"),
-    ("refresh_ahead", "when it is asked again, not what it says"),
-    ("stale_if_error", "as cache_ttl"),
-];
-
 /// Settings that differ in one key each, and the key.
 fn pairs_that_differ<'a>(files: &'a Paths) -> Vec<(&'static str, Settings<'a>, Settings<'a>)> {
     let secret = [ENDPOINT, ID, SECRET].to_vec();
@@ -1718,10 +1671,12 @@ fn each_key_changes_the_fingerprint_or_is_on_the_list_of_those_that_need_not() {
     let files = Files::new();
     let paths = Paths::new(&files);
     let pairs = pairs_that_differ(&paths);
-    for key in Config::keys() {
-        let listed = NOT_IN_THE_FINGERPRINT
-            .iter()
-            .find(|(listed, reason)| listed == key && !reason.is_empty());
+    for setting in Config::settings() {
+        let key = &setting.name();
+        let listed = match setting.fingerprint() {
+            FingerprintPart::Part => None,
+            FingerprintPart::Left(reason) => Some(reason).filter(|reason| !reason.is_empty()),
+        };
         let tried: Vec<_> = pairs.iter().filter(|(of, ..)| of == key).collect();
         assert!(
             !tried.is_empty(),
@@ -1732,16 +1687,13 @@ fn each_key_changes_the_fingerprint_or_is_on_the_list_of_those_that_need_not() {
             assert_eq!(same, listed.is_some(), "{key}: {one:?} {other:?}");
         }
     }
-    for (key, _) in NOT_IN_THE_FINGERPRINT {
-        assert!(Config::keys().contains(key), "{key} is no key");
-    }
     // And no two of them are alike.
     let mut all: Vec<(BTreeMap<&str, &str>, [u8; 32])> = Vec::new();
     for settings in pairs.iter().flat_map(|(_, one, other)| [one, other]) {
         let set: BTreeMap<_, _> = settings.iter().copied().collect();
-        let left_out = NOT_IN_THE_FINGERPRINT
-            .iter()
-            .any(|(key, _)| set.contains_key(key));
+        let left_out = Config::settings().iter().any(|setting| {
+            setting.fingerprint() != FingerprintPart::Part && set.contains_key(setting.name())
+        });
         if left_out || all.iter().any(|(known, _)| *known == set) {
             continue;
         }
@@ -2177,14 +2129,14 @@ proptest! {
     ) {
         let mut config = config(&[ENDPOINT]);
         match config.set(key, &value) {
-            Ok(()) => prop_assert!(keys::check(&config).is_ok()),
+            Ok(()) => prop_assert!(settings::check(&config).is_ok()),
             Err(error) => prop_assert!(!error.to_string().chars().any(char::is_control)),
         }
     }
 
     #[test]
     fn every_url_that_is_taken_leads_to_the_host_that_is_read_in_it(text in "https?:/{0,3}[a-z@:?#/\\\\.\\[\\]0-9%]{0,24}") {
-        if let Ok(url) = build::endpoint(&text) {
+        if let Ok(url) = url::endpoint(&text) {
             let host = url.host_str().unwrap();
             let after = text.split_once("://").unwrap().1;
             prop_assert!(!host.is_empty());

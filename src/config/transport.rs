@@ -1,8 +1,8 @@
 //! How the authorization server is reached: over a Unix socket or through a proxy, and as whom we show ourselves to it
 //! in TLS.
 
-use std::os::unix::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,23 +12,23 @@ use rustls::sign::CertifiedKey;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::build::{
-    MAX_CERTIFICATE_FILE, MAX_SECRET_FILE, digest, endpoint, is_host_name, is_loopback, read_file,
-};
-use super::keys::Refusal;
+use super::build::{MAX_CERTIFICATE_FILE, MAX_SECRET_FILE, digest, read_file};
+use super::rules::Invalid;
+use super::url::{endpoint, is_host_name, is_loopback};
 use super::{Config, ConfigError, Secret, SslProtocols};
 use crate::oauth::Endpoint;
 
 /// A forward proxy.
-pub(crate) struct Proxy {
+#[derive(Clone)]
+pub struct Proxy {
     /// Its URL, with the user and the password in it.
-    pub url: Secret,
+    pub(crate) url: Secret,
     /// Its URL without them, for messages.
-    pub shown: String,
+    pub(crate) shown: String,
     /// The user in it.
     user: String,
     /// It is spoken to over TLS.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// It is on this machine.
     loopback: bool,
     credentials: bool,
@@ -42,6 +42,12 @@ pub(super) struct Way<'a> {
     pub proxy: Option<&'a Proxy>,
     /// Ours, with its key.
     pub client_certificate: Option<&'a [u8]>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shown, f)
+    }
 }
 
 impl Way<'_> {
@@ -73,58 +79,11 @@ impl Way<'_> {
     }
 }
 
-/// Reads a Unix socket and the URL to ask for there, if the value is meant to be that; as nginx writes it, with
-/// `http://` before it or without. No refusal repeats it.
-pub(super) fn unix(value: &str) -> Result<Option<(PathBuf, Url)>, Refusal> {
-    let starts = |prefix: &str| {
-        let (start, rest) = value.split_at_checked(prefix.len())?;
-        start.eq_ignore_ascii_case(prefix).then_some(rest)
-    };
-    if starts("https://unix:").is_some() {
-        return Err(
-            "is https over a Unix socket, which nobody can listen in on: write it as \
-             unix:/run/as.sock:/introspect and have the server speak http there"
-                .to_owned(),
-        );
-    }
-    let Some(rest) = starts("unix:").or_else(|| starts("http://unix:")) else {
-        return Ok(None);
-    };
-    if !rest.starts_with('/') {
-        return Err(
-            "has no absolute path of a socket after unix: write it as unix:/run/as.sock:/introspect"
-                .to_owned(),
-        );
-    }
-    let Some((path, target)) = rest.split_once(':') else {
-        return Err(
-            "does not say what to ask for at the socket: add a colon and the path, as in \
-             unix:/run/as.sock:/introspect"
-                .to_owned(),
-        );
-    };
-    if !target.starts_with('/') {
-        return Err(
-            "has no path after the socket that starts with a slash: write it as unix:/run/as.sock:/introspect"
-                .to_owned(),
-        );
-    }
-    if SocketAddr::from_pathname(path).is_err() {
-        return Err(
-            "has a path of a socket that is longer than the system allows (107 bytes on Linux): put the socket \
-             elsewhere, or a symbolic link to its directory"
-                .to_owned(),
-        );
-    }
-    let url = endpoint(&format!("http://localhost{target}"))?;
-    Ok(Some((path.into(), url)))
-}
-
 /// Reads a proxy's URL. No refusal repeats it: it may hold a password.
-pub(super) fn proxy(value: &str) -> Result<Proxy, Refusal> {
+pub(super) fn proxy(value: &str) -> Result<Proxy, Invalid> {
     const SUCH: &str = "write it as http://proxy.example.com:3128";
     if value.is_empty() {
-        return Err("is empty: set it to a URL, or leave it out".to_owned());
+        return Err("is empty: set it to a URL, or leave it out".into());
     }
     // The parser below would quietly drop or rewrite these.
     if value
@@ -132,7 +91,7 @@ pub(super) fn proxy(value: &str) -> Result<Proxy, Refusal> {
         .any(|char| char.is_control() || char.is_whitespace() || char == '\\')
     {
         return Err(
-            "has a space, a control character or a backslash in it: remove or encode it".to_owned(),
+            "has a space, a control character or a backslash in it: remove or encode it".into(),
         );
     }
     let lower = value.to_ascii_lowercase();
@@ -140,9 +99,9 @@ pub(super) fn proxy(value: &str) -> Result<Proxy, Refusal> {
         .into_iter()
         .find_map(|scheme| lower.strip_prefix(scheme));
     match after_scheme {
-        None => return Err(format!("is not an http or https URL: {SUCH}")),
+        None => return Err(format!("is not an http or https URL: {SUCH}").into()),
         Some(rest) if rest.starts_with(['/', '?', '#']) => {
-            return Err(format!("has no host: {SUCH}"));
+            return Err(format!("has no host: {SUCH}").into());
         }
         Some(_) => {}
     }
@@ -150,8 +109,7 @@ pub(super) fn proxy(value: &str) -> Result<Proxy, Refusal> {
     // What is no URI is no proxy to the HTTP client, which would go without.
     if url.as_str().parse::<http::Uri>().is_err() {
         return Err(
-            "has a character in it that must be percent-encoded: encode it (in the password, most likely)"
-                .to_owned(),
+            "has a character in it that must be percent-encoded: encode it (in the password, most likely)".into(),
         );
     }
     let mut bare = url.clone();
@@ -159,7 +117,7 @@ pub(super) fn proxy(value: &str) -> Result<Proxy, Refusal> {
     let _ = (bare.set_username(""), bare.set_password(None));
     let bare = endpoint(bare.as_str())?;
     if bare.path() != "/" || bare.query().is_some() {
-        return Err(format!("has a path or a query, which no proxy has: {SUCH}"));
+        return Err(format!("has a path or a query, which no proxy has: {SUCH}").into());
     }
     Ok(Proxy {
         tls: bare.scheme() == "https",
@@ -177,10 +135,9 @@ pub(super) fn forward_proxy(
     endpoints: &[Endpoint],
     warnings: &mut Vec<String>,
 ) -> Result<Option<Proxy>, ConfigError> {
-    let Some(value) = &config.proxy else {
+    let Some(proxy) = &config.proxy else {
         return Ok(None);
     };
-    let proxy = proxy(value.expose()).map_err(|refusal| config.refuse("proxy", "", &refusal))?;
     if config.ssl_name.is_some() {
         return Err(config.refuse(
             "proxy",
@@ -209,24 +166,24 @@ pub(super) fn forward_proxy(
              that",
         );
     }
-    Ok(Some(proxy))
+    Ok(Some(proxy.clone()))
 }
 
 /// Reads a name for TLS, and writes it as it is sent.
-pub(super) fn server_name(value: &str) -> Result<String, Refusal> {
+pub(super) fn server_name(value: &str) -> Result<String, Invalid> {
     if value.is_empty() {
-        return Err("is empty: set it to a host name, or leave it out".to_owned());
+        return Err("is empty: set it to a host name, or leave it out".into());
     }
     let name = match Host::parse(value) {
         Ok(Host::Domain(name)) => name,
         Ok(Host::Ipv4(_) | Host::Ipv6(_)) => {
             return Err(
-                "is an address, which TLS does not send as a name (RFC 6066 §3): set it to a host name".to_owned(),
+                "is an address, which TLS does not send as a name (RFC 6066 §3): set it to a host name".into(),
             );
         }
         Err(_) => {
             return Err(
-                "is not a host name: write it as as.example.com, with nothing around it".to_owned(),
+                "is not a host name: write it as as.example.com, with nothing around it".into(),
             );
         }
     };
@@ -235,8 +192,7 @@ pub(super) fn server_name(value: &str) -> Result<String, Refusal> {
         is_host_name(&name) && !name.ends_with('.') && ServerName::try_from(name.as_str()).is_ok();
     if !sound {
         return Err(
-            "is not a host name (variables are not evaluated): write it as as.example.com, with nothing around it"
-                .to_owned(),
+            "is not a host name (variables are not evaluated): write it as as.example.com, with nothing around it".into(),
         );
     }
     Ok(name)
@@ -250,18 +206,19 @@ pub(super) fn ssl_name(
     let Some(value) = config.ssl_name.as_deref() else {
         return Ok(None);
     };
-    let refuse = |refusal: &str| config.refuse("ssl_name", &format!("{value:?}"), refusal);
-    let name = server_name(value).map_err(|refusal| refuse(&refusal))?;
     if !any_tls(endpoints) {
-        return Err(refuse(
+        return Err(config.refuse(
+            "ssl_name",
+            &format!("{value:?}"),
             "is set while introspection_endpoint is http, where there is no TLS: make that https, or remove this",
         ));
     }
-    Ok(Some(name))
+    // Set through the field, it may be in capital letters.
+    Ok(server_name(value).ok())
 }
 
 /// Reads the versions of TLS that may be spoken.
-pub(super) fn ssl_protocols(value: &str) -> Result<SslProtocols, Refusal> {
+pub(super) fn ssl_protocols(value: &str) -> Result<SslProtocols, Invalid> {
     let (mut tls12, mut tls13) = (false, false);
     for word in value.split_ascii_whitespace() {
         match word {
@@ -269,14 +226,12 @@ pub(super) fn ssl_protocols(value: &str) -> Result<SslProtocols, Refusal> {
             "TLSv1.3" => tls13 = true,
             "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => {
                 return Err(
-                    "names a version that is broken (RFC 8996) and not spoken here: write TLSv1.2, TLSv1.3 or both"
-                        .to_owned(),
+                    "names a version that is broken (RFC 8996) and not spoken here: write TLSv1.2, TLSv1.3 or both".into(),
                 );
             }
             _ => {
                 return Err(
-                    "is not a list of versions: write TLSv1.2, TLSv1.3 or both, with a space between"
-                        .to_owned(),
+                    "is not a list of versions: write TLSv1.2, TLSv1.3 or both, with a space between".into(),
                 );
             }
         }
@@ -285,9 +240,7 @@ pub(super) fn ssl_protocols(value: &str) -> Result<SslProtocols, Refusal> {
         (true, true) => Ok(SslProtocols::Both),
         (true, false) => Ok(SslProtocols::Tls12),
         (false, true) => Ok(SslProtocols::Tls13),
-        (false, false) => {
-            Err("is empty: write TLSv1.2, TLSv1.3 or both, or leave it out".to_owned())
-        }
+        (false, false) => Err("is empty: write TLSv1.2, TLSv1.3 or both, or leave it out".into()),
     }
 }
 
@@ -323,8 +276,9 @@ pub(super) fn client_certificate(
             "is set while introspection_endpoint is http, where it is not shown: make that https, or remove this",
         ));
     }
-    let chain = certificates(path).map_err(|why| refuse(&why))?;
-    let (key, others_may_read) = private_key(key_path).map_err(|why| refuse_key(&why))?;
+    let chain = certificates(path).map_err(|why| refuse(&why.to_string()))?;
+    let (key, others_may_read) =
+        private_key(key_path).map_err(|why| refuse_key(&why.to_string()))?;
     if others_may_read {
         warnings.push(format!(
             "provider {:?}: ssl_certificate_key {key_path:?} can be read by every user of this machine; chmod o-r it",
@@ -357,46 +311,43 @@ pub(super) fn any_tls(endpoints: &[Endpoint]) -> bool {
         .any(|endpoint| endpoint.url.scheme() == "https")
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Refusal> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Invalid> {
     let (bytes, _) = read_file(path, MAX_CERTIFICATE_FILE)?;
     let chain = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| {
-            format!("holds a certificate that cannot be used ({error}): it must hold certificates as PEM")
+            Invalid::from(format!("holds a certificate that cannot be used ({error}): it must hold certificates as PEM"))
         })?;
     if chain.is_empty() {
         return Err(
             "holds no certificate: it must hold ours as PEM (-----BEGIN CERTIFICATE-----), then those between it and \
-             its authority"
-                .to_owned(),
+             its authority".into(),
         );
     }
     Ok(chain)
 }
 
 /// The only private key in a file, and whether every user may read it.
-fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, bool), Refusal> {
+fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, bool), Invalid> {
     let (bytes, others_may_read) = read_file(path, MAX_SECRET_FILE)?;
     // In the label (RFC 7468 §11) or in a header (RFC 1421 §4.6.1.1).
     if bytes.windows(9).any(|part| part == b"ENCRYPTED") {
         return Err(
             "is encrypted, and nobody is there to type its password: decrypt it with openssl pkey, and let nobody else \
-             read the file"
-                .to_owned(),
+             read the file".into(),
         );
     }
     let mut keys = PrivateKeyDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
         // The error may quote what it could not read.
-        .map_err(|_| "holds a private key that is not PEM: write it anew".to_owned())?;
+        .map_err(|_| "holds a private key that is not PEM: write it again")?;
     match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => Ok((key, others_may_read)),
         (Some(_), false) => {
-            Err("holds several private keys: leave the one that is for ssl_certificate".to_owned())
+            Err("holds several private keys: leave the one that is for ssl_certificate".into())
         }
         (None, _) => Err(
-            "holds no private key: it must hold one as PEM (-----BEGIN PRIVATE KEY-----)"
-                .to_owned(),
+            "holds no private key: it must hold one as PEM (-----BEGIN PRIVATE KEY-----)".into(),
         ),
     }
 }

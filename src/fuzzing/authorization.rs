@@ -1,4 +1,4 @@
-//! What clients present: the value of `Authorization`, and the token in it.
+//! Fuzz target `authorization`: the value of `Authorization`, and the token in it.
 
 use aws_lc_rs::digest;
 

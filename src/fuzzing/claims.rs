@@ -1,4 +1,4 @@
-//! JWTs in compact form, and claims.
+//! Fuzz target `claims`: JWTs in compact form, and claims.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What an operator or a host sets.
+//! Fuzz target `config`: keys of a configuration and their values.
 
 use std::time::Duration;
 

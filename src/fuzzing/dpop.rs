@@ -1,4 +1,4 @@
-//! Proofs of senders (RFC 9449), and certificates as another server hands them on.
+//! Fuzz targets `dpop` and `certificate`: DPoP proofs (RFC 9449), and certificates as another server forwards them.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -100,7 +100,7 @@ pub fn dpop(input: &[u8]) {
             }
             assert!(proof.len() <= MAX_PROOF_LENGTH);
             assert_proof(&proof, &presented, uri, &rules);
-            // It is noted once, for as long as it could be used again.
+            // It is recorded once, for as long as it could be used again.
             let [(_, time)] = &*asked else {
                 panic!("asked {} times", asked.len());
             };
@@ -133,7 +133,7 @@ pub fn dpop(input: &[u8]) {
     }
 }
 
-/// What is true of a proof that is accepted, read by other means.
+/// The properties of an accepted proof, checked with other parsers.
 fn assert_proof(proof: &[u8], presented: &RequestContext<'_>, uri: &[u8], rules: &ProofRules) {
     let text = std::str::from_utf8(proof).expect("it is a JWT");
     let mut parts = text.split('.').map(decoded);
@@ -163,7 +163,7 @@ fn assert_proof(proof: &[u8], presented: &RequestContext<'_>, uri: &[u8], rules:
     if rules.nonces.is_some() {
         assert_eq!(claims["nonce"], NONCES.current(NOW));
     }
-    // By another reader of URIs, where that one reads them.
+    // With another parser of URIs, if that one accepts the URI.
     let htu = Url::parse(claims["htu"].as_str().unwrap_or_default());
     let asked = Url::parse(&String::from_utf8_lossy(uri));
     if let (Ok(htu), Ok(asked)) = (htu, asked) {
@@ -201,7 +201,7 @@ pub fn certificate(input: &[u8]) {
     }
 }
 
-/// What a token with this `cnf` stands for.
+/// The verdict on a token with this `cnf`.
 fn bound_to(cnf: &[u8]) -> Option<Active> {
     let payload = format!(r#"{{"cnf":{}}}"#, std::str::from_utf8(cnf).ok()?);
     let claims = Claims::from_json(&payload).ok()?;

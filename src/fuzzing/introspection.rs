@@ -1,4 +1,4 @@
-//! Answers at the introspection endpoint, in every dialect, and at the token endpoint where tokens are exchanged.
+//! Fuzz target `introspection`: answers of the introspection endpoint, in every dialect, and of token exchange.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -170,7 +170,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
             .is_none_or(|alg| alg.eq_ignore_ascii_case("none"))
     );
 
-    // What the server says extra_claims the JWT.
+    // The members of the answer beside the JWT.
     let said_beside = match provider.dialect {
         Dialect::Json | Dialect::Mint => json(&message.body),
         Dialect::Auto if message.body.trim_ascii_start().starts_with(b"{") => json(&message.body),
@@ -217,7 +217,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
         );
     }
 
-    // Nobody but us and the server writes it.
+    // Only the gateway and the server sign it.
     let needs_signature = provider.acquisition.verification.is_some();
     if needs_signature || provider.dialect == Dialect::Signed {
         assert!(message.signed, "nobody else can sign");
@@ -248,7 +248,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
         assert_eq!(message.body.trim_ascii_end(), jwt.as_bytes());
     }
 
-    // Nothing is valid for longer than anybody says, and whoever is bound to a key stays bound.
+    // No time is later than the answer or the JWT says, and a bound token stays bound.
     let claims = active.claims();
     assert_eq!(active.exp(), claims.exp);
     assert!(claims.exp.is_none_or(|exp| exp > NOW && exp <= FAR));
@@ -278,7 +278,7 @@ fn assert_active(provider: &Provider, message: &Message, active: &Active) {
     assert_remembered(provider, message, active);
 }
 
-/// What comes out of a store is what went in, and only for the token and the provider that it was stored for.
+/// A sealed entry opens to the same verdict, and only for the token and the provider that it was stored for.
 fn assert_remembered(provider: &Provider, message: &Message, active: &Active) {
     let [verdict, stored] = [active, active].map(|active| {
         Verdict::Active(Arc::new(Active::with_response(
@@ -335,7 +335,7 @@ fn assert_error(message: &Message, error: &Error) {
     let text = error.message();
     assert_fit_for_a_log(text);
     assert!(text.starts_with("provider \"main\": "), "{text}");
-    // What is shown of a JWT is cut at 64 characters.
+    // An error quotes at most 64 characters of a JWT.
     let is_compact = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     for run in message.body.split(|byte| !is_compact(byte)) {
         if run.len() > 64 && check_compact(run).is_ok() {
@@ -366,7 +366,7 @@ fn parts(jwt: &str) -> [Value; 2] {
     [(); 2].map(|()| parts.next().expect("it has three"))
 }
 
-/// JSON as everybody reads it; null if it is none.
+/// JSON as `serde_json` reads it; null if it is invalid.
 fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_default()
 }
@@ -375,7 +375,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// All that a verdict says, to be compared.
+/// All fields of a verdict, for comparison.
 fn said(active: &Active) -> String {
     format!(
         "{} {:?} {} {} {}",

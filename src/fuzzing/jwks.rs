@@ -1,4 +1,4 @@
-//! The keys that an authorization server publishes (RFC 7517).
+//! Fuzz target `jwks`: the keys that an authorization server publishes (RFC 7517).
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub fn jwks(json: &[u8]) {
     }
 }
 
-/// Whether a key could be one to verify with, by what it says of itself.
+/// Whether a key's own members allow it for verification.
 fn may_verify(key: &Value) -> bool {
     let private = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
     let known = match key["kty"].as_str() {

@@ -1,4 +1,4 @@
-//! An answer of an authorization server, as an input describes it.
+//! The format of inputs that describe an answer of an authorization server.
 //!
 //! ```text
 //! 200
@@ -7,9 +7,9 @@
 //! {"active":true,"jwt":"~{"alg":"EdDSA"}~{"sub":"alice"}~"}
 //! ```
 //!
-//! The status, headers, an empty line, and the body. In the body `~header~payload~` stands for a JWT of these two, signed
-//! with the key that the server is taken to have: base64 hides from a fuzzer what it could change, and nobody finds a
-//! signature by trying.
+//! The status, headers, an empty line, and the body. In the body, `~header~payload~` stands for a JWT of these two, signed
+//! with the server's key: a fuzzer can't change JSON inside base64 in a useful way, and can't guess a
+//! signature.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::jwt::{KeySet, SigningKey, jwks};
 
-/// The longest body: what is longer is refused before it is read. Small enough that a fuzzer gets somewhere.
+/// The longest body; a longer one is refused before it is parsed. Small enough for a fuzzer to make progress.
 const LONGEST: usize = 16 << 10;
 
 /// An answer.
@@ -33,7 +33,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// What an input describes; `None` when it is too long.
+    /// Parses an input; `None` when it is too long.
     pub fn read(input: &[u8]) -> Option<Self> {
         if input.len() > LONGEST {
             return None;
@@ -96,7 +96,7 @@ fn sign(header: &[u8], payload: &[u8]) -> String {
     jwt
 }
 
-/// The bytes that base64url stands for, by another reader than ours, which takes everything.
+/// Decodes base64url with another decoder than ours, which accepts any input.
 pub(super) fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (mut bits, mut held) = (0_u32, 0);
@@ -118,7 +118,7 @@ pub(super) fn decoded(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The key pair of the server, and of the gateway where it signs: always the same, of no worth.
+/// The key pair of the server, and of the gateway where it signs: a fixed test key.
 static PAIR: LazyLock<Ed25519KeyPair> =
     LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes are a seed"));
 
@@ -130,7 +130,7 @@ pub(super) static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
     SigningKey::from_pem(pem.as_bytes()).expect("PKCS#8 of an Ed25519 key is taken")
 });
 
-/// What verifies with it.
+/// The public key, for verification.
 pub(super) static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     KeySet::parse(jwks(std::slice::from_ref(&*KEY)).as_bytes()).expect("what we publish is read")
 });

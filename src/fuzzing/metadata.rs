@@ -1,4 +1,4 @@
-//! What an authorization server says of itself (RFC 8414).
+//! Fuzz target `metadata`: authorization server metadata (RFC 8414).
 
 use serde_json::Value;
 use url::Url;
@@ -51,7 +51,7 @@ pub fn metadata(input: &[u8]) {
         server.introspection.len(),
         usize::from(metadata.introspection_endpoint.is_some())
     );
-    // What is configured is not replaced.
+    // Configured values are not replaced.
     assert_eq!(
         server.clone().with_metadata(&Metadata::default()).token,
         server.token

@@ -1,11 +1,11 @@
-//! What fuzzing runs: one function for each reader of what others write, which panics when a promise does not hold.
+//! Fuzz targets: one function for each parser of untrusted input, which panics when a promise does not hold.
 //!
-//! That nothing panics is the least of it. Each function says what must be true whatever it is given, and works that out
-//! in another way than the reader does: that what is not active lets nobody in, that no byte but those of a JWT reaches a
-//! header, that nothing is valid for longer than anybody said, that an error shows no JWT.
+//! Each function checks more than the absence of panics: what must be true for any input, computed
+//! in another way than the parser does. Examples: an inactive token lets no request in; only bytes of a JWT reach a
+//! header; no time is later than the input says; an error shows no JWT.
 //!
-//! An input is text wherever it can be, so that it can be read and written by hand: see the corpus in `fuzz/corpus/`. The
-//! unit tests replay it; `make fuzz` looks for more. The module is there for both alone, behind the feature `fuzzing`.
+//! Inputs are text where that is possible, so that they can be read and written by hand: see the corpus in `fuzz/corpus/`. The
+//! unit tests replay it; `make fuzz` searches for more. The module exists only for these, behind the feature `fuzzing`.
 
 mod authorization;
 mod claims;
@@ -38,13 +38,13 @@ pub use verify::verify;
 
 use std::collections::HashSet;
 
-/// The time at which everything is read, in seconds since the epoch.
+/// The fixed time of all targets, in seconds since the epoch.
 const NOW: i64 = 1_700_000_000;
 
 /// A function that takes any bytes.
 pub type Target = fn(&[u8]);
 
-/// Every function by its name, which is that of the program in `fuzz/fuzz_targets/` and of the folder of its corpus.
+/// All targets by name, which is also that of the program in `fuzz/fuzz_targets/` and of the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("authorization", authorization),
     ("certificate", certificate),
@@ -63,14 +63,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("verify", verify),
 ];
 
-/// Text that may stand in a log: not without bound, and nothing in it that a terminal would take for more than text.
+/// Asserts that a text is fit for a log: of limited length, and without control characters.
 fn assert_fit_for_a_log(message: &str) {
     assert!(message.len() < 4096, "too long: {}", message.len());
     assert!(!message.chars().any(char::is_control), "{message:?}");
 }
 
-/// Whether a JSON text says the same to all who read it: no object has a name twice, and no whole number is one of several
-/// that an `f64` takes for the same. Worked out of the text, which is known to be JSON, and not by a reader of it.
+/// Whether a JSON text is unambiguous: no object has a duplicate name, and no integer is one of several
+/// that are the same `f64`. Computed from the text, which is known to be JSON, without a parser.
 fn is_unambiguous(json: &[u8]) -> bool {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let mut objects: Vec<Option<HashSet<String>>> = Vec::new();

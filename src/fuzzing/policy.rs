@@ -1,4 +1,4 @@
-//! Paths into the claims, and what a location asks of a token.
+//! Fuzz targets `claim_path` and `policy`: paths into claims, and a location's requirements for a token.
 
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ pub fn claim_path(input: &[u8]) {
         [value @ Value::Object(_)] if !listed => assert_eq!(json(text), *value),
         _ if objects => assert!(json(text).is_array()),
         _ => {
-            // One value does not look like two, and none is left out.
+            // One value can't be taken for two, and none is left out.
             let words: Vec<_> = text.split(' ').collect();
             let expected: Vec<_> = scalars
                 .iter()
@@ -95,7 +95,7 @@ pub fn policy(input: &[u8]) {
         return;
     };
     let decision = policy.check(&claims, NOW, &mut |_| None);
-    // What a level below inherits is what there is above.
+    // A lower level inherits the requirements of the level above.
     let mut below = TokenRequirements::default();
     below.inherit(&policy);
     assert_eq!(below.check(&claims, NOW, &mut |_| None), decision);
@@ -107,7 +107,7 @@ pub fn policy(input: &[u8]) {
         || set
             .iter()
             .any(|(key, values)| *key == "scope" && !values.iter().all(has));
-    // Of what is set more than once, the last counts, but for requirements.
+    // The last of several values of a key counts, except for requirements.
     let last = |wanted: &str| {
         set.iter()
             .rfind(|(key, _)| *key == wanted)
@@ -159,7 +159,7 @@ pub fn policy(input: &[u8]) {
     }
 }
 
-/// What a token says whose claim is as required.
+/// Asserts that a token meets a requirement.
 fn assert_required(document: &Value, path: &str, values: &[&str]) {
     let names: Vec<_> = path.split('.').collect();
     let mut found = Vec::new();
@@ -183,7 +183,7 @@ fn assert_required(document: &Value, path: &str, values: &[&str]) {
     }
 }
 
-/// Where the names of a path lead to: those of the longest name that is there, and through lists.
+/// The values that a path leads to: by the longest existing name, and through lists.
 fn search<'a>(value: &'a Value, names: &[&str], found: &mut Vec<&'a Value>, listed: &mut bool) {
     match value {
         _ if names.is_empty() => found.push(value),

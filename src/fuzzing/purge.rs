@@ -1,9 +1,9 @@
-//! What a purge asks for.
+//! Fuzz target `purge`: the form of a purge.
 
 use super::assert_fit_for_a_log;
 use crate::gateway::purge::{Form, MAX_FORM_LENGTH, Purge, PurgeError};
 
-/// How many bytes arrive at a time, and a form.
+/// The number of bytes that arrive at a time, and a form.
 pub fn purge(input: &[u8]) {
     let Some((&size, body)) = input.split_first() else {
         return;
@@ -28,7 +28,7 @@ pub fn purge(input: &[u8]) {
     match read_whole {
         Ok(Some(token)) => {
             assert!(!token.is_empty());
-            // It is the only parameter of its name, so whoever reads the form in another way reads the same one.
+            // It is the only parameter of its name, so any other parser of the form finds the same one.
             let named = |name: &str| {
                 form_urlencoded::parse(body)
                     .filter(|(n, _)| n == name)

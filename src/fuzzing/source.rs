@@ -1,4 +1,4 @@
-//! Tokens in cookies and queries.
+//! Fuzz target `source`: tokens in cookies and queries.
 
 use crate::gateway::source::{Form, decode, values, without};
 
@@ -11,7 +11,7 @@ pub fn source(input: &[u8]) {
     let Some((letter, name)) = line.split_first() else {
         return;
     };
-    // As one that can be configured.
+    // A name that can be configured.
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     if name.is_empty() || !name.iter().all(is_name) {
         return;
@@ -46,7 +46,7 @@ pub fn source(input: &[u8]) {
             None => assert!(form == Form::Query && value.contains(&b'%')),
         }
     }
-    // What follows the query is not part of it.
+    // A fragment is not part of the query.
     if form == Form::Query {
         let fragment = |text: &[u8]| {
             let start = text.iter().position(|&byte| byte == b'#');
@@ -56,7 +56,7 @@ pub fn source(input: &[u8]) {
     }
 }
 
-/// Names and values as another reader has them.
+/// Names and values, by another parser.
 fn pairs(form: Form, text: &[u8]) -> Vec<(String, String)> {
     let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match form {

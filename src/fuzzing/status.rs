@@ -1,4 +1,4 @@
-//! In which format the status is asked for.
+//! Fuzz target `status`: the requested format of the status.
 
 use crate::gateway::status::{Format, RequestedFormat};
 
@@ -32,7 +32,7 @@ pub fn status(input: &[u8]) {
         );
         return;
     }
-    // Nobody is given what they have not named.
+    // The format is one that the request has named.
     let accept = accept.to_ascii_lowercase();
     let named = match asked.format {
         Format::Prometheus => return,

@@ -1,4 +1,4 @@
-//! Answers to a request for an access token of our own (RFC 6749 §4.4).
+//! Fuzz target `token_response`: answers to a request for our own access token (RFC 6749 §4.4).
 
 use std::sync::{Arc, LazyLock};
 

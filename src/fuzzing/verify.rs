@@ -1,4 +1,4 @@
-//! Whether a JWT is what it claims to be.
+//! Fuzz target `verify`: the verification of JWTs.
 
 use super::message::{KEYS, with_jwts};
 use super::{NOW, assert_fit_for_a_log};
@@ -36,7 +36,7 @@ pub fn verify(input: &[u8]) {
             if let Some(nbf) = claims.get("nbf").and_then(|nbf| nbf.as_i64()) {
                 assert!(nbf <= NOW + 60);
             }
-            // Any bit of what is signed, and of the signature, counts.
+            // Every bit of the signed text and of the signature counts.
             let at = input.len() % jwt.len();
             let mut other = jwt.to_owned().into_bytes();
             other[at] = if other[at] == b'A' { b'B' } else { b'A' };

@@ -1,4 +1,4 @@
-// What needs no authorization server: version, statuses, configuration.
+// Functions that need no authorization server: version, statuses, configuration.
 
 #include "support.h"
 

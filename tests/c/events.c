@@ -10,7 +10,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-// What the callback of one request has seen.
+// The arguments that the callback of one request got.
 struct request {
   phantom_client *client;
   phantom_status status;
@@ -19,7 +19,7 @@ struct request {
   int called;
   pthread_t thread;
   char error[256];
-  // What it does besides.
+  // An additional action of the callback.
   uint64_t cancels;
   phantom_status cancelled;
   struct request *submits;
@@ -77,8 +77,8 @@ static size_t dispatch(phantom_client *client, size_t count) {
   return all;
 }
 
-// Waits until everything that was submitted for `token` is in the queue: whoever waits for one answer is told in the
-// order of asking, and this asks last.
+// Waits until everything that was submitted for `token` is in the queue: requests for one token are answered in the
+// order of submission, and this one is the last.
 static void answered(phantom_client *client, const char *token) {
   phantom_result *result = NULL;
   NEED(resolve(client, token, &result) == PHANTOM_OK);

@@ -26,7 +26,7 @@ static bool forked(phantom_status status) {
   return status == PHANTOM_FORKED && phantom_last_error()[0] != '\0';
 }
 
-// What the child finds: a bit for each function that does not answer as promised.
+// The child's findings: a bit for each function that does not return what is documented.
 static int child(void) {
   const char *text = token(400);
   phantom_result *none = NULL;

@@ -1,4 +1,4 @@
-// Policies: what is asked of a token, what a denial says, and senders of tokens that are bound to a key.
+// Policies: requirements for a token, denials, and senders of tokens that are bound to a key.
 
 #include "support.h"
 

@@ -1,4 +1,4 @@
-// A shared store that the host brings along: an array behind a mutex. Clients that share it share verdicts, flights,
+// A shared store of the host: an array behind a mutex. Clients that share it share verdicts, flights,
 // purges and what they know of the authorization server's health; and the store learns nothing.
 
 #define _POSIX_C_SOURCE 200809L
@@ -298,7 +298,7 @@ static void tampering(void) {
   NEED(source(writer, token(1510)) == PHANTOM_CACHE_MISS && source(writer, token(1511)) == PHANTOM_CACHE_MISS);
   saved = *target;
 
-  // Each reader begins with an empty memory of its own. What it is told anew is stored anew.
+  // Each reader begins with an empty memory of its own. A new answer is stored again.
   for (n = 0; n < saved.length; n += n < 16 ? 1 : 61) {
     phantom_client *reader = NULL;
     NEED(phantom_client_start(config, &reader) == PHANTOM_OK);

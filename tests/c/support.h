@@ -1,4 +1,4 @@
-// What the test programs have in common: promises, tokens, and clients of the authorization server that run.sh started.
+// Helpers of the test programs: assertions, tokens, and clients of the authorization server that run.sh started.
 
 #ifndef SUPPORT_H
 #define SUPPORT_H
@@ -106,7 +106,7 @@ static UNUSED uint64_t counted(phantom_client *client, phantom_stat stat) {
   return value;
 }
 
-// What no message, log line or statistic may ever show.
+// Secrets that no message, log line or statistic may show.
 static UNUSED bool shows_secret(const char *text) {
   size_t n;
   if (strstr(text, environment("CLIENT_SECRET")) != NULL || strstr(text, "eyJ") != NULL)

@@ -17,7 +17,7 @@ static size_t size;
 static char *memory;
 static phantom_config *config;
 
-// What parent and children tell each other.
+// Messages between parent and children.
 static struct {
   atomic_int ready, step, active, asked, shared, found_after_purge;
   atomic_uint_least64_t calls;

@@ -1,4 +1,4 @@
-"""`make install`: what it puts where, and what it does not need."""
+"""`make install`: installed files, and that it needs no Rust."""
 
 import os
 import re
@@ -17,7 +17,7 @@ NOBODY = 65534
 
 
 def make(*arguments, path="/usr/bin:/bin", user=None, cwd=CHECKOUT):
-    # What runs the tests may itself be started by make.
+    # The tests may themselves be started by make.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
         ["make", "--no-print-directory", *arguments],

@@ -1,5 +1,4 @@
-"""docs/install.md, as somebody reads it who has just met the project: every block is run as it stands, in a throw-away
-copy of the system that it is for."""
+"""docs/install.md as a newcomer follows it: every block is run unchanged, in a throw-away copy of the system that it is for."""
 
 import os
 import re
@@ -45,7 +44,7 @@ def releases(tmp_path_factory):
     name = f"nginx-{RELEASE}"
     assert f'"{RELEASE}"' in (tree / "src/core/nginx.h").read_text(), "another release: name it in the page and here"
 
-    # What cargo has compiled for the checkout is used for nginx's own build too.
+    # nginx's own build uses the checkout's target folder too.
     objs = folder / "objs"
     objs.mkdir()
     (objs / "phantom_token").symlink_to(CHECKOUT / "target")
@@ -76,7 +75,7 @@ def chosen(name):
 
 
 def refuses(output):
-    """What curl has shown of the answer to the request without a token."""
+    """The response to the request without a token, as curl has printed it."""
     assert "test is successful" in output
     answer = output.split(">>> Load 2")[1]
     assert re.search(r"^HTTP/1.1 401 ", answer, re.M), answer
@@ -100,7 +99,7 @@ def debian(suite):
 
 def nginx_org(releases):
     steps = walk.Walk("bookworm", "1.28")
-    # What stands for nginx.org's package: the release, configured as they do, instead of Debian's.
+    # In place of nginx.org's package: the release, configured as they do, instead of Debian's.
     steps.command(
         f"""bash -eu >/tmp/package.log 2>&1 <<'END' || {{ tail -n 30 /tmp/package.log; exit 1; }}
 sudo apt-get purge nginx nginx-common nginx-dev 'libnginx-mod-*'

@@ -1,4 +1,4 @@
-"""Rust that is too old, or missing, is named before cargo reads a manifest that it can't."""
+"""The check of Rust's version: an old or missing Rust is reported before cargo fails to read a manifest."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def test_the_minimum_stands_where_people_look(file):
 
 @pytest.mark.parametrize("package", ["phantom-token", "ngx_http_phantom_token_module"])
 def test_no_crate_that_is_shipped_asks_for_a_newer_rust(package):
-    """What only tests use may: it is compiled on the project's own machines."""
+    """Crates of tests may: they are compiled on the project's own machines."""
     host = re.search(r"^host: (.*)$", subprocess.check_output(["rustc", "-vV"], text=True), re.M)[1]
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", host]
     metadata = json.loads(subprocess.check_output(command, cwd=CHECKOUT))

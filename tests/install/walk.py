@@ -1,4 +1,4 @@
-"""Walks through docs/install.md in throw-away copies of systems."""
+"""Runs the blocks of docs/install.md in throw-away copies of systems."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def rust():
 
 
 def target(entry):
-    """What cargo has compiled for an entry of the matrix, if `make test-nginx-matrix` was run before: it saves time."""
+    """The target folder of an entry of the matrix, if `make test-nginx-matrix` has run before: it saves time."""
     folder = CHECKOUT / "build/matrix" / entry / "target"
     return str(folder) if folder.is_dir() and rust() else ""
 

@@ -1,4 +1,4 @@
-// What we sign, as jose sees it. Run by `make test-jose`; $MINTED is the program that mints.
+// Verifies JWTs that we sign with jose. Run by `make test-jose`; $MINTED is the program that mints.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import test from 'node:test';

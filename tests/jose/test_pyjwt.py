@@ -1,4 +1,4 @@
-"""What we sign, as PyJWT sees it. Run by `make test-jose`; $MINTED is the program that mints."""
+"""Verifies JWTs that we sign with PyJWT. Run by `make test-jose`; $MINTED is the program that mints."""
 
 import base64
 import json

@@ -1,7 +1,7 @@
-"""What the gateway mints and the keys that it publishes, read by the JOSE libraries that APIs use, in three languages.
+"""Minted JWTs and published keys, read by the JOSE libraries that APIs use, in three languages.
 
-Each is given the JWT as the API received it and the JWKS as nginx serves it: jose and PyJWT fetch the keys themselves,
-jwt-simple is given them in a file. The programs are beside the tests of what the library signs, in tests/jose.
+Each gets the JWT as the API received it and the JWKS as nginx serves it: jose and PyJWT fetch the keys themselves,
+jwt-simple reads them from a file. The programs are beside the tests of what the library signs, in tests/jose.
 """
 
 import json
@@ -19,7 +19,7 @@ from harness.nginx import ROOT
 
 JOSE = ROOT / "tests/jose"
 ISSUER = "https://gateway.example/one"
-# The algorithm, and what the provider is told beside the key.
+# The algorithm, and the provider's settings beside the key.
 ALGORITHMS = {"ES256": {}, "EdDSA": {}, "RS256": {}, "PS256": {"mint_alg": "PS256"}}
 
 

@@ -1,4 +1,4 @@
-"""What authorization servers answer, and what comes of it: the status, one line in the log, and nothing else.
+"""Answers of authorization servers, and their effect: the status, one line in the log, and nothing else.
 
 Whatever the answer is, no request reaches the API without a JWT, none waits past the deadline, and the next
 request is served as if nothing had happened.

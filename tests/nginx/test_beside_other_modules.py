@@ -134,7 +134,7 @@ AUTH_REQUEST = """
 
 @pytest.fixture
 def auth(secrets):
-    """What `auth_request` asks."""
+    """The service behind `auth_request`."""
     server = Api(secrets)
     yield server
     server.stop()
@@ -345,7 +345,7 @@ def test_a_token_that_is_refused_goes_nowhere(gateway, ugly, auth, secrets, refu
         files=PASSWORDS,
     )
     ugly.answer = lambda exchange: exchange.active() if "scopes" in refused else exchange.inactive()
-    # What refuses before a token is looked at logs the query as it came.
+    # A check that refuses before the token is read logs the unchanged query.
     token = secrets.token() if source != "query" else random.token_hex(16)
     presented = {
         "authorization": {"token": token},
@@ -576,7 +576,7 @@ def test_an_update_of_the_cache_in_the_background_is_asked_for_with_the_jwt(gate
     api.answer = lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nCache-Control: max-age=1\r\n\r\nhello"
     token = secrets.token()
     assert get(nginx.port, token=token).value("x-stored") == "MISS"
-    # What is stored is handed out only to who has a token.
+    # A stored response is served only to a client with a token.
     assert get(nginx.port).status == 401
     until(lambda: get(nginx.port, token=token).value("x-stored") in ("STALE", "UPDATING"), "it has become stale")
     assert {request.value("authorization") for request in api.wait(2)} == {jwt_of(ugly, token)}

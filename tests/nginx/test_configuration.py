@@ -1,4 +1,4 @@
-"""What `nginx -t` says of a configuration."""
+"""Messages of `nginx -t` about configurations."""
 
 import os
 import re
@@ -610,7 +610,7 @@ def test_a_check_contacts_nobody(check, ugly):
     assert ugly.connections == 0
 
 
-# what is told of: the configuration, with `#<` on the line that the warning names, and words of it.
+# the warnings: the configuration, with `#<` on the line that the warning names, and words of it.
 BEHIND = "proxy_pass http://127.0.0.1:1;"
 STATUS = "location = /status {\nphantom_token_status; #<\n%s }"
 
@@ -726,7 +726,7 @@ def test_what_other_directives_do_is_warned_of_with_file_line_and_mend(check, na
         server(f"allow 127.0.0.1; deny all; {STATUS % ''}", listen="listen *:@port:other@;"),
         server(f"phantom_token acme; {STATUS % ''}", listen="listen *:@port:other@;"),
         server(STATUS % "", listen="listen @listen@; listen unix:@dir@/socket;"),
-        # What looks like it, where it is not.
+        # Text that looks like a directive, but is not one.
         location(f"phantom_token acme; {BEHIND} proxy_set_header X-A 'a; return 200; \\'}}';"),
         location("phantom_token acme; # return 200;\n add_header X-A \"${uri} return 200;\";"),
     ],

@@ -60,7 +60,7 @@ CONTEXTS = ("http", "server", "location")
 
 
 def documented():
-    """What docs/nginx.md says: the contexts of each directive."""
+    """The contexts of each directive in docs/nginx.md."""
     text = (ROOT / "docs/nginx.md").read_text().split("\n## Keys of a provider")[0]
     found = {}
     for syntax, context in re.findall(r"^\| Syntax \| (.*) \|\n\| Default \|.*\|\n\| Context \| (.*) \|$", text, re.M):

@@ -65,7 +65,7 @@ class Played:
     metadata = {"token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"]}
     # Keys of the provider.
     keys = {"client_id": "gateway", "client_secret": SECRET}
-    # What the JWT says that reaches the API.
+    # The claims of the JWT that reaches the API.
     claims = {}
     minted = True
     # Whether it is asked about a token before that is exchanged.

@@ -1,4 +1,4 @@
-"""The URI that a DPoP proof must be for (RFC 9449 §4.3), by default: what the client has asked this server for."""
+"""The URI that a DPoP proof must be for (RFC 9449 §4.3): by default, the one that the client requested."""
 
 import json
 
@@ -96,7 +96,7 @@ def test_the_port_that_nginx_listens_on_is_not_the_clients(guarded, front, token
         assert said(answer) == PASSES
 
 
-# What is no host, or holds more than one.
+# Values that are not a host, or contain more than a host.
 NO_HOSTS = [
     "gateway?",
     "gateway#",

@@ -1,4 +1,4 @@
-"""How what a token stands for goes on: `phantom_token_forward`, `phantom_token_set_header`, `phantom_token_optional`."""
+"""Headers to the API: `phantom_token_forward`, `phantom_token_set_header`, `phantom_token_optional`."""
 
 import base64
 
@@ -14,7 +14,7 @@ PASSWORDS = {"passwords": "user:{PLAIN}password\n"}
 
 FORWARD = "phantom_token_forward header X-Jwt;"
 SET = "phantom_token_set_header X-User $phantom_token_sub;"
-# The same name to whoever reads as CGI does.
+# The same name for a reader that follows CGI.
 FORGED = [("x-user", "root"), ("X_User", "root"), ("X-USER", "root"), ("X-User", "")]
 
 
@@ -384,12 +384,12 @@ server {{ listen @listen:two@; phantom_token_optional off; location / {{ proxy_p
 
 # --- other spellings of a header that the gateway fills -----------------------------------------------------------
 
-# What an application behind CGI, FastCGI or WSGI may take for X-User: it sees HTTP_X_USER, or something that becomes that.
+# Names that an application behind CGI, FastCGI or WSGI may take for X-User: it sees HTTP_X_USER, or a name that becomes that.
 SPELLINGS = ["X_User", "x-user", "X.User", "x.USER", "X~User", "X|User", "X*User"]
 
 
 def alike(name):
-    """What is left of a name when everything but letters and digits is one character."""
+    """A name in which every character except letters and digits is the same."""
     return "".join(letter.lower() if letter.isalnum() else "_" for letter in name)
 
 
@@ -442,7 +442,7 @@ def test_a_source_is_read_in_no_other_spelling_beside_it(gateway, ugly, api, sec
 
 
 def test_a_directive_of_ours_may_read_a_header_that_we_fill(start_nginx, ugly, api, secrets):
-    """What the client asks for chooses its provider and is compared with its claim; the API sees the claim."""
+    """The client's header chooses its provider and is compared with its claim; the API sees the claim."""
     ugly.answer = lambda exchange: exchange.active(tenant="one")
     nginx = start_nginx(
         f"""

@@ -440,7 +440,7 @@ CONDITIONS = {
 
 # --- What two readers could read as two requests ---------------------------------------------------------------------
 
-# What would get to the API if its head were one.
+# A body that would be a request to the API if it were taken for a head.
 INNER = b"GET /api/inner HTTP/1.1\r\nHost: gateway\r\n" + good_line.encode() + b"\r\n\r\n"
 
 
@@ -579,7 +579,7 @@ TOKENS = (GOOD, UNKNOWN, *BOUND)
 
 
 def proofs():
-    """What is sent with tokens that are bound; made when it is sent, since a proof is for a minute."""
+    """The headers of a request with a bound token; made when it is sent, because a proof is valid for a minute."""
 
     def dpop(proof, token=BOUND_TO_KEY, scheme="DPoP", **how):
         return request(f"{scheme} {token}", b"DPoP: " + bytes_of(proof), **how)

@@ -1,4 +1,4 @@
-"""What is minted and for whom: refresh tokens, and authorization servers whose users must not be taken for one another."""
+"""Dialect `mint`: refresh tokens, and authorization servers whose users must not be confused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""An authorization server that fails, through nginx: what clients get, what the log says, and when it is asked again."""
+"""Failures of the authorization server through nginx: responses, log lines, and when it is called again."""
 
 import socket
 import struct
@@ -101,7 +101,7 @@ def test_junk_that_the_server_fails_on_costs_good_tokens_nothing(gateway, ugly, 
         good = [get(nginx.port, "/", token=secrets.token("good")).status for _ in range(100)]
         assert {answer.result() for answer in junk} <= {502, 503}
     assert good == [200] * 100
-    # What is repeated for junk is bounded: 100 saved up by each worker, and one for each answer and second.
+    # Repetitions for junk have a budget: 100 saved by each worker, and one for each answer and second.
     assert len(ugly.calls) <= 600 + 200 + 100 + 100
 
 

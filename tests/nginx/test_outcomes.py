@@ -1,4 +1,4 @@
-"""What a client, the API and the log see of each outcome."""
+"""Each outcome, as the client, the API and the log see it."""
 
 import hashlib
 import random

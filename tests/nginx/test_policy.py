@@ -1,4 +1,4 @@
-"""What a location asks of a token beyond being active, and what is said to one that does not suffice."""
+"""Policies: requirements for a token beyond being active, and the responses to tokens that do not meet them."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What clients present as a token, well-formed and not."""
+"""Tokens as clients send them, well-formed and malformed."""
 
 import pytest
 

@@ -370,7 +370,7 @@ def test_after_the_answer_to_a_purge_no_worker_serves_what_was_known(purging, ug
     workers = 4
     nginx = purging(workers=workers, listen="reuseport", zone="tokens:16m", quiet=True)
     tokens = [secrets.token() for _ in range(8)]
-    # What the authorization server says of a token at a time.
+    # The authorization server's answer about a token at a time.
     current = dict.fromkeys(tokens, 0)
     slow = set()
     overtaken = []

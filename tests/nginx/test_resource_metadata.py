@@ -1,4 +1,4 @@
-"""What a client is told of what is protected: `phantom_token_resource` and `phantom_token_resource_metadata` (RFC 9728)."""
+"""Protected resource metadata (RFC 9728): `phantom_token_resource` and `phantom_token_resource_metadata`."""
 
 import pytest
 

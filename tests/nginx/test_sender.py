@@ -65,7 +65,7 @@ def refused(answer, reason, error="invalid_dpop_proof", scheme="DPoP"):
 
 @pytest.fixture
 def listen(request):
-    """What a listener needs for the protocol of the test."""
+    """The parameters of a listener for the protocol of the test."""
     return "http2" if request.getfixturevalue("protocol") == "HTTP/2" else ""
 
 
@@ -562,7 +562,7 @@ def test_where_tls_ends_before_nginx_the_certificate_is_what_the_header_says(gua
 
 
 def test_a_certificate_in_another_spelling_of_its_header_is_none(guarded, authorization_server, ca, api):
-    """Whoever sets the header before nginx may let the other spelling pass, also beside its own, or where it has none to set."""
+    """A load balancer that sets the header may let another spelling pass, beside its own, or if it has no certificate to set."""
     nginx = guarded(
         server="underscores_in_headers on; ignore_invalid_headers off;",
         location="phantom_token_client_certificate $http_x_client_cert;",

@@ -1,4 +1,4 @@
-"""Where a token may come in: `phantom_token_source`, and that what held it goes nowhere."""
+"""Token sources: `phantom_token_source`, and that the header, cookie or parameter with a token is removed."""
 
 import base64
 import re

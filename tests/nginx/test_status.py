@@ -1,4 +1,4 @@
-"""`phantom_token_status`: what the gateway shows of what it is doing, summed over all workers."""
+"""`phantom_token_status`: metrics, JSON and the status page, summed over all workers."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def samples(families):
 
 
 def read(nginx, form="prometheus"):
-    """What others read of the metrics."""
+    """The metrics, as parsers of others read them."""
     text = get(nginx.port, f"/status?format={form}").body.decode()
     parser = prometheus if form == "prometheus" else openmetrics
     return samples(parser.text_string_to_metric_families(text))
@@ -213,7 +213,7 @@ def test_the_breaker_is_seen_to_open_and_to_close(watched, ugly, secrets, zone):
 
 
 def growing(before, after):
-    """What of all counters has become less."""
+    """The counters that have decreased."""
     return {
         key: (value, after.get(key))
         for key, value in before.items()
@@ -260,7 +260,7 @@ def test_a_reload_loses_nothing_and_goes_on_with_what_there_is(watched, secrets)
     found = settled(nginx, 31)
     assert found["workers"] == status(nginx)["workers"] == 3
     assert status(nginx)["since"] == started
-    # What the former workers held is gone with them.
+    # The entries of the former workers are gone with them.
     assert found["cache"]["entries"] == 1
 
 
@@ -563,19 +563,19 @@ def test_the_page_is_read_in_a_real_browser_in_both_schemes(busy):
         browser.size(390, 800)
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
 
-        # It loads itself anew, unless it is asked not to.
+        # It reloads itself, unless that is turned off.
         browser.open(f"{url}?format=html")
         browser.wait_load(browser.loads)
         assert browser.complaints == []
 
-        # What the policy forbids would have been heard of.
+        # A violation of the policy would have been reported.
         browser.evaluate("document.body.setAttribute('style', 'color: red')")
         until(lambda: any("Content Security Policy" in one or "ContentSecurityPolicy" in one
                           for one in browser.complaints), "the browser complains")
 
 
 def keep(name, content):
-    """Writes a file of the documentation anew, if that is wanted."""
+    """Updates a file of the documentation, if PHANTOM_KEEP is set."""
     if os.environ.get("PHANTOM_KEEP"):
         (ROOT / "docs" / name).write_bytes(content)
 
@@ -584,7 +584,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 
 
 def blocks(language):
-    """What stands in the fenced blocks of a language in docs/operations.md."""
+    """The fenced blocks of a language in docs/operations.md."""
     return re.findall(rf"^```{language}\n(.*?)^```$", OPERATIONS.read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -608,7 +608,7 @@ def test_the_documented_metrics_are_those_that_there_are(busy):
     example = (ROOT / "docs" / "metrics.txt").read_text()
     assert [line for line in example.splitlines() if line.startswith("#")] == [
         line for line in text.decode().splitlines() if line.startswith("#")
-    ], "`make docs-status` writes it anew"
+    ], "`make docs-status` updates it"
 
 
 def test_the_documented_rules_are_rules_about_metrics_that_there_are(busy, tmp_path):

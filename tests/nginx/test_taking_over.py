@@ -684,7 +684,7 @@ def test_one_client_that_leaves_disturbs_none_of_those_who_wait_for_the_same_tok
     others = [Http1(nginx.port) for _ in range(5)]
     for client in others:
         client.send(target="/api/other", token=token)
-    # What was sent before has been read when this is answered.
+    # When this is answered, earlier requests have been read.
     assert get(nginx.port, "/api").status == 401
     asking.close()
     assert "499" in nginx.wait_access("/api/asking")[0]
@@ -927,7 +927,7 @@ def test_clients_that_come_and_go_leave_nothing_behind(old, ugly, secrets):
         ("phantom_token on; phantom_token_introspection_endpoint @curity;", "and no named one"),
         ('phantom_token on; phantom_token_introspection_endpoint "";', "needs the name of a location"),
         ("phantom_token_introspection_endpoint a; phantom_token_introspection_endpoint b;", "is duplicate"),
-        ("phantom_token_scopes_enforce maybe;", "is neither on nor off"),
+        ("phantom_token_scopes_enforce maybe;", "write it as on or off"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_with_the_mend(text, complaint):

@@ -79,7 +79,7 @@ def test_the_value_may_be_a_text_with_variables(tenants, ugly, other, api, secre
 
 
 def test_the_choice_does_not_change_while_a_request_is_on_its_way(tenants, ugly, other, secrets):
-    # What is not asked yet is chosen by the cache status: it says something else after the first answer.
+    # The choice depends on the cache status, which changes after the first answer.
     nginx = tenants(
         "phantom_token_phase preaccess;",
         chosen="$fickle one two",

@@ -41,7 +41,7 @@ class UnderValgrind(NginxServer):
 
 
 def reports(nginx):
-    """What valgrind says of each process: its blocks, an error or a leak each."""
+    """Valgrind's report about each process: its blocks, an error or a leak each."""
     blocks = {}
     for path in nginx.dir.glob("valgrind.*"):
         text = re.sub(r"^==\d+== ?", "", path.read_text(errors="replace"), flags=re.M)

@@ -63,7 +63,7 @@ def test_claims_go_to_the_api_as_headers(gateway, ugly, api, secrets, protocol):
         assert seen["x-tags"] == ["a b"]
         assert seen["x-roles"] == ["admin user"]
         assert seen["x-verified"] == ["true"]
-        # What would be two lines, or two values, is none.
+        # A claim that would become two lines, or two values, is empty.
         assert seen["x-evil"] == ["<>"] and "x-injected" not in seen
         assert seen["x-groups"] == ["<>"]
         assert seen["x-none"] == ["<>"]
@@ -348,7 +348,7 @@ server {{
 """
     )
     assert get(nginx.port, token=secrets.token(), headers=FORGED).status == 200
-    # What `set` has set stays.
+    # A value of `set` stays.
     assert api.only().value("x-seen") == seen
 
 

@@ -1,4 +1,4 @@
-"""The zone: what all workers remember together, and what becomes of it when one of them dies or all are exchanged."""
+"""The zone: the cache that workers share, when one of them dies and when all are replaced."""
 
 import os
 import random
@@ -30,7 +30,7 @@ KILLED = r"exited on signal 9"
 
 @pytest.fixture
 def together(start_nginx, secrets, ugly):
-    """A gateway whose workers share a zone. Answers show the JWT, the worker, and how the verdict was come by."""
+    """A gateway whose workers share a zone. Responses show the JWT, the worker, and the cache status."""
 
     def http(*, endpoint=None, zone="tokens:8m", server="", listen="", location="", extra="", **keys):
         keys = {"cache_ttl": "300s", "cache_inactive_ttl": "300s", "client_secret": "not-to-be-shown-0123", **keys}
@@ -67,7 +67,7 @@ server {{
 
 
 def seen(nginx, token, count=1):
-    """How the verdict was come by, on connections of their own."""
+    """The cache statuses of requests, each on a connection of its own."""
     return [get(nginx.port, "/ok", token=token).value("X-Cache") for _ in range(count)]
 
 
@@ -106,7 +106,7 @@ def test_a_provider_that_wants_no_zone_gets_none(together, ugly, secrets, keys):
 
 
 def test_each_provider_has_the_zone_that_it_names(together, ugly, secrets):
-    """Two zones, two providers: a zone that starts anew takes nothing from the other."""
+    """Two zones, two providers: a zone that starts empty takes nothing from the other."""
     second = config.provider(ugly.url, secrets, name="second", cache_zone="two", cache_ttl="300s")
     words = {
         "cache_zone": "one",
@@ -594,7 +594,7 @@ def test_a_flood_of_random_tokens_pushes_out_no_live_entry(together, server_as, 
     assert (before, min(during), after, anew) == (1, 1, 1, 1)
 
 
-# What must not be read in a dump, beside what the harness knows of.
+# Secrets that must not be in a dump, beside those that the harness knows.
 CLAIM = "a-claim-that-nobody-else-may-read"
 
 
@@ -701,7 +701,7 @@ def test_a_core_file_of_the_zones_shows_neither_token_nor_jwt_nor_claim(full_zon
     assert gcore, "gcore is missing: it is in Debian's package gdb"
     pid = nginx.workers()[0]
     try:
-        # What is shared and has no file: the zones, and none of the worker's own memory.
+        # Shared memory without a file: the zones, and none of the worker's own memory.
         Path(f"/proc/{pid}/coredump_filter").write_text("0x2")
     except PermissionError:
         pytest.skip("may not read the memory of a worker")

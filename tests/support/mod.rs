@@ -16,7 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use phantom_token::{Client, Config, Error, Provider, Resolution, Token, Verdict};
 
-/// What arrived.
+/// A request that arrived at the test server.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The request line and the header lines.
@@ -45,7 +45,7 @@ impl Call {
     }
 }
 
-/// What to do about it.
+/// The test server's reply to a request.
 pub enum Reply {
     /// These bytes; the connection stays open.
     Bytes(Vec<u8>),

@@ -89,7 +89,7 @@ def test_an_audience_that_the_server_knows_is_granted(exchanging, server, secret
 
 
 def test_an_audience_that_the_server_does_not_know_is_502(exchanging, server, api, secrets):
-    """What we ask for is wrong, and not the token."""
+    """The fault is in our request, not in the token."""
     nginx = exchanging(exchange_audience="https://another.example")
     assert get(nginx.port, token=secrets.add(server.issue())).status == 502
     assert "invalid_target" in nginx.only_line(r"\[error\].*acme")

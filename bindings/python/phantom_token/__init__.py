@@ -44,6 +44,7 @@ from ._errors import (
 )
 from ._policy import Policy
 from ._result import LatencyBar, Result, Stats
+from ._keys import ProviderSettings
 from ._settings import Setting
 
 __version__ = "0.1.0"
@@ -78,6 +79,7 @@ __all__ = [
     "Policy",
     "Request",
     "Result",
+    "ProviderSettings",
     "Setting",
     "Stats",
     "Status",

@@ -23,7 +23,7 @@ ENVIRONMENT = "PHANTOM_TOKEN_LIBRARY"
 
 
 class Status(enum.IntEnum):
-    """What came of a call: the numbers of `phantom_status`."""
+    """The status of a call: the numbers of `phantom_status`."""
 
     OK = 0
     PENDING = 1
@@ -103,7 +103,7 @@ class phantom_denial(ctypes.Structure):
 
 
 class phantom_presentation(ctypes.Structure):
-    """What a request presents: each text with its length, NULL and 0 where there is none."""
+    """`phantom_presentation`: each text with its length, NULL and 0 if it is missing."""
 
     _fields_ = [
         ("size", ctypes.c_size_t),
@@ -319,7 +319,7 @@ def _candidates() -> Iterator[str]:
 def _open() -> ctypes.CDLL:
     named = os.environ.get(ENVIRONMENT)
     if named:
-        # Whoever names a library wants that one and no other.
+        # If a library is named, no other one may be loaded.
         try:
             return ctypes.CDLL(named)
         except OSError as error:
@@ -393,5 +393,5 @@ def copy_text(function: Callable[..., Optional[int]], owner: Owned) -> Optional[
 
 
 def to_bytes(text: str) -> bytes:
-    """What a text is to the library. It, and not an exception that quotes the text, refuses what is no Unicode."""
+    """Encodes a text for the library, which refuses invalid Unicode: an exception of Python would quote the text."""
     return text.encode("utf-8", "surrogatepass")

@@ -7,14 +7,17 @@ import asyncio
 import ctypes
 import itertools
 from types import TracebackType
-from typing import Any, Dict, Optional, Sequence, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Type, TypeVar, Union
 
 from . import _abi
 from ._abi import Owned, Status, library
-from ._client import BaseClient, Timeout, token_bytes, wait_ms
+from ._client import LOGGER, BaseClient, Log, Timeout, token_bytes, wait_ms
 from ._errors import PhantomTokenError, check, error, last_error
+from ._keys import ProviderSettings
 from ._result import Result, new_result_pointer, take_result
-from ._settings import Setting
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Self = TypeVar("Self", bound="AsyncClient")
 
@@ -31,17 +34,11 @@ class AsyncClient(BaseClient):
     def __init__(
         self,
         *,
-        introspection_endpoint: Union[str, Sequence[str], None] = None,
-        client_id: Optional[str] = None,
-        client_secret: Optional[str] = None,
-        **settings: Any,
+        name: str = "main",
+        log: Log = LOGGER,
+        **settings: Unpack[ProviderSettings],
     ) -> None:
-        super().__init__(
-            introspection_endpoint=introspection_endpoint,
-            client_id=client_id,
-            client_secret=client_secret,
-            **settings,
-        )
+        super().__init__(name=name, log=log, **settings)
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._fd = -1
         self._numbers = itertools.count(1)
@@ -105,7 +102,7 @@ class AsyncClient(BaseClient):
             return
         if loop is not None and not loop.is_closed() and loop is not asyncio.get_running_loop():
             raise self._elsewhere()
-        # From here on nobody is let in; who waits is told by the loop, as always.
+        # From here on, new calls are refused; waiting ones get their result by the loop, as always.
         self._handle = None
         try:
             # Not on the loop, which has others to serve meanwhile.

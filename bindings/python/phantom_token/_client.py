@@ -12,13 +12,17 @@ import warnings
 import weakref
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Callable, Optional, Sequence, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Type, TypeVar, Union
 
 from . import _abi
 from ._abi import LogLevel, Owned, Status, library
 from ._errors import PhantomTokenError, check, error, last_error
 from ._result import Result, Stats, new_result_pointer, take_result
-from ._settings import Setting, configure, milliseconds
+from ._keys import ProviderSettings
+from ._settings import configure, milliseconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Where log lines go: a logger, or a function of a level of `logging` and a line; `None` for nowhere.
 Log = Union[logging.Logger, Callable[[int, str], object], None]
@@ -58,7 +62,7 @@ _sink_numbers = itertools.count(1)
 def _write_line(number: int, level: int, line: bytes, _length: int) -> None:
     sink = _sinks.get(number)
     if sink is not None:
-        # What this raises, ctypes reports as unraisable (`sys.unraisablehook`); the library never sees it.
+        # ctypes reports exceptions of this as unraisable (`sys.unraisablehook`); the library never sees them.
         sink.write(level, line.decode("utf-8", "replace"))
 
 
@@ -70,7 +74,7 @@ Self = TypeVar("Self", bound="BaseClient")
 
 
 class BaseClient:
-    """What `Client` and `AsyncClient` have in common."""
+    """The common part of `Client` and `AsyncClient`."""
 
     # Set before anything can fail, for `__del__`.
     _handle: Optional[Owned] = None
@@ -79,19 +83,11 @@ class BaseClient:
     def __init__(
         self,
         *,
-        introspection_endpoint: Union[str, Sequence[str], None] = None,
-        client_id: Optional[str] = None,
-        client_secret: Optional[str] = None,
         name: str = "main",
         log: Log = LOGGER,
-        **settings: Setting,
+        **settings: Unpack[ProviderSettings],
     ) -> None:
         self._name = name
-        settings.update(
-            introspection_endpoint=introspection_endpoint,
-            client_id=client_id,
-            client_secret=client_secret,
-        )
         config = configure(name, settings)
         sink = None
         if log is not None:
@@ -107,7 +103,7 @@ class BaseClient:
 
     @property
     def name(self) -> str:
-        """What messages call this client."""
+        """The name of this client in messages."""
         return self._name
 
     @property
@@ -116,7 +112,7 @@ class BaseClient:
         return self._handle is None
 
     def lookup(self, token: Union[str, bytes]) -> Optional[Result]:
-        """What memory knows of `token`, or `None` when it knows nothing. It never waits."""
+        """Looks `token` up in memory; `None` if there is no entry. It never waits."""
         text = token_bytes(token)
         pointer = new_result_pointer()
         status = library.phantom_client_lookup(self._use(), text, len(text), ctypes.byref(pointer))
@@ -126,18 +122,18 @@ class BaseClient:
         return take_result(pointer)
 
     def purge(self, token: Union[str, bytes]) -> None:
-        """Forgets what is known of `token`, which was revoked or whose rights have changed. Whoever asks after this has
-        returned gets an answer that the authorization server gave after this was called. It never waits for the
-        authorization server, and does not tell whether anything was known."""
+        """Removes `token` from the cache, after it was revoked or its rights have changed. A call that starts after this has
+        returned gets an answer that the authorization server gave after the call of this. It never waits for the
+        authorization server, and does not tell whether there was an entry."""
         text = token_bytes(token)
         check(library.phantom_client_purge(self._use(), text, len(text)))
 
     def purge_all(self) -> None:
-        """Forgets all that is known of the authorization server's tokens, as `purge` does of one."""
+        """Removes all tokens of the authorization server from the cache, as `purge` does with one."""
         check(library.phantom_client_purge_all(self._use()))
 
     def stats(self) -> Stats:
-        """What it has done since it was started, and what it holds now."""
+        """Counters since the start, and the present state of the cache."""
         pointer = _abi.stats_p()
         check(library.phantom_client_stats(self._use(), ctypes.byref(pointer)))
         snapshot = Owned(pointer, library.phantom_stats_free)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of a token beyond being active."""
+"""Requirements for a token beyond being active."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Text = Union[str, bytes, None]
 
 
 class Policy:
-    """What is asked of a token beyond being active. It never changes, and any thread may use it.
+    """The requirements for a token beyond being active. It is immutable, and any thread may use it.
 
     Keyword arguments are the keys of a policy (docs/python.md lists them). A string is one value, a list is several.
     Of `scopes`, a string is scopes that are all required, and a list is several such strings of which one suffices.

@@ -113,7 +113,7 @@ class LatencyBar:
 
 @dataclass(frozen=True)
 class Stats:
-    """What a client had done and held at one moment."""
+    """A snapshot of a client's statistics."""
 
     #: Verdicts served from memory.
     hits: int

@@ -15,8 +15,8 @@ from ._errors import check
 Setting = Union[str, int, float, bool, timedelta, "os.PathLike[str]", Sequence[str], None]
 
 
-def configure(name: str, settings: Mapping[str, Setting]) -> Owned:
-    """Makes a configuration of `settings`. Which keys and values there are, the library alone knows."""
+def configure(name: str, settings: Mapping[str, object]) -> Owned:
+    """Makes a configuration of `settings`. The library decides which keys and values there are."""
     pointer = config_p()
     encoded = to_bytes(name)
     check(library.phantom_config_new(encoded, len(encoded), ctypes.byref(pointer)))
@@ -32,7 +32,7 @@ def configure(name: str, settings: Mapping[str, Setting]) -> Owned:
     return config
 
 
-def written(key: str, value: Setting) -> str:
+def written(key: str, value: object) -> str:
     """A value as the library reads it, which is as nginx writes it."""
     if isinstance(value, str):
         return value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests share: a real authorization server, and clients of it."""
+"""Fixtures of the tests: a real authorization server, and clients of it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def server(_server: AuthorizationServer) -> AuthorizationServer:
 
 
 def settings(server: AuthorizationServer, **others: Any) -> Dict[str, Any]:
-    """What a client of the server needs."""
+    """The settings of a client of the server."""
     return {
         "introspection_endpoint": server.endpoint(),
         "client_id": CLIENT_ID,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the package believes of the C ABI, against the header and the library."""
+"""The package's declarations of the C ABI, compared with the header and the library."""
 
 from __future__ import annotations
 
@@ -176,3 +176,22 @@ def test_the_types_are_sound() -> None:
     options = ["--config-file", f"{root}/pyproject.toml", "--no-incremental", f"--python-executable={sys.executable}"]
     out, err, code = api.run([*options, f"{root}/phantom_token", f"{root}/examples"])
     assert code == 0, out + err
+
+
+def test_a_misspelt_setting_fails_type_checking(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    root = str(ROOT / "bindings" / "python")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import phantom_token\n"
+        "phantom_token.Client(introspection_endpoint='https://as/', client_id='g', timeout=2.5, retries=1)\n"
+        "phantom_token.Client(introspection_endpoint='https://as/', time_out=2.5)\n"
+        "phantom_token.AsyncClient(introspection_endpoint='https://as/', dialect='jtw')\n"
+        "phantom_token.Client(introspection_endpoint='https://as/', ssl_verify=2.5)\n"
+    )
+    options = ["--config-file", f"{root}/pyproject.toml", "--no-incremental", f"--python-executable={sys.executable}"]
+    out, _, _ = api.run([*options, f"{root}/phantom_token", str(program)])
+    wrong = [line for line in out.splitlines() if "program.py" in line and "error" in line]
+    lines = {int(line.split("program.py:")[1].split(":")[0]) for line in wrong}
+    assert lines == {3, 4, 5}, out
+    assert "time_out" in out

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies: what is asked of a token, and of whoever presents it."""
+"""Policies: requirements for a token and its sender."""
 
 from __future__ import annotations
 

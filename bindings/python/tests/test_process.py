@@ -128,7 +128,7 @@ def test_a_program_ends_while_a_daemon_thread_waits_and_the_log_is_written(serve
         """,
         server,
     )
-    # What the thread says of its StoppedError depends on how far the interpreter is.
+    # Whether the thread can still print its StoppedError depends on how far the interpreter is.
     assert done.stdout.startswith("ending\n")
     assert done.returncode == 0, done.stderr
 

@@ -20,10 +20,10 @@ use crate::tokens::{self, Signer, Token, Tokens};
 /// The most that `padding` may add to a JWT.
 const LARGEST_PADDING: usize = 1 << 20;
 
-/// What tokens are good for when the token request names no scope.
+/// The default scope of tokens.
 const DEFAULT_SCOPE: &str = "openid read";
 
-/// Whom tokens are for when the token request names no audience.
+/// The default audience of tokens.
 const DEFAULT_AUDIENCE: &str = "api";
 
 /// The authorization server, without the network.
@@ -197,7 +197,7 @@ impl App {
         Ok(Reply::json(StatusCode::OK, &body).no_store())
     }
 
-    /// Whose a refresh token is, and the scope that it is for (RFC 6749 §6).
+    /// The user and the scope of a refresh token (RFC 6749 §6).
     fn refreshed(
         &self,
         form: &Form,
@@ -285,7 +285,7 @@ impl App {
         }
     }
 
-    /// What the server has to say about a token.
+    /// The introspection response about a token.
     fn verdict(
         &self,
         request: &Request<Bytes>,
@@ -404,7 +404,7 @@ impl App {
     }
 }
 
-/// How a token is to be presented: with a proof, if it is bound to a key of its client (RFC 9449 §5).
+/// The token type: `DPoP` if the token is bound to a key of its client (RFC 9449 §5).
 fn token_type(claims: &Map<String, Value>) -> &'static str {
     if claims.get("cnf").is_some_and(|cnf| cnf["jkt"].is_string()) {
         "DPoP"

@@ -17,7 +17,7 @@ use crate::reply::{Close, Delivery, Reply};
 /// The most that `gzip_bomb` expands to.
 const LARGEST_BOMB: u64 = 1 << 30;
 
-/// What the knobs are set to; the default is an authorization server that behaves.
+/// The values of the knobs; the default is a well-behaved authorization server.
 pub struct Knobs {
     /// Whether the caller must authenticate.
     pub client_auth: bool,
@@ -201,7 +201,7 @@ impl Knobs {
         Ok(())
     }
 
-    /// The answer that the knobs give in place of the server, whoever asks for whatever token.
+    /// The answer that the knobs give in place of the server, to any caller and for any token.
     pub fn replacement(&self, dialect: Dialect) -> Option<Reply> {
         if let Some(location) = &self.redirect {
             return Some(Reply::empty(StatusCode::FOUND).with(LOCATION, location.clone()));

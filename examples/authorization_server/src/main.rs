@@ -56,7 +56,7 @@ async fn run(options: Options) -> Result<(), String> {
         (Some(certificate), Some(key)) => Some(wire::tls_acceptor(certificate, key)?),
         _ => None,
     };
-    // Before the port is announced: whoever reads the announcement may send a signal at once.
+    // Before the port is announced: a reader of the announcement may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|error| format!("cannot handle SIGTERM: {error}"))?;
     let mut interrupt = signal(SignalKind::interrupt())
@@ -77,7 +77,7 @@ async fn run(options: Options) -> Result<(), String> {
         write_port_file(path, address.port())
             .map_err(|error| format!("cannot write the port file {}: {error}", path.display()))?;
     }
-    // Whoever started the server may not care for the line and have closed the pipe: no reason to stop.
+    // The parent process may have closed the pipe without reading the line: no reason to stop.
     let mut stdout = io::stdout();
     let _ =
         writeln!(stdout, "authorization server ready on {origin}").and_then(|()| stdout.flush());

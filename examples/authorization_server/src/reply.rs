@@ -1,4 +1,4 @@
-//! What an endpoint answers, and how it is to be delivered, before it is known over which protocol.
+//! Responses of endpoints and the way to deliver them, independent of the HTTP version.
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Fill is produced in pieces of this size.
 const FILL_PIECE: usize = 16 * 1024;
 
-/// A response: what it says, and how it is to be delivered.
+/// A response, and the way to deliver it.
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! What the server counts, so that tests can see what reached it.
+//! Request counters, which show tests the requests that reached the server.
 
 use std::collections::HashMap;
 

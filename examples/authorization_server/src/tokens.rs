@@ -1,5 +1,5 @@
-//! Access tokens: opaque to the client, a JWT for those who introspect them. And refresh tokens, which are introspected as
-//! well, by anybody, and without a word on what they are, as some servers do.
+//! Access tokens, opaque to the client, with a JWT for introspection; and refresh tokens. Any client may introspect refresh tokens
+//! too, and the answer does not say what they are, as with some servers.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value};
 
-/// Below this number of tokens nobody looks for expired ones.
+/// Below this number of tokens, expired ones are not removed.
 const FIRST_PRUNING: usize = 1024;
 
 /// For how many seconds a refresh token lasts longer than its access token.
@@ -60,7 +60,7 @@ impl Signer {
     }
 }
 
-/// What is known of a token that was issued.
+/// An issued token.
 pub struct Token {
     /// The client it was issued to.
     pub client_id: String,
@@ -82,7 +82,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Remembers a token.
+    /// Stores a token.
     pub fn insert(&mut self, opaque: &str, token: Token, now: i64) {
         if self.by_name.len() >= self.prune_at.max(FIRST_PRUNING) {
             self.by_name.retain(|_, token| token.expires_at > now);
@@ -98,7 +98,7 @@ impl Tokens {
             .filter(|token| token.expires_at > now)
     }
 
-    /// Forgets the token of this name.
+    /// Removes the token of this name.
     pub fn remove(&mut self, name: &str) {
         self.by_name.remove(name);
     }
@@ -123,7 +123,7 @@ impl Token {
         })
     }
 
-    /// The refresh token that goes with it.
+    /// The refresh token of an access token.
     pub fn refresh(&self) -> Self {
         Self {
             client_id: self.client_id.clone(),
@@ -147,7 +147,7 @@ pub fn random() -> Result<String, String> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// The name under which a token is remembered and counted: its SHA-256 in hexadecimal.
+/// The name under which a token is stored and counted: its SHA-256 in hexadecimal.
 pub fn name(opaque: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let hash = digest::digest(&digest::SHA256, opaque.as_bytes());

@@ -1,4 +1,4 @@
-//! What the server does when it behaves: tokens, introspection, revocation, keys, client authentication.
+//! Tests of the well-behaved server: tokens, introspection, revocation, keys, client authentication.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What `/stats` tells a test about the requests that arrived.
+//! Tests of `/stats`, which shows the requests that arrived.
 
 mod support;
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
+use phantom_token::config::{NOT_A_SWITCH, switch as switch_of};
 use phantom_token::gateway::access_policy::{AccessPolicy, Settings};
 use phantom_token::gateway::requirements::TokenRequirements;
 use phantom_token::gateway::sender::Nonces;
@@ -187,11 +188,8 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Directi
 
 /// What a directive says that is `on` or `off`.
 pub(super) fn switch(directive: &str, values: &[&str]) -> Result<bool, DirectiveError> {
-    match values {
-        ["on"] => Ok(true),
-        ["off"] => Ok(false),
-        _ => Err(invalid(directive, values, "on or off")),
-    }
+    let text = values.join(" ");
+    switch_of(&text).ok_or_else(|| format!("\"{directive}\" {text:?} {NOT_A_SWITCH}").into())
 }
 
 /// `phantom_token NAME | $VARIABLE NAME… | on | off`

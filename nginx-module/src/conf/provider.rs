@@ -170,9 +170,9 @@ unsafe extern "C" fn setting(
 
 /// Whether the key names a file, or several.
 fn is_path(key: &str) -> bool {
-    key.ends_with("_file")
-        || matches!(key, "private_key" | "mint_key")
-        || (key.starts_with("ssl_") && key.contains("certificate"))
+    Config::settings()
+        .iter()
+        .any(|setting| setting.name() == key && setting.is_path())
 }
 
 /// A path as nginx understands it: relative to its own configuration file.

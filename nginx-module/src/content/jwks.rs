@@ -1,4 +1,4 @@
-//! The location that publishes the keys of a provider whose JWTs the gateway signs: `phantom_token_jwks`.
+//! The directive `phantom_token_jwks`: a location that publishes the keys with which the gateway signs a provider's JWTs (RFC 7517 §5).
 
 use ngx::ffi::{
     NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR, ngx_http_request_t, ngx_int_t,
@@ -13,8 +13,8 @@ use crate::phases::respond;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
-/// For how long the keys may be remembered by those who verify. Short enough that a key which is published before it
-/// signs is known everywhere a few minutes later, and long enough to cost nothing.
+/// The `Cache-Control` of the JWKS. Short enough that a key which is published before it signs is known everywhere a few
+/// minutes later, and long enough to cost nothing.
 const CACHE_CONTROL: &[u8] = b"public, max-age=300";
 
 /// The content handler.

@@ -1,5 +1,5 @@
-//! The location that describes what is protected to clients that have no token yet: `phantom_token_resource_metadata`
-//! (RFC 9728 §3).
+//! The directive `phantom_token_resource_metadata`: a location that publishes protected resource metadata (RFC 9728 §3), for clients
+//! that have no token yet.
 
 use ngx::ffi::{
     NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_OPTIONS,
@@ -13,10 +13,10 @@ use crate::phases::respond;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
-/// It changes when the gateway's configuration does.
+/// The `Cache-Control` of the metadata, which change only with the configuration.
 const CACHE_CONTROL: &[u8] = b"public, max-age=3600";
 
-/// What is sent with each answer: it is public, so that scripts of any origin may read it (Fetch, "CORS protocol").
+/// The CORS headers of each response: the metadata are public, so scripts of any origin may read them (Fetch, "CORS protocol").
 const FOR_ALL: [(&[u8], &[u8]); 1] = [(b"Access-Control-Allow-Origin", b"*")];
 const TO_PREFLIGHT: [(&[u8], &[u8]); 3] = [
     (b"Access-Control-Allow-Methods", b"GET, HEAD"),

@@ -1,7 +1,7 @@
-//! The location that forgets tokens: `phantom_token_purge`.
+//! The directive `phantom_token_purge`: a location that removes tokens from the cache.
 //!
-//! It is a content handler, so that everything that protects a location protects it. What it is asked for is read by
-//! the core crate; the worker's client of the provider forgets, in the zone too, so that all workers do.
+//! It is a content handler, so access rules of the location apply. The core crate parses the form. The worker's client of the provider
+//! purges its own memory and the zone, which reaches all workers.
 
 use std::ops::ControlFlow;
 
@@ -21,15 +21,15 @@ use crate::process::Process;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
-/// Why nothing is forgotten.
+/// Why a request purges nothing.
 enum Refusal {
-    /// It is not a POST.
+    /// The method is not `POST`.
     Method,
-    /// It is no purge.
+    /// The form is not a purge.
     Form(PurgeError),
-    /// The body could not be read, which nginx has logged.
+    /// The body could not be read; nginx has logged why.
     Unreadable,
-    /// The worker could not start the client or has stopped it, which is in the log.
+    /// The worker could not start the client or has stopped it; the log says so.
     Unavailable,
 }
 
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     })
 }
 
-/// The body is there.
+/// The handler that nginx calls when it has read the body.
 unsafe extern "C" fn on_body(r: *mut ngx_http_request_t) {
     let status = contained(FAILED, || {
         // SAFETY: nginx calls this with a live request, and the handle ends with the call.
@@ -64,8 +64,7 @@ unsafe extern "C" fn on_body(r: *mut ngx_http_request_t) {
     unsafe { ngx_http_finalize_request(r, status) };
 }
 
-/// Whether it may be a purge, by what it says of where it comes from. A header that is there several times is taken for one
-/// that says nothing good.
+/// Checks the origin (`Origin`, `Sec-Fetch-Site`) and the content type of a purge. A duplicate header counts as an invalid one.
 fn origins(request: Request) -> Result<(), PurgeError> {
     let value = |name| match request.header(name) {
         Field::None => None,
@@ -82,7 +81,7 @@ fn origins(request: Request) -> Result<(), PurgeError> {
     .check()
 }
 
-/// Does what the form asks for.
+/// Purges what the form names.
 fn forget(request: Request) -> Result<(), Refusal> {
     let mut form = Form::with_capacity(request.content_length());
     let mut taken = Ok(());
@@ -116,7 +115,7 @@ fn forget(request: Request) -> Result<(), Refusal> {
     done.map_err(|_| Refusal::Unavailable)
 }
 
-/// Tells the client, and returns what the request is to be finalized with.
+/// Sends the response, and returns the code to finalize the request with.
 fn answer(request: Request, done: Result<(), Refusal>) -> ngx_int_t {
     let (status, error, description) = match done {
         Ok(()) => (200, "", String::new()),

@@ -1,7 +1,7 @@
-//! The location that shows what the gateway is doing: `phantom_token_status`.
+//! The directive `phantom_token_status`: a location that shows metrics and the status page.
 //!
-//! It is a content handler, so that everything that protects a location protects it. What is shown and how is in the
-//! core crate; here is where the numbers are gathered.
+//! It is a content handler, so access rules of the location apply. The core crate formats the response; this file gathers
+//! the numbers.
 
 use ngx::ffi::{
     NGINX_VERSION, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR, ngx_http_request_t,
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     })
 }
 
-/// Everything that there is to show.
+/// Gathers the numbers of all workers.
 fn snapshot(main: &MainConf, process: Option<&Process>) -> Snapshot {
     let mut snapshot = Snapshot {
         now: clock::now().unix,
@@ -71,7 +71,7 @@ fn snapshot(main: &MainConf, process: Option<&Process>) -> Snapshot {
     };
     snapshot.since = snapshot.now;
     if let Some(metrics) = process.and_then(|process| process.metrics.as_deref()) {
-        // What others have not said yet is a second old at most; of this one, everything is known.
+        // The numbers of other workers are a second old at most; those of this one are current.
         metrics.publish();
         snapshot.since = metrics.metrics().since();
         snapshot.processes = metrics.metrics().processes() as u64;
@@ -104,7 +104,7 @@ fn snapshot(main: &MainConf, process: Option<&Process>) -> Snapshot {
     snapshot
 }
 
-/// That of the nginx that the module was built for, which is the only one that loads it.
+/// The version of nginx that the module was built for; no other loads it.
 fn nginx_version() -> String {
     NGINX_VERSION.to_string_lossy().into_owned()
 }

@@ -76,7 +76,7 @@ bits! {
     /// nginx's own configuration of a location.
     core_location: ngx_http_core_loc_conf_t {
         get noname;
-        /// Whether it is a location that a URI names: none of a regular expression, none that is named or within another.
+        /// Whether a URI names the location: it has no regular expression, is not a named location, and not within another one.
         get is_prefix;
     }
 }
@@ -128,11 +128,11 @@ bits! {
 }
 
 unsafe extern "C" {
-    /// The name that the client has asked for in TLS (SNI); NULL if there is none.
+    /// The client's server name in TLS (SNI); NULL if there is none.
     #[link_name = "phantom_token_request_tls_name"]
     pub fn tls_name(of: *const ngx_http_request_t) -> *const ngx_str_t;
 
-    /// nginx's `ngx_add_timer`: the event's handler runs after so many milliseconds.
+    /// nginx's `ngx_add_timer`: the event's handler runs after this number of milliseconds.
     #[link_name = "phantom_token_event_add_timer"]
     pub fn add_timer(of: *mut ngx_event_t, after: ngx_msec_t);
 
@@ -140,11 +140,11 @@ unsafe extern "C" {
     #[link_name = "phantom_token_event_del_timer"]
     pub fn del_timer(of: *mut ngx_event_t);
 
-    /// nginx's `ngx_post_event`: the event's handler runs when nginx comes to the queue.
+    /// nginx's `ngx_post_event`: the event's handler runs when nginx processes the queue.
     #[link_name = "phantom_token_event_post"]
     pub fn post_event(of: *mut ngx_event_t, queue: *mut ngx_queue_t);
 
-    /// Forgets the values of the variables with these indices, so that they are evaluated again.
+    /// Invalidates the values of the variables with these indices, so that they are evaluated again.
     #[link_name = "phantom_token_variables_forget"]
     pub fn forget_variables(
         values: *mut ngx_http_variable_value_t,

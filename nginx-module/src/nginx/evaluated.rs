@@ -1,4 +1,4 @@
-//! The values of nginx's variables that a request keeps, and how those that are out of date are forgotten.
+//! Invalidation of nginx's cached variable values when the request or its verdict changes.
 //!
 //! nginx evaluates a variable once per request and keeps its value, an empty one too, across internal redirects and for
 //! subrequests. When this module changes the request's headers, its query or its verdict, a value from before must not be
@@ -35,10 +35,10 @@ use crate::nginx::strings;
 /// Variables whose handler returns another value each time, so that a value stays once it is known.
 const KEPT: [&[u8]; 1] = [b"request_id"];
 
-/// Which variables there are, by how they get their values.
+/// The variables of the configuration, by how they get their values.
 #[derive(Default)]
 pub struct Variables {
-    /// The index of the variable in whose place a request keeps its table.
+    /// The index of the variable whose slot in a request holds the request's table.
     slot: usize,
     /// The indices of the variables that only their handlers give a value to.
     computed: Box<[ngx_uint_t]>,
@@ -56,12 +56,12 @@ struct Writable {
     place: usize,
     /// The variables of a request's configuration, of which this is one.
     all: VariablesOf,
-    /// What nginx would call.
+    /// The variable's original handler.
     get: ngx_http_get_variable_pt,
     data: usize,
 }
 
-/// What has been noted of a writable variable. Zeroes: nothing.
+/// The note about a writable variable. All zeroes: no note.
 #[repr(C)]
 struct Note {
     /// The value that the handler has returned, unless it was "not found".
@@ -89,19 +89,19 @@ enum Kind {
 /// it.
 struct Table(NonNull<Note>);
 
-/// What must not stay in a written value.
+/// Secrets that no written value may keep.
 #[derive(Clone, Copy, Default)]
 pub struct Secrets<'a> {
     /// Memory that a value must not lie in.
     pub places: &'a [&'a [u8]],
-    /// Texts that may be a token: anything that a client likes.
+    /// Texts that may be a token; the client chooses them.
     pub texts: &'a [&'a [u8]],
-    /// The forms of a token that was found to be good; texts do not count then.
+    /// The forms of a valid token; `texts` are ignored then.
     pub token: &'a [&'a [u8]],
 }
 
 impl Variables {
-    /// Makes the variable known in whose place a request keeps its table.
+    /// Registers the variable whose slot in a request holds the request's table.
     ///
     /// # Safety
     /// Called by nginx before it reads the `http` block.
@@ -164,8 +164,8 @@ impl Variables {
         }
     }
 
-    /// Forgets what a request keeps of variables: all that was computed, and of what was written, that which holds a
-    /// secret. A variable that was `set` is empty then.
+    /// Invalidates a request's variables: all computed values, and written values that contain a secret. A variable that was `set` is
+    /// empty then.
     pub fn forget(&self, request: Request, secrets: Secrets) {
         let r = request.as_ptr();
         let mut capturing = Vec::new();
@@ -243,7 +243,7 @@ impl Variables {
     }
 }
 
-/// Whether something else than its handler may give a variable its value.
+/// Whether a variable may be written by anything other than its handler.
 ///
 /// # Safety
 /// `core` must be a complete configuration, and the variable one of it.
@@ -296,7 +296,7 @@ impl Table {
         unsafe { NonNull::new((*(*r).variables.add(slot)).data.cast()).map(Table) }
     }
 
-    /// The same; made if there is none. `None` when there is no memory.
+    /// The table of a request, created if there is none. `None` when there is no memory.
     ///
     /// # Safety
     /// As [`Table::of`]; `count` must be the number of writable variables.
@@ -328,7 +328,7 @@ impl Secrets<'_> {
     /// # Safety
     /// `data` must be NULL or point to `length` bytes.
     unsafe fn are_in(&self, data: *const u8, length: usize) -> bool {
-        /// What is looked for in other values must be long enough not to be in there by chance.
+        /// A shorter text could be part of another value by chance.
         const TELLING: usize = 16;
         if length == 0 || data.is_null() {
             return false;
@@ -363,7 +363,7 @@ impl Secrets<'_> {
     }
 }
 
-/// The handler of each writable variable: has the variable's own handler evaluate it, and notes the value.
+/// The wrapper around the handler of each writable variable: calls the handler, and notes the value.
 unsafe extern "C" fn evaluate(
     r: *mut ngx_http_request_t,
     value: *mut ngx_http_variable_value_t,
@@ -416,7 +416,7 @@ unsafe extern "C" fn evaluate(
 #[cfg(pcre)]
 struct Captures {
     data: *mut u8,
-    /// Those to put back: to evaluate a variable again is our doing, and must not change `$1`.
+    /// Captures to restore: evaluating a variable again must not change `$1`.
     numbers: Vec<c_int>,
 }
 
@@ -438,7 +438,7 @@ impl Captures {
         }
     }
 
-    /// Notes what the handler has captured: it was computed, too. Returns whether there is anything.
+    /// Notes the handler's captures, which are computed values too. Returns whether there are any.
     ///
     /// # Safety
     /// `r` must be the same, and the table its own.
@@ -467,7 +467,7 @@ impl Captures {
         }
     }
 
-    /// Notes the variables that are captures by name.
+    /// Notes the variables that are named captures.
     ///
     /// # Safety
     /// As [`Captures::after`].
@@ -499,7 +499,7 @@ impl Captures {
     }
 }
 
-/// The handler of the variable in whose place tables are kept: it shows nothing.
+/// The handler of the variable whose slot holds the table: it is always "not found".
 unsafe extern "C" fn nothing(
     _: *mut ngx_http_request_t,
     value: *mut ngx_http_variable_value_t,

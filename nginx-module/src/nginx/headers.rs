@@ -1,9 +1,9 @@
-//! The headers of a request, changed for whoever it goes to: taken out, put in, and the cookies among them replaced.
+//! Changes to a request's headers before it goes upstream: removal, insertion, and replacement of cookies.
 //!
 //! nginx keeps them in a list of arrays, and has pointers of its own to some of them. A subrequest begins with its parent's
-//! list, down to the same arrays. So no header is ever moved or copied here: a list is made anew of pieces of those arrays,
-//! with what is unwanted between the pieces. Whoever else uses the arrays sees no change, and nginx's pointers stay right;
-//! those to what has been taken out are the caller's to clear.
+//! list, down to the same arrays. So no header is ever moved or copied here: a new list is built of slices of those arrays,
+//! which skip the removed headers. Other users of the arrays see no change, and nginx's pointers stay valid; the caller
+//! clears those to removed headers.
 
 use std::ptr::{self, NonNull};
 
@@ -35,7 +35,7 @@ impl Header {
         self.0.as_ptr()
     }
 
-    /// The name, as it was written.
+    /// The name, as the client wrote it.
     pub fn name<'a>(self) -> &'a [u8] {
         // SAFETY: promised when the handle was made.
         unsafe { strings::bytes(&(*self.as_ptr()).key) }
@@ -47,7 +47,7 @@ impl Header {
         unsafe { strings::bytes(&(*self.as_ptr()).value) }
     }
 
-    /// Where the value begins, also of an empty one.
+    /// The address of the value, even of an empty one.
     pub fn value_start(self) -> *const u8 {
         // SAFETY: as above.
         unsafe { (*self.as_ptr()).value.data.cast_const() }
@@ -149,15 +149,15 @@ impl HeaderName {
     }
 }
 
-/// Takes all headers out of the request that are not wanted. Returns whether it could be done.
+/// Removes headers from the request. Returns `false` when there is no memory.
 pub fn remove(request: Request, unwanted: impl Fn(Header) -> bool) -> bool {
     let any = request.headers_in().any(&unwanted);
     !any || rebuild(request, |header| !unwanted(header))
 }
 
-/// Makes the request's list anew, of those headers that are to stay. Returns whether it could be done.
+/// Builds a new list of the headers that stay. Returns `false` when there is no memory.
 fn rebuild(request: Request, stays: impl Fn(Header) -> bool) -> bool {
-    /// For how many headers there is room at first in a list of none.
+    /// The initial capacity of an empty list.
     const ROOM: usize = 4;
     // SAFETY: the request lives, and its list is one of `ngx_table_elt_t`: each part has `nelts` of them. What is made is
     // in the request's pool. A part that says that it is full is never written to beyond its end: nginx looks at `nalloc`
@@ -262,8 +262,8 @@ pub fn copy(request: Request, value: &[u8]) -> Option<&'static [u8]> {
     copy.get(..value.len())
 }
 
-/// Puts other values in the place of those of all `Cookie` headers: none if there is none. They must be as those of
-/// [`put`]. Returns whether it could be done.
+/// Replaces the values of all `Cookie` headers; no value removes them. Values must live as long as those of
+/// [`put`]. Returns `false` when there is no memory.
 pub fn set_cookies(request: Request, values: &[&'static [u8]]) -> bool {
     let name = HeaderName::new("Cookie");
     if !remove(request, is_cookie) {

@@ -42,7 +42,7 @@ const fn pointee<T>(_: *const T) -> usize {
     size_of::<T>()
 }
 
-/// A message that is composed while the module is compiled.
+/// A message that is built at compile time.
 struct Text {
     bytes: [u8; 512],
     length: usize,

@@ -1,5 +1,5 @@
-//! Lines from the client's thread on their way to nginx's error log, which only nginx's thread may write; and lines that
-//! must not become a flood.
+//! A queue of log lines from the client's thread to nginx's error log, which only nginx's thread may write; and a limit on
+//! how often a line is repeated.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use ngx::ffi::{NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
 use ngx::ngx_log_error;
 use phantom_token::{CompletionQueue, LogLevel, LogSink};
 
-/// More than this waits only if the worker stands still.
+/// The capacity of the queue. It fills up only if the worker is blocked.
 const CAPACITY: usize = 256;
 
 /// Lines that wait for nginx's thread.
@@ -23,7 +23,7 @@ struct Waiting {
 }
 
 impl Lines {
-    /// Where a client is to write: into `lines`, and `queue` wakes the worker that writes them.
+    /// A client's log sink: it appends to `lines`, and `queue` wakes the worker that writes them.
     pub fn sink(lines: &Arc<Self>, queue: &Arc<CompletionQueue>) -> LogSink {
         let (lines, queue) = (Arc::clone(lines), Arc::clone(queue));
         Arc::new(move |level, line| {
@@ -41,7 +41,7 @@ impl Lines {
         }
     }
 
-    /// Writes what waits to `log`, which must be one of nginx's.
+    /// Writes the queued lines to `log`, a log of nginx.
     ///
     /// # Safety
     /// Called on nginx's thread, with a valid log.
@@ -74,7 +74,7 @@ impl Lines {
     }
 }
 
-/// A line that is written again only after a while, with the number of those that were not.
+/// A line that is repeated only after an interval, with the number of suppressed lines.
 #[derive(Default)]
 pub struct LogThrottle {
     said: Cell<i64>,
@@ -82,10 +82,10 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Between two lines, in seconds.
+    /// The interval between two lines, in seconds.
     const QUIET: i64 = 10;
 
-    /// Whether to write it at `now`, in seconds; with how many were not written since the last one.
+    /// Whether to write the line at `now`, in seconds; if so, with the number of lines suppressed since the last one.
     pub fn now(&self, now: i64) -> Option<u64> {
         if self.said.get() != 0 && now.saturating_sub(self.said.get()) < Self::QUIET {
             self.suppressed.set(self.suppressed.get() + 1);

@@ -5,8 +5,8 @@ use std::ptr::NonNull;
 
 use ngx::ffi::{NGX_ALIGNMENT, ngx_pool_cleanup_add, ngx_pool_cleanup_pt, ngx_pool_t};
 
-/// Moves `value` into the pool, which will drop it when it is destroyed. `None` when there is no memory: the value
-/// has been dropped then.
+/// Moves `value` into the pool, which drops it when the pool is destroyed. `None` when there is no memory: the value
+/// is dropped then.
 ///
 /// # Safety
 /// `pool` must be a live pool of this thread.
@@ -15,7 +15,7 @@ pub unsafe fn emplace<T>(pool: *mut ngx_pool_t, value: T) -> Option<NonNull<T>> 
     unsafe { emplace_with(pool, value, Some(drop_value::<T>)) }
 }
 
-/// The same with a cleanup handler of one's own.
+/// The same with another cleanup handler.
 ///
 /// # Safety
 /// `pool` must be a live pool of this thread; `handler` must be sound when called once with a pointer to a valid `T`.
@@ -45,7 +45,7 @@ pub unsafe fn emplace_with<T>(
 /// A pool cleanup handler that drops a `T`.
 ///
 /// # Safety
-/// `data` must point to a valid `T` that nobody uses any more.
+/// `data` must point to a valid `T` that is not used afterwards.
 unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
     crate::nginx::panic::contained((), || {
         // SAFETY: the caller's promise; nginx calls a cleanup handler once, with the data it was registered with.

@@ -1,4 +1,4 @@
-//! nginx's strings: a pointer and a length, of which the type does not say how long they are valid.
+//! nginx's strings: a pointer and a length, without a lifetime in their type.
 
 use std::slice;
 
@@ -16,8 +16,8 @@ pub unsafe fn bytes<'a>(string: &ngx_str_t) -> &'a [u8] {
     unsafe { slice::from_raw_parts(string.data, string.len) }
 }
 
-/// A string of these bytes, as which nginx may have them only as long as they live. nginx's type has no const: what nginx
-/// writes to must not come from here.
+/// An nginx string of these bytes, valid only as long as they live. nginx's type has no `const`: a string that
+/// nginx writes to must not come from here.
 pub fn string(bytes: &[u8]) -> ngx_str_t {
     ngx_str_t {
         len: bytes.len(),

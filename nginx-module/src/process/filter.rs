@@ -1,8 +1,8 @@
-//! Catches the answers to our subrequests (`subrequest.rs`), whatever makes them, of any size and in any number of
-//! pieces. Nothing of them goes to a client.
+//! A filter that collects the answers to our subrequests (`subrequest.rs`), from any kind of upstream, of any size and in any number of
+//! pieces. No part of them goes to a client.
 //!
-//! It stands where nginx puts other people's filters: after the one that reads files into memory, before all that change
-//! or send what passes.
+//! Its position is that of third-party filters: after the filter that reads files into memory, before all that change
+//! or send the response.
 
 use std::slice;
 
@@ -25,10 +25,10 @@ const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
 static mut NEXT_HEADER: ngx_http_output_header_filter_pt = None;
 static mut NEXT_BODY: ngx_http_output_body_filter_pt = None;
 
-/// Puts the filters on top of those that are there.
+/// Adds the filters on top of the existing ones.
 ///
 /// # Safety
-/// Called on nginx's thread when it has read its configuration, once each time: it begins with no filters then.
+/// Called on nginx's thread, once each time that it has read its configuration: nginx starts without filters then.
 pub unsafe fn install() {
     // SAFETY: nginx's own variables and ours, which only its one thread uses.
     unsafe {
@@ -86,7 +86,7 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
     })
 }
 
-/// What matters of the headers of an answer.
+/// The relevant headers of an answer.
 ///
 /// # Safety
 /// `r` must be a live request whose head is complete.
@@ -98,7 +98,7 @@ unsafe fn read_headers(r: *mut ngx_http_request_t, answer: &mut Answer) {
         if kind.len > 0 {
             answer.header(b"content-type", slice::from_raw_parts(kind.data, kind.len));
         }
-        // How long it may be remembered is not counted anew each time a cache gives it.
+        // The lifetime of an answer from a cache must not start again each time.
         let left = if (*headers_out).status < NGX_HTTP_SPECIAL_RESPONSE as ngx_uint_t {
             cached_for(r)
         } else {
@@ -121,7 +121,7 @@ unsafe fn read_headers(r: *mut ngx_http_request_t, answer: &mut Answer) {
     }
 }
 
-/// For how many seconds more nginx's cache would give this answer, if it comes from there.
+/// The remaining lifetime of this answer in nginx's cache, in seconds, if it comes from there.
 ///
 /// # Safety
 /// As [`read_headers`].
@@ -136,7 +136,7 @@ unsafe fn cached_for(r: *mut ngx_http_request_t) -> Option<i64> {
     unsafe {
         let cache = (*r).cache.as_ref()?;
         let until = match bits::upstream::cache_status((*r).upstream.as_ref()?) as u32 {
-            // What the cache itself has of it has been counted anew from the answer's `Cache-Control` by now.
+            // nginx has by now updated the cache's own copy from the answer's `Cache-Control`.
             NGX_HTTP_CACHE_HIT => {
                 let start = cache.buf.as_ref()?.start;
                 start

@@ -1,8 +1,8 @@
-//! What this process counts, and when it tells the others.
+//! Counters of this worker process, and their publication to the others.
 //!
-//! A request counts when it ends, by a plain number in the worker's own memory. Once a second, and only when there is
-//! something new, a timer writes all numbers to memory that workers share: to rows of this process, see
-//! [`phantom_token::gateway::metrics`]. A worker that idles has no timer; one that ends writes once more.
+//! A request counts when it ends, by a plain number in the worker's own memory. Once a second, if a number has
+//! changed, a timer writes all numbers to shared memory: to slots of this process, see
+//! [`phantom_token::gateway::metrics`]. An idle worker has no timer; a worker that ends writes once more.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -30,40 +30,40 @@ const _: () = {
     }
 };
 
-/// How old what the others see may be.
+/// The interval of publication.
 const INTERVAL: ngx_msec_t = 1000;
 
-/// What this process counts.
+/// The counters of this process.
 pub struct WorkerMetrics {
     metrics: Arc<SharedMetrics>,
-    /// By the provider's place in the configuration; `None` when it is not used.
+    /// The counters of each provider, by its index in the configuration; `None` if it is not used.
     accounts: Vec<Option<ProviderMetrics>>,
     timer: NonNull<Timer>,
 }
 
-/// What is counted for a provider.
+/// The counters of a provider.
 struct ProviderMetrics {
     name: String,
     client: Option<Client>,
-    /// Whether all processes see one breaker, in a zone.
+    /// Whether all processes share one breaker, in a zone.
     shares_breaker: bool,
     outcomes: [Cell<u64>; OUTCOMES],
     verdicts: [Cell<u64>; CacheStatus::ALL.len()],
     row: RefCell<Option<Slot>>,
 }
 
-/// nginx's timer, and what it leads to.
+/// nginx's timer, and the counters that its handler publishes.
 #[repr(C)]
 struct Timer {
-    /// First, so that it leads to the rest.
+    /// First, so that its address is that of the structure.
     event: ngx_event_t,
-    /// nginx's debug log takes the event's data for one.
+    /// nginx's debug log reads the event's data as a connection.
     connection: ngx_connection_t,
     metrics: *const WorkerMetrics,
 }
 
 impl WorkerMetrics {
-    /// Begins to count, in the process that does, when its clients are started. `None` when no provider is used.
+    /// Starts counting, in the worker process, when its clients are started. `None` if no provider is used.
     ///
     /// # Safety
     /// Called on nginx's thread; `log` is a log of nginx that outlives the metrics.
@@ -136,7 +136,7 @@ impl WorkerMetrics {
         Some(metrics)
     }
 
-    /// A request has ended.
+    /// Counts a request that has ended.
     pub fn count(&self, provider: usize, outcome: Outcome, cache: Option<CacheStatus>) {
         let Some(account) = self.account(provider) else {
             return;
@@ -149,8 +149,7 @@ impl WorkerMetrics {
         self.remember_to_publish();
     }
 
-    /// Writes what is counted to where all see it. Returns whether there will be news without a request: something is
-    /// under way.
+    /// Publishes the counters. Returns whether they may change without another request, because calls are in progress.
     pub fn publish(&self) -> bool {
         let mut busy = false;
         for account in self.accounts.iter().flatten() {
@@ -163,23 +162,23 @@ impl WorkerMetrics {
         busy
     }
 
-    /// What all processes have done for the provider, as far as they have said.
+    /// The published counters of all processes for the provider, added up.
     pub fn sum(&self, provider: usize) -> Option<Totals> {
         let account = self.account(provider)?;
         let mut sum = self.metrics.sum(&account.name);
         if account.shares_breaker {
-            // What others have written of it may be old.
+            // The values that other processes have published of it may be old.
             sum.done.stats.breaker_open = account.stats().breaker_open * sum.processes;
         }
         Some(sum)
     }
 
-    /// What all have counted in.
+    /// The shared memory of the counters.
     pub fn metrics(&self) -> &SharedMetrics {
         &self.metrics
     }
 
-    /// Writes for the last time, and gives the rows up. The process is about to end.
+    /// Publishes for the last time, and releases the slots. The process is about to end.
     pub fn stop(&self) {
         self.publish();
         self.clear_timer();
@@ -240,7 +239,7 @@ impl ProviderMetrics {
     }
 }
 
-/// A second has passed since there was something new.
+/// The timer's handler: publishes the counters.
 unsafe extern "C" fn on_timer(event: *mut ngx_event_t) {
     contained((), || {
         // SAFETY: the event is the first field of a `Timer`, whose metrics live while nginx knows of it. It is shared

@@ -1,17 +1,17 @@
-//! Introspection by a location of the operator's: a subrequest to it, with whatever `proxy_pass`, cache, TLS and
-//! credentials it has.
+//! Introspection by a location of the operator: a subrequest to it, which uses the location's `proxy_pass`, cache, TLS and
+//! credentials.
 //!
-//! The client's thread asks for a call ([`Calls`]); nginx's thread makes it on behalf of a request that waits for it, in
-//! the background of that one: it waits as any other, and may be answered, or be left by its client, at any time. The
-//! answer is caught by `filter.rs` as it comes, and handed over when nginx ends the subrequest.
+//! The client's thread requests a call ([`Calls`]). nginx's thread makes it as a background subrequest of a request that
+//! waits for the verdict. That request waits like any other, and may get its verdict, or lose its client, at any time.
+//! `filter.rs` collects the answer, which is passed on when nginx ends the subrequest.
 //!
-//! What the subrequest says is ours alone: its method, its body, its headers, and its variables. nginx's subrequests share
-//! the values of variables with their parents. Here a `$request_body` that was evaluated for the client's request would be
-//! the key under which a cache finds another token's answer, and one that was evaluated for ours would be the token in the
-//! log of the client's. So it has values of its own, and of its parent's only what `set` has set.
+//! Method, body, headers and variables of the subrequest are ours alone. nginx's subrequests normally share
+//! the values of variables with their parents. Then a `$request_body` that was evaluated for the client's request could be
+//! the key under which a cache finds another token's answer, and one that was evaluated for the subrequest could put the token
+//! into the log of the client's request. So the subrequest has values of its own, and of its parent's only those that `set` has set.
 //!
-//! A parent that goes on while its subrequest still runs ends it ([`SubrequestHandle::cancel`]); one that goes away takes it
-//! along, and the call is made again on behalf of another.
+//! A parent that continues while its subrequest still runs ends it ([`SubrequestHandle::cancel`]). A parent that ends
+//! takes the subrequest along, and the call is made again on behalf of another request.
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
@@ -38,12 +38,12 @@ use crate::nginx::request::Request;
 use crate::nginx::strings::string;
 use crate::process::Process;
 
-/// Calls on their way from the clients' threads to nginx's: each with its provider's place in the configuration.
+/// A queue of calls from the clients' threads to nginx's, each with its provider's index in the configuration.
 #[derive(Default)]
 pub struct Calls(Mutex<VecDeque<(usize, Call)>>);
 
 impl Calls {
-    /// Where the client of a provider is to put its calls; `queue` wakes the worker that makes them.
+    /// A provider's end of the queue, for its client; `queue` wakes the worker that makes the calls.
     pub fn sink(calls: &Arc<Self>, queue: &Arc<CompletionQueue>, provider: usize) -> CallSink {
         let (calls, queue) = (Arc::clone(calls), Arc::clone(queue));
         Arc::new(move |call| {
@@ -52,12 +52,12 @@ impl Calls {
         })
     }
 
-    /// How many there are.
+    /// The number of queued calls.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// The next one.
+    /// Takes the next call.
     pub fn next(&self) -> Option<(usize, Call)> {
         self.lock().pop_front()
     }
@@ -67,28 +67,28 @@ impl Calls {
     }
 }
 
-/// One call, and what has come of it so far. It is in the pool of the main request, as the subrequest itself is; nginx
-/// and the filters find it by [`Subrequest::of`]. What it owns is given back when the subrequest ends or is ended, or with
+/// One call and the state of its answer. It is in the pool of the main request, like the subrequest itself; nginx
+/// and the filters find it by [`Subrequest::of`]. Its resources are released when the subrequest ends or is ended, or with
 /// the main request's [`SubrequestHandle`].
 pub struct Subrequest {
-    /// nginx's; NULL until there is one.
+    /// nginx's subrequest; NULL until there is one.
     request: *mut ngx_http_request_t,
-    /// Taken when it is answered.
+    /// Taken when the call is answered.
     call: Option<Call>,
     answer: Option<Answer>,
-    /// The last of the answer has come.
+    /// The answer is complete.
     whole: bool,
-    /// nginx is done with it.
+    /// nginx has finished the subrequest.
     over: bool,
-    /// It has come to a location.
+    /// The subrequest has entered a location.
     arrived: bool,
     /// The name of the location that it is for.
     location: &'static str,
 }
 
 impl Subrequest {
-    /// That of which `r` is a subrequest of ours; `None` if it is none. An internal redirect within it changes nothing
-    /// of that.
+    /// The call whose subrequest is `r`; `None` if `r` is not a subrequest of ours. An internal redirect within the subrequest does not
+    /// change that.
     ///
     /// # Safety
     /// `r` must be a live request, and the reference end before anything else looks at it.
@@ -116,8 +116,8 @@ impl Subrequest {
         }
     }
 
-    /// Whether the subrequest may begin in the location of this name, to which nginx has led it. Where that one leads it is the
-    /// operator's business.
+    /// Whether the subrequest may start in the location of this name, which nginx has selected. Where that location leads is the
+    /// operator's decision.
     pub fn may_begin_in(&mut self, name: &[u8]) -> bool {
         if self.arrived || name == self.location.as_bytes() {
             self.arrived = true;
@@ -131,13 +131,13 @@ impl Subrequest {
         self.location
     }
 
-    /// The head of the answer has come. Whoever returns `None` wants no more of it.
+    /// Receives the head of the answer. `None` means that the rest of the answer is not needed.
     pub fn begin(&mut self, status: u16) -> Option<&mut Answer> {
         let answer = self.call.as_ref()?.begin(status);
         Some(self.answer.insert(answer))
     }
 
-    /// A piece of the body has come.
+    /// Receives a piece of the body.
     pub fn push(&mut self, piece: &[u8]) {
         if let Some(answer) = &mut self.answer
             && !answer.push(piece)
@@ -146,12 +146,12 @@ impl Subrequest {
         }
     }
 
-    /// All of it has come.
+    /// Ends the answer: all of it was received.
     pub fn end(&mut self) {
         self.whole = true;
     }
 
-    /// No answer will be had of it.
+    /// Ends the call without an answer.
     pub fn fail(&mut self, failure: CallFailure) {
         self.answer = None;
         if let Some(call) = self.call.take() {
@@ -160,8 +160,8 @@ impl Subrequest {
     }
 }
 
-/// What a request has to do with the call that is made on its behalf. When it is dropped with the request, the call has
-/// gone: whoever made it must have stopped waiting before, or be told that there is no answer.
+/// A request's handle to the call that is made on its behalf. When it is dropped with the request, a call without an answer
+/// fails as [`CallFailure::Gone`].
 pub struct SubrequestHandle(NonNull<Subrequest>);
 
 impl Drop for SubrequestHandle {
@@ -173,7 +173,7 @@ impl Drop for SubrequestHandle {
 }
 
 impl SubrequestHandle {
-    /// Ends it, if it still runs: nobody waits for it any more, or has heard of it what there is to hear.
+    /// Ends the subrequest if it still runs: nothing waits for it, or its answer has been passed on.
     ///
     /// # Safety
     /// Called on nginx's thread, from none of the subrequest's own handlers, while its main request lives and is not
@@ -202,8 +202,8 @@ impl SubrequestHandle {
     }
 }
 
-/// Makes a call on behalf of a request that waits for it: a subrequest to the location of this name. Whatever happens,
-/// the call is answered. Returns what may have to be ended before its time.
+/// Makes a call on behalf of a request that waits for it: a subrequest to the location of this name. In every case
+/// the call is answered. Returns a handle with which the subrequest can be ended early.
 ///
 /// # Safety
 /// The request must be a main request that is suspended, and nothing of nginx's be at work on it. `location` must live
@@ -257,14 +257,14 @@ pub unsafe fn start(
     }
 }
 
-/// What is left of a subrequest that could not be prepared: it ends with its main request.
+/// The handler of a subrequest that could not be prepared: it ends the subrequest without a request.
 unsafe extern "C" fn nothing(r: *mut ngx_http_request_t) {
     // SAFETY: nginx calls this once with the live subrequest, which is one of the background: what it holds is one count
     // of its main request.
     unsafe { ngx::ffi::ngx_http_finalize_request(r, NGX_OK as ngx_int_t) };
 }
 
-/// nginx's part of it.
+/// Creates nginx's subrequest.
 ///
 /// # Safety
 /// As [`start`].
@@ -298,7 +298,7 @@ unsafe fn create(
     }
 }
 
-/// Makes of nginx's copy of the parent what we have to say. Returns whether there was memory for it.
+/// Replaces nginx's copy of the parent request by the introspection request. Returns `false` when there is no memory.
 ///
 /// # Safety
 /// `r` must be a subrequest of the live request that has not begun.
@@ -316,7 +316,7 @@ unsafe fn prepare(
     unsafe {
         (*r).method = NGX_HTTP_POST as ngx_uint_t;
         (*r).method_name = string(POST);
-        // What the client has asked for is not what this asks for: by that nobody is to be chosen.
+        // The client's URI must not influence which server is asked.
         (*r).unparsed_uri = (*r).uri;
         (*r).request_line = string(line);
         // Files, which a cache has, are read before they come to our filter.
@@ -328,7 +328,7 @@ unsafe fn prepare(
     }
 }
 
-/// Variables of its own, of which only those have a value that the parent's configuration has `set`.
+/// Gives the subrequest variables of its own; only those that the parent's configuration has `set` have a value.
 ///
 /// # Safety
 /// As [`prepare`].
@@ -355,7 +355,7 @@ unsafe fn set_variables(request: Request, r: *mut ngx_http_request_t) -> bool {
     }
 }
 
-/// The places of those variables that `set` sets, when nginx has read its configuration.
+/// The indices of the variables that `set` sets, once nginx has read its configuration.
 pub fn variables_of_set(core: &ngx_http_core_main_conf_t) -> Vec<usize> {
     // SAFETY: nginx's own list, of this type.
     let known = unsafe { core.variables.as_slice::<ngx_http_variable_t>() };
@@ -368,7 +368,7 @@ pub fn variables_of_set(core: &ngx_http_core_main_conf_t) -> Vec<usize> {
         .collect()
 }
 
-/// The parent's headers without those that must not go along, and ours.
+/// Builds the subrequest's headers: ours, and those of the parent's that may go along.
 ///
 /// # Safety
 /// As [`prepare`].
@@ -441,7 +441,7 @@ unsafe fn set_headers(
     }
 }
 
-/// Forgets of nginx's own pointers to headers those to what must not go along.
+/// Clears nginx's own pointers to the headers that must not go along.
 ///
 /// # Safety
 /// `headers_in` must be that of a subrequest.
@@ -468,7 +468,7 @@ unsafe fn forget(headers_in: *mut u8) {
     }
 }
 
-/// The body, as if it had been read from a client.
+/// Sets the body, as if it had been read from a client.
 ///
 /// # Safety
 /// As [`prepare`]; `body` is in the pool.
@@ -499,8 +499,8 @@ unsafe fn set_body(r: *mut ngx_http_request_t, body: &[u8]) -> bool {
     }
 }
 
-/// nginx is about to end the subrequest with `rc`; it asks what to end it with. It may call this again, for what it says
-/// itself about an error, or when what was delayed has been read.
+/// The post-subrequest handler: nginx is about to end the subrequest with `rc`, and gets the code to end it with. nginx may call this
+/// again, for its own error page, or after a delayed read.
 unsafe extern "C" fn finalized(
     r: *mut ngx_http_request_t,
     data: *mut c_void,
@@ -547,7 +547,7 @@ unsafe extern "C" fn finalized(
             CallFailure::Failed
         });
         this.over = true;
-        // What has failed is the call: it must not close the connection of a client that is still there.
+        // Only the call has failed: it must not close the connection of a client that is still there.
         if fatal { NGX_OK as ngx_int_t } else { rc }
     })
 }

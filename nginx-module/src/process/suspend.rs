@@ -1,7 +1,7 @@
-//! A request that waits for its verdict: how it is suspended, found again, resumed, or given up.
+//! Suspension of requests that wait for their verdict: suspend, find again, resume, cancel.
 //!
-//! The client's thread never holds a pointer. It holds a tag, which is a slot and the slot's generation; nginx's
-//! thread looks the slot up when the verdict arrives, and finds nothing if the request has gone meanwhile.
+//! The client's thread never has a pointer to a request. It has a tag: a slot and the slot's generation. nginx's
+//! thread looks the slot up when the verdict arrives, and finds nothing if the request has ended in the meantime.
 
 use std::ptr::NonNull;
 
@@ -23,11 +23,11 @@ use crate::process::state::State;
 use crate::process::subrequest;
 use crate::process::worker::Worker;
 
-/// A verdict comes within the provider's timeout. Only a thread that stands still needs more, and then the timer ends
-/// the wait.
+/// The margin of the timer over the provider's timeout. A verdict comes within the timeout unless the client's thread is
+/// blocked; then the timer ends the wait.
 const SLACK: ngx_msec_t = 1000;
 
-/// Who waits, by tag.
+/// The waiting requests, by tag.
 #[derive(Default)]
 pub struct WaiterTable {
     slots: Vec<Slot>,
@@ -40,7 +40,7 @@ struct Slot {
     waiting: Option<Waiting>,
 }
 
-/// Who waits. It is taken out of its slot before the request goes away: see [`Pending`].
+/// A waiting request. It is removed from its slot before the request ends: see [`Pending`].
 #[derive(Clone, Copy)]
 struct Waiting {
     request: Request,
@@ -48,7 +48,7 @@ struct Waiting {
 }
 
 impl WaiterTable {
-    /// The tag that the next to wait will have.
+    /// The tag of the next waiting request.
     pub fn next_tag(&self) -> u64 {
         match self.free.last() {
             Some(&index) => tag(index, self.slots[index as usize].generation),
@@ -69,7 +69,7 @@ impl WaiterTable {
         tag
     }
 
-    /// Who waits with this tag.
+    /// The waiting request with this tag.
     fn waiting(&self, tag: u64) -> Option<Waiting> {
         let (index, generation) = (tag as u32, (tag >> 32) as u32);
         self.slots
@@ -95,17 +95,17 @@ fn tag(index: u32, generation: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(index)
 }
 
-/// What nginx needs of a suspended request, in the request's pool.
+/// The state of a suspended request for nginx, in the request's pool.
 #[repr(C)]
 pub struct Suspension {
-    /// First, so that it leads to the rest.
+    /// First, so that its address is that of the structure.
     timer: ngx_event_t,
     posted: ngx_http_posted_request_t,
     request: Request,
     state: NonNull<State>,
 }
 
-/// A wait. When it is dropped the request is forgotten by all who would wake it.
+/// A wait. When it is dropped, nothing can wake the request any more.
 pub struct Pending {
     tag: u64,
     id: RequestId,
@@ -135,20 +135,20 @@ impl Drop for Pending {
     }
 }
 
-/// What it takes to wait.
+/// The parameters of a suspension.
 pub struct Wait<'a> {
-    /// Where the verdict will arrive.
+    /// The queue in which the verdict will arrive.
     pub worker: &'a Worker,
-    /// Who was asked.
+    /// The client that was asked.
     pub client: &'a Client,
-    /// The provider's place in the configuration.
+    /// The provider's index in the configuration.
     pub provider: usize,
-    /// The name of the question.
+    /// The id of the client's request.
     pub id: RequestId,
 }
 
-/// Suspends a main request until its verdict arrives. The question must have been asked with the tag that
-/// [`WaiterTable::next_tag`] told. Returns whether it could be done; if not, the question is withdrawn.
+/// Suspends a main request until its verdict arrives. The verdict must have been requested with the tag from
+/// [`WaiterTable::next_tag`]. Returns `false` if that is not possible; the client's request is then cancelled.
 pub fn suspend(request: Request, state: &State, wait: &Wait<'_>) -> bool {
     let Some(suspension) = prepare(request, state) else {
         wait.client.cancel(wait.id);
@@ -197,7 +197,7 @@ pub fn suspend(request: Request, state: &State, wait: &Wait<'_>) -> bool {
     ready
 }
 
-/// The memory of a suspension.
+/// Allocates the state of a suspension.
 fn prepare(request: Request, state: &State) -> Option<NonNull<Suspension>> {
     if let Some(suspension) = state.suspension.get() {
         return Some(suspension);
@@ -215,7 +215,7 @@ fn prepare(request: Request, state: &State) -> Option<NonNull<Suspension>> {
     }
 }
 
-/// A verdict has arrived.
+/// Delivers a verdict that has arrived.
 pub fn complete(worker: &Worker, completion: Completion) {
     let waiting = worker.slots.borrow_mut().vacate(completion.tag);
     // Nobody: the client has left.
@@ -224,7 +224,7 @@ pub fn complete(worker: &Worker, completion: Completion) {
     }
 }
 
-/// A client's thread asks for a call: it is made on behalf of the request that it names.
+/// Makes a call that a client's thread has requested, on behalf of the request that it names.
 pub fn carry(worker: &Worker, provider: usize, call: Call) {
     let waiting = call
         .tag()
@@ -247,7 +247,7 @@ pub fn carry(worker: &Worker, provider: usize, call: Call) {
     }
 }
 
-/// No verdict has arrived.
+/// The timer's handler: no verdict has arrived in time.
 unsafe extern "C" fn on_timeout(event: *mut ngx_event_t) {
     contained((), || {
         // SAFETY: the event is the first field of a suspension that lives as long as its request.
@@ -274,7 +274,7 @@ unsafe extern "C" fn on_timeout(event: *mut ngx_event_t) {
     });
 }
 
-/// Lets the request go on, with what was found out.
+/// Resumes the request with its result.
 fn resume(Waiting { request, state }: Waiting, outcome: Result<Resolution, Error>) {
     // SAFETY: a request that waits lives, or its state would have been dropped and taken out of its slot. The
     // reference ends before nginx is called, which may end the request.

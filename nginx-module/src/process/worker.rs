@@ -1,4 +1,4 @@
-//! What a worker process runs: a client per provider that is used, and one queue through which all of them wake the
+//! The state of a worker process: a client for each provider that is used, and one queue by which the clients wake the
 //! event loop.
 
 use std::cell::{Cell, RefCell};
@@ -22,30 +22,30 @@ use crate::nginx::panic::contained;
 use crate::process::subrequest::Calls;
 use crate::process::suspend::{self, WaiterTable};
 
-/// How many verdicts are handed out before the event loop gets its turn.
+/// The maximum number of verdicts that are delivered before the event loop continues.
 const BATCH: usize = 256;
 
-/// What a worker process runs.
+/// The clients and the queue of a worker process.
 pub struct Worker {
-    /// By the provider's place in the configuration; `None` when it is not used.
+    /// The clients, by the provider's index in the configuration; `None` if a provider is not used.
     clients: Vec<Option<Client>>,
-    /// Where verdicts arrive.
+    /// The queue in which verdicts arrive.
     pub queue: Arc<CompletionQueue>,
-    /// Who waits for them.
+    /// The requests that wait for verdicts.
     pub slots: RefCell<WaiterTable>,
-    /// That proofs of senders can't be noted.
+    /// Limits the log line that DPoP proofs can't be recorded.
     pub unnoted_proofs: LogThrottle,
     lines: Arc<Lines>,
-    /// What the clients ask for that have no way of their own to the authorization server.
+    /// The calls of clients whose provider introspects by a location.
     calls: Arc<Calls>,
     connection: Option<NonNull<ngx_connection_t>>,
     batch: Cell<Vec<Completion>>,
 }
 
 impl Worker {
-    /// Starts the clients, in the process that will use them. What can't be started is logged, and the requests that need
-    /// it are refused: a worker that ended itself here would take all other locations down as well. A client whose thread
-    /// can't be started tries again when a request needs it, once a second at most.
+    /// Starts the clients, in the process that will use them. If one can't be started, that is logged, and the requests that
+    /// need it are refused: a worker that ended itself here would take all other locations down too. If a client's thread
+    /// can't be started, the worker tries again when a request needs it, at most once a second.
     ///
     /// # Safety
     /// Called on nginx's thread when its event loop is ready; `log` is a log of nginx.
@@ -159,7 +159,7 @@ impl Worker {
         }
     }
 
-    /// Ends all threads, and writes what they had to say. The worker process is about to end.
+    /// Ends all threads, and writes their last log lines. The worker process is about to end.
     ///
     /// # Safety
     /// Called on nginx's thread; `log` is a log of nginx.
@@ -172,7 +172,7 @@ impl Worker {
         self.leave();
     }
 
-    /// Hands out the verdicts that have arrived.
+    /// Delivers the verdicts that have arrived.
     fn wake(&self) {
         // SAFETY: nginx's own flags and log, read on its thread.
         let (flags, log) = unsafe { (ngx_event_flags, (*ngx_cycle).log) };
@@ -200,9 +200,9 @@ impl Worker {
     }
 }
 
-/// Whether this process may use memory that nginx has mapped for several. A process that is master and worker in one
-/// (`master_process off`) shares with nobody, and may unmap at a reload what those of the former configuration would
-/// still use.
+/// Whether this process may use nginx's shared memory. A process that is both master and worker
+/// (`master_process off`) shares with no other, and may unmap memory at a reload that clients of the former configuration still
+/// use.
 pub fn shares_memory() -> bool {
     // SAFETY: nginx's own variable, read on its thread.
     unsafe { ngx_process == NGX_PROCESS_WORKER as ngx_uint_t }
@@ -217,7 +217,7 @@ fn store(defined: &ProviderEntry) -> Option<Arc<dyn Store>> {
     Some(Arc::new(memory.store(defined.provider.fingerprint())))
 }
 
-/// The queue's descriptor became readable.
+/// The event handler of the queue's descriptor: it became readable.
 unsafe extern "C" fn on_wakeup(event: *mut ngx_event_t) {
     contained((), || {
         // SAFETY: the event is that of the connection made in `listen`, whose data is the worker. It is shared only:

@@ -38,7 +38,7 @@ pub use requirement::{Expected, Pattern};
 
 use crate::gateway::outcome::ErrorCode;
 use crate::jwt::{Claims, seconds};
-use crate::values::{no_key, quoted, switch, time};
+use crate::values::{NOT_A_SWITCH, NOT_A_TIME, no_key, quoted, switch, time};
 use requirement::Requirement;
 use scopes::{BadScope, Scopes};
 
@@ -450,11 +450,8 @@ fn one_of(values: &[&str]) -> Result<Vec<Box<str>>, PolicyError> {
 }
 
 fn on_or_off(values: &[&str]) -> Result<bool, PolicyError> {
-    match values {
-        [value] => switch(value),
-        _ => None,
-    }
-    .ok_or_else(|| PolicyError::new(&values.join(" "), "is neither on nor off"))
+    let text = values.join(" ");
+    switch(&text).ok_or_else(|| PolicyError::new(&text, NOT_A_SWITCH))
 }
 
 fn max_age(values: &[&str]) -> Result<Duration, PolicyError> {
@@ -467,10 +464,7 @@ fn max_age(values: &[&str]) -> Result<Duration, PolicyError> {
             value,
             "lets no token pass: write at least 1s",
         )),
-        None => Err(PolicyError::new(
-            value,
-            "is not a time: write it as 30s, 5m or 1h",
-        )),
+        None => Err(PolicyError::new(value, NOT_A_TIME)),
     }
 }
 

@@ -589,7 +589,7 @@ fn what_cannot_be_is_refused_with_the_mend_and_changes_nothing() {
         (
             "max_age",
             &["soon"],
-            r#"max_age: "soon" is not a time: write it as 30s, 5m or 1h"#,
+            r#"max_age: "soon" is not a time: write it as 500ms, 5s or 1m"#,
         ),
         (
             "max_age",

@@ -400,6 +400,7 @@ fn a_file_is_read_again_and_what_it_holds_is_used() {
     let Err(why) = provider.read_credential_again(20_000) else {
         panic!("used");
     };
+    let why = why.to_string();
     assert!(
         why.contains("control character") && !why.contains("SECRET"),
         "{why}"
@@ -408,6 +409,7 @@ fn a_file_is_read_again_and_what_it_holds_is_used() {
     let Err(why) = provider.read_credential_again(30_000) else {
         panic!("used");
     };
+    let why = why.to_string();
     assert!(why.contains("cannot be read"), "{why}");
     assert_eq!((credentials.number(), sent()), (1, "two".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! What is handed to libraries that we did not write: a JWKS, and a JWT that was minted with each of its keys.
+//! Test data for JOSE libraries that others wrote: a JWKS, and a minted JWT for each of its keys.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What we sign, as jwt-simple sees it.
+//! Verifies JWTs that we sign with jwt-simple.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-"""The API behind the gateway: keeps the exact bytes of what it is sent."""
+"""The API behind the gateway: records the exact bytes of requests."""
 
 import socket
 import threading

@@ -50,7 +50,7 @@ class Sender:
         return pyjwt.encode(payload, self.key if key is None else key, algorithm=algorithm, headers=header)
 
     def headers(self, method, uri, token, /, **changes):
-        """What a request with the token has: `Authorization` and `DPoP`."""
+        """The headers of a request with the token: `Authorization` and `DPoP`."""
         return [("Authorization", f"DPoP {token}"), ("DPoP", self.proof(method, uri, token, **changes))]
 
 

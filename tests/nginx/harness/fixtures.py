@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.fixture
 def secrets():
-    """What no log may show."""
+    """The secrets of a test, which no log may show."""
     return Secrets()
 
 

@@ -53,7 +53,7 @@ class Certificates:
         return self._client.private_key_pem.bytes().decode()
 
     def client_context(self):
-        """What trusts the server and shows it the client's certificate."""
+        """A TLS context that trusts the server and has the client's certificate."""
         context = ssl.create_default_context()
         self._authority.configure_trust(context)
         self._client.configure_cert(context)

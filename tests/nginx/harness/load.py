@@ -157,7 +157,7 @@ class Load:
 
 
 class Caller:
-    """A connection that is opened anew when it is lost, per thread."""
+    """A connection for each thread, which is opened again when it is lost."""
 
     def __init__(self, port):
         self._port = port

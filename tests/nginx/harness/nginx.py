@@ -33,7 +33,7 @@ def which(program):
     return done.stdout.strip() or None
 
 
-# In full: for an upgrade, nginx starts itself anew by the name that it was started with.
+# The full path: for an upgrade, nginx starts itself again by the name that it was started with.
 NGINX = which(os.environ.get("NGINX_BINARY") or "nginx") or "/usr/sbin/nginx"
 MODULE = Path(os.environ.get("PHANTOM_TOKEN_MODULE", ROOT / "build/modules/ngx_http_phantom_token_module.so")).resolve()
 
@@ -109,7 +109,7 @@ def threads(pid):
 
 
 def descriptors(pid):
-    """What each open file descriptor of a process stands for."""
+    """The target of each open file descriptor of a process."""
     found = {}
     for fd in os.listdir(f"/proc/{pid}/fd"):
         try:
@@ -208,11 +208,11 @@ http {{
         return [*IN_ROOT, *self.runner(), NGINX, "-p", f"{self.dir}/", "-c", str(self.path), "-e", str(self.error_log), *arguments]
 
     def runner(self):
-        """What nginx is run by: a command that takes it and its arguments."""
+        """The command prefix that runs nginx: it takes nginx and its arguments."""
         return []
 
     def check(self):
-        """What `nginx -t` says: its exit code and its words."""
+        """Runs `nginx -t`: its exit code and its output."""
         done = subprocess.run(self.command("-t"), capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, done.stderr
 

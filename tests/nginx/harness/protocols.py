@@ -11,7 +11,7 @@ from .nginx import has_http3
 
 ONLY_WITH_HTTP3 = pytest.mark.skipif(not has_http3(), reason="this nginx is built without HTTP/3")
 
-# What this nginx speaks.
+# The protocols of this nginx.
 SPOKEN = ["HTTP/1.1", "HTTP/2", *(["HTTP/3"] if has_http3() else [])]
 
 EACH_PROTOCOL = pytest.mark.parametrize(
@@ -28,11 +28,11 @@ class Front:
 
     @property
     def listen(self):
-        """What the listener on TCP has."""
+        """The parameters of the listener on TCP."""
         return "ssl http2"
 
     def server(self, quic="reuseport"):
-        """What belongs into the block of the server."""
+        """The directives of the server block."""
         listener = f"listen @listen@ quic {quic};" if has_http3() else ""
         return f"{listener} ssl_certificate own.pem; ssl_certificate_key own.key;"
 

@@ -1,7 +1,7 @@
-"""What must never be read in a log.
+"""Secrets that must not appear in a log.
 
-Every token, JWT and client secret of a test is told to a `Secrets`; when the test ends, everything that nginx
-wrote to its error log is searched for them.
+Every token, JWT and client secret of a test is registered in a `Secrets`. When the test ends, nginx's error log is
+searched for them.
 """
 
 import base64

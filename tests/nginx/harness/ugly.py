@@ -1,4 +1,4 @@
-"""An authorization server that answers with whatever bytes a test likes."""
+"""An authorization server that answers with any bytes that a test chooses."""
 
 import base64
 import socket

@@ -18,7 +18,7 @@ pub struct Server {
     pub child: Child,
     pub origin: String,
     pub client: Client,
-    /// Held open, as whoever started the server would.
+    /// Held open, as a parent process would.
     stdout: BufReader<ChildStdout>,
 }
 
