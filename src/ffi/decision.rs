@@ -512,12 +512,14 @@ pub unsafe extern "C" fn phantom_policy_decide(
 pub unsafe extern "C" fn phantom_decision_outcome(
     decision: *const phantom_decision,
 ) -> *const c_char {
-    // SAFETY: the contract is the same.
-    unsafe {
-        lent(decision, ptr::null_mut(), |decision| {
-            decision.outcome.as_ref()
-        })
-    }
+    boundary_or(ptr::null(), || {
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe {
+            lent(decision, ptr::null_mut(), |decision| {
+                decision.outcome.as_ref()
+            })
+        }
+    })
 }
 
 /// Returns one word more than the outcome, without spaces, for logs: "scope:write", "several", "proof_htu", "timeout"; ""
@@ -530,12 +532,14 @@ pub unsafe extern "C" fn phantom_decision_outcome(
 pub unsafe extern "C" fn phantom_decision_reason(
     decision: *const phantom_decision,
 ) -> *const c_char {
-    // SAFETY: the contract is the same.
-    unsafe {
-        lent(decision, ptr::null_mut(), |decision| {
-            decision.reason.as_ref()
-        })
-    }
+    boundary_or(ptr::null(), || {
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe {
+            lent(decision, ptr::null_mut(), |decision| {
+                decision.reason.as_ref()
+            })
+        }
+    })
 }
 
 /// Returns the error code of the challenge: "insufficient_scope", "invalid_token" (RFC 6750 §3.1), …; NULL if there is
@@ -548,12 +552,14 @@ pub unsafe extern "C" fn phantom_decision_reason(
 pub unsafe extern "C" fn phantom_decision_error(
     decision: *const phantom_decision,
 ) -> *const c_char {
-    // SAFETY: the contract is the same.
-    unsafe {
-        lent(decision, ptr::null_mut(), |decision| {
-            decision.error.as_ref()
-        })
-    }
+    boundary_or(ptr::null(), || {
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe {
+            lent(decision, ptr::null_mut(), |decision| {
+                decision.error.as_ref()
+            })
+        }
+    })
 }
 
 /// Returns the HTTP status to answer with: 400, 401, 403, 500, 502, 503 or 504; 0 if the request goes on; 500 for NULL and
