@@ -678,6 +678,77 @@ fn an_answer_has_all_of_its_headers() {
     assert!(answer.body.contains("malformed"));
 }
 
+#[test]
+fn the_host_is_asked_only_for_what_is_needed_and_in_order() {
+    use crate::gateway::requirements::Expected;
+
+    let mut requirements = TokenRequirements::default();
+    requirements
+        .add_requirement("tenant", vec![Expected::Slot(3)])
+        .unwrap();
+    let policy = AccessPolicy::from(Settings {
+        requirements: Arc::new(requirements),
+        ..Settings::default()
+    });
+    let credentials = bearer().credentials();
+    let ask = |claims, sender: Result<Proven, SenderError>| {
+        let active = active(claims);
+        let asked = std::cell::RefCell::new(Vec::new());
+        let check_sender = |_: &&Active| {
+            asked.borrow_mut().push("sender".to_owned());
+            sender
+        };
+        let mut values = |slot: usize| {
+            asked.borrow_mut().push(format!("slot {slot}"));
+            Some(&b"acme"[..])
+        };
+        let resolved = Resolved::Active(&active);
+        let decision = policy.decide(&credentials, resolved, NOW, check_sender, &mut values);
+        let detail = match decision {
+            Decision::Denied(denial) => denial.reason.detail().to_owned(),
+            Decision::Admitted(_) => "ok".to_owned(),
+            Decision::Anonymous => "anonymous".to_owned(),
+        };
+        (detail, asked.into_inner().join(", "))
+    };
+    let proven = Ok(Proven::default());
+    let said = |detail: &str, asked: &str| (detail.to_owned(), asked.to_owned());
+    assert_eq!(ask(json!({"tenant": "acme"}), proven), said("ok", "slot 3"));
+    assert_eq!(
+        ask(json!({"tenant": "other"}), proven),
+        said("claim:tenant", "slot 3")
+    );
+    assert_eq!(
+        ask(json!({"tenant": "acme", "cnf": {}}), proven),
+        said("ok", "sender, slot 3")
+    );
+    assert_eq!(
+        ask(json!({"cnf": {}}), Err(SenderError::ProofReplayed)),
+        said("proof_replayed", "sender")
+    );
+}
+
+#[test]
+fn a_verdict_on_nothing_lets_nothing_through() {
+    let policy = policy(&[("optional", "on")]);
+    let active = active(json!({}));
+    let nothing = Credentials::default();
+    let sender = |_: &&Active| Ok(Proven::default());
+    for resolved in [Resolved::Active(&active), Resolved::Inactive] {
+        let decision = policy.decide(&nothing, resolved, NOW, sender, &mut |_| None);
+        let Decision::Denied(denial) = decision else {
+            panic!("it is let in");
+        };
+        assert_eq!(denial.reason, DenialReason::Failed);
+        assert_eq!(policy.answer(&denial, NOW).status, 500);
+    }
+    let mut malformed = Credentials::default();
+    malformed.add_authorization([&b"Bearer"[..]].into_iter());
+    let resolved = Resolved::Active(&active);
+    let decision = policy.decide(&malformed, resolved, NOW, sender, &mut |_| None);
+    assert!(matches!(decision, Decision::Denied(denial) if denial.outcome() == Outcome::Malformed));
+}
+
 /// What an upstream is sent of these headers.
 fn upstream(policy: &AccessPolicy, admitted: bool, headers: &[(&str, &str)]) -> Vec<String> {
     let active = active(json!({}));
