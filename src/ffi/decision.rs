@@ -350,17 +350,19 @@ pub unsafe extern "C" fn phantom_policy_token(
     token_length: *mut usize,
 ) -> phantom_status {
     boundary(|| {
+        // SAFETY: the caller's promise for `decision`.
+        let decision = unsafe { exclusive(decision, "decision")? };
+        // Whatever goes wrong, nothing of the last request is left.
+        decision.clear();
         // SAFETY: the caller's promises for all of them.
-        let (policy, decision, token, token_length, request) = unsafe {
+        let (policy, token, token_length, request) = unsafe {
             (
                 shared(policy, "policy")?,
-                exclusive(decision, "decision")?,
                 Output::required(token, "token")?,
                 Output::required(token_length, "token_length")?,
                 Request::new(request)?,
             )
         };
-        decision.clear();
         let credentials = request.credentials(&policy.policy, &decision.decoded);
         match policy.policy.token(&credentials) {
             Ok(Some(found)) => {
@@ -407,16 +409,18 @@ pub unsafe extern "C" fn phantom_policy_decide(
     decision: *mut phantom_decision,
 ) -> phantom_status {
     boundary(|| {
+        // SAFETY: the caller's promise for `decision`.
+        let decision = unsafe { exclusive(decision, "decision")? };
+        // Whatever goes wrong, nothing of the last request is left.
+        decision.clear();
         // SAFETY: the caller's promises for all of them.
-        let (policy, client, decision, request) = unsafe {
+        let (policy, client, request) = unsafe {
             (
                 &shared(policy, "policy")?.policy,
                 client.as_ref(),
-                exclusive(decision, "decision")?,
                 Request::new(request)?,
             )
         };
-        decision.clear();
         if !result.is_null() && resolved != phantom_status::PHANTOM_OK as i32 {
             return Err(Failure::new(
                 phantom_status::PHANTOM_INVALID_ARGUMENT,

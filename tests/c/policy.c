@@ -291,10 +291,15 @@ static void decisions(const phantom_client *client) {
   PROMISE("a token that nobody has asked about lets nothing through",
           phantom_policy_decide(policy, client, &request, PHANTOM_NOT_FOUND, -1, NULL, decision) == PHANTOM_DENIED &&
               phantom_decision_http_status(decision) == 500);
+  PROMISE("an active token passes", decide(policy, client, &request, &result, decision) == PHANTOM_OK &&
+                                        phantom_decision_http_status(decision) == 0);
   headers[0].name = NULL;
   PROMISE("a header that has no name is the program's fault",
-          phantom_policy_decide(policy, client, &request, PHANTOM_OK, -1, NULL, decision) == PHANTOM_INVALID_ARGUMENT &&
-              phantom_decision_http_status(decision) == 500);
+          phantom_policy_decide(policy, client, &request, PHANTOM_OK, -1, NULL, decision) == PHANTOM_INVALID_ARGUMENT);
+  PROMISE("and nothing is left of the last decision",
+          phantom_decision_http_status(decision) == 500 && phantom_decision_outcome(decision) == NULL &&
+              phantom_decision_request_header(decision, 0, NULL, NULL) == NULL);
+  phantom_result_free(result);
   request.size--;
   PROMISE("so is a request of another size",
           phantom_policy_decide(policy, client, &request, PHANTOM_OK, -1, NULL, decision) == PHANTOM_INVALID_ARGUMENT);
