@@ -132,8 +132,8 @@ impl Active {
     }
 
     /// The value of the `Authorization` header to send upstream, `Bearer <jwt>`, for whom need not show a key; `None` for a
-    /// token that is bound to one ([`Active::is_bound`]). Of that, [`Gate::check`](crate::gateway::gate::Gate::check) hands out the
-    /// JWT to a request that has shown it.
+    /// token that is bound to one ([`Active::is_bound`]). Of that, an
+    /// [`AccessPolicy`](crate::gateway::access_policy::AccessPolicy::decide) hands out the JWT to a request that has shown it.
     pub fn authorization(&self) -> Option<&str> {
         (!self.bound).then(|| self.authorization_after_sender_check())
     }

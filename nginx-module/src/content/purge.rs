@@ -136,7 +136,7 @@ fn answer(request: Request, done: Result<(), Refusal>) -> ngx_int_t {
     let headers =
         respond::push_header(request, b"Cache-Control", b"no-store").and_then(|_| match status {
             405 => respond::push_header(request, b"Allow", b"POST").map(drop),
-            503 => respond::push_retry_after(request, None),
+            503 => respond::push_retry_after(request, 1),
             _ => Some(()),
         });
     if headers.is_none() {
