@@ -472,6 +472,7 @@ fn an_endpoint_that_is_changed_in_its_field_is_checked_again() {
     let changed = |change: fn(&mut Config)| {
         let mut config = config(&[ENDPOINT, ("token_endpoint", "https://as.example.com/token")]);
         change(&mut config);
+        assert!(!format!("{config:?}").contains("SECRET"));
         let message = config.build().unwrap_err().to_string();
         assert!(!message.contains("SECRET"), "{message}");
         message
