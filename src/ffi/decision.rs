@@ -495,8 +495,10 @@ pub unsafe extern "C" fn phantom_policy_decide(
             decision.target = Some(decision.text(&target));
         }
         if let Some(admitted) = admitted {
-            for (name, value) in policy.added_headers(admitted, now).headers() {
-                decision.add_answer_header(name, value);
+            if let Some(added) = policy.added_headers(admitted, now) {
+                for (name, value) in added.headers() {
+                    decision.add_answer_header(name, value);
+                }
             }
             // SAFETY: the caller's promise for `result`.
             unsafe { phantom_result::admit(result) };

@@ -474,6 +474,7 @@ impl AccessPolicy {
     ///
     /// # Errors
     /// [`Denial`] of a request that presents no token where one is needed, or none that can be used.
+    #[inline]
     pub fn token<'a>(
         &self,
         credentials: &Credentials<'a>,
@@ -511,8 +512,8 @@ impl AccessPolicy {
         }
     }
 
-    /// [`AccessPolicy::decide`] for a host that may have found the token elsewhere than in the credentials.
-    fn decide_resolved<'v, A: Deref<Target = Active>>(
+    /// [`AccessPolicy::decide`] for a host that has a token, of [`AccessPolicy::token`] or from elsewhere.
+    pub fn decide_resolved<'v, A: Deref<Target = Active>>(
         &self,
         credentials: &Credentials<'_>,
         resolved: Resolved<A>,
@@ -647,13 +648,13 @@ impl AccessPolicy {
         }
     }
 
-    /// The headers that the API's answer gets besides its own, for a request that goes on.
-    pub fn added_headers<A>(&self, admitted: &Admitted<A>, now: i64) -> AddedHeaders {
+    /// The headers that the API's answer gets besides its own, for a request that goes on; `None` for most.
+    pub fn added_headers<A>(&self, admitted: &Admitted<A>, now: i64) -> Option<AddedHeaders> {
         let renews = admitted.proven.renew_nonce;
-        AddedHeaders {
+        (renews || admitted.in_query).then(|| AddedHeaders {
             dpop_nonce: renews.then(|| self.nonce(now)).flatten(),
             cache_control: admitted.in_query.then_some("private"),
-        }
+        })
     }
 
     /// The nonce that a proof is to have, where one is asked for.

@@ -131,14 +131,20 @@ impl Source {
 /// What a request presents in the places where its token may be. By default: nothing.
 ///
 /// Made by [`Credentials::read`], or place by place by a host that has its own lists of headers.
+// Small, because a host that decides several times about a request copies it each time.
 #[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
-    token: Option<(Scheme, Token<'a>)>,
+    /// The first one.
+    token: Option<Token<'a>>,
+    /// How that is presented.
+    scheme: Scheme,
     malformation: Option<Malformation>,
-    /// How many places hold something.
-    places: usize,
+    /// How many places hold something; more than 255 are as many.
+    places: u8,
     in_query: bool,
 }
+
+const _: () = assert!(size_of::<Credentials>() <= 24);
 
 impl<'a> Credentials<'a> {
     /// Reads all sources of a request. `target` is its path and query; `decoded` is the memory of a token that is
@@ -192,17 +198,15 @@ impl<'a> Credentials<'a> {
             return;
         };
         if values.next().is_some() {
-            self.places += 2;
+            self.places = self.places.saturating_add(2);
             return;
         }
         match token::Credentials::from_authorization(value) {
             token::Credentials::Missing => return,
             token::Credentials::Malformed => self.blame(Malformation::Authorization),
-            token::Credentials::Token(scheme, token) => {
-                self.token.get_or_insert((scheme, token));
-            }
+            token::Credentials::Token(scheme, token) => self.keep(scheme, token),
         }
-        self.places += 1;
+        self.places = self.places.saturating_add(1);
     }
 
     /// Adds what stands in another place: each value that it has, decoded; `None` for one that can't be. An empty value is
@@ -217,12 +221,17 @@ impl<'a> Credentials<'a> {
         if more == 0 && value.is_some_and(<[u8]>::is_empty) {
             return;
         }
-        self.places += 1 + more;
+        let places = u8::try_from(more).unwrap_or(u8::MAX).saturating_add(1);
+        self.places = self.places.saturating_add(places);
         match value.map(Token::parse) {
-            Some(Ok(token)) => {
-                self.token.get_or_insert((Scheme::Bearer, token));
-            }
+            Some(Ok(token)) => self.keep(Scheme::Bearer, token),
             _ => self.blame(source.malformation()),
+        }
+    }
+
+    fn keep(&mut self, scheme: Scheme, token: Token<'a>) {
+        if self.token.is_none() {
+            (self.scheme, self.token) = (scheme, Some(token));
         }
     }
 
@@ -241,22 +250,22 @@ impl<'a> Credentials<'a> {
         }
         match self.malformation {
             Some(malformation) => Err(malformation),
-            None => Ok(self.token.map(|(_, token)| token)),
+            None => Ok(self.token),
         }
     }
 
     /// The first token, whatever else is presented: for messages and for what must not keep it.
     pub fn first_token(&self) -> Option<Token<'a>> {
-        self.token.map(|(_, token)| token)
+        self.token
     }
 
     /// How the token is presented.
     pub fn scheme(&self) -> Scheme {
-        self.token.map_or(Scheme::Bearer, |(scheme, _)| scheme)
+        self.scheme
     }
 
     /// How many places hold something.
-    pub fn places(&self) -> usize {
+    pub fn places(&self) -> u8 {
         self.places
     }
 

@@ -352,10 +352,15 @@ fn admit(
     let Some(policy) = conf.policy() else {
         return false;
     };
-    let added = policy.added_headers(admitted, ngx_time());
+    let add = || match policy.added_headers(admitted, ngx_time()) {
+        None => true,
+        Some(added) => {
+            respond::restrict_caches(request, state, added.cache_control).is_some()
+                && respond::push_nonce(request, state, added.dpop_nonce.as_deref()).is_some()
+        }
+    };
     if forward::swap(request, state, admitted.active(), conf.token.forward())
-        && respond::restrict_caches(request, state, added.cache_control).is_some()
-        && respond::push_nonce(request, state, added.dpop_nonce.as_deref()).is_some()
+        && add()
         && forward::set_upstream_headers(request, Some(state), conf)
     {
         state.settled.set(Some(NonNull::from(conf)));

@@ -102,7 +102,7 @@ fn find_out(
     };
     let now = ngx_time();
     Ok(
-        match policy.decide(&credentials, resolved, now, check_sender, &mut value) {
+        match policy.decide_resolved(&credentials, resolved, now, check_sender, &mut value) {
             access_policy::Decision::Admitted(admitted) => Decision::Admitted(admitted),
             access_policy::Decision::Anonymous => Decision::Anonymous,
             access_policy::Decision::Denied(denial) => Decision::Denied(denial),
