@@ -382,8 +382,8 @@ mod tests {
     #[test]
     fn debug_shows_no_token_and_no_more_of_a_key_than_logs_do() {
         let header = b"Bearer s3cr3t";
-        let credentials = Token::from_authorization(header);
-        assert_eq!(format!("{credentials:?}"), "Token(..)");
+        let credentials = Credentials::from_authorization(header);
+        assert_eq!(format!("{credentials:?}"), "Token(Bearer, Token(..))");
         let fingerprint = Fingerprint::of(b"p4ssw0rd");
         assert_eq!(format!("{fingerprint:?}"), "Fingerprint(..)");
         let key = Key::new(&fingerprint, Token::parse(b"s3cr3t").unwrap());
