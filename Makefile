@@ -115,7 +115,7 @@ test-jose: packages-test $(VENV)/installed $(NODE_MODULES) test-programs ## JWTs
 	cd tests/jose && MINTED=$(abspath target/debug/jose_interop) node --test
 	MINTED=$(abspath target/debug/jose_interop) $(VENV_BIN)/python -m pytest tests/jose
 
-test-nginx: packages-test $(VENV)/installed $(NODE_MODULES) module target/release/authorization_server test-programs ## nginx from end to end
+test-nginx: packages-test $(VENV)/installed $(NODE_MODULES) build module target/release/authorization_server test-programs ## nginx from end to end
 	PHANTOM_TOKEN_MODULE=$(abspath $(MODULE)) \
 	PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	PHANTOM_LOG_LEVEL=debug \

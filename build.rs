@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files of the C ABI, in the order of the header.
-const SECTIONS: [&str; 11] = [
-    "version", "status", "config", "client", "result", "policy", "events", "stats", "log", "zone",
-    "store",
+const SECTIONS: [&str; 12] = [
+    "version", "status", "config", "client", "result", "policy", "decision", "events", "stats",
+    "log", "zone", "store",
 ];
 
 fn main() {

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use phantom_token::cache::{FirstUse, Store, Zone};
 use phantom_token::gateway::sender::{
-    Presented, Proof, Rules, SenderError, Thumbprint, Uri, check,
+    Proof, ProofRules, RequestContext, SenderError, Thumbprint, Uri, check,
 };
 use phantom_token::jwt::{Claims, check_compact};
 use phantom_token::token::{Fingerprint, Scheme};
@@ -94,8 +94,11 @@ impl Key {
     }
 }
 
-fn presented<'a>(proof: &'a str, certificate: &'a dyn Fn() -> Option<Thumbprint>) -> Presented<'a> {
-    Presented {
+fn presented<'a>(
+    proof: &'a str,
+    certificate: &'a dyn Fn() -> Option<Thumbprint>,
+) -> RequestContext<'a> {
+    RequestContext {
         scheme: Scheme::Dpop,
         method: b"GET",
         uri: Uri::Whole(URI.as_bytes()),
@@ -113,7 +116,7 @@ fn proofs(criterion: &mut Criterion) {
     let (zone, _) = unsafe { Zone::attach(memory, layout.size()) }.expect("a zone");
     let store = zone.store(&Fingerprint::of(b"bench"));
     let token = Token::parse(TOKEN.as_bytes()).expect("a token");
-    let rules = Rules::default();
+    let rules = ProofRules::default();
     let mut jti = 0;
     for algorithm in [
         jsonwebtoken::Algorithm::ES256,
@@ -177,7 +180,7 @@ fn certificates(criterion: &mut Criterion) {
     let active = remembered(&json!({"cnf": {"x5t#S256": x5t}}));
     let token = Token::parse(TOKEN.as_bytes()).expect("a token");
     let certificate = || Thumbprint::of_pem(black_box(pem.as_bytes()));
-    let presented = Presented {
+    let presented = RequestContext {
         scheme: Scheme::Bearer,
         proof: Proof::None,
         ..presented("", &certificate)
@@ -189,7 +192,7 @@ fn certificates(criterion: &mut Criterion) {
                 &active,
                 token,
                 &presented,
-                &Rules::default(),
+                &ProofRules::default(),
                 NOW,
                 &mut first_use,
             )

@@ -6,7 +6,7 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::requirements::TokenRequirements;
 use phantom_token::{Token, Verdict};
 use support::{Server, bare_jwt, jwt};
 
@@ -18,8 +18,8 @@ const CLAIMS: &str = r#"{
     "realm_access": {"roles": ["offline_access", "user", "admin"]}, "name": "Alice Example", "email_verified": true
 }"#;
 
-fn policy(parts: &[(&str, &[&str])]) -> Policy {
-    let mut policy = Policy::default();
+fn policy(parts: &[(&str, &[&str])]) -> TokenRequirements {
+    let mut policy = TokenRequirements::default();
     for (key, values) in parts {
         policy.set(key, values).unwrap();
     }
@@ -35,7 +35,7 @@ fn hit(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("hit");
     for (name, policy) in [
-        ("bare", Policy::default()),
+        ("bare", TokenRequirements::default()),
         (
             "two scopes and a claim",
             policy(&[

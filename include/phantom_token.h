@@ -91,6 +91,9 @@ typedef struct phantom_denial phantom_denial;
 // What is asked of a token beyond being active. Made by `phantom_policy_new`.
 typedef struct phantom_policy phantom_policy;
 
+// What to do with a request. Made by `phantom_decision_new`, and used for one request after the other.
+typedef struct phantom_decision phantom_decision;
+
 // What a client had done and held at one moment. Made by `phantom_client_stats`.
 typedef struct phantom_stats phantom_stats;
 
@@ -528,7 +531,8 @@ const char *phantom_policy_key(size_t index);
 // - `PHANTOM_DENIED`: it may not. `*denial` is yours, and says what to answer: free it with `phantom_denial_free`.
 // - anything else: an error, and no reason to let it through.
 //
-// A NULL `result` is a request without a token: that is denied, with the challenge to present one. `presentation` is
+// A NULL `result` is a request without a token: that is denied, with the challenge to present one, unless the policy's
+// `optional` is `on`. `presentation` is
 // what the request presents; NULL is nothing, with which a token that is bound to a key of its sender is denied.
 // `client` is the client that has resolved the token: it knows which proofs were used before (RFC 9449 §11.1). NULL is
 // none; a token that needs such a proof is denied then. `denial` may be NULL. Any thread may call it, with any policy.
@@ -568,6 +572,209 @@ const char *phantom_denial_challenge(const phantom_denial *denial,
 // denial: never free it.
 PHANTOM_MUST_USE
 const char *phantom_denial_dpop_nonce(const phantom_denial *denial);
+
+// Enumerates the headers of the answer: returns the name of the one at `index`, and writes its value to `value`; NULL
+// past the last. `WWW-Authenticate` and `DPoP-Nonce` are among them, and so is the type of the body. Both are part of
+// the denial: never free them.
+//
+// `value` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_denial_header(const phantom_denial *denial,
+                                  size_t index,
+                                  const char **value);
+
+// Returns the body of the answer, a JSON object, and writes its length to `length`; NULL and 0 for NULL. It is part of
+// the denial: never free it.
+//
+// `length` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_denial_body(const phantom_denial *denial,
+                                size_t *length);
+
+// ---------------------------------------------------------------------------------------------------------
+// Decisions.
+//
+// A gateway need not know where a token may be, what is done to the request that goes on, or what a client is told that
+// is denied: it hands over all headers of the request, and does what the decision says. The policy's `source`, `forward`
+// and `optional` say how tokens come in and how JWTs go on.
+//
+//     phantom_header headers[] = {{"host", 4, host, host_length}, {"authorization", 13, value, value_length}};
+//     phantom_request request = {.size = sizeof request, .method = "GET", .method_length = 3, .target = "/orders",
+//                                .target_length = 7, .headers = headers, .header_count = 2};
+//     phantom_result *result = NULL;
+//     const char *token, *name, *changed;
+//     size_t length;
+//     int64_t retry_after = -1;
+//
+//     // A decision is used for one request after the other: phantom_decision_new(&decision), once for each thread.
+//     phantom_status status = phantom_policy_token(policy, &request, decision, &token, &length);
+//     if (status == PHANTOM_OK && (status = phantom_client_resolve(client, token, length, 0, &result)) != PHANTOM_OK)
+//       retry_after = phantom_last_error_retry_after();
+//
+//     if (phantom_policy_decide(policy, client, &request, status, retry_after, result, decision) == PHANTOM_OK) {
+//       for (size_t i = 0; (name = phantom_decision_request_header(decision, i, &changed, &length)) != NULL; i++)
+//         changed == NULL ? remove_header(name) : set_header(name, changed, length);
+//       forward();
+//     } else {
+//       for (size_t i = 0; (name = phantom_decision_answer_header(decision, i, &changed, &length)) != NULL; i++)
+//         add_answer_header(name, changed, length);
+//       answer(phantom_decision_http_status(decision), phantom_decision_body(decision, NULL));
+//     }
+//     phantom_result_free(result);
+//
+// Nothing but `PHANTOM_OK` lets a request through.
+// ---------------------------------------------------------------------------------------------------------
+
+// A header: its name and its value, as they came from the client.
+typedef struct {
+  // Its name, in any case.
+  const char *name;
+  // The length of `name`.
+  size_t name_length;
+  // Its value.
+  const char *value;
+  // The length of `value`.
+  size_t value_length;
+} phantom_header;
+
+// A request, as it came from the client. Set `size`, and leave 0 and NULL what it does not have. Later versions may add
+// to its end.
+typedef struct {
+  // `sizeof(phantom_request)`.
+  size_t size;
+  // Its method: "GET".
+  const char *method;
+  // The length of `method`.
+  size_t method_length;
+  // What it asks for, as it stands in the request line or in `:path`: "/orders?page=2".
+  const char *target;
+  // The length of `target`.
+  size_t target_length;
+  // All of its headers, each field by itself. With HTTP/2 and HTTP/3, `:authority` is `host`.
+  const phantom_header *headers;
+  // How many there are.
+  size_t header_count;
+  // The scheme that its client sees, "http" or "https"; NULL is "https". A DPoP proof is for a URL.
+  const char *scheme;
+  // The length of `scheme`.
+  size_t scheme_length;
+  // The whole URL that its client sees, for a gateway that knows it better than `Host` and `target` say; else NULL.
+  const char *url;
+  // The length of `url`.
+  size_t url_length;
+  // The certificate with which its client has authenticated the connection, as DER. That the client has its key is
+  // what your TLS library has made sure of.
+  const uint8_t *client_certificate;
+  // The length of `client_certificate`.
+  size_t client_certificate_length;
+} phantom_request;
+
+// Makes a decision, in which nothing is decided yet, and writes it to `decision`. It is yours: free it with
+// `phantom_decision_free`. Make one for each thread that decides, or for each connection: it is used for one request at a
+// time.
+PHANTOM_MUST_USE
+phantom_status phantom_decision_new(phantom_decision **decision);
+
+// Frees a decision, and with it all that it has handed out. NULL is fine.
+void phantom_decision_free(phantom_decision *decision);
+
+// Finds the token of a request in the places that the policy's `source` names, and forgets what `decision` was about.
+//
+// - `PHANTOM_OK`: `*token` is to be resolved. It is part of the request or of the decision, and has no NUL behind it.
+// - `PHANTOM_NOT_FOUND`: there is nothing to resolve, because there is no token, or none that can be used, or several.
+// - anything else: an error, and no reason to let it through.
+//
+// In each case `phantom_policy_decide` decides, with this status or with that of resolving the token.
+PHANTOM_MUST_USE
+phantom_status phantom_policy_token(const phantom_policy *policy,
+                                    const phantom_request *request,
+                                    phantom_decision *decision,
+                                    const char **token,
+                                    size_t *token_length);
+
+// Decides about a request, and fills in `decision`. Returns
+//
+// - `PHANTOM_OK`: it goes on, with the changes of `phantom_decision_request_header` and `phantom_decision_target`. From
+//   now on `result` hands out its JWT, also if its token is bound to a key of its sender: a result belongs to one
+//   request, so never decide with one about another.
+// - `PHANTOM_DENIED`: it is answered: with `phantom_decision_http_status`, every `phantom_decision_answer_header`, and
+//   `phantom_decision_body`.
+// - anything else: an error, and no reason to let it through.
+//
+// `resolved` is the status of resolving the token that `phantom_policy_token` has found, or that function's own where it
+// has found none. `result` is the verdict; NULL if there is none. `retry_after` is what `phantom_last_error_retry_after`
+// said on the thread on which resolving failed, or -1. `client` is the client that has resolved the token: it knows which
+// proofs were used before (RFC 9449 §11.1); NULL is none, and a token that needs such a proof is denied then. Once it has
+// been used for a few requests, a decision that lets one pass allocates nothing, unless something has to be taken out of
+// its cookies or its query.
+PHANTOM_MUST_USE
+phantom_status phantom_policy_decide(const phantom_policy *policy,
+                                     const phantom_client *client,
+                                     const phantom_request *request,
+                                     int32_t resolved,
+                                     int64_t retry_after,
+                                     const phantom_result *result,
+                                     phantom_decision *decision);
+
+// Returns what became of the request, in one word for logs and metrics: "ok", "missing", "malformed", "inactive",
+// "invalid", "unproven", "step_up", "forbidden" or "unavailable"; NULL if nothing has been decided. It is part of the
+// decision: never free it.
+PHANTOM_MUST_USE
+const char *phantom_decision_outcome(const phantom_decision *decision);
+
+// Returns one word more than the outcome, without spaces, for logs: "scope:write", "several", "proof_htu", "timeout"; ""
+// where the outcome says everything, NULL if nothing has been decided. It is part of the decision: never free it.
+PHANTOM_MUST_USE
+const char *phantom_decision_reason(const phantom_decision *decision);
+
+// Returns the error code of the challenge: "insufficient_scope", "invalid_token" (RFC 6750 §3.1), …; NULL if there is
+// none. It is part of the decision: never free it.
+PHANTOM_MUST_USE
+const char *phantom_decision_error(const phantom_decision *decision);
+
+// Returns the HTTP status to answer with: 400, 401, 403, 500, 502, 503 or 504; 0 if the request goes on; 500 for NULL and
+// if nothing has been decided.
+PHANTOM_MUST_USE
+int32_t phantom_decision_http_status(const phantom_decision *decision);
+
+// Enumerates the changes to the headers of a request that goes on: returns the name of the one at `index`, NULL past the
+// last. Where `*value` is NULL, all headers of this name are to be taken out; else one header with this value takes the
+// place of all of this name. Names are compared without case. Make the changes in this order. All of it is part of the
+// decision or of the result: never free it.
+//
+// `value` and `value_length` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_decision_request_header(const phantom_decision *decision,
+                                            size_t index,
+                                            const char **value,
+                                            size_t *value_length);
+
+// Enumerates the headers of the answer: returns the name of the one at `index`, NULL past the last, and writes its value.
+// They are added to the answer: to that of the API if the request goes on, else to the one that is given instead, which
+// has no others but what delimits its body. All of it is part of the decision: never free it.
+//
+// `value` and `value_length` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_decision_answer_header(const phantom_decision *decision,
+                                           size_t index,
+                                           const char **value,
+                                           size_t *value_length);
+
+// Returns the body of the answer to a request that is denied, a JSON object, and writes its length to `length`; NULL and 0
+// if there is none. It is part of the decision: never free it.
+//
+// `length` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_decision_body(const phantom_decision *decision,
+                                  size_t *length);
+
+// Returns the target of a request that goes on, path and query, without what held its token, and writes its length to
+// `length`; NULL and 0 if it stays as it is. It is part of the decision: never free it.
+//
+// `length` may be NULL.
+PHANTOM_MUST_USE
+const char *phantom_decision_target(const phantom_decision *decision,
+                                    size_t *length);
 
 // ---------------------------------------------------------------------------------------------------------
 // Event loops.

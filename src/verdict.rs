@@ -76,7 +76,7 @@ pub(crate) struct Unread {
 ///
 /// One that comes out of a store has its claims read when they are first asked for: most requests ask for none, and
 /// reading JSON costs more than all the rest of opening an entry.
-// The order of the fields is kept: where the header's value is stands extra_claims the reference count, in the one line of
+// The order of the fields is kept: where the header's value is stands beside the reference count, in the one line of
 // the processor's cache that a hit touches anyway.
 // Aligned so that an address has four bits to spare: the C ABI keeps what it knows of a result there.
 #[repr(C, align(16))]
@@ -100,7 +100,7 @@ impl Active {
         Self::with_response(jwt, Box::default(), claims)
     }
 
-    /// An active verdict of a JWT, of what the introspection response says extra_claims it (see [`jwt::extra_claims`]), and of the
+    /// An active verdict of a JWT, of what the introspection response says beside it (see [`jwt::extra_claims`]), and of the
     /// claims of both.
     pub(crate) fn with_response(jwt: &Compact<'_>, extra_claims: Box<str>, claims: Claims) -> Self {
         let unread = Unread {
@@ -132,8 +132,8 @@ impl Active {
     }
 
     /// The value of the `Authorization` header to send upstream, `Bearer <jwt>`, for whom need not show a key; `None` for a
-    /// token that is bound to one ([`Active::is_bound`]). Of that, [`Gate::check`](crate::gateway::gate::Gate::check) hands out the
-    /// JWT to a request that has shown it.
+    /// token that is bound to one ([`Active::is_bound`]). Of that, an
+    /// [`AccessPolicy`](crate::gateway::access_policy::AccessPolicy::decide) hands out the JWT to a request that has shown it.
     pub fn authorization(&self) -> Option<&str> {
         (!self.bound).then(|| self.authorization_after_sender_check())
     }

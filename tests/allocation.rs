@@ -6,8 +6,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use phantom_token::gateway::gate::{Gate, Presentation};
-use phantom_token::gateway::policy::{Expected, Policy};
+use phantom_token::gateway::access_policy::{AccessPolicy, Decision, HeaderChange, Resolved};
+use phantom_token::gateway::credentials::Credentials;
+use phantom_token::gateway::requirements::{Expected, TokenRequirements};
+use phantom_token::gateway::sender::{Proof, RequestContext, Uri};
 use phantom_token::jwt::Claims;
 use phantom_token::token::ContextBuilder;
 use phantom_token::{CompletionQueue, Submitted, Token, Verdict};
@@ -99,8 +101,8 @@ fn a_hit_allocates_nothing() {
 }
 
 #[test]
-fn a_policy_is_checked_without_an_allocation_whatever_comes_of_it() {
-    let mut policy = Policy::default();
+fn requirements_are_checked_without_an_allocation_whatever_comes_of_it() {
+    let mut requirements = TokenRequirements::default();
     for (key, values) in [
         ("scopes", &["admin"][..]),
         ("scopes", &["read", "write"]),
@@ -115,9 +117,9 @@ fn a_policy_is_checked_without_an_allocation_whatever_comes_of_it() {
         ("acr", &["gold"]),
         ("max_age", &["5m"]),
     ] {
-        policy.set(key, values).unwrap();
+        requirements.set(key, values).unwrap();
     }
-    policy
+    requirements
         .add_requirement("host", vec![Expected::Slot(0)])
         .unwrap();
     let good = r#"{
@@ -139,7 +141,7 @@ fn a_policy_is_checked_without_an_allocation_whatever_comes_of_it() {
         let claims = Claims::from_json(&token).unwrap();
         let check = || {
             let host: &[u8] = b"a.example.com";
-            policy
+            requirements
                 .check(&claims, 1_700_000_100, &mut |_| Some(host))
                 .map_or_else(|denial| denial.reason, |()| "ok")
         };
@@ -154,7 +156,7 @@ fn a_policy_is_checked_without_an_allocation_whatever_comes_of_it() {
 }
 
 #[test]
-fn a_request_that_may_pass_a_gate_allocates_nothing() {
+fn a_request_that_goes_on_allocates_nothing() {
     let server = Server::start(active_after(Duration::ZERO));
     let client = server.client(&[]);
     let token = Token::parse(b"opaque").unwrap();
@@ -162,22 +164,143 @@ fn a_request_that_may_pass_a_gate_allocates_nothing() {
     let Verdict::Active(active) = resolution.verdict else {
         panic!("it is active");
     };
-    let mut gate = Gate::default();
-    gate.set("require", "sub ~.").unwrap();
-    let presented = Presentation {
-        authorization: Some(b"Bearer opaque"),
-        method: b"GET",
-        url: b"https://api.example.com/orders",
-        ..Presentation::default()
-    };
-    let check = || {
+    let mut policy = AccessPolicy::default();
+    for (key, value) in [
+        ("require", "sub ~."),
+        ("source", "authorization cookie session query access_token"),
+        ("forward", "header X-Jwt"),
+    ] {
+        policy.set(key, value).unwrap();
+    }
+    let headers = [
+        (&b"Host"[..], &b"api.example.com"[..]),
+        (b"Authorization", b"Bearer opaque"),
+        (b"Cookie", b"theme=dark"),
+    ];
+    let decide = || {
+        let decoded = Default::default();
+        let fields = headers.iter().copied();
+        let presented = Credentials::read(policy.sources(), fields, b"/orders?a=b", &decoded);
+        assert!(policy.token(&presented).is_ok_and(|token| token.is_some()));
+        let request = RequestContext {
+            scheme: presented.scheme(),
+            method: b"GET",
+            uri: Uri::Whole(b"https://api.example.com/orders"),
+            proof: Proof::None,
+            certificate: &|| None,
+        };
         let mut first_use = |proof: &_, time| client.first_use(proof, time);
-        gate.check(&active, Some(&presented), 1_700_000_000, &mut first_use)
+        let resolved = Resolved::Active(&*active);
+        let now = 1_700_000_000;
+        match policy.decide_request(&presented, resolved, &request, now, &mut first_use) {
+            Decision::Admitted(admitted) => {
+                let mut set = false;
+                let fields = headers.iter().copied();
+                policy.change_request(Some(&admitted), fields, &mut |change| {
+                    set |= matches!(change, HeaderChange::Set("X-Jwt", _));
+                });
+                set && policy.change_target(b"/orders?a=b").is_none()
+                    && policy.added_headers(&admitted, now).headers().count() == 0
+            }
+            Decision::Anonymous | Decision::Denied(_) => false,
+        }
     };
-    assert_eq!(check().map(drop), Ok(()));
+    assert!(decide());
     let before = ALLOCATIONS.get();
     for _ in 0..100 {
-        std::hint::black_box(check()).unwrap();
+        assert!(std::hint::black_box(decide()));
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+#[test]
+#[cfg(feature = "c-abi")]
+fn a_decision_in_c_that_lets_a_request_go_on_allocates_nothing() {
+    use std::ptr;
+
+    use phantom_token::ffi::decision::{
+        phantom_decision_free, phantom_decision_new, phantom_decision_request_header,
+        phantom_header, phantom_policy_decide, phantom_policy_token, phantom_request,
+    };
+    use phantom_token::ffi::policy::{phantom_policy_free, phantom_policy_new};
+    use phantom_token::ffi::result::phantom_result_free;
+    use phantom_token::ffi::status::phantom_status::PHANTOM_OK;
+
+    let server = Server::start(active_after(Duration::ZERO));
+    let config = phantom_token::ffi::config::phantom_config_new;
+    let set = phantom_token::ffi::config::phantom_config_set_str;
+    let url = std::ffi::CString::new(server.url()).unwrap();
+    // SAFETY: every pointer is NULL where that is allowed, or to something alive; texts end in a NUL or have the length that
+    // is said; what is made is freed once, at the end.
+    unsafe {
+        let (mut settings, mut client) = (ptr::null_mut(), ptr::null_mut());
+        assert_eq!(config(c"main".as_ptr(), 4, &raw mut settings), PHANTOM_OK);
+        for (key, value) in [
+            (c"introspection_endpoint", url.as_c_str()),
+            (c"client_id", c"gateway"),
+            (c"client_secret", c"secret"),
+        ] {
+            assert_eq!(set(settings, key.as_ptr(), value.as_ptr()), PHANTOM_OK);
+        }
+        let start = phantom_token::ffi::client::phantom_client_start;
+        assert_eq!(start(settings, &raw mut client), PHANTOM_OK);
+        let (mut policy, mut decision) = (ptr::null_mut(), ptr::null_mut());
+        assert_eq!(phantom_policy_new(&raw mut policy), PHANTOM_OK);
+        assert_eq!(phantom_decision_new(&raw mut decision), PHANTOM_OK);
+        let headers = [
+            ("Host", "api.example.com"),
+            ("authorization", "Bearer opaque"),
+        ]
+        .map(|(name, value)| phantom_header {
+            name: name.as_ptr().cast(),
+            name_length: name.len(),
+            value: value.as_ptr().cast(),
+            value_length: value.len(),
+        });
+        let request = phantom_request {
+            size: size_of::<phantom_request>(),
+            method: c"GET".as_ptr(),
+            method_length: 3,
+            target: c"/orders".as_ptr(),
+            target_length: 7,
+            headers: headers.as_ptr(),
+            header_count: headers.len(),
+            scheme: ptr::null(),
+            scheme_length: 0,
+            url: ptr::null(),
+            url_length: 0,
+            client_certificate: ptr::null(),
+            client_certificate_length: 0,
+        };
+        let mut resolved = ptr::null_mut();
+        let resolve = phantom_token::ffi::client::phantom_client_resolve;
+        let opaque = c"opaque".as_ptr();
+        assert_eq!(resolve(client, opaque, 6, 0, &raw mut resolved), PHANTOM_OK);
+        phantom_result_free(resolved);
+        let once = || {
+            let (mut token, mut length) = (ptr::null(), 0);
+            let found =
+                phantom_policy_token(policy, &request, decision, &raw mut token, &raw mut length);
+            assert_eq!(found, PHANTOM_OK);
+            let mut result = ptr::null_mut();
+            let lookup = phantom_token::ffi::client::phantom_client_lookup;
+            let found = lookup(client, token, length, &raw mut result);
+            assert_eq!(found, PHANTOM_OK);
+            let ok = PHANTOM_OK as i32;
+            let decided = phantom_policy_decide(policy, client, &request, ok, -1, result, decision);
+            assert_eq!(decided, PHANTOM_OK);
+            let (mut value, mut size) = (ptr::null(), 0);
+            let name = phantom_decision_request_header(decision, 0, &raw mut value, &raw mut size);
+            assert!(!name.is_null() && !value.is_null() && size > 7);
+            phantom_result_free(result);
+        };
+        once();
+        let before = ALLOCATIONS.get();
+        (0..100).for_each(|_| once());
+        assert_eq!(ALLOCATIONS.get() - before, 0);
+        phantom_decision_free(decision);
+        phantom_policy_free(policy);
+        phantom_token::ffi::client::phantom_client_free(client);
+        phantom_token::ffi::config::phantom_config_free(settings);
+    }
 }

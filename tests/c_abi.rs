@@ -471,7 +471,7 @@ fn the_guide_has_every_status_with_its_number_and_its_http_status() {
 #[test]
 fn the_guide_has_every_key() {
     let guide = read("docs/c-api.md");
-    let policy = phantom_token::gateway::gate::Gate::keys();
+    let policy = phantom_token::gateway::access_policy::AccessPolicy::keys();
     for key in phantom_token::Config::keys().iter().chain(policy) {
         assert!(
             guide.contains(&format!("\n| `{key}` |")),

@@ -16,7 +16,9 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use phantom_token::cache::FirstUse;
-use phantom_token::gateway::gate::{Gate, Presentation};
+use phantom_token::gateway::access_policy::{AccessPolicy, Decision, Resolved};
+use phantom_token::gateway::credentials::Credentials;
+use phantom_token::gateway::sender::{Proof, RequestContext, Uri};
 use phantom_token::jwt::{Algorithm, Expected, KeySet, SigningKey, jwks, verify};
 use phantom_token::{
     Active, CacheStatus, Client, ClientOptions, Config, Error, ErrorKind, Resolution, Token,
@@ -637,20 +639,28 @@ fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
     );
     // As a bearer token it is denied by any policy, from memory too.
     for _ in 0..2 {
-        let presented = Presentation {
-            authorization: Some(b"Bearer bound"),
-            ..Presentation::default()
+        let mut presented = Credentials::default();
+        presented.add_authorization([&b"Bearer bound"[..]].into_iter());
+        let request = RequestContext {
+            scheme: presented.scheme(),
+            method: b"GET",
+            uri: Uri::Whole(b"https://api.example.com/"),
+            proof: Proof::None,
+            certificate: &|| None,
         };
-        let now = clock::now().unix;
-        let refusal = Gate::default()
-            .check(
-                &active(&client, "bound"),
-                Some(&presented),
-                now,
-                &mut |_, _| FirstUse::First,
-            )
-            .unwrap_err();
-        assert_eq!((refusal.http_status, &*refusal.reason), (401, "scheme"));
+        let policy = AccessPolicy::default();
+        let decision = policy.decide_request(
+            &presented,
+            Resolved::Active(active(&client, "bound")),
+            &request,
+            clock::now().unix,
+            &mut |_, _| FirstUse::First,
+        );
+        let Decision::Denied(denial) = decision else {
+            panic!("it is let in");
+        };
+        let reason = denial.reason;
+        assert_eq!((reason.http_status(), reason.detail()), (401, "scheme"));
     }
     let free = active(&client, "free");
     assert!(free.jwt().is_some() && free.exp().unwrap() <= later(200));

@@ -39,10 +39,12 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace phantom_token {
 
-// An error: there is no verdict. `what()` describes the error and what to do about it, for a log; it contains no token, JWT or secret.
+// An error: there is no verdict. `what()` describes the error and what to do about it, for a log; it contains no token,
+// JWT or secret.
 class Error : public std::runtime_error {
 public:
   // The error of the call that has just failed on this thread with `status`.
@@ -77,6 +79,7 @@ struct Free {
   void operator()(phantom_stats *stats) const noexcept { phantom_stats_free(stats); }
   void operator()(phantom_policy *policy) const noexcept { phantom_policy_free(policy); }
   void operator()(phantom_denial *denial) const noexcept { phantom_denial_free(denial); }
+  void operator()(phantom_decision *decision) const noexcept { phantom_decision_free(decision); }
 };
 
 template <typename T> using Owner = std::unique_ptr<T, Free>;
@@ -99,8 +102,8 @@ inline const char *begin(std::string_view text) noexcept { return text.data() ==
 
 } // namespace detail
 
-// The verdict on the token of one request, with its cache status. Copies share it. Returned texts belong to the result: they stay valid
-// while a copy exists, even without the client, and a temporary result does not give them out.
+// The verdict on the token of one request, with its cache status. Copies share it. Returned texts belong to the result:
+// they stay valid while a copy exists, even without the client, and a temporary result does not give them out.
 //
 // The JWT of a token that is bound to a key of its sender is available only after a `Policy` has let the request pass. Set
 // `sender_constraint` to `ignore` if another party checks the sender.
@@ -123,8 +126,8 @@ public:
   // Whether it is active and bound to a key of its sender (`cnf`).
   bool bound() const noexcept { return phantom_result_is_bound(get()); }
 
-  // The value of `Authorization` to send upstream, "Bearer eyJ…"; empty if not active. Throws `std::logic_error` if the token is bound
-  // and no `Policy` has accepted this result.
+  // The value of `Authorization` to send upstream, "Bearer eyJ…"; empty if not active. Throws `std::logic_error` if the
+  // token is bound and no `Policy` has accepted this result.
   std::string_view authorization() const & { return admitted(phantom_result_authorization); }
   // The JWT alone, under the same conditions.
   std::string_view jwt() const & { return admitted(phantom_result_jwt); }
@@ -243,8 +246,9 @@ public:
     check(status);
     return Result(result);
   }
-  // Removes `token` from this client's memory and from the shared store: a request that starts after this function has returned gets an
-  // answer that the authorization server gave after the call of this function. It never waits for the authorization server.
+  // Removes `token` from this client's memory and from the shared store: a request that starts after this function has
+  // returned gets an answer that the authorization server gave after the call of this function. It never waits for the
+  // authorization server.
   void purge(std::string_view token) const {
     check(phantom_client_purge(get(), detail::begin(token), token.size()));
   }
@@ -297,6 +301,69 @@ struct Presentation {
   std::optional<std::string_view> client_certificate;
 };
 
+// A request, as it came from the client. What it does not have stays empty.
+struct Request {
+  std::string_view method;
+  // What it asks for, as it stands in the request line or in `:path`.
+  std::string_view target;
+  // All of its headers, each field by itself; with HTTP/2 and HTTP/3, `:authority` is `host`.
+  std::vector<std::pair<std::string_view, std::string_view>> headers;
+  // What its client sees: "https" or "http".
+  std::string_view scheme = "https";
+  // The whole URL that its client sees, for a gateway that knows it better than `Host` and `target` say.
+  std::optional<std::string_view> url;
+  // The certificate with which its client has authenticated the connection, as DER.
+  std::optional<std::string_view> client_certificate;
+};
+
+// What to do with a request. Make one for each thread or connection, and have a `Policy` fill it in for one request after the
+// other; texts are part of it and of the result, and are gone with the next request.
+class Decision {
+public:
+  Decision() : decision_(detail::make<phantom_decision>(phantom_decision_new)) {}
+
+  // One word for logs and metrics: "ok", "missing", "malformed", …; and one more, where that does not say everything.
+  std::string_view outcome() const noexcept { return word(phantom_decision_outcome(get())); }
+  std::string_view reason() const noexcept { return word(phantom_decision_reason(get())); }
+  // The error code of the challenge; empty if there is none.
+  std::string_view error() const noexcept { return word(phantom_decision_error(get())); }
+  // The status to answer with; 0 if the request goes on.
+  int http_status() const noexcept { return phantom_decision_http_status(get()); }
+  // The body of the answer; empty if the request goes on.
+  std::string_view body() const noexcept { return text(phantom_decision_body); }
+  // The target of a request that goes on; empty if it stays as it is.
+  std::string_view target() const noexcept { return text(phantom_decision_target); }
+
+  // Calls `change(name, value)` for each change to the headers of a request that goes on: without a value, all of this name
+  // are taken out, else one with this value takes their place.
+  template <typename Change> void change_request(Change change) const {
+    const char *value = nullptr;
+    std::size_t length = 0;
+    for (std::size_t i = 0; const char *name = phantom_decision_request_header(get(), i, &value, &length); i++)
+      change(std::string_view(name),
+             value == nullptr ? std::nullopt : std::optional<std::string_view>(detail::view(value, length)));
+  }
+  // Calls `add(name, value)` for each header of the answer: that of the API if the request goes on, else the one that is given.
+  template <typename Add> void add_to_answer(Add add) const {
+    const char *value = nullptr;
+    std::size_t length = 0;
+    for (std::size_t i = 0; const char *name = phantom_decision_answer_header(get(), i, &value, &length); i++)
+      add(std::string_view(name), detail::view(value, length));
+  }
+
+  phantom_decision *get() const noexcept { return decision_.get(); }
+
+private:
+  static std::string_view word(const char *text) noexcept { return text == nullptr ? std::string_view() : text; }
+  std::string_view text(const char *(*part)(const phantom_decision *, std::size_t *)) const noexcept {
+    std::size_t length = 0;
+    const char *found = part(get(), &length);
+    return detail::view(found, length);
+  }
+
+  detail::Owner<phantom_decision> decision_;
+};
+
 // The requirements for a token beyond being active. Any number of threads may check a policy that is no longer changed.
 class Policy {
 public:
@@ -309,10 +376,11 @@ public:
     return *this;
   }
 
-  // Decides about the request whose token `result` is about: its denial, or nothing if it may pass. Throws if that can't be decided.
+  // Decides about the request whose token `result` is about: its denial, or nothing if it may pass. Throws if that
+  // can't be decided.
   //
-  // `client` is the client that has resolved the token: it records which proofs were used. Without a presentation, a token that is
-  // bound to a key of its sender is denied.
+  // `client` is the client that has resolved the token: it records which proofs were used. Without a presentation, a
+  // token that is bound to a key of its sender is denied.
   [[nodiscard]] std::optional<Denial> denial(const Client &client, const Result &result,
                                              const Presentation &presentation) const {
     return denial(client.get(), result.get(), presentation);
@@ -323,9 +391,71 @@ public:
     return denial(nullptr, nullptr, presentation).value();
   }
 
+  // The token of a request, in the places that `source` names; nothing if there is nothing to resolve, which `decide` takes
+  // care of. It is part of the request or of the decision.
+  [[nodiscard]] std::optional<std::string_view> token(const Request &request, Decision &decision) const {
+    const char *token = nullptr;
+    std::size_t length = 0;
+    const phantom_status status =
+        with(request, [&](const phantom_request &c) { return phantom_policy_token(get(), &c, decision.get(), &token, &length); });
+    if (status == PHANTOM_NOT_FOUND)
+      return std::nullopt;
+    check(status);
+    return detail::view(token, length);
+  }
+  // Decides about a request, of whose token `result` is the verdict, and fills in `decision`. Returns whether it goes on.
+  [[nodiscard]] bool decide(const Client &client, const Request &request, const Result &result, Decision &decision) const {
+    return decide(client.get(), request, PHANTOM_OK, -1, result.get(), decision);
+  }
+  // The same of a request whose token could not be resolved.
+  [[nodiscard]] bool decide(const Client &client, const Request &request, const Error &error, Decision &decision) const {
+    const auto after = error.retry_after();
+    return decide(client.get(), request, error.status(), after ? after->count() : -1, nullptr, decision);
+  }
+  // The same of a request without a token that could be resolved.
+  [[nodiscard]] bool decide(const Client &client, const Request &request, Decision &decision) const {
+    return decide(client.get(), request, PHANTOM_NOT_FOUND, -1, nullptr, decision);
+  }
+
   phantom_policy *get() const noexcept { return policy_.get(); }
 
 private:
+  bool decide(const phantom_client *client, const Request &request, phantom_status resolved, std::int64_t retry_after,
+              const phantom_result *result, Decision &decision) const {
+    const phantom_status status = with(request, [&](const phantom_request &c) {
+      return phantom_policy_decide(get(), client, &c, resolved, retry_after, result, decision.get());
+    });
+    if (status == PHANTOM_DENIED)
+      return false;
+    check(status);
+    return true;
+  }
+  // Calls a function with a request as C has it.
+  template <typename Function> static phantom_status with(const Request &request, Function function) {
+    std::vector<phantom_header> headers;
+    headers.reserve(request.headers.size());
+    for (const auto &[name, value] : request.headers)
+      headers.push_back({detail::begin(name), name.size(), detail::begin(value), value.size()});
+    phantom_request c = {};
+    c.size = sizeof c;
+    c.method = detail::begin(request.method);
+    c.method_length = request.method.size();
+    c.target = detail::begin(request.target);
+    c.target_length = request.target.size();
+    c.headers = headers.data();
+    c.header_count = headers.size();
+    c.scheme = detail::begin(request.scheme);
+    c.scheme_length = request.scheme.size();
+    if (request.url) {
+      c.url = detail::begin(*request.url);
+      c.url_length = request.url->size();
+    }
+    if (request.client_certificate) {
+      c.client_certificate = reinterpret_cast<const std::uint8_t *>(detail::begin(*request.client_certificate));
+      c.client_certificate_length = request.client_certificate->size();
+    }
+    return function(c);
+  }
   std::optional<Denial> denial(const phantom_client *client, const phantom_result *result,
                                const Presentation &presentation) const {
     phantom_presentation request = {};

@@ -113,6 +113,32 @@ int main(int argc, char **argv) {
     ignoring.set("sender_constraint", "ignore");
     promise("and there is one where a policy says that another party checks",
             !ignoring.denial(client, bound, request) && bound.jwt().size() > 10);
+    Policy gate;
+    gate.set("realm", "api").set("source", "cookie session").set("forward", "header X-Jwt");
+    Decision decision;
+    const std::string cookies = "theme=dark; session=" + token;
+    phantom_token::Request whole;
+    whole.method = "GET";
+    whole.target = "/orders";
+    whole.headers = {{"Host", "api.example.com"}, {"Cookie", cookies}};
+    const auto found = gate.token(whole, decision);
+    promise("a policy finds the token of a request", found && *found == token);
+    std::string changes;
+    promise("and decides that it goes on", gate.decide(client, whole, client.resolve(*found), decision) &&
+                                               decision.outcome() == "ok" && decision.http_status() == 0);
+    decision.change_request([&](std::string_view name, std::optional<std::string_view> value) {
+      changes += std::string(name) + (value ? "=" + std::string(value->substr(0, 10)) : "") + ";";
+    });
+    promise("with the JWT where the policy says, and without what held the token",
+            changes.find("Cookie=theme=dark;X-Jwt=ey") == 0);
+    whole.headers.pop_back();
+    promise("a request without a token is answered",
+            !gate.token(whole, decision) && !gate.decide(client, whole, decision) && decision.http_status() == 401 &&
+                decision.body().find("missing bearer token") != std::string_view::npos);
+    std::string headers;
+    decision.add_to_answer(
+        [&](std::string_view name, std::string_view value) { headers += std::string(name) + ": " + std::string(value) + ";"; });
+    promise("with all headers", headers == "WWW-Authenticate: Bearer realm=\"api\";Content-Type: application/json;");
     promise("a policy that cannot be is an error",
             failure([&] { policy.set("max_age", "soon"); }) == PHANTOM_CONFIG);
     client.stop();

@@ -3,7 +3,6 @@
 //! Everything is checked while nginx reads its configuration, so that a mistake is an error of `nginx -t` with file
 //! and line, and nothing is left to go wrong when a request arrives.
 
-mod challenges;
 mod content;
 mod exposure;
 mod introspection;
@@ -44,13 +43,12 @@ use crate::nginx::panic::contained;
 use crate::nginx::request::Request;
 use crate::nginx::{core_location, index, pool, strings};
 
-pub use challenges::{Challenges, ErrorCode};
 pub use content::{Content, ContentHandlers};
 pub use introspection::Introspection;
 pub use location::{LocationConf, Phase, Preflight, Protection};
 pub use resource::Resource;
 pub use sender::SenderConfig;
-pub use token::{Source, TokenSources};
+pub use token::TokenSources;
 pub use value::Value;
 pub use zone::ZoneConf;
 
@@ -783,9 +781,10 @@ pub unsafe extern "C" fn merge_location(
         };
         let uri = conf.resource.uri(cf);
         conf.sender.follow(&above.sender, uri);
-        if let Err(message) = conf.merge(above, &mut main.nonces) {
-            return refuse(cf, message);
-        }
+        let own = match conf.merge(above, &mut main.nonces) {
+            Ok(own) => own,
+            Err(message) => return refuse(cf, message),
+        };
         if conf.protection.is_on() {
             main.proof_window = main.proof_window.max(conf.sender.rules().window);
         }
@@ -795,6 +794,7 @@ pub unsafe extern "C" fn merge_location(
             complain(log, NGX_LOG_EMERG, &message, &place);
             return NGX_CONF_ERROR;
         }
+        conf.make_policy(above, own);
         let values = &main.values;
         let chosen_by = conf.token.choice().map(|choice| &choice.value);
         let is_read = |name: &HeaderName| {

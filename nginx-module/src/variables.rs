@@ -12,7 +12,7 @@ use ngx::ffi::{
     ngx_int_t, ngx_str_t, ngx_time, ngx_uint_t,
 };
 use ngx::ngx_string;
-use phantom_token::gateway::policy::{ClaimPath, is_exact_header_value};
+use phantom_token::gateway::requirements::{ClaimPath, is_exact_header_value};
 
 use crate::nginx::bits;
 use crate::nginx::panic::contained;

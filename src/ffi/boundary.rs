@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::status::phantom_status;
-use crate::gateway::policy::PolicyError;
+use crate::gateway::requirements::PolicyError;
 use crate::{ConfigError, Error, TokenError};
 
 /// Why a function did not do what it was asked.

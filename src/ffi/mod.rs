@@ -55,6 +55,7 @@
 
 pub mod client;
 pub mod config;
+pub mod decision;
 pub mod events;
 pub mod log;
 pub mod policy;

@@ -41,14 +41,16 @@ use super::boundary::{
 use super::client::phantom_client;
 use super::result::phantom_result;
 use super::status::phantom_status;
-use crate::cache::{FirstUse, ProofId};
+use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::clock;
-use crate::gateway::gate::{Gate, Presentation, Refusal};
-use crate::gateway::sender::Proof;
+use crate::gateway::access_policy::{AccessPolicy, Answer, Decision, Denial};
+use crate::gateway::credentials::Credentials;
+use crate::gateway::outcome::{DenialReason, ErrorCode, Malformation};
+use crate::gateway::sender::{Proof, RequestContext, Thumbprint, Uri};
 
 /// What is asked of a token beyond being active. Made by `phantom_policy_new`.
 pub struct phantom_policy {
-    gate: Gate,
+    pub(super) policy: AccessPolicy,
 }
 
 /// Why a request may not pass, and what it is answered with. Made by `phantom_policy_check`.
@@ -58,6 +60,8 @@ pub struct phantom_denial {
     reason: CString,
     challenge: Option<CString>,
     dpop_nonce: Option<CString>,
+    headers: Vec<(CString, CString)>,
+    body: CString,
 }
 
 /// What a request presents, as it came from the client. Set `size`, and leave 0 and NULL what it does not have. Later
@@ -106,7 +110,7 @@ pub unsafe extern "C" fn phantom_policy_new(policy: *mut *mut phantom_policy) ->
         // SAFETY: the caller's promise for `policy`.
         let policy = unsafe { Output::required(policy, "policy")? };
         policy.write(Box::into_raw(Box::new(phantom_policy {
-            gate: Gate::default(),
+            policy: AccessPolicy::default(),
         })));
         Ok(phantom_status::PHANTOM_OK)
     })
@@ -155,7 +159,7 @@ pub unsafe extern "C" fn phantom_policy_set(
                 text(value, value_length, "value")?,
             )
         };
-        policy.gate.set(key, value)?;
+        policy.policy.set(key, value)?;
         Ok(phantom_status::PHANTOM_OK)
     })
 }
@@ -181,7 +185,7 @@ pub unsafe extern "C" fn phantom_policy_set_str(
                 text_to_nul(value, "value")?,
             )
         };
-        policy.gate.set(key, value)?;
+        policy.policy.set(key, value)?;
         Ok(phantom_status::PHANTOM_OK)
     })
 }
@@ -193,7 +197,7 @@ pub extern "C" fn phantom_policy_key(index: usize) -> *const c_char {
     boundary_or(std::ptr::null(), || {
         static KEYS: OnceLock<Vec<CString>> = OnceLock::new();
         KEYS.get_or_init(|| {
-            Gate::keys()
+            AccessPolicy::keys()
                 .iter()
                 // A key holds no NUL; if one did, nobody could set it from here, nor should it be listed.
                 .filter_map(|key| CString::new(*key).ok())
@@ -211,7 +215,8 @@ pub extern "C" fn phantom_policy_key(index: usize) -> *const c_char {
 /// - `PHANTOM_DENIED`: it may not. `*denial` is yours, and says what to answer: free it with `phantom_denial_free`.
 /// - anything else: an error, and no reason to let it through.
 ///
-/// A NULL `result` is a request without a token: that is denied, with the challenge to present one. `presentation` is
+/// A NULL `result` is a request without a token: that is denied, with the challenge to present one, unless the policy's
+/// `optional` is `on`. `presentation` is
 /// what the request presents; NULL is nothing, with which a token that is bound to a key of its sender is denied.
 /// `client` is the client that has resolved the token: it knows which proofs were used before (RFC 9449 §11.1). NULL is
 /// none; a token that needs such a proof is denied then. `denial` may be NULL. Any thread may call it, with any policy.
@@ -242,33 +247,45 @@ pub unsafe extern "C" fn phantom_policy_check(
             )
         };
         // SAFETY: the caller's promise for `presentation`.
-        let presentation = unsafe { presented(presentation)? };
-        let presentation = presentation.as_ref();
-        // SAFETY: the caller's promise for `result`.
-        let active = unsafe { phantom_result::active(result) };
-        let refusal = match active {
-            None if result.is_null() => policy.gate.without_token(presentation),
-            None => policy.gate.inactive(presentation),
-            Some(active) => {
-                let mut first_use = |proof: &ProofId, time| {
-                    // Whether it was used before, nobody knows.
-                    client.map_or(FirstUse::Lost, |client| {
-                        client.client.first_use(proof, time)
-                    })
-                };
-                let now = clock::now().unix;
-                match policy.gate.check(active, presentation, now, &mut first_use) {
-                    Ok(_) => {
-                        // SAFETY: the caller's promise for `result`.
-                        unsafe { phantom_result::admit(result) };
-                        return Ok(phantom_status::PHANTOM_OK);
-                    }
-                    Err(refusal) => refusal,
-                }
-            }
+        let presented = unsafe { presented(presentation)? };
+        let credentials = presented.credentials();
+        let certificate = || presented.client_certificate.map(Thumbprint::of_der);
+        let request = RequestContext {
+            scheme: credentials.scheme(),
+            method: presented.method,
+            uri: Uri::Composed(presented.url),
+            proof: presented.proof,
+            certificate: &certificate,
         };
-        denial.write_with(|| Box::into_raw(Box::new(refusal.into())));
-        Ok(phantom_status::PHANTOM_DENIED)
+        let now = clock::now().unix;
+        let mut first_use = first_use(client);
+        let policy = &policy.policy;
+        let decision = if result.is_null() {
+            match policy.token(&credentials) {
+                Ok(None) => Decision::Anonymous,
+                Ok(Some(_)) => Decision::Denied(Denial::new(DenialReason::Missing, &credentials)),
+                Err(denial) => Decision::Denied(denial),
+            }
+        } else {
+            // SAFETY: the caller's promise for `result`.
+            let active = unsafe { phantom_result::active(result) };
+            policy.decide_verdict(&credentials, active, &request, now, &mut first_use)
+        };
+        match decision {
+            Decision::Admitted(_) => {
+                // SAFETY: the caller's promise for `result`.
+                unsafe { phantom_result::admit(result) };
+                Ok(phantom_status::PHANTOM_OK)
+            }
+            Decision::Anonymous => Ok(phantom_status::PHANTOM_OK),
+            Decision::Denied(denied) => {
+                denial.write_with(|| {
+                    let answer = policy.answer(&denied, now);
+                    Box::into_raw(Box::new(phantom_denial::new(&denied, &answer)))
+                });
+                Ok(phantom_status::PHANTOM_DENIED)
+            }
+        }
     })
 }
 
@@ -366,8 +383,84 @@ pub unsafe extern "C" fn phantom_denial_dpop_nonce(denial: *const phantom_denial
     })
 }
 
+/// Enumerates the headers of the answer: returns the name of the one at `index`, and writes its value to `value`; NULL
+/// past the last. `WWW-Authenticate` and `DPoP-Nonce` are among them, and so is the type of the body. Both are part of
+/// the denial: never free them.
+///
+/// `value` may be NULL.
+///
+/// # Safety
+/// - `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `value` is NULL or can be written to.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_header(
+    denial: *const phantom_denial,
+    index: usize,
+    value: *mut *const c_char,
+) -> *const c_char {
+    boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller's promise for `denial`.
+        let header = unsafe { denial.as_ref() }.and_then(|denial| denial.headers.get(index));
+        // SAFETY: the caller's promise for `value`.
+        unsafe { Output::optional(value) }.write(pointer(header.map(|(_, value)| value)));
+        pointer(header.map(|(name, _)| name))
+    })
+}
+
+/// Returns the body of the answer, a JSON object, and writes its length to `length`; NULL and 0 for NULL. It is part of
+/// the denial: never free it.
+///
+/// `length` may be NULL.
+///
+/// # Safety
+/// - `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `length` is NULL or can be written to.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn phantom_denial_body(
+    denial: *const phantom_denial,
+    length: *mut usize,
+) -> *const c_char {
+    boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller's promise for `denial`.
+        let body = unsafe { denial.as_ref() }.map(|denial| &denial.body);
+        // SAFETY: the caller's promise for `length`.
+        unsafe { Output::optional(length) }.write(body.map_or(0, |body| body.as_bytes().len()));
+        pointer(body)
+    })
+}
+
 fn pointer(text: Option<&CString>) -> *const c_char {
     text.map_or(std::ptr::null(), |text| text.as_ptr())
+}
+
+/// What a client knows of the proofs that were used; without one nobody does.
+pub(super) fn first_use(
+    client: Option<&phantom_client>,
+) -> impl FnMut(&ProofId, ProofTime) -> FirstUse {
+    move |proof, time| {
+        client.map_or(FirstUse::Lost, |client| {
+            client.client.first_use(proof, time)
+        })
+    }
+}
+
+/// What C says that a request presents.
+struct Presented<'a> {
+    authorization: Option<&'a [u8]>,
+    method: &'a [u8],
+    url: &'a [u8],
+    proof: Proof<'a>,
+    client_certificate: Option<&'a [u8]>,
+}
+
+impl<'a> Presented<'a> {
+    fn credentials(&self) -> Credentials<'a> {
+        let mut credentials = Credentials::default();
+        credentials.add_authorization(self.authorization.into_iter());
+        credentials
+    }
 }
 
 /// What C says that a request presents.
@@ -376,9 +469,15 @@ fn pointer(text: Option<&CString>) -> *const c_char {
 /// `presentation` is as `phantom_policy_check` wants it, and does not change during `'a`.
 unsafe fn presented<'a>(
     presentation: *const phantom_presentation,
-) -> Result<Option<Presentation<'a>>, Failure> {
+) -> Result<Presented<'a>, Failure> {
     if presentation.is_null() {
-        return Ok(None);
+        return Ok(Presented {
+            authorization: None,
+            method: b"",
+            url: b"",
+            proof: Proof::None,
+            client_certificate: None,
+        });
     }
     // SAFETY: not NULL, and `size`, which is at its beginning, can be read by this function's own contract.
     let size = unsafe { presentation.cast::<usize>().read() };
@@ -419,20 +518,20 @@ unsafe fn presented<'a>(
             ));
         }
     };
-    Ok(Some(Presentation {
+    Ok(Presented {
         authorization,
         method: method.unwrap_or_default(),
         url: url.unwrap_or_default(),
         proof,
         client_certificate,
-    }))
+    })
 }
 
 /// What is at `pointer`, if there is anything.
 ///
 /// # Safety
 /// As for [`bytes`].
-unsafe fn part<'a>(
+pub(super) unsafe fn part<'a>(
     pointer: *const c_char,
     length: usize,
     argument: &str,
@@ -444,16 +543,31 @@ unsafe fn part<'a>(
     unsafe { bytes(pointer, length, argument) }.map(Some)
 }
 
-impl From<Refusal> for phantom_denial {
-    fn from(refusal: Refusal) -> Self {
+impl phantom_denial {
+    fn new(denial: &Denial<'_>, answer: &Answer<'_>) -> Self {
         // None of them holds a NUL; if one did, the answer would only say less.
         let text = |text: &str| CString::new(text).ok();
         phantom_denial {
-            http_status: refusal.http_status,
-            error: refusal.error.and_then(text),
-            reason: text(&refusal.reason).unwrap_or_default(),
-            challenge: refusal.challenge.as_deref().and_then(text),
-            dpop_nonce: refusal.dpop_nonce.as_deref().and_then(text),
+            http_status: answer.status,
+            error: denial.reason.error().map(ErrorCode::as_str).and_then(text),
+            reason: text(word(denial)).unwrap_or_default(),
+            challenge: answer.challenge.as_deref().and_then(text),
+            dpop_nonce: answer.dpop_nonce.as_deref().and_then(text),
+            headers: answer
+                .headers()
+                .filter_map(|(name, value)| Some((text(name)?, text(&value)?)))
+                .collect(),
+            body: text(answer.body).unwrap_or_default(),
         }
+    }
+}
+
+/// Why a request is denied, in one word.
+fn word<'p>(denial: &Denial<'p>) -> &'p str {
+    match (denial.reason, denial.reason.detail()) {
+        (DenialReason::Malformed(Malformation::Authorization), _) | (_, "") => {
+            denial.outcome().as_str()
+        }
+        (_, detail) => detail,
     }
 }

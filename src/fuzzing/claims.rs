@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::message::{decoded, with_jwts};
 use super::{assert_fit_for_a_log, is_unambiguous};
-use crate::gateway::policy::Policy;
+use crate::gateway::requirements::TokenRequirements;
 use crate::jwt::{Claims, check_compact, reread};
 
 /// A JWT, in which `~header~payload~` may stand for a signed one, or an object of claims; in a first line the scopes that
@@ -55,7 +55,7 @@ pub fn claims(input: &[u8]) {
     assert_eq!(document["exp"].as_i64(), claims.exp);
     assert_eq!(claims.is_bound(), !document["cnf"].is_null());
 
-    let mut required = Policy::default();
+    let mut required = TokenRequirements::default();
     let Ok(list) = std::str::from_utf8(&input[..end]) else {
         return;
     };

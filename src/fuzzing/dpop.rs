@@ -11,8 +11,8 @@ use super::message::{JKT, decoded, with_jwts};
 use super::{NOW, assert_fit_for_a_log, is_unambiguous};
 use crate::cache::FirstUse;
 use crate::gateway::sender::{
-    AHEAD, MAX_JTI_LENGTH, MAX_PROOF_LENGTH, Nonces, Presented, Proof, Rules, SenderError,
-    Thumbprint, Uri, check,
+    AHEAD, MAX_JTI_LENGTH, MAX_PROOF_LENGTH, Nonces, Proof, ProofRules, RequestContext,
+    SenderError, Thumbprint, Uri, check,
 };
 use crate::jwt::{Claims, check_compact};
 use crate::token::Scheme;
@@ -47,7 +47,7 @@ pub fn dpop(input: &[u8]) {
     let Some(active) = bound_to(&cnf) else {
         return;
     };
-    let presented = Presented {
+    let presented = RequestContext {
         scheme: if scheme.starts_with(b"DPoP") {
             Scheme::Dpop
         } else {
@@ -62,7 +62,7 @@ pub fn dpop(input: &[u8]) {
         },
         certificate: &|| Some(Thumbprint::of_der(CERTIFICATE)),
     };
-    let rules = Rules {
+    let rules = ProofRules {
         window: Duration::from_secs(WINDOW),
         nonces: scheme.ends_with(b"nonce").then(|| Arc::clone(&NONCES)),
     };
@@ -134,7 +134,7 @@ pub fn dpop(input: &[u8]) {
 }
 
 /// The properties of an accepted proof, checked with other parsers.
-fn assert_proof(proof: &[u8], presented: &Presented<'_>, uri: &[u8], rules: &Rules) {
+fn assert_proof(proof: &[u8], presented: &RequestContext<'_>, uri: &[u8], rules: &ProofRules) {
     let text = std::str::from_utf8(proof).expect("it is a JWT");
     let mut parts = text.split('.').map(decoded);
     let [header, claims] = [(); 2].map(|()| -> Value {

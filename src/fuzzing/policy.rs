@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{NOW, assert_fit_for_a_log};
-use crate::gateway::policy::{ClaimPath, Ground, Policy};
+use crate::gateway::requirements::{ClaimPath, RequirementKind, TokenRequirements};
 use crate::jwt::Claims;
 
 /// A path in the first line, and an object of claims.
@@ -73,7 +73,7 @@ pub fn policy(input: &[u8]) {
         return;
     };
     let (lines, claims) = text.split_once("\n\n").unwrap_or((text, "{}"));
-    let mut policy = Policy::default();
+    let mut policy = TokenRequirements::default();
     let mut lists: Vec<Vec<&str>> = Vec::new();
     let mut set = Vec::new();
     for line in lines.split('\n').take(20) {
@@ -95,8 +95,8 @@ pub fn policy(input: &[u8]) {
         return;
     };
     let decision = policy.check(&claims, NOW, &mut |_| None);
-    // A lower level inherits the policy of the level above.
-    let mut below = Policy::default();
+    // A lower level inherits the requirements of the level above.
+    let mut below = TokenRequirements::default();
     below.inherit(&policy);
     assert_eq!(below.check(&claims, NOW, &mut |_| None), decision);
 
@@ -145,12 +145,14 @@ pub fn policy(input: &[u8]) {
         }
         Err(denial) => {
             assert!(denial.reason.bytes().all(|byte| byte.is_ascii_graphic()));
-            assert!([401, 403].contains(&denial.ground.http_status()));
-            match denial.ground {
-                Ground::Scope => assert!(lacks_scope),
-                Ground::Issuer => assert!(!is_one_of("issuer", document["iss"].as_str())),
-                Ground::Acr => assert!(!is_one_of("acr", document["acr"].as_str())),
-                Ground::Client => assert!(!is_one_of("client", claims.client_id.as_deref())),
+            assert!([401, 403].contains(&denial.kind.http_status()));
+            match denial.kind {
+                RequirementKind::Scope => assert!(lacks_scope),
+                RequirementKind::Issuer => assert!(!is_one_of("issuer", document["iss"].as_str())),
+                RequirementKind::Acr => assert!(!is_one_of("acr", document["acr"].as_str())),
+                RequirementKind::Client => {
+                    assert!(!is_one_of("client", claims.client_id.as_deref()))
+                }
                 _ => {}
             }
         }

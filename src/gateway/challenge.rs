@@ -1,4 +1,4 @@
-//! What a refused client is told in `WWW-Authenticate`: pure.
+//! The value of `WWW-Authenticate`: pure.
 //!
 //! A [`Challenge`] is written by RFC 6750 §3, with the parameters of RFC 9728 §5.1 (`resource_metadata`), RFC 9470 §3
 //! (`acr_values`, `max_age`) and RFC 9449 §7.1 (`algs`). Whatever is put into it, the value that comes out is one
@@ -6,26 +6,28 @@
 //!
 //! ```
 //! use phantom_token::gateway::challenge::Challenge;
-//! use phantom_token::gateway::policy::Policy;
+//! use phantom_token::gateway::outcome::ErrorCode;
+//! use phantom_token::gateway::requirements::TokenRequirements;
 //! use phantom_token::token::Scheme;
 //!
-//! let mut policy = Policy::default();
-//! policy.set("scopes", &["read", "write"])?;
+//! let mut requirements = TokenRequirements::default();
+//! requirements.set("scopes", &["read", "write"])?;
 //! let challenge = Challenge {
 //!     realm: Some("api"),
-//!     ..Challenge::new(Scheme::Bearer, Some("insufficient_scope"), &policy)
+//!     ..Challenge::new(Scheme::Bearer, Some(ErrorCode::InsufficientScope), &requirements)
 //! };
 //! assert_eq!(
 //!     challenge.to_string(),
 //!     r#"Bearer realm="api", error="insufficient_scope", scope="read write""#
 //! );
-//! # Ok::<(), phantom_token::gateway::policy::PolicyError>(())
+//! # Ok::<(), phantom_token::gateway::requirements::PolicyError>(())
 //! ```
 
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::gateway::policy::Policy;
+use crate::gateway::outcome::ErrorCode;
+use crate::gateway::requirements::TokenRequirements;
 use crate::token::Scheme;
 
 /// One challenge. A part that is `None`, or an empty text but for the realm, is left out.
@@ -38,7 +40,7 @@ pub struct Challenge<'a> {
     /// What is protected (RFC 9110 §11.5).
     pub realm: Option<&'a str>,
     /// The error code; `None` when there was no token at all (RFC 6750 §3.1).
-    pub error: Option<&'a str>,
+    pub error: Option<ErrorCode>,
     /// A sentence for whoever develops the client.
     pub error_description: Option<&'a str>,
     /// Scopes that are required, separated by spaces.
@@ -54,17 +56,21 @@ pub struct Challenge<'a> {
 }
 
 impl<'a> Challenge<'a> {
-    /// The challenge for an error code, with what the policy has to say to it: its scopes where they are what is missing
+    /// The challenge for an error code, with what the requirements have to say to it: scopes where they are what is missing
     /// or nothing has been presented yet, how the user is to be authenticated where that is.
-    pub fn new(scheme: Scheme, error: Option<&'a str>, policy: &'a Policy) -> Self {
-        let with_scope = matches!(error, None | Some("insufficient_scope"));
-        let step_up = error == Some("insufficient_user_authentication");
+    pub fn new(
+        scheme: Scheme,
+        error: Option<ErrorCode>,
+        requirements: &'a TokenRequirements,
+    ) -> Self {
+        let with_scope = matches!(error, None | Some(ErrorCode::InsufficientScope));
+        let step_up = error == Some(ErrorCode::InsufficientUserAuthentication);
         Challenge {
             scheme,
             error,
-            scope: with_scope.then(|| policy.scopes_advertised()),
-            acr_values: step_up.then(|| policy.acr_values()),
-            max_age: policy.max_age().filter(|_| step_up),
+            scope: with_scope.then(|| requirements.scopes_advertised()),
+            acr_values: step_up.then(|| requirements.acr_values()),
+            max_age: requirements.max_age().filter(|_| step_up),
             ..Challenge::default()
         }
     }
@@ -83,7 +89,7 @@ impl fmt::Display for Challenge<'_> {
             parameter("realm", &Quoted(realm))?;
         }
         for (name, value) in [
-            ("error", self.error),
+            ("error", self.error.map(ErrorCode::as_str)),
             ("error_description", self.error_description),
             ("scope", self.scope),
             ("acr_values", self.acr_values),
@@ -154,8 +160,8 @@ mod tests {
 
     use super::*;
 
-    fn policy(parts: &[(&str, &[&str])]) -> Policy {
-        let mut policy = Policy::default();
+    fn policy(parts: &[(&str, &[&str])]) -> TokenRequirements {
+        let mut policy = TokenRequirements::default();
         for (key, values) in parts {
             policy.set(key, values).unwrap();
         }
@@ -164,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_client_without_a_token_is_told_where_it_is_and_what_is_needed_but_no_error() {
-        let nothing = Policy::default();
+        let nothing = TokenRequirements::default();
         assert_eq!(Challenge::default().to_string(), "Bearer");
         assert_eq!(
             Challenge::new(Scheme::Dpop, None, &nothing).to_string(),
@@ -196,14 +202,17 @@ mod tests {
             ("max_age", &["5m"]),
         ]);
         for (error, text) in [
-            ("invalid_request", r#"Bearer error="invalid_request""#),
-            ("invalid_token", r#"Bearer error="invalid_token""#),
             (
-                "insufficient_scope",
+                ErrorCode::InvalidRequest,
+                r#"Bearer error="invalid_request""#,
+            ),
+            (ErrorCode::InvalidToken, r#"Bearer error="invalid_token""#),
+            (
+                ErrorCode::InsufficientScope,
                 r#"Bearer error="insufficient_scope", scope="read""#,
             ),
             (
-                "insufficient_user_authentication",
+                ErrorCode::InsufficientUserAuthentication,
                 r#"Bearer error="insufficient_user_authentication", acr_values="gold urn:mace:silver", max_age="300""#,
             ),
         ] {
@@ -215,7 +224,7 @@ mod tests {
         let proof = Challenge {
             error_description: Some("The proof is too old"),
             algs: Some("ES256 EdDSA"),
-            ..Challenge::new(Scheme::Dpop, Some("invalid_dpop_proof"), &policy)
+            ..Challenge::new(Scheme::Dpop, Some(ErrorCode::InvalidDpopProof), &policy)
         };
         assert_eq!(
             proof.to_string(),
@@ -227,7 +236,6 @@ mod tests {
     fn what_is_empty_is_left_out_but_for_a_realm() {
         let challenge = Challenge {
             realm: Some(""),
-            error: Some(""),
             error_description: Some(""),
             scope: Some(""),
             acr_values: Some(""),
@@ -281,10 +289,11 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_put_in_a_client_reads_as_many_parameters_on_one_line(
-            texts in proptest::collection::vec(proptest::option::of(any::<String>()), 7),
+            texts in proptest::collection::vec(proptest::option::of(any::<String>()), 6),
+            error in proptest::option::of(proptest::sample::select(ErrorCode::ALL)),
             max_age in proptest::option::of(any::<Duration>()),
         ) {
-            let [realm, error, error_description, scope, acr_values, resource_metadata, algs] =
+            let [realm, error_description, scope, acr_values, resource_metadata, algs] =
                 std::array::from_fn(|at| texts[at].as_deref());
             let challenge = Challenge {
                 scheme: Scheme::Dpop,
@@ -297,7 +306,7 @@ mod tests {
             prop_assert!(read.is_some(), "{}", text);
             let expected: Vec<_> = [
                 ("realm", realm.is_some()),
-                ("error", error.is_some_and(|text| !text.is_empty())),
+                ("error", error.is_some()),
                 ("error_description", error_description.is_some_and(|text| !text.is_empty())),
                 ("scope", scope.is_some_and(|text| !text.is_empty())),
                 ("acr_values", acr_values.is_some_and(|text| !text.is_empty())),

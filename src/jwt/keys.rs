@@ -395,7 +395,7 @@ mod tests {
         jwk
     }
 
-    /// Why this key is not used. A good one extra_claims it is, all the same.
+    /// Why this key is not used. A good one beside it is, all the same.
     fn unusable(jwk: Value) -> Option<Unusable> {
         let alone = parse(&json!({"keys": [jwk]}));
         let extra_claims = parse(&json!({"keys": [jwk, self::jwk(Algorithm::ES384)]})).unwrap();

@@ -150,7 +150,7 @@ pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
 pub(crate) const TOKEN_INTROSPECTION: &str = "token_introspection";
 
 /// What a JWT says of the token that it stands for: its claims, or, of a signed introspection response, what stands in its
-/// `token_introspection`. The claims extra_claims that are about the response: its `aud` is the gateway and not the API.
+/// `token_introspection`. The claims beside it that are about the response: its `aud` is the gateway and not the API.
 pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value> {
     match payload.remove(TOKEN_INTROSPECTION) {
         None => payload,

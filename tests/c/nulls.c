@@ -53,6 +53,11 @@ int main(void) {
   phantom_policy *policy = NULL;
   phantom_denial *denial = NULL;
   phantom_presentation presentation = {.size = sizeof presentation};
+  phantom_decision *decision = NULL;
+  phantom_request request = {.size = sizeof request};
+  char authorization[512];
+  phantom_header header = {"Authorization", 13, authorization, 0};
+  const char *untouched = "untouched", *value = untouched;
 
   NULL_IN(phantom_constant, value, strcmp(phantom_constant(0, NULL), "PHANTOM_OK") == 0);
 
@@ -164,7 +169,65 @@ int main(void) {
   text = phantom_denial_challenge(denial, NULL);
   NULL_IN(phantom_denial_challenge, length, text != NULL && strncmp(text, "Bearer", 6) == 0);
   NULL_IN(phantom_denial_dpop_nonce, denial, phantom_denial_dpop_nonce(NULL) == NULL);
+  value = untouched;
+  NULL_IN(phantom_denial_header, denial, phantom_denial_header(NULL, 0, &value) == NULL && value == NULL);
+  NULL_IN(phantom_denial_header, value, phantom_denial_header(denial, 0, NULL) != NULL);
+  length = 7;
+  NULL_IN(phantom_denial_body, denial, phantom_denial_body(NULL, &length) == NULL && length == 0);
+  text = phantom_denial_body(denial, NULL);
+  NULL_IN(phantom_denial_body, length, text != NULL && text[0] == '{');
   NULL_IN(phantom_denial_free, denial, (phantom_denial_free(NULL), freed()));
+
+  snprintf(authorization, sizeof authorization, "Bearer %s", known);
+  header.value_length = strlen(authorization);
+  request.headers = &header;
+  request.header_count = 1;
+  NULL_IN(phantom_decision_new, decision, refused(phantom_decision_new(NULL), "decision"));
+  NEED(phantom_decision_new(&decision) == PHANTOM_OK);
+  value = untouched;
+  length = 7;
+  NULL_IN(phantom_policy_token, policy,
+          refused(phantom_policy_token(NULL, &request, decision, &value, &length), "policy") && value == untouched);
+  NULL_IN(phantom_policy_token, request, refused(phantom_policy_token(policy, NULL, decision, &value, &length), "request"));
+  NULL_IN(phantom_policy_token, decision, refused(phantom_policy_token(policy, &request, NULL, &value, &length), "decision"));
+  NULL_IN(phantom_policy_token, token, refused(phantom_policy_token(policy, &request, decision, NULL, &length), "token"));
+  NULL_IN(phantom_policy_token, token_length,
+          refused(phantom_policy_token(policy, &request, decision, &value, NULL), "token_length"));
+  NULL_IN(phantom_policy_decide, policy,
+          refused(phantom_policy_decide(NULL, client, &request, PHANTOM_OK, -1, active, decision), "policy"));
+  NULL_IN(phantom_policy_decide, client, phantom_policy_decide(policy, NULL, &request, PHANTOM_OK, -1, active, decision) == PHANTOM_OK);
+  NULL_IN(phantom_policy_decide, request,
+          refused(phantom_policy_decide(policy, client, NULL, PHANTOM_OK, -1, active, decision), "request"));
+  NULL_IN(phantom_policy_decide, decision,
+          refused(phantom_policy_decide(policy, client, &request, PHANTOM_OK, -1, active, NULL), "decision"));
+  NEED(phantom_policy_decide(policy, client, &request, PHANTOM_OK, -1, active, decision) == PHANTOM_OK);
+  NULL_IN(phantom_decision_outcome, decision, phantom_decision_outcome(NULL) == NULL);
+  NULL_IN(phantom_decision_reason, decision, phantom_decision_reason(NULL) == NULL);
+  NULL_IN(phantom_decision_error, decision, phantom_decision_error(NULL) == NULL);
+  NULL_IN(phantom_decision_http_status, decision, phantom_decision_http_status(NULL) == 500);
+  NULL_IN(phantom_decision_request_header, decision,
+          phantom_decision_request_header(NULL, 0, &value, &length) == NULL && value == NULL && length == 0);
+  NULL_IN(phantom_decision_request_header, value, phantom_decision_request_header(decision, 0, NULL, &length) != NULL && length > 7);
+  NULL_IN(phantom_decision_request_header, value_length,
+          phantom_decision_request_header(decision, 0, &value, NULL) != NULL && strncmp(value, "Bearer ey", 9) == 0);
+  NULL_IN(phantom_policy_decide, result,
+          phantom_policy_decide(policy, client, &request, PHANTOM_TIMEOUT, -1, NULL, decision) == PHANTOM_DENIED &&
+              phantom_decision_http_status(decision) == 504);
+  value = untouched;
+  NULL_IN(phantom_decision_answer_header, decision,
+          phantom_decision_answer_header(NULL, 0, &value, &length) == NULL && value == NULL && length == 0);
+  NULL_IN(phantom_decision_answer_header, value, phantom_decision_answer_header(decision, 0, NULL, &length) != NULL && length == 16);
+  NULL_IN(phantom_decision_answer_header, value_length,
+          phantom_decision_answer_header(decision, 0, &value, NULL) != NULL && strcmp(value, "application/json") == 0);
+  length = 7;
+  NULL_IN(phantom_decision_body, decision, phantom_decision_body(NULL, &length) == NULL && length == 0);
+  text = phantom_decision_body(decision, NULL);
+  NULL_IN(phantom_decision_body, length, text != NULL && text[0] == '{');
+  length = 7;
+  NULL_IN(phantom_decision_target, decision, phantom_decision_target(NULL, &length) == NULL && length == 0);
+  NULL_IN(phantom_decision_target, length, phantom_decision_target(decision, NULL) == NULL);
+  NULL_IN(phantom_decision_free, decision, (phantom_decision_free(NULL), freed()));
+  phantom_decision_free(decision);
   NULL_IN(phantom_policy_free, policy, (phantom_policy_free(NULL), freed()));
   phantom_denial_free(denial);
   phantom_policy_free(policy);

@@ -178,6 +178,135 @@ static void senders(phantom_client *client) {
   phantom_result_free(by_key);
 }
 
+static phantom_header header(const char *name, const char *value) {
+  return (phantom_header){name, strlen(name), value, strlen(value)};
+}
+
+// The value that a decision gives to a header of the request or of the answer; NULL if it gives none.
+static const char *given(const phantom_decision *decision,
+                         const char *(*headers)(const phantom_decision *, size_t, const char **, size_t *),
+                         const char *wanted) {
+  const char *name, *value;
+  for (size_t i = 0; (name = headers(decision, i, &value, NULL)) != NULL; i++)
+    if (strcmp(name, wanted) == 0)
+      return value;
+  return NULL;
+}
+
+// Resolves the token of a request, and decides about it.
+static phantom_status decide(const phantom_policy *policy, const phantom_client *client, const phantom_request *request,
+                             phantom_result **result, phantom_decision *decision) {
+  const char *found;
+  size_t length;
+  int64_t retry_after = -1;
+  phantom_status status = phantom_policy_token(policy, request, decision, &found, &length);
+
+  *result = NULL;
+  if (status == PHANTOM_OK && (status = phantom_client_resolve(client, found, length, 0, result)) != PHANTOM_OK)
+    retry_after = phantom_last_error_retry_after();
+  return phantom_policy_decide(policy, client, request, status, retry_after, *result, decision);
+}
+
+static void decisions(const phantom_client *client) {
+  phantom_policy *policy = policy_of("realm", "api");
+  phantom_decision *decision = NULL;
+  phantom_result *result;
+  char cookies[512], target[512], authorization[512];
+  phantom_header headers[3];
+  phantom_request request = {.size = sizeof request, .method = "GET", .method_length = 3, .headers = headers};
+  const char *jwt;
+  bool removed = false;
+  size_t length;
+
+  NEED(phantom_decision_new(&decision) == PHANTOM_OK);
+  PROMISE("a decision that has not been made lets nothing through",
+          phantom_decision_http_status(decision) == 500 && phantom_decision_outcome(decision) == NULL &&
+              phantom_decision_body(decision, NULL) == NULL);
+  NEED(phantom_policy_set_str(policy, "source", "cookie session query access_token header X-Token") == PHANTOM_OK);
+  NEED(phantom_policy_set_str(policy, "forward", "header X-Jwt") == PHANTOM_OK);
+
+  snprintf(cookies, sizeof cookies, "theme=dark; session=%s", token(0));
+  headers[0] = header("cookie", cookies);
+  headers[1] = header("X_JWT", "forged");
+  request.header_count = 2;
+  PROMISE("a token in a cookie lets a request pass", decide(policy, client, &request, &result, decision) == PHANTOM_OK);
+  jwt = phantom_result_jwt(result, &length);
+  PROMISE("the JWT goes on where the policy says, and is not copied",
+          given(decision, phantom_decision_request_header, "X-Jwt") == jwt && jwt != NULL);
+  PROMISE("the cookie goes on without it",
+          is(given(decision, phantom_decision_request_header, "Cookie"), "theme=dark"));
+  for (size_t i = 0; (jwt = phantom_decision_request_header(decision, i, NULL, NULL)) != NULL; i++)
+    removed = removed || strcmp(jwt, "X_JWT") == 0;
+  PROMISE("a header of the client's with nearly that name is taken out", removed);
+  PROMISE("and the outcome is ok", is(phantom_decision_outcome(decision), "ok") &&
+                                      phantom_decision_http_status(decision) == 0 &&
+                                      phantom_decision_target(decision, NULL) == NULL);
+  phantom_result_free(result);
+
+  snprintf(target, sizeof target, "/orders?a=b&access_token=%s", token(0));
+  request.target = target;
+  request.target_length = strlen(target);
+  request.header_count = 0;
+  PROMISE("a token in the query lets a request pass", decide(policy, client, &request, &result, decision) == PHANTOM_OK);
+  PROMISE("the target goes on without it", is(phantom_decision_target(decision, NULL), "/orders?a=b"));
+  PROMISE("no cache that many share keeps the answer",
+          is(given(decision, phantom_decision_answer_header, "Cache-Control"), "private"));
+  phantom_result_free(result);
+  headers[0] = header("X-Token", "other");
+  request.header_count = 1;
+  PROMISE("two tokens are one too many", decide(policy, client, &request, &result, decision) == PHANTOM_DENIED &&
+                                             phantom_decision_http_status(decision) == 400 &&
+                                             is(phantom_decision_outcome(decision), "malformed") &&
+                                             is(phantom_decision_reason(decision), "several") &&
+                                             is(phantom_decision_error(decision), "invalid_request"));
+  PROMISE("and the answer has all that it needs",
+          is(given(decision, phantom_decision_answer_header, "WWW-Authenticate"),
+             "Bearer realm=\"api\", error=\"invalid_request\"") &&
+              is(given(decision, phantom_decision_answer_header, "Cache-Control"), "no-store") &&
+              is(given(decision, phantom_decision_answer_header, "Content-Type"), "application/json") &&
+              is(phantom_decision_body(decision, NULL), "{\"code\":\"invalid_request\",\"message\":\"The request "
+                                                        "presents more than one access token\"}"));
+  request.target_length = 1;
+  request.header_count = 0;
+  PROMISE("a request without a token is denied", decide(policy, client, &request, &result, decision) == PHANTOM_DENIED &&
+                                                     phantom_decision_http_status(decision) == 401);
+  NEED(phantom_policy_set_str(policy, "optional", "on") == PHANTOM_OK);
+  headers[0] = header("X-Jwt", "forged");
+  request.header_count = 1;
+  PROMISE("unless none is needed", decide(policy, client, &request, &result, decision) == PHANTOM_OK &&
+                                       is(phantom_decision_outcome(decision), "missing"));
+  PROMISE("and then nothing of the client's takes the place of the JWT",
+          is(phantom_decision_request_header(decision, 0, NULL, NULL), "X-Jwt") &&
+              given(decision, phantom_decision_request_header, "X-Jwt") == NULL);
+  phantom_policy_free(policy);
+
+  policy = policy_of(NULL, NULL);
+  snprintf(authorization, sizeof authorization, "Bearer %s", token(0));
+  headers[0] = header("Authorization", authorization);
+  PROMISE("without a verdict the client is told when to try again",
+          phantom_policy_decide(policy, client, &request, PHANTOM_BUSY, 7, NULL, decision) == PHANTOM_DENIED &&
+              phantom_decision_http_status(decision) == 503 &&
+              is(given(decision, phantom_decision_answer_header, "Retry-After"), "7") &&
+              given(decision, phantom_decision_answer_header, "WWW-Authenticate") == NULL);
+  PROMISE("a token that nobody has asked about lets nothing through",
+          phantom_policy_decide(policy, client, &request, PHANTOM_NOT_FOUND, -1, NULL, decision) == PHANTOM_DENIED &&
+              phantom_decision_http_status(decision) == 500);
+  PROMISE("an active token passes", decide(policy, client, &request, &result, decision) == PHANTOM_OK &&
+                                        phantom_decision_http_status(decision) == 0);
+  headers[0].name = NULL;
+  PROMISE("a header that has no name is the program's fault",
+          phantom_policy_decide(policy, client, &request, PHANTOM_OK, -1, NULL, decision) == PHANTOM_INVALID_ARGUMENT);
+  PROMISE("and nothing is left of the last decision",
+          phantom_decision_http_status(decision) == 500 && phantom_decision_outcome(decision) == NULL &&
+              phantom_decision_request_header(decision, 0, NULL, NULL) == NULL);
+  phantom_result_free(result);
+  request.size--;
+  PROMISE("so is a request of another size",
+          phantom_policy_decide(policy, client, &request, PHANTOM_OK, -1, NULL, decision) == PHANTOM_INVALID_ARGUMENT);
+  phantom_policy_free(policy);
+  phantom_decision_free(decision);
+}
+
 int main(void) {
   phantom_client *client = start(configure(""));
   phantom_result *active = NULL, *inactive = NULL;
@@ -186,6 +315,7 @@ int main(void) {
   keys();
   verdicts(client, active, inactive);
   senders(client);
+  decisions(client);
   phantom_result_free(active);
   phantom_result_free(inactive);
   phantom_client_free(client);

@@ -10,7 +10,7 @@ With any ASGI server, for example: `uvicorn myapp:app`, where myapp.py says
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Dict, Optional
+from typing import Any, Awaitable, Callable, Dict, Union
 from urllib.parse import quote
 
 import phantom_token
@@ -19,8 +19,6 @@ Scope = Dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MALFORMED = 'Bearer error="invalid_request"'
 
 
 class PhantomToken:
@@ -34,44 +32,36 @@ class PhantomToken:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
-        values = [value for name, value in scope["headers"] if name == b"authorization"]
-        if scope["type"] != "http" or len(values) > 1:
-            return await refuse(scope, send, 400, MALFORMED)
-        authorization = values[0] if values else None
-        scheme, _, token = (authorization or b"").partition(b" ")
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
         path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
-        try:
-            result = None
-            if scheme.lower() in (b"bearer", b"dpop"):
-                result = await self.client.resolve(token.strip(b" "))
-            # Also a token that is bound to a key of its sender passes only with its proof.
-            self.policy.check(
-                result,
-                client=self.client,
-                authorization=authorization,
-                method=scope["method"],
-                url=self.base_url + path,
-                dpop=[value for name, value in scope["headers"] if name == b"dpop"],
-            )
-        except phantom_token.DeniedError as denial:
-            return await refuse(scope, send, denial.http_status, denial.challenge, denial.dpop_nonce)
-        except phantom_token.InvalidTokenError:
-            return await refuse(scope, send, 400, MALFORMED)
-        except phantom_token.PhantomTokenError as error:  # No verdict: it lets nobody through.
-            return await refuse(scope, send, error.http_status)
-        assert result is not None
-        headers = [header for header in scope["headers"] if header[0] not in (b"authorization", b"dpop")]
-        headers.append((b"authorization", str(result.authorization).encode()))
-        await self.app({**scope, "headers": headers}, receive, send)
+        query = scope.get("query_string", b"").decode("latin-1")
+        request = phantom_token.Request(
+            method=scope["method"],
+            target=path + (f"?{query}" if query else ""),
+            headers=scope["headers"],
+            url=self.base_url + path,
+        )
+        resolved: Union[phantom_token.Result, phantom_token.PhantomTokenError, None] = None
+        token = self.policy.token(request)
+        if token is not None:
+            try:
+                resolved = await self.client.resolve(token)
+            except phantom_token.PhantomTokenError as error:  # No verdict: it lets nobody through.
+                resolved = error
+        # Also a token that is bound to a key of its sender passes only with its proof.
+        decision = self.policy.decide(request, resolved, client=self.client)
+        added = [(name.lower().encode(), value.encode()) for name, value in decision.answer_headers]
+        if not decision.admitted:
+            await send({"type": "http.response.start", "status": decision.http_status, "headers": added})
+            return await send({"type": "http.response.body", "body": decision.body})
 
+        async def send_with_ours(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), *added]}
+            await send(message)
 
-async def refuse(
-    scope: Scope, send: Send, status: int, challenge: Optional[str] = None, nonce: Optional[str] = None
-) -> None:
-    if scope["type"] == "websocket":
-        return await send({"type": "websocket.close", "code": 1008})
-    headers = [(b"www-authenticate", challenge.encode())] if challenge else []
-    if nonce:
-        headers.append((b"dpop-nonce", nonce.encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+        changed = {**scope, "headers": decision.changed(scope["headers"])}
+        if decision.target is not None:
+            changed["query_string"] = decision.target.partition(b"?")[2]
+        await self.app(changed, receive, send_with_ours)

@@ -20,6 +20,7 @@
 from ._abi import CacheStatus, Status, library
 from ._asyncio import AsyncClient
 from ._client import Client
+from ._decision import Decision, Request
 from ._errors import (
     BadAnswerError,
     BusyError,
@@ -65,6 +66,7 @@ __all__ = [
     "ClientRefusedError",
     "ConfigError",
     "DeadlineExceeded",
+    "Decision",
     "DeniedError",
     "ForkedError",
     "InternalError",
@@ -75,6 +77,7 @@ __all__ = [
     "PanicError",
     "PhantomTokenError",
     "Policy",
+    "Request",
     "Result",
     "ProviderSettings",
     "Setting",

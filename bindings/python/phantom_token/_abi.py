@@ -121,6 +121,41 @@ class phantom_presentation(ctypes.Structure):
     ]
 
 
+class phantom_decision(ctypes.Structure):
+    """Opaque."""
+
+
+class phantom_header(ctypes.Structure):
+    """A header of a request."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("name_length", ctypes.c_size_t),
+        ("value", ctypes.c_char_p),
+        ("value_length", ctypes.c_size_t),
+    ]
+
+
+class phantom_request(ctypes.Structure):
+    """A request, as it came from the client: each text with its length, NULL and 0 where there is none."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("method", ctypes.c_char_p),
+        ("method_length", ctypes.c_size_t),
+        ("target", ctypes.c_char_p),
+        ("target_length", ctypes.c_size_t),
+        ("headers", ctypes.POINTER(phantom_header)),
+        ("header_count", ctypes.c_size_t),
+        ("scheme", ctypes.c_char_p),
+        ("scheme_length", ctypes.c_size_t),
+        ("url", ctypes.c_char_p),
+        ("url_length", ctypes.c_size_t),
+        ("client_certificate", ctypes.c_char_p),
+        ("client_certificate_length", ctypes.c_size_t),
+    ]
+
+
 config_p = ctypes.POINTER(phantom_config)
 client_p = ctypes.POINTER(phantom_client)
 result_p = ctypes.POINTER(phantom_result)
@@ -128,6 +163,8 @@ stats_p = ctypes.POINTER(phantom_stats)
 policy_p = ctypes.POINTER(phantom_policy)
 denial_p = ctypes.POINTER(phantom_denial)
 presentation_p = ctypes.POINTER(phantom_presentation)
+decision_p = ctypes.POINTER(phantom_decision)
+request_p = ctypes.POINTER(phantom_request)
 
 _status = ctypes.c_int32
 _size_p = ctypes.POINTER(ctypes.c_size_t)
@@ -229,6 +266,30 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "phantom_denial_reason": (_words, [denial_p]),
     "phantom_denial_challenge": (_text_out, [denial_p, _size_p]),
     "phantom_denial_dpop_nonce": (_words, [denial_p]),
+    "phantom_decision_new": (_status, [ctypes.POINTER(decision_p)]),
+    "phantom_decision_free": (None, [decision_p]),
+    "phantom_policy_token": (
+        _status,
+        [policy_p, request_p, decision_p, ctypes.POINTER(_text_out), _size_p],
+    ),
+    "phantom_policy_decide": (
+        _status,
+        [policy_p, client_p, request_p, ctypes.c_int32, ctypes.c_int64, result_p, decision_p],
+    ),
+    "phantom_decision_outcome": (_words, [decision_p]),
+    "phantom_decision_reason": (_words, [decision_p]),
+    "phantom_decision_error": (_words, [decision_p]),
+    "phantom_decision_http_status": (ctypes.c_int32, [decision_p]),
+    "phantom_decision_request_header": (
+        _words,
+        [decision_p, ctypes.c_size_t, ctypes.POINTER(_text_out), _size_p],
+    ),
+    "phantom_decision_answer_header": (
+        _words,
+        [decision_p, ctypes.c_size_t, ctypes.POINTER(_text_out), _size_p],
+    ),
+    "phantom_decision_body": (_text_out, [decision_p, _size_p]),
+    "phantom_decision_target": (_text_out, [decision_p, _size_p]),
 }
 
 

@@ -10,7 +10,8 @@ from typing import Any, Mapping, NoReturn, Optional, Sequence, Union
 from . import _abi
 from ._abi import Owned, Status, library, to_bytes
 from ._client import BaseClient
-from ._errors import DeniedError, check, last_error
+from ._decision import Decider, Decision, Request
+from ._errors import DeniedError, PhantomTokenError, check, last_error
 from ._result import Result
 from ._settings import Setting, written
 
@@ -114,6 +115,60 @@ class Policy:
             _raise_denied(Owned(pointer, library.phantom_denial_free))
         if status != Status.OK:
             raise last_error(status)
+
+    def token(self, request: Request) -> Optional[bytes]:
+        """The token of a request, in the places that `source` names: have it resolved. `None` if there is nothing to
+        resolve; `decide` knows whether that will do."""
+        decider = Decider()
+        c_request = request._as_c()
+        token, length = ctypes.c_void_p(), ctypes.c_size_t()
+        status = library.phantom_policy_token(
+            self._handle, ctypes.byref(c_request), decider.handle, ctypes.byref(token), ctypes.byref(length)
+        )
+        if status == Status.NOT_FOUND:
+            return None
+        check(status)
+        return ctypes.string_at(token, length.value)
+
+    def decide(
+        self,
+        request: Request,
+        resolved: Union[Result, PhantomTokenError, None] = None,
+        *,
+        client: Optional[BaseClient] = None,
+    ) -> Decision:
+        """Decides about a request, and says everything that is to be done with it.
+
+        `resolved` is what resolving its token has returned, or raised; `None` if `token` has found none. `client` is the one
+        that has resolved the token: it knows which DPoP proofs were used before.
+
+            token = policy.token(request)
+            try:
+                resolved = None if token is None else client.resolve(token)
+            except PhantomTokenError as error:
+                resolved = error
+            decision = policy.decide(request, resolved, client=client)
+        """
+        status, retry_after = int(Status.OK), -1
+        if resolved is None:
+            status = Status.NOT_FOUND
+        elif isinstance(resolved, PhantomTokenError):
+            status = resolved.status
+            retry_after = -1 if resolved.retry_after is None else resolved.retry_after
+        decider = Decider()
+        c_request = request._as_c()
+        decided = library.phantom_policy_decide(
+            self._handle,
+            None if client is None else client._use(),
+            ctypes.byref(c_request),
+            status,
+            retry_after,
+            resolved._handle if isinstance(resolved, Result) else None,
+            decider.handle,
+        )
+        if decided not in (Status.OK, Status.DENIED):
+            raise last_error(decided)
+        return decider.read(decided)
 
     def __repr__(self) -> str:
         return "<phantom_token.Policy>"

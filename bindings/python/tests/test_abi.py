@@ -34,13 +34,14 @@ TYPES: Dict[str, List[object]] = {
     "int64_t *": [ctypes.POINTER(ctypes.c_int64)],
     "uint64_t *": [ctypes.POINTER(ctypes.c_uint64)],
     "size_t *": [ctypes.POINTER(ctypes.c_size_t)],
+    "const char **": [ctypes.POINTER(ctypes.c_void_p)],
     **{f"phantom_{it} *": [pointer] for it, pointer in (
         ("config", _abi.config_p), ("client", _abi.client_p), ("result", _abi.result_p), ("stats", _abi.stats_p),
-        ("policy", _abi.policy_p), ("denial", _abi.denial_p), ("presentation", _abi.presentation_p),
+        ("policy", _abi.policy_p), ("denial", _abi.denial_p), ("presentation", _abi.presentation_p), ("decision", _abi.decision_p), ("request", _abi.request_p),
     )},
     **{f"phantom_{it} **": [ctypes.POINTER(pointer)] for it, pointer in (
         ("config", _abi.config_p), ("client", _abi.client_p), ("result", _abi.result_p), ("stats", _abi.stats_p),
-        ("policy", _abi.policy_p), ("denial", _abi.denial_p), ("presentation", _abi.presentation_p),
+        ("policy", _abi.policy_p), ("denial", _abi.denial_p), ("presentation", _abi.presentation_p), ("decision", _abi.decision_p), ("request", _abi.request_p),
     )},
 }
 
@@ -60,7 +61,7 @@ def kind(declaration: str) -> str:
     match = re.fullmatch(r"\s*(const )?([\w ]+?)\s*(\**)\s*\w+\s*", declaration.replace("* ", "*"))
     assert match, declaration
     name = match[2].strip() + (f" {match[3]}" if match[3] else "")
-    return f"const {name}" if name == "char *" else name
+    return f"const {name}" if name.startswith("char *") else name
 
 
 def constants() -> Dict[str, int]:
@@ -94,13 +95,15 @@ def test_the_header_was_read() -> None:
     assert declared()["phantom_client_cancel"] == ("phantom_status", ["phantom_client *", "uint64_t"])
 
 
-def test_a_presentation_has_the_fields_of_the_header() -> None:
-    match = re.search(r"typedef struct \{([^}]*)\} phantom_presentation;", HEADER)
+@pytest.mark.parametrize("name", ["phantom_presentation", "phantom_header", "phantom_request"])
+def test_a_struct_has_the_fields_of_the_header(name: str) -> None:
+    match = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", HEADER)
     assert match
     text = re.sub(r"//[^\n]*", "", match[1])
-    theirs = re.findall(r"(\w+ )(\*?)(\w+);", text)
-    sizes = {"": ctypes.c_size_t, "*": ctypes.c_char_p}
-    assert [(name, sizes[pointer]) for _, pointer, name in theirs] == _abi.phantom_presentation._fields_
+    theirs = re.findall(r"(\w+) (\*?)(\w+);", text)
+    headers = ctypes.POINTER(_abi.phantom_header)
+    kinds = {"size_t ": ctypes.c_size_t, "char *": ctypes.c_char_p, "uint8_t *": ctypes.c_char_p, "phantom_header *": headers}
+    assert [(field, kinds[f"{kind} {pointer}"]) for kind, pointer, field in theirs] == getattr(_abi, name)._fields_
 
 
 def test_statuses_are_those_of_the_library() -> None:

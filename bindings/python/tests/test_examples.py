@@ -17,6 +17,9 @@ _spec.loader.exec_module(asgi)
 
 Headers = List[Tuple[bytes, bytes]]
 
+#: What is said of the body of an answer.
+JSON = (b"content-type", b"application/json")
+
 
 def ask(server: AuthorizationServer, headers: Headers, required: str = "read", kind: str = "http") -> Any:
     """Sends one request through the middleware: what the application got, and what the client got."""
@@ -69,7 +72,8 @@ def test_nobody_else_gets_in(server: AuthorizationServer) -> None:
     for headers, status, challenge in cases:
         reached, sent = ask(server, headers, "write")
         assert reached == []
-        assert (sent[0]["status"], sent[0]["headers"]) == (status, [(b"www-authenticate", challenge)]), headers
+        assert (sent[0]["status"], sent[0]["headers"]) == (status, [(b"www-authenticate", challenge), JSON]), headers
+        assert b'"message"' in sent[1]["body"]
     reached, sent = ask(server, [good], kind="websocket")
     assert reached == [] and sent[0]["type"] == "websocket.close"
 
@@ -84,7 +88,8 @@ def test_a_token_that_is_bound_to_a_key_is_no_bearer_token(server: Authorization
     ]:
         reached, sent = ask(server, headers)
         assert reached == []
-        ((_, challenge),) = sent[0]["headers"]
+        ((_, challenge), kind) = sent[0]["headers"]
+        assert kind == JSON
         assert (sent[0]["status"], challenge[:5]) == (401, b"DPoP "), headers
         assert reason in challenge
 
@@ -93,4 +98,4 @@ def test_when_the_authorization_server_fails_nobody_gets_in(server: Authorizatio
     server.set_knobs(status=500)
     reached, sent = ask(server, [(b"authorization", b"Bearer token")])
     assert reached == []
-    assert sent[0] == {"type": "http.response.start", "status": 502, "headers": []}
+    assert sent[0] == {"type": "http.response.start", "status": 502, "headers": [JSON]}

@@ -9,12 +9,21 @@ import json
 import time
 import uuid
 from datetime import timedelta
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import phantom_token
 import pytest
 from conftest import AuthorizationServer, settings
-from phantom_token import Client, ConfigError, DeniedError, Policy, UncheckedSenderError
+from phantom_token import (
+    Client,
+    ConfigError,
+    Decision,
+    DeniedError,
+    PhantomTokenError,
+    Policy,
+    Request,
+    UncheckedSenderError,
+)
 
 URL = "https://api.example.com/orders"
 
@@ -210,3 +219,50 @@ def test_a_bound_token_has_a_jwt_only_once_a_policy_has_let_it_pass(client: Clie
     with pytest.raises(UncheckedSenderError):
         _ = client.resolve(token).jwt
     assert not client.resolve(issue(server)).bound
+
+
+def decide(policy: Policy, client: Client, headers: List[Tuple[bytes, bytes]], target: str = "/orders") -> Decision:
+    """Resolves the token of a request, and decides about it."""
+    request = Request(method="GET", target=target, headers=[(b"host", b"api.example.com"), *headers])
+    token = policy.token(request)
+    resolved: Any = None
+    try:
+        resolved = None if token is None else client.resolve(token)
+    except PhantomTokenError as error:
+        resolved = error
+    return policy.decide(request, resolved, client=client)
+
+
+def test_a_decision_says_all_that_is_done_with_a_request(client: Client, server: AuthorizationServer) -> None:
+    policy = Policy(realm="api", source=["cookie", "session", "query", "access_token"])
+    token = issue(server).encode()
+    cookies = [(b"cookie", b"theme=dark; session=" + token)]
+    decision = decide(policy, client, cookies)
+    assert (decision.admitted, decision.outcome, decision.http_status) == (True, "ok", 0)
+    theme, jwt = decision.changed(cookies)
+    assert theme == (b"cookie", b"theme=dark") and jwt[0] == b"authorization" and jwt[1].startswith(b"Bearer ey")
+    assert token.decode() not in repr(decision) and "ey" not in repr(decision)
+
+    decision = decide(policy, client, [], f"/orders?a=b&access_token={token.decode()}")
+    assert (decision.admitted, decision.target) == (True, b"/orders?a=b")
+    assert decision.answer_headers == (("Cache-Control", "private"),)
+
+    decision = decide(policy, client, cookies, "/orders?access_token=x")
+    assert not decision.admitted
+    assert (decision.http_status, decision.outcome, decision.reason) == (400, "malformed", "several")
+    assert dict(decision.answer_headers) == {
+        "WWW-Authenticate": 'Bearer realm="api", error="invalid_request"',
+        "Cache-Control": "no-store",
+        "Content-Type": "application/json",
+    }
+    assert json.loads(decision.body)["code"] == "invalid_request"
+
+
+def test_without_a_verdict_a_decision_says_when_to_try_again(client: Client) -> None:
+    request = Request(method="GET", target="/", headers=[(b"authorization", b"Bearer x")])
+    error = phantom_token.BusyError("busy", status=phantom_token.Status.BUSY, retry_after=7)
+    decision = Policy().decide(request, error, client=client)
+    assert (decision.http_status, dict(decision.answer_headers)["Retry-After"]) == (503, "7")
+    # Nor does one let anything through of which nobody has asked.
+    assert Policy().decide(request, None, client=client).http_status == 500
+    assert "x" not in repr(request)[len("<phantom_token.Request") :]

@@ -3,7 +3,9 @@
 //!
 //! Levels inherit by nginx's rules. Advice changes nothing about how a request is handled.
 
-use crate::{Directive, same_header};
+use phantom_token::gateway::credentials::is_same_name;
+
+use crate::Directive;
 
 /// The severity of an advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +193,7 @@ impl<'t> Adviser<'t> {
                 carrier.to_owned()
             };
             let is_it = |directive: &&&Directive| {
-                same_header(directive.value().as_bytes(), name.as_bytes())
+                is_same_name(directive.value().as_bytes(), name.as_bytes())
             };
             let sets = levels.nearest(|directive| directive.name() == set);
             let own: Vec<_> = sets.iter().filter(is_it).collect();

@@ -8,13 +8,10 @@
 //! | `lexer.rs` | words, as nginx reads them |
 //! | `directives.rs` | directives, their blocks, and the files that they include |
 //! | `advice.rs` | what `nginx -t` should say about them |
-//! | `names.rs` | names of headers that applications take for the same |
 
 mod advice;
 mod directives;
 mod lexer;
-mod names;
 
 pub use advice::{Advice, Level, advise};
 pub use directives::{Directive, Files, read};
-pub use names::same_header;

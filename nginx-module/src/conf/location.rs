@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
 use phantom_token::config::{NOT_A_SWITCH, switch as switch_of};
-use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::access_policy::{AccessPolicy, Settings};
+use phantom_token::gateway::requirements::TokenRequirements;
 use phantom_token::gateway::sender::Nonces;
 
 use super::exposure::Written;
 use super::{
-    Challenges, Content, DirectiveError, Purpose, Resource, SenderConfig, TokenSources, Value,
-    place, remember_use, token,
+    Content, DirectiveError, Purpose, Resource, SenderConfig, TokenSources, Value, place,
+    remember_use, token,
 };
 
 /// What a location does with tokens.
@@ -66,8 +67,8 @@ pub enum Phase {
 pub struct LocationConf {
     /// What is done with tokens.
     pub protection: Protection,
-    /// What is asked of every token.
-    pub policy: Option<Arc<Policy>>,
+    /// What is asked of every token, as far as it is set.
+    pub requirements: Option<Arc<TokenRequirements>>,
     /// What is asked of whoever presents a token that is bound to a key.
     pub sender: SenderConfig,
     /// How a token comes in, and how what it stands for goes on.
@@ -91,7 +92,7 @@ pub struct LocationConf {
     preflight: Option<Preflight>,
     phase: Option<Phase>,
     realm: Option<Arc<str>>,
-    challenges: Option<Arc<Challenges>>,
+    policy: Option<Arc<AccessPolicy>>,
 }
 
 impl LocationConf {
@@ -110,17 +111,17 @@ impl LocationConf {
         self.cache_key.as_deref()
     }
 
-    /// The challenges of this location.
-    pub fn challenges(&self) -> Option<&Challenges> {
-        self.challenges.as_deref()
+    /// What decides here, where there is a provider.
+    pub fn policy(&self) -> Option<&AccessPolicy> {
+        self.policy.as_deref()
     }
 
-    /// Takes from the level above what is not set here.
+    /// Takes from the level above what is not set here. Returns whether anything is that is part of the access policy.
     pub(super) fn merge(
         &mut self,
         above: &Self,
         nonces: &mut Option<Arc<Nonces>>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<bool, &'static str> {
         if self.protection == Protection::Unset {
             self.protection = above.protection;
         }
@@ -128,29 +129,43 @@ impl LocationConf {
         self.phase = self.phase.or(above.phase);
         let own = self.sender.merge(&above.sender, nonces)? | self.resource.merge(&above.resource)
             || self.realm.is_some()
-            || self.policy.is_some();
+            || self.requirements.is_some();
         if self.realm.is_none() {
             self.realm.clone_from(&above.realm);
         }
-        match (&mut self.policy, &above.policy) {
+        match (&mut self.requirements, &above.requirements) {
             (Some(own), Some(above)) => Arc::make_mut(own).inherit(above),
             (Some(_), None) => {}
             // Locations that only inherit share it.
             (own, above) => own.clone_from(above),
         }
+        Ok(own)
+    }
+
+    /// Makes what decides here, of all that has been merged; `own` is whether anything of it is set at this level.
+    pub(super) fn make_policy(&mut self, above: &Self, own: bool) {
         if !self.protection.is_on() {
-            return Ok(());
+            return;
         }
-        self.challenges = match &above.challenges {
-            Some(challenges) if !own => Some(Arc::clone(challenges)),
-            _ => Some(Arc::new(Challenges::new(
-                self.realm.as_deref().unwrap_or("api"),
-                self.policy.as_deref(),
-                &self.sender,
-                self.resource.metadata_url().as_deref(),
-            ))),
+        let optional = self.token.is_optional();
+        self.policy = match &above.policy {
+            Some(policy) if !own && above.token.is_optional() == optional => {
+                Some(Arc::clone(policy))
+            }
+            _ => {
+                let settings = Settings {
+                    realm: Some(self.realm.as_deref().unwrap_or("api").into()),
+                    resource_metadata: self.resource.metadata_url().map(Into::into),
+                    optional,
+                    sender: self.sender.constraint(),
+                    proof_rules: self.sender.rules().clone(),
+                    requirements: self.requirements.clone().unwrap_or_default(),
+                    // The module has lists of headers of its own.
+                    ..Settings::default()
+                };
+                Some(Arc::new(settings.into()))
+            }
         };
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::gateway::policy::{Expected, Policy};
+use phantom_token::gateway::requirements::Expected;
 
 use super::{DirectiveError, LocationConf, MainConf, Value};
 
@@ -26,18 +26,18 @@ pub fn part(
         }
         location.seen.push(key.to_owned());
     }
-    let policy: &mut Policy = Arc::make_mut(location.policy.get_or_insert_default());
+    let requirements = Arc::make_mut(location.requirements.get_or_insert_default());
     match (key, values) {
         ("require", [path, values @ ..]) => {
             let values = values
                 .iter()
                 .map(|value| expected(cf, value))
                 .collect::<Result<_, _>>()?;
-            policy
+            requirements
                 .add_requirement(path, values)
                 .map_err(|error| format!("{error} in \"{directive}\""))?;
         }
-        _ => policy
+        _ => requirements
             .set(key, values)
             .map_err(|error| format!("invalid value in \"{directive}\": {error}"))?,
     }

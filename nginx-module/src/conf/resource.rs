@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::gateway::policy::Policy;
+use phantom_token::gateway::credentials::Source;
+use phantom_token::gateway::requirements::TokenRequirements;
 use phantom_token::gateway::resource::{Metadata, is_identifier, metadata_url, origin};
 use phantom_token::gateway::sender::{Constraint, algorithms};
 
 use super::location::{invalid, once};
-use super::{Content, DirectiveError, LocationConf, MainConf, Protection, Source, Value};
+use super::{Content, DirectiveError, LocationConf, MainConf, Protection, Value};
 
 /// What is set of it.
 #[derive(Default)]
@@ -139,9 +140,9 @@ pub fn finish(conf: &mut LocationConf, main: &MainConf) -> Result<(), String> {
         Some(servers) => servers,
         None => issuers(conf, main)?,
     };
-    let policy = conf.policy.as_deref();
+    let requirements = conf.requirements.as_deref();
     let scopes = list("scopes")
-        .or_else(|| policy.map(Policy::scopes_supported))
+        .or_else(|| requirements.map(TokenRequirements::scopes_supported))
         .unwrap_or_default();
     let methods = conf
         .token

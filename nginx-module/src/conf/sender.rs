@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::ngx_conf_t;
-use phantom_token::config::time;
-use phantom_token::gateway::sender::{Constraint, NONCE_STEP, Nonces, Rules, WINDOWS};
+use phantom_token::gateway::sender::{self, Constraint, NONCE_STEP, Nonces, ProofRules};
 
 use super::location::{invalid, once, switch};
 use super::{DirectiveError, LocationConf, Value};
@@ -25,7 +24,7 @@ pub struct SenderConfig {
     uri_of_resource: Option<Rc<Value>>,
     certificate: Option<Rc<Value>>,
     /// What is asked of a proof, in sum.
-    rules: Rules,
+    rules: ProofRules,
 }
 
 impl SenderConfig {
@@ -35,7 +34,7 @@ impl SenderConfig {
     }
 
     /// What is asked of a DPoP proof.
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &ProofRules {
         &self.rules
     }
 
@@ -57,24 +56,19 @@ impl SenderConfig {
             .any(|header| header.is_same(name))
     }
 
-    /// Whether challenges name DPoP, for clients that do not know yet.
-    pub fn advertises_dpop(&self) -> bool {
-        self.constraint() == Constraint::Require || self.rules.nonces.is_some()
-    }
-
     /// Notes what clients ask for where the resource has a name here; where it has none, it is that of the level above.
     pub(super) fn follow(&mut self, above: &Self, uri: Option<Value>) {
         self.uri_of_resource = uri.map(Rc::new).or_else(|| above.uri_of_resource.clone());
     }
 
-    /// Takes from the level above what is not set here. Returns whether anything is that challenges tell. `nonces` are
+    /// Takes from the level above what is not set here. Returns whether anything is that decides. `nonces` are
     /// made when they are wanted for the first time.
     pub(super) fn merge(
         &mut self,
         above: &Self,
         nonces: &mut Option<Arc<Nonces>>,
     ) -> Result<bool, &'static str> {
-        let own = self.constraint.is_some() || self.nonce.is_some();
+        let own = self.constraint.is_some() || self.window.is_some() || self.nonce.is_some();
         self.constraint = self.constraint.or(above.constraint);
         self.window = self.window.or(above.window);
         self.nonce = self.nonce.or(above.nonce);
@@ -89,8 +83,8 @@ impl SenderConfig {
         if self.nonce == Some(true) && nonces.is_none() {
             *nonces = Some(Arc::new(Nonces::random(NONCE_STEP)?));
         }
-        self.rules = Rules {
-            window: self.window.unwrap_or(Rules::default().window),
+        self.rules = ProofRules {
+            window: self.window.unwrap_or(ProofRules::default().window),
             nonces: nonces.clone().filter(|_| self.nonce == Some(true)),
         };
         Ok(own)
@@ -120,8 +114,7 @@ pub fn window(
 ) -> Result<(), DirectiveError> {
     let window = values
         .first()
-        .and_then(|value| time(value))
-        .filter(|window| WINDOWS.contains(window))
+        .and_then(|value| sender::window(value))
         .ok_or_else(|| invalid(directive, values, "a time from 1s to 10m"))?;
     once(&mut location.sender.window, window)
 }

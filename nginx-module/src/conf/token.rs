@@ -6,25 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ngx::ffi::ngx_conf_t;
-
-use phantom_token_nginx_conf::same_header;
+use phantom_token::gateway::credentials::{self, Source, is_same_name};
 
 use super::location::{invalid, once, switch};
 use super::{DirectiveError, LocationConf, Protection, Value, place};
 use crate::nginx::headers::HeaderName;
-
-/// Where a token may be.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Source {
-    /// In `Authorization`, with its scheme.
-    Authorization,
-    /// Alone in a header.
-    Header(HeaderName),
-    /// In a cookie of this name.
-    Cookie(Box<str>),
-    /// In a parameter of the query of this name.
-    Query(Box<str>),
-}
 
 /// A header that is set for the API.
 pub struct SetHeader {
@@ -109,7 +95,7 @@ impl TokenSources {
         let is_source = |name: &HeaderName| {
             self.sources()
                 .iter()
-                .any(|source| matches!(source, Source::Header(source) if source.is_same(name)))
+                .any(|source| matches!(source, Source::Header(source) if name.is(source)))
         };
         let filled = self.headers().iter().map(|header| &header.name);
         filled
@@ -179,19 +165,20 @@ impl TokenSources {
         self.optional = self.optional.or(above.optional);
         self.pass_opaque = self.pass_opaque.or(above.pass_opaque);
         for header in self.headers() {
-            let by =
-                if self
-                    .forward()
-                    .is_some_and(|name| name.is_same(&header.name))
-                {
-                    "\"phantom_token_forward\" puts the JWT there"
-                } else if self.sources().iter().any(
-                    |source| matches!(source, Source::Header(name) if name.is_same(&header.name)),
-                ) {
-                    "\"phantom_token_source\" reads the token there"
-                } else {
-                    continue;
-                };
+            let by = if self
+                .forward()
+                .is_some_and(|name| name.is_same(&header.name))
+            {
+                "\"phantom_token_forward\" puts the JWT there"
+            } else if self
+                .sources()
+                .iter()
+                .any(|source| matches!(source, Source::Header(name) if header.name.is(name)))
+            {
+                "\"phantom_token_source\" reads the token there"
+            } else {
+                continue;
+            };
             let name = header.name.as_str();
             let message = format!(
                 "\"phantom_token_set_header\" cannot set \"{name}\" where {by}: give it another name"
@@ -210,51 +197,9 @@ pub fn source(
     values: &[&str],
 ) -> Result<(), DirectiveError> {
     let mut sources = location.token.sources.take().unwrap_or_default().to_vec();
-    let mut rest = values;
-    while let [kind, after @ ..] = rest {
-        let source = match (*kind, after) {
-            ("authorization", _) => {
-                rest = after;
-                Source::Authorization
-            }
-            ("header" | "cookie" | "query", [name, after @ ..]) => {
-                rest = after;
-                match *kind {
-                    "header" => Source::Header(header_name(directive, name)?),
-                    "cookie" => Source::Cookie(cookie_name(directive, name)?),
-                    _ => Source::Query(parameter_name(directive, name)?),
-                }
-            }
-            ("header" | "cookie" | "query", []) => {
-                return Err(format!(
-                    "\"{directive}\" needs a name after \"{kind}\", such as \"{kind} access_token\""
-                )
-                .into());
-            }
-            _ => {
-                return Err(invalid(
-                    directive,
-                    &[kind],
-                    "authorization, header NAME, cookie NAME or query NAME",
-                ));
-            }
-        };
-        if sources.iter().any(|known| is_same(known, &source)) {
-            return Err(
-                format!("\"{directive}\" names one place twice: remove one of them").into(),
-            );
-        }
-        sources.push(source);
-    }
+    Source::parse_into(&mut sources, directive, values).map_err(|error| error.to_string())?;
     location.token.sources = Some(sources.into());
     Ok(())
-}
-
-fn is_same(one: &Source, other: &Source) -> bool {
-    match (one, other) {
-        (Source::Header(one), Source::Header(other)) => one.is_same(other),
-        _ => one == other,
-    }
 }
 
 /// `phantom_token_forward authorization | header NAME`
@@ -282,6 +227,12 @@ pub fn set_header(
     let [name, text] = values else {
         return Err(invalid(directive, values, "NAME VALUE"));
     };
+    if is_same_name(name.as_bytes(), b"authorization") {
+        return Err(
+            "\"phantom_token_set_header\" cannot set \"Authorization\": \"phantom_token_forward\" says where the JWT goes"
+                .into(),
+        );
+    }
     let name = header_name(directive, name)?;
     if text.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(format!(
@@ -340,100 +291,9 @@ pub(super) fn choose(
     Ok(())
 }
 
-/// Names of headers that are not ours to read or to fill: those of the connection or of the message, and those that nginx
-/// itself acts upon. `-` at the end stands for whatever follows.
-const RESERVED: [&str; 30] = [
-    "Host",
-    "Connection",
-    "Content-",
-    "Transfer-Encoding",
-    "TE",
-    "Trailer",
-    "Upgrade",
-    "Keep-Alive",
-    "Proxy-",
-    "Expect",
-    "Cookie",
-    "DPoP",
-    "If-",
-    "Range",
-    "User-Agent",
-    "Referer",
-    "Via",
-    "Accept",
-    "Accept-",
-    "X-Forwarded-For",
-    "X-Real-IP",
-    "Depth",
-    "Destination",
-    "Overwrite",
-    "Date",
-    "Origin",
-    "Access-Control-",
-    "HTTP2-Settings",
-    "Max-Forwards",
-    "Sec-WebSocket-",
-];
-
-/// The name of a header (RFC 9110 §5.1) that may be ours.
+/// The name of a header that may be ours.
 fn header_name(directive: &str, name: &str) -> Result<HeaderName, DirectiveError> {
-    if !is_token(name) {
-        return Err(format!("\"{name}\" in \"{directive}\" is no name of a header").into());
-    }
-    if same_header(name.as_bytes(), b"authorization") {
-        return Err(match directive {
-            "phantom_token_set_header" => {
-                "\"phantom_token_set_header\" cannot set \"Authorization\": \"phantom_token_forward\" says where the JWT \
-                 goes"
-                    .into()
-            }
-            _ => format!("write \"authorization\" instead of \"header {name}\" in \"{directive}\"").into(),
-        });
-    }
-    let is_reserved = RESERVED.iter().any(|reserved| {
-        let reserved = reserved.as_bytes();
-        match reserved.strip_suffix(b"-") {
-            Some(start) => name
-                .as_bytes()
-                .get(..=start.len())
-                .is_some_and(|beginning| same_header(beginning, reserved)),
-            None => same_header(name.as_bytes(), reserved),
-        }
-    });
-    if is_reserved {
-        return Err(format!(
-            "\"{directive}\" cannot have \"{name}\", which has a meaning of its own: choose another header, such as \
-             X-Token"
-        )
-        .into());
-    }
-    Ok(HeaderName::new(name))
-}
-
-/// The name of a cookie (RFC 6265 §4.1.1).
-fn cookie_name(directive: &str, name: &str) -> Result<Box<str>, DirectiveError> {
-    if is_token(name) {
-        return Ok(name.into());
-    }
-    Err(format!("\"{name}\" in \"{directive}\" is no name of a cookie").into())
-}
-
-/// The name of a parameter, as it is when it has been decoded.
-fn parameter_name(directive: &str, name: &str) -> Result<Box<str>, DirectiveError> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    if !name.is_empty() && name.bytes().all(is_plain) {
-        return Ok(name.into());
-    }
-    Err(format!(
-        "\"{name}\" in \"{directive}\" is no name of a parameter: use letters, digits and - . _ ~"
-    )
-    .into())
-}
-
-/// `token`, RFC 9110 §5.6.2
-fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    credentials::header_name(directive, name)
+        .map(HeaderName::new)
+        .map_err(|error| error.to_string().into())
 }

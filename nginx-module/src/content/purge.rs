@@ -1,7 +1,7 @@
 //! The directive `phantom_token_purge`: a location that removes tokens from the cache.
 //!
-//! It is a content handler, so access rules of the location apply. The core crate parses the form. The worker's client of the provider
-//! purges its own memory and the zone, which reaches all workers.
+//! It is a content handler, so access rules of the location apply. The core crate parses the form. The worker's client
+//! of the provider purges its own memory and the zone, which reaches all workers.
 
 use std::ops::ControlFlow;
 
@@ -136,7 +136,7 @@ fn answer(request: Request, done: Result<(), Refusal>) -> ngx_int_t {
     let headers =
         respond::push_header(request, b"Cache-Control", b"no-store").and_then(|_| match status {
             405 => respond::push_header(request, b"Allow", b"POST").map(drop),
-            503 => respond::push_retry_after(request, None),
+            503 => respond::push_retry_after(request, 1),
             _ => Some(()),
         });
     if headers.is_none() {

@@ -8,6 +8,7 @@ use ngx::ffi::{
     ngx_int_t,
 };
 use phantom_token::clock;
+use phantom_token::gateway::outcome::Outcome;
 use phantom_token::gateway::status::{self, ProviderStatus, RequestedFormat, Snapshot, ZoneStatus};
 
 use crate::conf::MainConf;
@@ -15,21 +16,9 @@ use crate::nginx::panic::contained;
 use crate::nginx::request::Request;
 use crate::phases::respond;
 use crate::process::Process;
-use crate::process::state::Outcome;
 use crate::process::worker;
 
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
-
-/// The names of the counted outcomes.
-static OUTCOMES: [&str; Outcome::ALL.len()] = {
-    let mut words = [""; Outcome::ALL.len()];
-    let mut index = 0;
-    while index < words.len() {
-        words[index] = Outcome::ALL[index].as_str();
-        index += 1;
-    }
-    words
-};
 
 /// The content handler.
 pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -77,7 +66,7 @@ fn snapshot(main: &MainConf, process: Option<&Process>) -> Snapshot {
             ("core", status::VERSION.to_owned()),
             ("nginx", nginx_version()),
         ],
-        outcomes: &OUTCOMES,
+        outcomes: Outcome::WORDS,
         ..Snapshot::default()
     };
     snapshot.since = snapshot.now;

@@ -11,8 +11,7 @@ use ngx::ffi::{
     ngx_hash_key, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_palloc, ngx_table_elt_t,
     ngx_uint_t,
 };
-
-use phantom_token_nginx_conf::same_header;
+use phantom_token::gateway::credentials::{self, is_same_name};
 
 use crate::nginx::request::Request;
 use crate::nginx::strings::{self, string};
@@ -131,7 +130,7 @@ impl HeaderName {
 
     /// Whether a header has this name for an application that may read it: see [`same`].
     pub fn is_of(&self, header: Header) -> bool {
-        same_header(header.name(), self.lower.as_bytes())
+        is_same_name(header.name(), self.lower.as_bytes())
     }
 
     /// Whether a header is spelled as the name is, but for case.
@@ -139,9 +138,14 @@ impl HeaderName {
         header.name().eq_ignore_ascii_case(self.lower.as_bytes())
     }
 
+    /// Whether it is this name in that sense.
+    pub fn is(&self, name: &str) -> bool {
+        is_same_name(name.as_bytes(), self.lower.as_bytes())
+    }
+
     /// Whether two names are the same in that sense.
     pub fn is_same(&self, other: &HeaderName) -> bool {
-        same_header(self.lower.as_bytes(), other.lower.as_bytes())
+        is_same_name(self.lower.as_bytes(), other.lower.as_bytes())
     }
 }
 
@@ -282,7 +286,7 @@ pub fn set_cookies(request: Request, values: &[&'static [u8]]) -> bool {
 
 /// Whether it is a `Cookie` header.
 pub fn is_cookie(header: Header) -> bool {
-    same_header(header.name(), b"cookie")
+    credentials::is_cookie(header.name())
 }
 
 /// Whether it is an `Authorization` header.

@@ -13,16 +13,18 @@ use std::sync::Arc;
 
 use ngx::ffi::{
     NGX_AGAIN, NGX_DECLINED, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NO_CONTENT,
-    NGX_HTTP_OPTIONS, NGX_LOG_ERR, NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t,
+    NGX_HTTP_OPTIONS, NGX_LOG_ERR, NGX_LOG_INFO, NGX_OK, ngx_http_request_t, ngx_int_t, ngx_time,
 };
 use ngx::ngx_log_error;
+use phantom_token::gateway::access_policy::{Admitted, Denial};
+use phantom_token::gateway::outcome::DenialReason;
 use phantom_token::{Active, CallFailure};
 
 use crate::conf::{LocationConf, MainConf, Phase, Preflight, forget};
 use crate::nginx::evaluated::Secrets;
 use crate::nginx::panic::contained;
 use crate::nginx::request::Request;
-use crate::phases::decide::{Decision, Refusal, decide};
+use crate::phases::decide::{Decision, decide, denial};
 use crate::phases::forward;
 use crate::phases::respond;
 use crate::phases::source;
@@ -218,17 +220,15 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         state.taken.set(false);
         state.settled.set(None);
-        let refusal = match decision {
+        let failed = || denial(state, DenialReason::Failed);
+        let denial = match decision {
             Decision::Suspended => return AGAIN,
-            Decision::Admitted(active) => {
-                let nonce =
-                    !state.renew_nonce.get() || respond::push_nonce(request, conf).is_some();
-                state.renew_nonce.set(false);
-                if nonce && admit(request, state, conf, &active) {
+            Decision::Admitted(admitted) => {
+                if admit(request, state, conf, &admitted) {
                     respond::withdraw_challenge(request, state);
                     return ALLOWED;
                 }
-                Refusal::failed()
+                failed()
             }
             Decision::Anonymous => {
                 state.refresh(request);
@@ -239,16 +239,13 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
                     // No reason to let it in where another check is to decide (`satisfy any`).
                     return DECLINED;
                 }
-                Refusal::failed()
+                failed()
             }
-            Decision::Refused(refusal) => refusal,
+            Decision::Denied(denial) => denial,
         };
         state.refresh(request);
-        if !source::restrict_caches(request, state, true) {
-            return FAILED;
-        }
-        log_refusal(request, state, &refusal);
-        let answer = respond::prepare(request, state, conf, &refusal);
+        log_denial(request, state, &denial);
+        let answer = respond::prepare(request, state, conf, &denial);
         respond::send_denial(request, &answer)
     })
 }
@@ -315,13 +312,13 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
     if state.taken.get() || bearer {
         match decide(request, state, conf) {
             Decision::Suspended => return AGAIN,
-            Decision::Admitted(active) => {
+            Decision::Admitted(admitted) => {
                 state.taken.set(false);
-                if admit(request, state, conf, &active) {
+                if admit(request, state, conf, &admitted) {
                     return DECLINED;
                 }
             }
-            Decision::Anonymous | Decision::Refused(_) => {
+            Decision::Anonymous | Decision::Denied(_) => {
                 state.taken.set(false);
                 state.refresh(request);
             }
@@ -346,9 +343,19 @@ fn clear_subrequest(request: Request, conf: &LocationConf) -> ngx_int_t {
 }
 
 /// Sends the request on with the JWT, and with what it says. Returns whether it could be done.
-fn admit(request: Request, state: &State, conf: &LocationConf, active: &Arc<Active>) -> bool {
-    if forward::swap(request, state, active, conf.token.forward())
-        && source::restrict_caches(request, state, false)
+fn admit(
+    request: Request,
+    state: &State,
+    conf: &LocationConf,
+    admitted: &Admitted<Arc<Active>>,
+) -> bool {
+    let Some(policy) = conf.policy() else {
+        return false;
+    };
+    let added = policy.added_headers(admitted, ngx_time());
+    if forward::swap(request, state, admitted.active(), conf.token.forward())
+        && respond::restrict_caches(request, state, added.cache_control).is_some()
+        && respond::push_nonce(request, state, added.dpop_nonce.as_deref()).is_some()
         && forward::set_upstream_headers(request, Some(state), conf)
     {
         state.settled.set(Some(NonNull::from(conf)));
@@ -378,17 +385,15 @@ fn preflight(request: Request, conf: &LocationConf) -> Option<Preflight> {
 }
 
 /// One line for each refused request, for whoever wants to know why: it names neither the token nor anybody.
-fn log_refusal(request: Request, state: &State, refusal: &Refusal) {
+fn log_denial(request: Request, state: &State, denial: &Denial<'_>) {
     let log = request.log();
-    let Refusal {
-        outcome, reason, ..
-    } = refusal;
+    let detail = denial.reason.detail();
     ngx_log_error!(
         NGX_LOG_INFO,
         log,
-        "phantom_token: refused: {}{}{reason}, token {}",
-        outcome.as_str(),
-        if reason.is_empty() { "" } else { " " },
+        "phantom_token: refused: {}{}{detail}, token {}",
+        denial.outcome().as_str(),
+        if detail.is_empty() { "" } else { " " },
         state
             .token_id(request)
             .as_ref()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ngx::ffi::NGX_LOG_WARN;
 use ngx::ngx_log_error;
 use phantom_token::Active;
-use phantom_token::gateway::policy::is_exact_header_value;
+use phantom_token::gateway::requirements::is_exact_header_value;
 
 use crate::conf::{LocationConf, forget, variables};
 use crate::nginx::evaluated::Secrets;
@@ -135,7 +135,8 @@ pub fn swap(
         return true;
     }
     state.hold(active);
-    let read = state.token.get().map(|token| token.expose().as_bytes());
+    let token = state.credentials.get().first_token();
+    let read = token.map(|token| token.expose().as_bytes());
     let written = state.written.get();
     let forms = [read.unwrap_or_default(), written.unwrap_or_default()];
     let token = &forms[..usize::from(read.is_some()) + usize::from(written.is_some())];

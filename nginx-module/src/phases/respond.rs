@@ -1,7 +1,7 @@
-//! What a client is told whom the module answers itself.
+//! Responses that the module sends itself, and the headers that it adds to others.
 
+use std::borrow::Cow;
 use std::ptr::{self, NonNull};
-use std::time::Duration;
 
 use ngx::ffi::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_FORBIDDEN, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_OK,
@@ -10,21 +10,19 @@ use ngx::ffi::{
     ngx_table_elt_t, ngx_time, ngx_uint_t,
 };
 
-use crate::conf::{ErrorCode, LocationConf};
+use phantom_token::gateway::access_policy::{self, Denial};
+
+use crate::conf::LocationConf;
 use crate::nginx::bits;
 use crate::nginx::request::Request;
 use crate::nginx::strings::string;
-use crate::phases::decide::Refusal;
-use crate::process::state::{Outcome, State};
+use crate::process::state::State;
 
 const UNAUTHORIZED: ngx_int_t = NGX_HTTP_UNAUTHORIZED as ngx_int_t;
 const FORBIDDEN: ngx_int_t = NGX_HTTP_FORBIDDEN as ngx_int_t;
 const FAILED: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
-/// What a client may do when it is not known how long something lasts.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// How a refusal is to be told.
+/// How a denial is answered.
 pub enum Answer {
     /// nginx has an answer of its own to give: an `error_page`, the verdict of another check under `satisfy any`, a
     /// delayed 401.
@@ -38,15 +36,19 @@ pub enum Answer {
     },
 }
 
-/// Prepares the answer: sets the headers that go with it, whoever sends it.
+/// Prepares the answer to a request that is denied: sets the headers that go with it, whoever sends it.
 pub fn prepare(
     request: Request,
     state: &State,
     conf: &'static LocationConf,
-    refusal: &Refusal,
+    denial: &Denial<'_>,
 ) -> Answer {
-    let status = refusal.status as ngx_int_t;
-    if set_headers(request, state, conf, refusal).is_none() {
+    let Some(policy) = conf.policy() else {
+        return Answer::Nginx(FAILED);
+    };
+    let answer = policy.answer(denial, ngx_time());
+    let status = answer.status as ngx_int_t;
+    if set_headers(request, state, &answer).is_none() {
         return Answer::Nginx(FAILED);
     }
     let others_may_allow = request.satisfies_any() && matches!(status, UNAUTHORIZED | FORBIDDEN);
@@ -56,7 +58,7 @@ pub fn prepare(
     }
     Answer::Own {
         status,
-        body: body(refusal),
+        body: answer.body,
     }
 }
 
@@ -101,98 +103,62 @@ pub fn refuse_method(request: Request, allowed: &'static [u8]) -> ngx_int_t {
     }
 }
 
-/// The body: the names are those of other gateways that do the same.
-fn body(refusal: &Refusal) -> &'static str {
-    match (refusal.outcome, refusal.status) {
-        (Outcome::Malformed, _) if refusal.reason == "several" => {
-            r#"{"code":"invalid_request","message":"The request presents more than one access token"}"#
-        }
-        (Outcome::Malformed, _) if refusal.reason == "host" => {
-            r#"{"code":"invalid_request","message":"The request names no valid host"}"#
-        }
-        (Outcome::Malformed, _) if refusal.reason != "token" => {
-            r#"{"code":"invalid_request","message":"The access token is malformed"}"#
-        }
-        (Outcome::Malformed, _) => {
-            r#"{"code":"invalid_request","message":"The Authorization header is malformed"}"#
-        }
-        (Outcome::Missing, _) => {
-            r#"{"code":"unauthorized_request","message":"Access denied due to missing bearer token"}"#
-        }
-        (Outcome::Inactive, _) => {
-            r#"{"code":"unauthorized_request","message":"Access denied due to an invalid or expired token"}"#
-        }
-        (Outcome::Invalid, _) => {
-            r#"{"code":"unauthorized_request","message":"Access denied: the token is not for here"}"#
-        }
-        (Outcome::Unproven, _) => {
-            r#"{"code":"unauthorized_request","message":"Access denied: the request does not show that the token is its sender's"}"#
-        }
-        (Outcome::StepUp, _) => {
-            r#"{"code":"insufficient_user_authentication","message":"The user must be authenticated anew or in another way"}"#
-        }
-        (Outcome::Forbidden, _) => {
-            r#"{"code":"insufficient_scope","message":"The token lacks a scope that is required here"}"#
-        }
-        (_, 502) => {
-            r#"{"code":"server_error","message":"The token could not be verified: the authorization server cannot be used"}"#
-        }
-        (_, 503) => {
-            r#"{"code":"server_error","message":"The token could not be verified now: try again later"}"#
-        }
-        (_, 504) => {
-            r#"{"code":"server_error","message":"The token could not be verified in time"}"#
-        }
-        _ => r#"{"code":"server_error","message":"The request could not be processed"}"#,
-    }
-}
-
-/// Sets the headers that go with the refusal, whoever sends the answer.
+/// Sets the headers of an answer, whoever sends it.
 fn set_headers(
     request: Request,
     state: &State,
-    conf: &'static LocationConf,
-    refusal: &Refusal,
+    answer: &access_policy::Answer<'static>,
 ) -> Option<()> {
-    let challenges = conf.challenges()?;
-    if refusal.error == Some(ErrorCode::UseDpopNonce) {
-        push_nonce(request, conf)?;
+    restrict_caches(request, state, answer.cache_control)?;
+    push_nonce(request, state, answer.dpop_nonce.as_deref())?;
+    if let Some(seconds) = answer.retry_after {
+        push_retry_after(request, seconds)?;
     }
-    let challenge = match (refusal.error, refusal.outcome) {
-        (Some(error), _) => challenges.refused(refusal.scheme, error),
-        (None, Outcome::Missing) => &challenges.missing,
-        // It is not the client's fault.
-        (None, _) => {
-            withdraw_challenge(request, state);
-            if refusal.status == 503 {
-                push_retry_after(request, refusal.retry_after)?;
-            }
-            return Some(());
+    match &answer.challenge {
+        Some(Cow::Borrowed(challenge)) => set_challenge(request, state, challenge.as_bytes()),
+        Some(Cow::Owned(challenge)) => {
+            set_challenge(request, state, request.copy(challenge.as_bytes())?)
         }
-    };
-    set_challenge(request, state, challenge.as_bytes())
+        None => {
+            withdraw_challenge(request, state);
+            Some(())
+        }
+    }
 }
 
-/// Adds `DPoP-Nonce` (RFC 9449 §9), where proofs are to have one.
-pub fn push_nonce(request: Request, conf: &LocationConf) -> Option<()> {
-    let Some(nonces) = &conf.sender.rules().nonces else {
-        return Some(());
-    };
-    let nonce = request.copy(nonces.current(ngx_time()).as_bytes())?;
-    push_header(request, b"DPoP-Nonce", nonce).map(drop)
+/// Adds `DPoP-Nonce` (RFC 9449 §8.2, §9), once: it stays across internal redirects.
+pub fn push_nonce(request: Request, state: &State, nonce: Option<&str>) -> Option<()> {
+    match nonce {
+        Some(nonce) if !state.has_nonce.replace(true) => {
+            let nonce = request.copy(nonce.as_bytes())?;
+            push_header(request, b"DPoP-Nonce", nonce).map(drop)
+        }
+        _ => Some(()),
+    }
+}
+
+/// Adds `Cache-Control` (RFC 6750 §2.3), once: it stays across internal redirects.
+pub fn restrict_caches(
+    request: Request,
+    state: &State,
+    cache_control: Option<&'static str>,
+) -> Option<()> {
+    match cache_control {
+        Some(value) if !state.restricts_caches.replace(true) => {
+            push_header(request, b"Cache-Control", value.as_bytes()).map(drop)
+        }
+        _ => Some(()),
+    }
 }
 
 /// Adds `Retry-After` (RFC 9110 §10.2.3).
-pub fn push_retry_after(request: Request, after: Option<Duration>) -> Option<()> {
-    let after = after.unwrap_or(RETRY_AFTER);
-    // A part of a second is a whole one to a client that counts seconds.
-    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    let seconds = request.copy(seconds.max(1).to_string().as_bytes())?;
+pub fn push_retry_after(request: Request, seconds: u64) -> Option<()> {
+    let seconds = request.copy(seconds.to_string().as_bytes())?;
     push_header(request, b"Retry-After", seconds).map(drop)
 }
 
 /// Sets `WWW-Authenticate`, in the field by which nginx takes it back when another check allows the request.
-/// `value` is part of the configuration, which outlives the request.
+/// `value` outlives the request.
 fn set_challenge(request: Request, state: &State, value: &'static [u8]) -> Option<()> {
     let header = match our_challenge(request, state) {
         Some(header) => header,

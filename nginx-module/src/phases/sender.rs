@@ -1,15 +1,14 @@
-//! Whether a token that is bound to a key comes from whom it was issued to: what nginx knows of the request, handed to
-//! the core crate, which decides.
+//! What nginx knows of the sender of a token that is bound to a key, for the access policy, which decides.
 
-use std::ptr;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{NGX_LOG_WARN, ngx_time};
 use ngx::ngx_log_error;
+use phantom_token::gateway::access_policy::AccessPolicy;
 use phantom_token::gateway::sender::{
-    self, Constraint, Presented, Proof, Proven, SenderError, Target, Thumbprint, Uri,
+    Proof, Proven, RequestContext, SenderError, Target, Thumbprint, Uri,
 };
-use phantom_token::token::Scheme;
 use phantom_token::{Active, Client, Token, cache::FirstUse};
 
 use crate::conf::{LocationConf, Value};
@@ -17,76 +16,47 @@ use crate::nginx::request::{Field, Request};
 use crate::process::Process;
 use crate::process::state::{SenderFinding, State};
 
-/// Whether there is anything to check: of most tokens there is not.
-pub fn is_asked_for(
-    conf: &LocationConf,
-    state: &State,
-    active: &Active,
-) -> Result<bool, SenderError> {
-    match conf.sender.constraint() {
-        Constraint::Ignore => Ok(false),
-        Constraint::Require if !active.is_bound() => Err(SenderError::NotBound),
-        Constraint::Require => Ok(true),
-        Constraint::Enforce => Ok(active.is_bound() || state.scheme.get() == Scheme::Dpop),
-    }
-}
-
-/// Checks it, once per request and location: a proof may be used once, and the same request is decided about several
-/// times.
+/// Checks the sender, once per request and location: a proof may be used once, and the same request is decided about
+/// several times.
 pub fn check(
     request: Request,
     state: &State,
     conf: &LocationConf,
-    client: &Client,
+    policy: &AccessPolicy,
+    client: Option<&Client>,
     token: Token<'_>,
     active: &Arc<Active>,
 ) -> Result<Proven, SenderError> {
-    let rules = conf.sender.rules();
+    let place = NonNull::from(conf);
     if let Some(known) = &*state.sender.borrow()
-        && ptr::eq(known.rules, rules)
+        && known.place == place
         && Arc::ptr_eq(&known.active, active)
     {
         return known.found;
     }
-    let found = ask(request, state, conf, client, token, active);
-    state.sender.replace(Some(SenderFinding {
-        rules,
-        active: Arc::clone(active),
-        found,
-    }));
-    found
-}
-
-fn ask(
-    request: Request,
-    state: &State,
-    conf: &LocationConf,
-    client: &Client,
-    token: Token<'_>,
-    active: &Active,
-) -> Result<Proven, SenderError> {
-    let uri = match conf.sender.uri() {
-        // No proof is for nothing.
-        Some(uri) => Uri::Whole(uri.evaluate(request).unwrap_or_default()),
-        None => Uri::Of(target(request)),
-    };
-    let certificate = || thumbprint(request, conf.sender.certificate());
-    let presented = Presented {
-        scheme: state.scheme.get(),
+    let context = RequestContext {
+        scheme: state.credentials.get().scheme(),
         method: request.method_name(),
-        uri,
+        uri: match conf.sender.uri() {
+            // No proof is for nothing.
+            Some(uri) => Uri::Whole(uri.evaluate(request).unwrap_or_default()),
+            None => Uri::Of(target(request)),
+        },
         proof: match request.header(b"dpop") {
             Field::None => Proof::None,
             Field::One(proof) => Proof::One(proof),
             Field::Several => Proof::Several,
         },
-        certificate: &certificate,
+        certificate: &|| thumbprint(request, conf.sender.certificate()),
     };
     let mut first_use = |proof: &_, time| {
         // By an earlier location that this request was in.
         if state.proof_counted.get() {
             return FirstUse::First;
         }
+        let Some(client) = client else {
+            return FirstUse::Lost;
+        };
         let first = client.first_use(proof, time);
         state.proof_counted.set(first == FirstUse::First);
         if matches!(first, FirstUse::Full | FirstUse::Lost) {
@@ -94,14 +64,13 @@ fn ask(
         }
         first
     };
-    sender::check(
-        active,
-        token,
-        &presented,
-        conf.sender.rules(),
-        ngx_time(),
-        &mut first_use,
-    )
+    let found = policy.check_sender(active, token, &context, ngx_time(), &mut first_use);
+    state.sender.replace(Some(SenderFinding {
+        place,
+        active: Arc::clone(active),
+        found,
+    }));
+    found
 }
 
 /// What the request is for, by what nginx knows of it.

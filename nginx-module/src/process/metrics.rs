@@ -12,12 +12,12 @@ use std::sync::Arc;
 use ngx::ffi::{NGX_LOG_WARN, ngx_connection_t, ngx_event_t, ngx_log_t, ngx_msec_t};
 use ngx::ngx_log_error;
 use phantom_token::gateway::metrics::{OUTCOMES, ProcessMetrics, SharedMetrics, Slot, Totals};
+use phantom_token::gateway::outcome::Outcome;
 use phantom_token::{CacheStatus, Client, Stats, clock};
 
 use crate::conf::MainConf;
 use crate::nginx::bits;
 use crate::nginx::panic::contained;
-use crate::process::state::Outcome;
 use crate::process::worker::{Worker, shares_memory};
 
 // There is a place for each, and it is that of the list.

@@ -7,9 +7,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ngx::ffi::{ngx_pool_cleanup_pt, ngx_pool_t, ngx_table_elt_t};
-use phantom_token::gateway::sender::{Proven, Rules, SenderError};
-use phantom_token::token::{Context, Scheme, TokenId};
-use phantom_token::{Active, CacheStatus, Error, Resolution, Token, Verdict};
+use phantom_token::gateway::credentials::Credentials;
+use phantom_token::gateway::outcome::Outcome;
+use phantom_token::gateway::sender::{Proven, SenderError};
+use phantom_token::token::{Context, TokenId};
+use phantom_token::{Active, CacheStatus, Error, Resolution, Verdict};
 
 use crate::conf::LocationConf;
 use crate::conf::MainConf;
@@ -26,63 +28,10 @@ use crate::process::metrics::WorkerMetrics;
 use crate::process::subrequest::SubrequestHandle;
 use crate::process::suspend::{Pending, Suspension};
 
-/// What became of a request: the value of `$phantom_token_result`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The token is good: the request went on with the JWT.
-    Ok,
-    /// There is no bearer token.
-    Missing,
-    /// What is there is no bearer token.
-    Malformed,
-    /// The token is not active.
-    Inactive,
-    /// The token is active, and not for here: another audience, issuer or provider.
-    Invalid,
-    /// The token is bound to a key, and the request does not show that its sender has that.
-    Unproven,
-    /// How the user was authenticated does not suffice (RFC 9470).
-    StepUp,
-    /// The token lacks a scope, or says of its user or client what is not let in.
-    Forbidden,
-    /// It could not be found out.
-    Unavailable,
-}
-
-impl Outcome {
-    /// All of them, in the order in which they are counted.
-    pub const ALL: [Outcome; 9] = [
-        Outcome::Ok,
-        Outcome::Missing,
-        Outcome::Malformed,
-        Outcome::Inactive,
-        Outcome::Invalid,
-        Outcome::Unproven,
-        Outcome::StepUp,
-        Outcome::Forbidden,
-        Outcome::Unavailable,
-    ];
-
-    /// The word in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Ok => "ok",
-            Outcome::Missing => "missing",
-            Outcome::Malformed => "malformed",
-            Outcome::Inactive => "inactive",
-            Outcome::Invalid => "invalid",
-            Outcome::Unproven => "unproven",
-            Outcome::StepUp => "step_up",
-            Outcome::Forbidden => "forbidden",
-            Outcome::Unavailable => "unavailable",
-        }
-    }
-}
-
 /// The result of the check of a request's sender.
 pub struct SenderFinding {
-    /// The rules of the location in which it was checked.
-    pub rules: *const Rules,
+    /// The location in which it was checked.
+    pub place: NonNull<LocationConf>,
     /// The token's verdict. It is held, so that no other can be at the same address.
     pub active: Arc<Active>,
     /// The result.
@@ -108,10 +57,6 @@ pub struct State {
     /// The value of `Authorization` that has been read: where it begins in the request's own memory. The header may hold a
     /// JWT of ours by now.
     pub original: Cell<Option<NonNull<u8>>>,
-    /// Why the client presents no token that can be used.
-    pub fault: Cell<Option<&'static str>>,
-    /// Whether the token was in the query.
-    pub in_query: Cell<bool>,
     /// Whether something has been taken in that nobody has acted on.
     pub taken: Cell<bool>,
     /// The location in which the headers that the gateway fills were filled last, for the main request.
@@ -124,19 +69,19 @@ pub struct State {
     pub resumed: Cell<bool>,
     /// Which of several providers was chosen, and where.
     pub chosen: Cell<Option<(NonNull<LocationConf>, Option<usize>)>>,
-    /// How the client presented its token.
-    pub scheme: Cell<Scheme>,
-    /// The token that the client presented. It is in the request's own memory, as long as this state is: nobody may keep
-    /// it for longer, although its type would allow it.
-    pub token: Cell<Option<Token<'static>>>,
+    /// What the client presents, in all locations that have looked for it. It is in the request's own memory, as long as
+    /// this state is: nobody may keep it for longer, although its type would allow it.
+    pub credentials: Cell<Credentials<'static>>,
     /// The token as the client has written it, where that is something else: percent-encoded. In the same memory.
     pub written: Cell<Option<&'static [u8]>>,
     /// The answer about the token, and the provider that gave it.
     pub verdict: RefCell<Option<(usize, Result<Resolution, Error>)>>,
     /// Whether the token comes from its sender, as far as that has been checked.
     pub sender: RefCell<Option<SenderFinding>>,
-    /// Whether the client gets the nonce for its next proof.
-    pub renew_nonce: Cell<bool>,
+    /// Whether the answer has the nonce for the client's next proof.
+    pub has_nonce: Cell<bool>,
+    /// Whether the answer says which caches may keep it.
+    pub restricts_caches: Cell<bool>,
     /// Whether its DPoP proof is noted as used.
     pub proof_counted: Cell<bool>,
     /// Set while a verdict is being waited for.
@@ -269,7 +214,7 @@ impl State {
 
     /// The name of the token that the client presents, by which logs can speak of it.
     pub fn token_id(&self, request: Request) -> Option<TokenId> {
-        let token = self.token.get()?;
+        let token = self.credentials.get().first_token()?;
         let defined = MainConf::of(request)?.providers.get(self.provider.get()?)?;
         Some(defined.provider.token_id(token))
     }
@@ -282,8 +227,9 @@ impl State {
             cache: self.cache.get(),
             time: self.time.get(),
             token: self
-                .token
+                .credentials
                 .get()
+                .first_token()
                 .map(|token| NonNull::from(token.expose().as_bytes()).cast()),
             active: self.admitted().map(|active| NonNull::from(&**active)),
         }

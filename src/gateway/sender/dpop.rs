@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::uri::normalized;
-use super::{Presented, Proof, Proven, Rules, SenderError};
+use super::{Proof, ProofRules, Proven, RequestContext, SenderError};
 use crate::Token;
 use crate::cache::{FirstUse, PROOF_AHEAD, ProofId, ProofTime};
 use crate::jwt::{SelfSigned, SelfSignedError, seconds};
@@ -42,8 +42,8 @@ impl From<SelfSignedError> for SenderError {
 pub(super) fn check(
     jkt: &str,
     token: Token<'_>,
-    presented: &Presented<'_>,
-    rules: &Rules,
+    presented: &RequestContext<'_>,
+    rules: &ProofRules,
     now: i64,
     first_use: &mut dyn FnMut(&ProofId, ProofTime) -> FirstUse,
 ) -> Result<Proven, SenderError> {

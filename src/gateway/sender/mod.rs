@@ -19,10 +19,10 @@
 //!
 //! ```
 //! # fn ask(client: &phantom_token::Client, active: &phantom_token::Active, token: phantom_token::Token<'_>) {
-//! use phantom_token::gateway::sender::{Presented, Proof, Rules, Uri, check};
+//! use phantom_token::gateway::sender::{RequestContext, Proof, ProofRules, Uri, check};
 //! use phantom_token::token::Scheme;
 //!
-//! let presented = Presented {
+//! let presented = RequestContext {
 //!     scheme: Scheme::Dpop,
 //!     method: b"GET",
 //!     uri: Uri::Whole(b"https://api.example.com/orders"),
@@ -31,7 +31,7 @@
 //! };
 //! let now = phantom_token::clock::now().unix;
 //! let mut first_use = |proof: &_, time| client.first_use(proof, time);
-//! match check(active, token, &presented, &Rules::default(), now, &mut first_use) {
+//! match check(active, token, &presented, &ProofRules::default(), now, &mut first_use) {
 //!     Ok(_) => println!("it is the client's own"),
 //!     Err(error) => println!("{}", error.reason()),
 //! }
@@ -50,19 +50,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use strum::{EnumString, IntoStaticStr};
 
 pub use self::certificate::Thumbprint;
 pub use self::dpop::{AHEAD, MAX_JTI_LENGTH, MAX_PROOF_LENGTH};
 pub use self::nonce::Nonces;
 pub use self::target::{Target, Uri};
-pub(crate) use self::uri::has_path;
 use crate::cache::{FirstUse, ProofId, ProofTime};
+use crate::gateway::outcome::ErrorCode;
 use crate::jwt::{Algorithm, Claims};
 use crate::token::Scheme;
+use crate::values::time;
 use crate::{Active, Token};
 
 /// What is done about tokens that are bound to a key of their sender (RFC 7800).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Constraint {
     /// One that is bound is refused without its proof.
     #[default]
@@ -74,13 +77,21 @@ pub enum Constraint {
 }
 
 impl Constraint {
-    /// The one of this name: `enforce`, `require` or `ignore`.
+    /// The constraint of this name: `enforce`, `require` or `ignore`.
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "enforce" => Some(Constraint::Enforce),
-            "require" => Some(Constraint::Require),
-            "ignore" => Some(Constraint::Ignore),
-            _ => None,
+        name.parse().ok()
+    }
+
+    /// Whether a request with this token must show who sends it: most need not.
+    ///
+    /// # Errors
+    /// [`SenderError::NotBound`] for a token that is bound to nothing where that is required.
+    pub fn applies_to(self, active: &Active, scheme: Scheme) -> Result<bool, SenderError> {
+        match self {
+            Constraint::Ignore => Ok(false),
+            Constraint::Require if !active.is_bound() => Err(SenderError::NotBound),
+            Constraint::Require => Ok(true),
+            Constraint::Enforce => Ok(active.is_bound() || scheme == Scheme::Dpop),
         }
     }
 }
@@ -88,21 +99,26 @@ impl Constraint {
 /// For how long a proof may be accepted: it is remembered as long.
 pub const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
+/// Reads such a time.
+pub fn window(text: &str) -> Option<Duration> {
+    time(text).filter(|window| WINDOWS.contains(window))
+}
+
 /// How often there is a new nonce. One is accepted for as long again.
 pub const NONCE_STEP: Duration = Duration::from_secs(60);
 
 /// What is asked of a proof beside that it is right.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct ProofRules {
     /// For how long a proof is accepted from its `iat` on.
     pub window: Duration,
     /// The nonces of which a proof must have one. `None`: it need not have any, and whichever it has is not looked at.
     pub nonces: Option<Arc<Nonces>>,
 }
 
-impl Default for Rules {
+impl Default for ProofRules {
     fn default() -> Self {
-        Rules {
+        ProofRules {
             window: Duration::from_secs(60),
             nonces: None,
         }
@@ -132,7 +148,7 @@ impl fmt::Debug for Proof<'_> {
 
 /// A request, as far as the sender of its token is concerned.
 #[derive(Clone, Copy)]
-pub struct Presented<'a> {
+pub struct RequestContext<'a> {
     /// How the token is presented.
     pub scheme: Scheme,
     /// The method, as it stands in the request: it is case-sensitive.
@@ -146,9 +162,9 @@ pub struct Presented<'a> {
     pub certificate: &'a dyn Fn() -> Option<Thumbprint>,
 }
 
-impl fmt::Debug for Presented<'_> {
+impl fmt::Debug for RequestContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Presented")
+        f.debug_struct("RequestContext")
             .field("scheme", &self.scheme)
             .field("proof", &self.proof)
             .finish_non_exhaustive()
@@ -163,9 +179,13 @@ pub struct Proven {
 }
 
 /// Why a token is not accepted from this sender. Says nothing of the token or the proof themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum SenderError {
+    /// The token is bound, and the host does not say how the request presents it.
+    #[strum(serialize = "presentation_missing")]
+    NotPresented,
     /// The token is bound to a key, and presented with `Bearer` (RFC 9449 §7.2).
     Scheme,
     /// The token is bound to no key, and presented with `DPoP` (RFC 9449 §7.1).
@@ -183,8 +203,10 @@ pub enum SenderError {
     /// It is not a JWT with all that a proof has (RFC 9449 §4.2), or too long.
     ProofMalformed,
     /// Its `typ` is not `dpop+jwt`.
+    #[strum(serialize = "proof_typ")]
     ProofType,
     /// Its `alg` is not one of [`Algorithm`].
+    #[strum(serialize = "proof_alg")]
     ProofAlgorithm,
     /// Its `jwk` is not a public key that goes with its `alg`.
     ProofJwk,
@@ -217,31 +239,7 @@ pub enum SenderError {
 impl SenderError {
     /// One word, for logs.
     pub fn reason(self) -> &'static str {
-        match self {
-            SenderError::Scheme => "scheme",
-            SenderError::NotBound => "not_bound",
-            SenderError::ConfirmationUnknown => "confirmation_unknown",
-            SenderError::CertificateMissing => "certificate_missing",
-            SenderError::CertificateOther => "certificate_other",
-            SenderError::ProofMissing => "proof_missing",
-            SenderError::ProofSeveral => "proof_several",
-            SenderError::ProofMalformed => "proof_malformed",
-            SenderError::ProofType => "proof_typ",
-            SenderError::ProofAlgorithm => "proof_alg",
-            SenderError::ProofJwk => "proof_jwk",
-            SenderError::ProofSignature => "proof_signature",
-            SenderError::ProofHtm => "proof_htm",
-            SenderError::ProofHtu => "proof_htu",
-            SenderError::Host => "host",
-            SenderError::ProofIat => "proof_iat",
-            SenderError::ProofJti => "proof_jti",
-            SenderError::ProofAth => "proof_ath",
-            SenderError::ProofKey => "proof_key",
-            SenderError::ProofNonce => "proof_nonce",
-            SenderError::ProofReplayed => "proof_replayed",
-            SenderError::ReplaysFull => "replays_full",
-            SenderError::ReplaysLost => "replays_lost",
-        }
+        self.into()
     }
 
     /// The status of the answer: 400 when the request itself is wrong, 401 when its sender has to show something else, 503
@@ -256,25 +254,27 @@ impl SenderError {
 
     /// The `error` of the challenge (RFC 6750 §3.1, RFC 9449 §7.1). `None` when it is not the client's fault, and never a
     /// pass.
-    pub fn error(self) -> Option<&'static str> {
+    pub fn error(self) -> Option<ErrorCode> {
         Some(match self {
-            SenderError::Scheme
+            SenderError::NotPresented
+            | SenderError::Scheme
             | SenderError::NotBound
             | SenderError::ConfirmationUnknown
             | SenderError::CertificateMissing
             | SenderError::CertificateOther
-            | SenderError::ProofKey => "invalid_token",
-            SenderError::ProofNonce => "use_dpop_nonce",
-            SenderError::Host => "invalid_request",
+            | SenderError::ProofKey => ErrorCode::InvalidToken,
+            SenderError::ProofNonce => ErrorCode::UseDpopNonce,
+            SenderError::Host => ErrorCode::InvalidRequest,
             SenderError::ReplaysFull | SenderError::ReplaysLost => return None,
-            _ => "invalid_dpop_proof",
+            _ => ErrorCode::InvalidDpopProof,
         })
     }
 
     /// The scheme of the challenge that says it.
     pub fn scheme(self) -> Scheme {
         match self {
-            SenderError::ConfirmationUnknown
+            SenderError::NotPresented
+            | SenderError::ConfirmationUnknown
             | SenderError::CertificateMissing
             | SenderError::CertificateOther => Scheme::Bearer,
             _ => Scheme::Dpop,
@@ -286,6 +286,7 @@ impl SenderError {
 impl fmt::Display for SenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            SenderError::NotPresented => "It is not known how the token was presented",
             SenderError::Scheme => "The token is bound to a key: present it with DPoP",
             SenderError::NotBound => "The token is bound to no key: present it with Bearer",
             SenderError::ConfirmationUnknown => "What the token is bound to can't be checked here",
@@ -337,8 +338,8 @@ pub fn algorithms() -> String {
 pub fn check(
     active: &Active,
     token: Token<'_>,
-    presented: &Presented<'_>,
-    rules: &Rules,
+    presented: &RequestContext<'_>,
+    rules: &ProofRules,
     now: i64,
     first_use: &mut dyn FnMut(&ProofId, ProofTime) -> FirstUse,
 ) -> Result<Proven, SenderError> {

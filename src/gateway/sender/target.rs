@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::SenderError;
-use super::uri::{normalized, push_host};
+use super::uri::{has_path, normalized, push_host};
 
 /// What a request is for, by what a proof is compared with (RFC 9449 §4.3).
 #[derive(Clone, Copy)]
@@ -11,6 +11,9 @@ pub enum Uri<'a> {
     /// The URI, from who knows better than the request: `https://api.example.com/orders`. Of what comes after the path
     /// nothing is looked at.
     Whole(&'a [u8]),
+    /// The URI, put together by a host of the client's `Host` and the request's target. Without a path right behind its
+    /// host it was made of something that is no host, which could make a proof for one path good for another.
+    Composed(&'a [u8]),
     /// The parts that the request itself tells.
     Of(Target<'a>),
 }
@@ -54,7 +57,43 @@ impl Uri<'_> {
     pub(super) fn normalized(&self) -> Result<Option<String>, SenderError> {
         match self {
             Uri::Whole(uri) => Ok(normalized(uri)),
+            Uri::Composed(uri) if !uri.is_empty() && !has_path(uri) => Err(SenderError::Host),
+            Uri::Composed(uri) => Ok(normalized(uri)),
             Uri::Of(target) => target.normalized(),
+        }
+    }
+}
+
+impl<'a> Target<'a> {
+    /// The parts of a request to a server that serves every host. `target` is what the request line or `:path` has;
+    /// `hosts` are its `Host` headers, or `:authority`, which do not count where the target names a host itself (RFC 9112
+    /// §3.2.2).
+    pub fn new(
+        scheme: &'a [u8],
+        mut hosts: impl Iterator<Item = &'a [u8]>,
+        target: &'a [u8],
+    ) -> Self {
+        let named = target.windows(3).position(|part| part == b"://");
+        let (authority, path) = match named.filter(|_| !target.starts_with(b"/")) {
+            Some(at) => {
+                let rest = &target[at + 3..];
+                let end = rest.iter().position(|byte| b"/?#".contains(byte));
+                let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
+                (Some(authority), path)
+            }
+            None => match (hosts.next(), hosts.next()) {
+                (Some(host), None) => (Some(host), target),
+                // Several are none.
+                _ => (None, target),
+            },
+        };
+        let host = authority.and_then(|authority| std::str::from_utf8(authority).ok());
+        Target {
+            scheme,
+            authority,
+            host: host.map_or(b"", |host| host_of(host).as_bytes()),
+            port: 0,
+            path,
         }
     }
 }
@@ -79,16 +118,21 @@ impl Target<'_> {
         let authority = std::str::from_utf8(authority).ok()?;
         push_host(&mut String::new(), authority)?;
         // The host that was asked is the one by which the server was chosen, and not what another header says.
-        let end = authority.rfind(']').map_or(0, |at| at + 1);
-        let end = authority[end..]
-            .find(':')
-            .map_or(authority.len(), |at| end + at);
-        let host = &authority[..end];
-        let host = host.strip_suffix('.').unwrap_or(host);
-        host.as_bytes()
+        host_of(authority)
+            .as_bytes()
             .eq_ignore_ascii_case(self.host)
             .then(|| authority.to_owned())
     }
+}
+
+/// The host of an authority, without port and final dot.
+fn host_of(authority: &str) -> &str {
+    let end = authority.rfind(']').map_or(0, |at| at + 1);
+    let end = authority[end..]
+        .find(':')
+        .map_or(authority.len(), |at| end + at);
+    let host = &authority[..end];
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -246,6 +290,39 @@ mod tests {
             ..TARGET
         };
         assert_eq!(of(target), Err(SenderError::Host));
+    }
+
+    #[test]
+    fn a_request_says_itself_what_it_is_for() {
+        for (hosts, target, uri) in [
+            (
+                &["API.example.com:443"][..],
+                "/a?b",
+                Some("https://api.example.com/a"),
+            ),
+            (
+                &["h"],
+                "http://api.example.com:8443/a",
+                Some("https://api.example.com:8443/a"),
+            ),
+            (
+                &[],
+                "https://api.example.com",
+                Some("https://api.example.com/"),
+            ),
+            (&["h"], "/a?b=http://other/", Some("https://h/a")),
+            (&[], "/a", None),
+            (&["h", "h"], "/a", None),
+            (&["h?"], "/a", None),
+            (&["h"], "http://u@h/a", None),
+        ] {
+            let hosts = hosts.iter().map(|host| host.as_bytes());
+            let target = Target::new(b"https", hosts, target.as_bytes());
+            match uri {
+                Some(uri) => assert_eq!(of(target), Ok(Some(uri.to_owned()))),
+                None => assert_eq!(of(target), Err(SenderError::Host)),
+            }
+        }
     }
 
     #[test]

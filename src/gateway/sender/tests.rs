@@ -84,7 +84,7 @@ struct Asked<'a> {
     method: &'a str,
     uri: &'a str,
     certificate: Option<Thumbprint>,
-    rules: Rules,
+    rules: ProofRules,
     now: i64,
     used: FirstUse,
 }
@@ -97,7 +97,7 @@ impl<'a> Asked<'a> {
             method: "GET",
             uri: URI,
             certificate: None,
-            rules: Rules::default(),
+            rules: ProofRules::default(),
             now: NOW,
             used: FirstUse::First,
         }
@@ -112,7 +112,7 @@ impl<'a> Asked<'a> {
         let said = check(
             self.active,
             token(),
-            &Presented {
+            &RequestContext {
                 scheme: self.scheme,
                 method: self.method.as_bytes(),
                 uri: Uri::Whole(self.uri.as_bytes()),
@@ -334,7 +334,7 @@ fn a_token_that_is_bound_to_a_certificate_passes_with_that_one() {
 fn the_certificate_is_looked_at_for_tokens_that_are_bound_to_one_only() {
     let key = key(Algorithm::ES256);
     for active in [active(&json!({})), bound_to(&key)] {
-        let presented = Presented {
+        let presented = RequestContext {
             scheme: Scheme::Bearer,
             method: b"GET",
             uri: Uri::Whole(URI.as_bytes()),
@@ -345,7 +345,7 @@ fn the_certificate_is_looked_at_for_tokens_that_are_bound_to_one_only() {
             &active,
             token(),
             &presented,
-            &Rules::default(),
+            &ProofRules::default(),
             NOW,
             &mut |_, _| FirstUse::First,
         );
@@ -955,6 +955,7 @@ fn the_name_of_a_proof_is_that_of_its_key_and_its_jti() {
 fn each_error_has_a_word_of_its_own_and_says_what_the_answer_is() {
     use SenderError::*;
     let all = [
+        NotPresented,
         Scheme,
         NotBound,
         ConfirmationUnknown,
@@ -991,14 +992,14 @@ fn each_error_has_a_word_of_its_own_and_says_what_the_answer_is() {
         let text = error.to_string();
         assert!(text.is_ascii() && !text.contains(['"', '\\']));
         if let Some(word) = error.error() {
-            let proof_word = matches!(word, "invalid_dpop_proof" | "use_dpop_nonce");
-            assert!(proof_word || word == "invalid_token");
+            let proof_word = matches!(word, ErrorCode::InvalidDpopProof | ErrorCode::UseDpopNonce);
+            assert!(proof_word || word == ErrorCode::InvalidToken);
             assert!(!proof_word || error.scheme() == crate::token::Scheme::Dpop);
         }
     }
     assert_eq!(ReplaysFull.error(), None);
-    assert_eq!(ProofKey.error(), Some("invalid_token"));
-    assert_eq!(ProofNonce.error(), Some("use_dpop_nonce"));
+    assert_eq!(ProofKey.error(), Some(ErrorCode::InvalidToken));
+    assert_eq!(ProofNonce.error(), Some(ErrorCode::UseDpopNonce));
     assert_eq!(
         algorithms(),
         "ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512"

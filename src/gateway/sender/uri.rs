@@ -64,7 +64,7 @@ pub(super) fn push_host(normal: &mut String, authority: &str) -> Option<Option<u
 
 /// Whether a URI has a path that begins right behind its host: what a server puts together of a host and the target of a
 /// request has one, unless the host holds a `?` or `#`, which makes a query of the path.
-pub(crate) fn has_path(uri: &[u8]) -> bool {
+pub(super) fn has_path(uri: &[u8]) -> bool {
     let scheme = uri.windows(3).position(|part| part == b"://");
     scheme
         .and_then(|at| uri[at + 3..].iter().find(|byte| b"/?#".contains(byte)))

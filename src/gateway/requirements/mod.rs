@@ -1,24 +1,24 @@
-//! What a location asks of a token beyond being active: pure, and evaluated on every request.
+//! Requirements on a token beyond being active: pure, and evaluated on every request.
 //!
-//! A [`Policy`] is made once, when the configuration is read; [`Policy::check`] looks at claims that have been read
+//! [`TokenRequirements`] are made once, when the configuration is read; [`TokenRequirements::check`] looks at claims that have been read
 //! already and allocates nothing, not even to say why a token is refused: all words that it may need are there before.
 //!
 //! ```
 //! use phantom_token::jwt::Claims;
-//! use phantom_token::gateway::policy::{Ground, Policy};
+//! use phantom_token::gateway::requirements::{RequirementKind, TokenRequirements};
 //!
-//! let mut policy = Policy::default();
-//! policy.set("scopes", &["read", "write"])?;
-//! policy.set("require", &["tenant", "acme", "~^test-"])?;
+//! let mut requirements = TokenRequirements::default();
+//! requirements.set("scopes", &["read", "write"])?;
+//! requirements.set("require", &["tenant", "acme", "~^test-"])?;
 //!
 //! let claims = Claims::from_json(r#"{"scope": "read write", "tenant": "test-7"}"#).unwrap();
-//! assert!(policy.check(&claims, 1_700_000_000, &mut |_| None).is_ok());
+//! assert!(requirements.check(&claims, 1_700_000_000, &mut |_| None).is_ok());
 //!
 //! let claims = Claims::from_json(r#"{"scope": "read", "tenant": "acme"}"#).unwrap();
-//! let denial = policy.check(&claims, 1_700_000_000, &mut |_| None).unwrap_err();
-//! assert_eq!((denial.ground, denial.reason), (Ground::Scope, "scope:write"));
-//! assert_eq!(denial.ground.http_status(), 403);
-//! # Ok::<(), phantom_token::gateway::policy::PolicyError>(())
+//! let denial = requirements.check(&claims, 1_700_000_000, &mut |_| None).unwrap_err();
+//! assert_eq!((denial.kind, denial.reason), (RequirementKind::Scope, "scope:write"));
+//! assert_eq!(denial.kind.http_status(), 403);
+//! # Ok::<(), phantom_token::gateway::requirements::PolicyError>(())
 //! ```
 
 mod claim_path;
@@ -36,6 +36,7 @@ pub use claim_path::ClaimPath;
 pub use header_value::is_exact_header_value;
 pub use requirement::{Expected, Pattern};
 
+use crate::gateway::outcome::ErrorCode;
 use crate::jwt::{Claims, seconds};
 use crate::values::{NOT_A_SWITCH, NOT_A_TIME, no_key, quoted, switch, time};
 use requirement::Requirement;
@@ -49,7 +50,7 @@ const LEEWAY: i64 = 60;
 /// Its parts are scopes, audiences, issuers, clients, claims, authentication context classes and the age of the
 /// authentication. Each that is set must hold.
 #[derive(Debug, Clone, Default)]
-pub struct Policy {
+pub struct TokenRequirements {
     scopes: Scopes,
     /// Unset: they are required, and not only advertised.
     enforce_scopes: Option<bool>,
@@ -85,19 +86,19 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// Why a token may not pass here, although it is active.
+/// The requirement that an active token fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Denial<'a> {
-    /// What the token fails.
-    pub ground: Ground,
+pub struct UnmetRequirement<'a> {
+    /// Its kind.
+    pub kind: RequirementKind,
     /// The same in one word of printable ASCII, for a log: `scope:write`, `claim:tenant`, `audience`, …
     pub reason: &'a str,
 }
 
-/// What an active token fails.
+/// The kind of a requirement on an active token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Ground {
+pub enum RequirementKind {
     /// It was not granted a scope.
     Scope,
     /// It is for others (RFC 7519 §4.1.3).
@@ -114,37 +115,33 @@ pub enum Ground {
     MaxAge,
 }
 
-impl Ground {
-    /// All of them.
-    pub const ALL: [Ground; 7] = [
-        Ground::Scope,
-        Ground::Audience,
-        Ground::Issuer,
-        Ground::Client,
-        Ground::Claim,
-        Ground::Acr,
-        Ground::MaxAge,
-    ];
-
-    /// The error code of the challenge (RFC 6750 §3.1, RFC 9470 §3).
-    pub fn error(self) -> &'static str {
+impl RequirementKind {
+    /// The error code of the challenge.
+    pub fn error(self) -> ErrorCode {
         match self {
-            Ground::Scope | Ground::Client | Ground::Claim => "insufficient_scope",
-            Ground::Audience | Ground::Issuer => "invalid_token",
-            Ground::Acr | Ground::MaxAge => "insufficient_user_authentication",
+            RequirementKind::Scope | RequirementKind::Client | RequirementKind::Claim => {
+                ErrorCode::InsufficientScope
+            }
+            RequirementKind::Audience | RequirementKind::Issuer => ErrorCode::InvalidToken,
+            RequirementKind::Acr | RequirementKind::MaxAge => {
+                ErrorCode::InsufficientUserAuthentication
+            }
         }
     }
 
     /// The HTTP status of the answer: 403 where another token of the same kind would not help, else 401.
     pub fn http_status(self) -> u16 {
         match self {
-            Ground::Scope | Ground::Client | Ground::Claim => 403,
-            Ground::Audience | Ground::Issuer | Ground::Acr | Ground::MaxAge => 401,
+            RequirementKind::Scope | RequirementKind::Client | RequirementKind::Claim => 403,
+            RequirementKind::Audience
+            | RequirementKind::Issuer
+            | RequirementKind::Acr
+            | RequirementKind::MaxAge => 401,
         }
     }
 }
 
-/// The keys of [`Policy::set`].
+/// The keys of [`TokenRequirements::set`].
 pub(crate) const KEYS: [&str; 9] = [
     "scopes",
     "scope",
@@ -157,7 +154,7 @@ pub(crate) const KEYS: [&str; 9] = [
     "max_age",
 ];
 
-impl Policy {
+impl TokenRequirements {
     /// Whether nothing is asked: then there is no need to read the claims.
     pub fn is_empty(&self) -> bool {
         self.scopes.is_empty()
@@ -305,14 +302,14 @@ impl Policy {
         set.map_err(|PolicyError(complaint)| PolicyError(format!("{key}: {complaint}")))
     }
 
-    /// The keys of [`Policy::set`].
+    /// The keys of [`TokenRequirements::set`].
     pub fn keys() -> &'static [&'static str] {
         &KEYS
     }
 
     /// Takes each part that is not set here from the policy of the level above: `scopes` and `scope` are two parts, and
     /// what is required of each claim is one. So what is added here takes nothing away that is asked above.
-    pub fn inherit(&mut self, above: &Policy) {
+    pub fn inherit(&mut self, above: &TokenRequirements) {
         fn part<T: Clone>(own: &mut Vec<T>, above: &[T]) {
             if own.is_empty() {
                 own.extend_from_slice(above);
@@ -351,10 +348,10 @@ impl Policy {
         claims: &Claims,
         now: i64,
         values: &mut dyn FnMut(usize) -> Option<&'v [u8]>,
-    ) -> Result<(), Denial<'_>> {
-        let deny = |ground, reason| Err(Denial { ground, reason });
+    ) -> Result<(), UnmetRequirement<'_>> {
+        let deny = |kind, reason| Err(UnmetRequirement { kind, reason });
         if !self.issuers.is_empty() && !has(&self.issuers, claims.iss.as_deref()) {
-            return deny(Ground::Issuer, "issuer");
+            return deny(RequirementKind::Issuer, "issuer");
         }
         if !self.audiences.is_empty()
             && !claims
@@ -362,19 +359,19 @@ impl Policy {
                 .iter()
                 .any(|audience| has(&self.audiences, Some(audience)))
         {
-            return deny(Ground::Audience, "audience");
+            return deny(RequirementKind::Audience, "audience");
         }
         if !self.clients.is_empty() && !has(&self.clients, claims.client_id.as_deref()) {
-            return deny(Ground::Client, "client");
+            return deny(RequirementKind::Client, "client");
         }
         if self.enforce_scopes != Some(false)
             && let Some(reason) = self.scopes.lacking(&claims.scope)
         {
-            return deny(Ground::Scope, reason);
+            return deny(RequirementKind::Scope, reason);
         }
         for requirement in &self.requirements {
             if !requirement.holds(claims, values) {
-                return deny(Ground::Claim, requirement.reason());
+                return deny(RequirementKind::Claim, requirement.reason());
             }
         }
         if !self.acr.is_empty()
@@ -383,12 +380,12 @@ impl Policy {
                 claims.get("acr").and_then(|value| value.as_str()),
             )
         {
-            return deny(Ground::Acr, "acr");
+            return deny(RequirementKind::Acr, "acr");
         }
         if let Some(max_age) = self.max_age
             && !is_younger(claims, max_age, now)
         {
-            return deny(Ground::MaxAge, "max_age");
+            return deny(RequirementKind::MaxAge, "max_age");
         }
         Ok(())
     }

@@ -9,17 +9,17 @@ fn claims(value: Value) -> Claims {
     Claims::from_json(&value.to_string()).unwrap()
 }
 
-fn policy(parts: &[(&str, &[&str])]) -> Policy {
-    let mut policy = Policy::default();
+fn requirements(parts: &[(&str, &[&str])]) -> TokenRequirements {
+    let mut requirements = TokenRequirements::default();
     for (key, values) in parts {
-        policy.set(key, values).unwrap();
+        requirements.set(key, values).unwrap();
     }
-    policy
+    requirements
 }
 
 /// The reason for a denial, or `ok`.
-fn checked(policy: &Policy, token: Value) -> String {
-    match policy.check(&claims(token), NOW, &mut |_| None) {
+fn checked(requirements: &TokenRequirements, token: Value) -> String {
+    match requirements.check(&claims(token), NOW, &mut |_| None) {
         Ok(()) => "ok".to_owned(),
         Err(denial) => denial.reason.to_owned(),
     }
@@ -29,8 +29,10 @@ fn checked(policy: &Policy, token: Value) -> String {
 fn meets(path: &str, values: &[&str], token: Value) -> bool {
     let mut arguments = vec![path];
     arguments.extend(values);
-    let policy = policy(&[("require", &arguments)]);
-    policy.check(&claims(token), NOW, &mut |_| None).is_ok()
+    let requirements = requirements(&[("require", &arguments)]);
+    requirements
+        .check(&claims(token), NOW, &mut |_| None)
+        .is_ok()
 }
 
 fn text_at(path: &str, token: Value) -> Option<String> {
@@ -44,12 +46,15 @@ fn text_at(path: &str, token: Value) -> Option<String> {
 
 #[test]
 fn where_nothing_is_asked_every_token_passes() {
-    let policy = Policy::default();
-    assert!(policy.is_empty());
-    assert_eq!(checked(&policy, json!({})), "ok");
-    assert_eq!((policy.scopes_advertised(), policy.acr_values()), ("", ""));
-    assert_eq!(policy.max_age(), None);
-    assert!(policy.scopes_supported().is_empty());
+    let requirements = TokenRequirements::default();
+    assert!(requirements.is_empty());
+    assert_eq!(checked(&requirements, json!({})), "ok");
+    assert_eq!(
+        (requirements.scopes_advertised(), requirements.acr_values()),
+        ("", "")
+    );
+    assert_eq!(requirements.max_age(), None);
+    assert!(requirements.scopes_supported().is_empty());
 }
 
 #[test]
@@ -58,12 +63,12 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
         "scope": "read write", "aud": ["other", "api"], "iss": "https://as.example.com", "client_id": "web",
         "tenant": "acme", "acr": "gold", "auth_time": NOW - 10,
     });
-    for (key, values, reason, ground, status, error) in [
+    for (key, values, reason, kind, status, error) in [
         (
             "scopes",
             &["read"][..],
             "scope:read",
-            Ground::Scope,
+            RequirementKind::Scope,
             403,
             "insufficient_scope",
         ),
@@ -71,7 +76,7 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
             "scope",
             &["read"],
             "scope:read",
-            Ground::Scope,
+            RequirementKind::Scope,
             403,
             "insufficient_scope",
         ),
@@ -79,7 +84,7 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
             "audience",
             &["api"],
             "audience",
-            Ground::Audience,
+            RequirementKind::Audience,
             401,
             "invalid_token",
         ),
@@ -87,7 +92,7 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
             "issuer",
             &["https://as.example.com"],
             "issuer",
-            Ground::Issuer,
+            RequirementKind::Issuer,
             401,
             "invalid_token",
         ),
@@ -95,7 +100,7 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
             "client",
             &["app", "web"],
             "client",
-            Ground::Client,
+            RequirementKind::Client,
             403,
             "insufficient_scope",
         ),
@@ -103,7 +108,7 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
             "require",
             &["tenant", "acme"],
             "claim:tenant",
-            Ground::Claim,
+            RequirementKind::Claim,
             403,
             "insufficient_scope",
         ),
@@ -111,7 +116,7 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
             "acr",
             &["silver", "gold"],
             "acr",
-            Ground::Acr,
+            RequirementKind::Acr,
             401,
             "insufficient_user_authentication",
         ),
@@ -119,24 +124,24 @@ fn each_part_that_is_set_must_hold_and_is_named_when_it_does_not() {
             "max_age",
             &["5m"],
             "max_age",
-            Ground::MaxAge,
+            RequirementKind::MaxAge,
             401,
             "insufficient_user_authentication",
         ),
     ] {
-        let policy = policy(&[(key, values)]);
-        assert!(!policy.is_empty(), "{key}");
-        assert_eq!(checked(&policy, good.clone()), "ok", "{key}");
+        let requirements = requirements(&[(key, values)]);
+        assert!(!requirements.is_empty(), "{key}");
+        assert_eq!(checked(&requirements, good.clone()), "ok", "{key}");
         let none = claims(json!({}));
-        let denial = policy.check(&none, NOW, &mut |_| None).unwrap_err();
-        assert_eq!(denial, Denial { ground, reason });
-        assert_eq!((ground.http_status(), ground.error()), (status, error));
+        let denial = requirements.check(&none, NOW, &mut |_| None).unwrap_err();
+        assert_eq!(denial, UnmetRequirement { kind, reason });
+        assert_eq!((kind.http_status(), kind.error().as_str()), (status, error));
     }
 }
 
 #[test]
 fn a_token_for_others_is_said_first_and_nobody_logs_in_again_in_vain() {
-    let policy = policy(&[
+    let requirements = requirements(&[
         ("max_age", &["1m"]),
         ("acr", &["gold"]),
         ("require", &["tenant"]),
@@ -155,10 +160,10 @@ fn a_token_for_others_is_said_first_and_nobody_logs_in_again_in_vain() {
         ("acr", "acr", json!("gold")),
         ("max_age", "iat", json!(NOW)),
     ] {
-        assert_eq!(checked(&policy, token.clone()), reason);
+        assert_eq!(checked(&requirements, token.clone()), reason);
         token[name] = value;
     }
-    assert_eq!(checked(&policy, token), "ok");
+    assert_eq!(checked(&requirements, token), "ok");
 }
 
 #[test]
@@ -175,7 +180,7 @@ fn the_scopes_of_one_line_suffice_and_some_are_needed_in_any_case() {
             ("scopes", &["admin"]),
         ],
     ] {
-        let policy = policy(&parts);
+        let requirements = requirements(&parts);
         for (granted, expected) in [
             ("read list api", "ok"),
             ("api admin", "ok"),
@@ -185,13 +190,16 @@ fn the_scopes_of_one_line_suffice_and_some_are_needed_in_any_case() {
             ("", "scope:read"),
         ] {
             assert_eq!(
-                checked(&policy, json!({"scope": granted})),
+                checked(&requirements, json!({"scope": granted})),
                 expected,
                 "{granted}"
             );
         }
-        assert_eq!(policy.scopes_advertised(), "read list api");
-        assert_eq!(policy.scopes_supported(), ["read", "list", "api", "admin"]);
+        assert_eq!(requirements.scopes_advertised(), "read list api");
+        assert_eq!(
+            requirements.scopes_supported(),
+            ["read", "list", "api", "admin"]
+        );
     }
 }
 
@@ -203,7 +211,7 @@ fn audience_issuer_client_and_acr_are_compared_to_the_last_byte() {
         ("client", "client_id"),
         ("acr", "acr"),
     ] {
-        let policy = policy(&[(key, &["https://a.example"])]);
+        let requirements = requirements(&[(key, &["https://a.example"])]);
         for other in [
             "https://a.example/",
             "https://A.example",
@@ -212,11 +220,18 @@ fn audience_issuer_client_and_acr_are_compared_to_the_last_byte() {
             "https://a.example https://a.example",
             "",
         ] {
-            assert_eq!(checked(&policy, json!({name: other})), key, "{other:?}");
+            assert_eq!(
+                checked(&requirements, json!({name: other})),
+                key,
+                "{other:?}"
+            );
         }
-        assert_eq!(checked(&policy, json!({name: "https://a.example"})), "ok");
+        assert_eq!(
+            checked(&requirements, json!({name: "https://a.example"})),
+            "ok"
+        );
     }
-    let policy = policy(&[("acr", &["gold"])]);
+    let requirements = requirements(&[("acr", &["gold"])]);
     for acr in [
         json!(["gold"]),
         json!(1),
@@ -224,13 +239,13 @@ fn audience_issuer_client_and_acr_are_compared_to_the_last_byte() {
         json!({"gold": 1}),
         json!(null),
     ] {
-        assert_eq!(checked(&policy, json!({"acr": acr})), "acr");
+        assert_eq!(checked(&requirements, json!({"acr": acr})), "acr");
     }
 }
 
 #[test]
 fn the_age_is_that_of_the_authentication_or_else_of_the_token() {
-    let policy = policy(&[("max_age", &["5m"])]);
+    let requirements = requirements(&[("max_age", &["5m"])]);
     for (token, expected) in [
         (json!({"auth_time": NOW}), "ok"),
         (json!({"auth_time": NOW - 300}), "ok"),
@@ -252,12 +267,12 @@ fn the_age_is_that_of_the_authentication_or_else_of_the_token() {
         (json!({"auth_time": i64::MIN}), "max_age"),
         (json!({"exp": NOW + 10}), "max_age"),
     ] {
-        assert_eq!(checked(&policy, token.clone()), expected, "{token}");
+        assert_eq!(checked(&requirements, token.clone()), expected, "{token}");
     }
-    let mut policy = Policy::default();
-    policy.set_max_age(Duration::MAX);
-    assert_eq!(checked(&policy, json!({"iat": 0})), "ok");
-    assert_eq!(checked(&policy, json!({})), "max_age");
+    let mut requirements = TokenRequirements::default();
+    requirements.set_max_age(Duration::MAX);
+    assert_eq!(checked(&requirements, json!({"iat": 0})), "ok");
+    assert_eq!(checked(&requirements, json!({})), "max_age");
 }
 
 #[test]
@@ -318,19 +333,19 @@ fn without_values_a_claim_must_be_there_and_say_something() {
     }
     assert!(!meets("c", &[], json!({"d": 1})));
     // A host's value that is not there is not a value that was left out.
-    let mut policy = Policy::default();
-    policy
+    let mut requirements = TokenRequirements::default();
+    requirements
         .add_requirement("c", vec![Expected::Slot(0)])
         .unwrap();
-    assert_eq!(checked(&policy, json!({"c": "x"})), "claim:c");
+    assert_eq!(checked(&requirements, json!({"c": "x"})), "claim:c");
 }
 
 #[test]
 fn several_requirements_must_all_hold() {
-    let policy = policy(&[("require", &["a", "1"]), ("require", &["b", "2"])]);
-    assert_eq!(checked(&policy, json!({"a": 1, "b": 2})), "ok");
-    assert_eq!(checked(&policy, json!({"a": 1})), "claim:b");
-    assert_eq!(checked(&policy, json!({"b": 2})), "claim:a");
+    let requirements = requirements(&[("require", &["a", "1"]), ("require", &["b", "2"])]);
+    assert_eq!(checked(&requirements, json!({"a": 1, "b": 2})), "ok");
+    assert_eq!(checked(&requirements, json!({"a": 1})), "claim:b");
+    assert_eq!(checked(&requirements, json!({"b": 2})), "claim:a");
 }
 
 #[test]
@@ -404,8 +419,8 @@ fn a_regular_expression_matches_anywhere_unless_it_has_anchors() {
 
 #[test]
 fn a_hosts_value_is_compared_as_it_is_and_an_odd_one_is_equal_to_nothing() {
-    let mut policy = Policy::default();
-    policy
+    let mut requirements = TokenRequirements::default();
+    requirements
         .add_requirement(
             "c",
             vec![Expected::parse("fixed").unwrap(), Expected::Slot(3)],
@@ -414,7 +429,7 @@ fn a_hosts_value_is_compared_as_it_is_and_an_odd_one_is_equal_to_nothing() {
     let check = |claim: &str, value: Option<&[u8]>| {
         let claims = claims(json!({"c": ["x", claim]}));
         let mut asked = 0;
-        let passes = policy
+        let passes = requirements
             .check(&claims, NOW, &mut |slot| {
                 assert_eq!(slot, 3);
                 asked += 1;
@@ -450,13 +465,16 @@ fn the_reason_is_one_word_of_printable_ascii() {
         ("gr\u{f6}\u{df}e", "claim:gr__e"),
         ("a\"b\\c", "claim:a_b_c"),
     ] {
-        assert_eq!(checked(&policy(&[("require", &[path])]), json!({})), reason);
+        assert_eq!(
+            checked(&requirements(&[("require", &[path])]), json!({})),
+            reason
+        );
     }
 }
 
 #[test]
 fn each_part_that_is_not_set_is_taken_from_above() {
-    let above = policy(&[
+    let above = requirements(&[
         ("scopes", &["read"]),
         ("scope", &["api"]),
         ("audience", &["api"]),
@@ -466,7 +484,7 @@ fn each_part_that_is_not_set_is_taken_from_above() {
         ("acr", &["gold"]),
         ("max_age", &["5m"]),
     ]);
-    let mut bare = Policy::default();
+    let mut bare = TokenRequirements::default();
     bare.inherit(&above);
     assert_eq!(format!("{bare:?}"), format!("{above:?}"));
 
@@ -480,16 +498,16 @@ fn each_part_that_is_not_set_is_taken_from_above() {
         (("acr", &["own"]), "acr"),
         (("max_age", &["1s"]), "max_age"),
     ] {
-        let mut policy = policy(&[own]);
-        policy.inherit(&above);
+        let mut requirements = requirements(&[own]);
+        requirements.inherit(&above);
         let token = json!({
             "scope": "read api", "aud": "api", "iss": "as", "client_id": "web", "tenant": "acme", "acr": "gold",
             "iat": NOW - 10,
         });
         assert_eq!(checked(&above, token.clone()), "ok");
-        assert_eq!(checked(&policy, token), lacking);
+        assert_eq!(checked(&requirements, token), lacking);
     }
-    let mut own = policy(&[("scope", &["own"])]);
+    let mut own = requirements(&[("scope", &["own"])]);
     own.inherit(&above);
     assert_eq!(own.scopes_advertised(), "read own");
     assert_eq!(own.acr_values(), "gold");
@@ -498,16 +516,16 @@ fn each_part_that_is_not_set_is_taken_from_above() {
 
 #[test]
 fn what_is_added_below_takes_nothing_away_that_is_asked_above() {
-    let above = policy(&[
+    let above = requirements(&[
         ("scopes", &["read"]),
         ("scope", &["api"]),
         ("require", &["tenant", "acme"]),
         ("require", &["role", "clerk"]),
     ]);
     let below = |own: &[(&str, &[&str])]| {
-        let mut policy = policy(own);
-        policy.inherit(&above);
-        policy
+        let mut requirements = requirements(own);
+        requirements.inherit(&above);
+        requirements
     };
     let token = |scope, tenant, role| json!({ "scope": scope, "tenant": tenant, "role": role });
     let scopes = below(&[("scopes", &["write"])]);
@@ -630,14 +648,16 @@ fn what_cannot_be_is_refused_with_the_mend_and_changes_nothing() {
             r#"require: "(?=b)" is not a regular expression: look-around, including look-ahead and look-behind, is not supported"#,
         ),
     ] {
-        let mut policy = policy(&[("scope", &["x"])]);
-        let before = format!("{policy:?}");
-        let refused = policy.set(key, values).unwrap_err();
+        let mut requirements = requirements(&[("scope", &["x"])]);
+        let before = format!("{requirements:?}");
+        let refused = requirements.set(key, values).unwrap_err();
         assert_eq!(refused.to_string(), message);
-        assert_eq!(format!("{policy:?}"), before, "{message}");
+        assert_eq!(format!("{requirements:?}"), before, "{message}");
     }
     for huge in ["~(a{1000}){1000}", "~((a{100}){100}){100}"] {
-        let refused = Policy::default().set("require", &["a", huge]).unwrap_err();
+        let refused = TokenRequirements::default()
+            .set("require", &["a", huge])
+            .unwrap_err();
         assert!(
             refused.to_string().contains("is not a regular expression"),
             "{refused}"
@@ -759,55 +779,55 @@ proptest! {
         always in proptest::option::of("[a-d]"),
         held in proptest::collection::btree_set("[a-d]", 0..5),
     ) {
-        let mut policy = Policy::default();
+        let mut requirements = TokenRequirements::default();
         for line in &lines {
             let line: Vec<_> = line.iter().map(String::as_str).collect();
-            policy.set("scopes", &line).unwrap();
+            requirements.set("scopes", &line).unwrap();
         }
         if let Some(scope) = &always {
-            policy.set("scope", &[scope]).unwrap();
+            requirements.set("scope", &[scope]).unwrap();
         }
         let passes = always.iter().all(|scope| held.contains(scope))
             && lines.iter().any(|line| line.is_subset(&held));
         let scope = held.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-        prop_assert_eq!(checked(&policy, json!({"scope": scope})) == "ok", passes);
+        prop_assert_eq!(checked(&requirements, json!({"scope": scope})) == "ok", passes);
     }
 
     #[test]
     fn no_policy_text_makes_it_fall_over(key in proptest::sample::select(&KEYS), values in proptest::collection::vec(any::<String>(), 0..4)) {
         let values: Vec<_> = values.iter().map(String::as_str).collect();
-        let mut policy = Policy::default();
-        if policy.set(key, &values).is_ok() {
-            let denied = checked(&policy, json!({}));
+        let mut requirements = TokenRequirements::default();
+        if requirements.set(key, &values).is_ok() {
+            let denied = checked(&requirements, json!({}));
             prop_assert!(denied.bytes().all(|byte| byte.is_ascii_graphic()), "{}", denied);
-            prop_assert!(denied != "ok", "nothing passes by a policy that asks for something");
+            prop_assert!(denied != "ok", "nothing passes by a requirements that asks for something");
         } else {
-            prop_assert!(policy.is_empty());
+            prop_assert!(requirements.is_empty());
         }
     }
 }
 
 #[test]
 fn scopes_that_are_not_enforced_are_advertised_and_everything_else_still_holds() {
-    let mut policy = Policy::default();
-    policy.set("scopes", &["read", "write"]).unwrap();
-    policy.set("scopes_enforce", &["off"]).unwrap();
-    policy.set("audience", &["api"]).unwrap();
+    let mut requirements = TokenRequirements::default();
+    requirements.set("scopes", &["read", "write"]).unwrap();
+    requirements.set("scopes_enforce", &["off"]).unwrap();
+    requirements.set("audience", &["api"]).unwrap();
     let claims = Claims::from_json(r#"{"scope": "other", "aud": "api"}"#).unwrap();
-    assert!(policy.check(&claims, 0, &mut |_| None).is_ok());
-    assert_eq!(policy.scopes_advertised(), "read write");
+    assert!(requirements.check(&claims, 0, &mut |_| None).is_ok());
+    assert_eq!(requirements.scopes_advertised(), "read write");
     let claims = Claims::from_json(r#"{"scope": "read write"}"#).unwrap();
-    let denial = policy.check(&claims, 0, &mut |_| None).unwrap_err();
-    assert_eq!(denial.ground, Ground::Audience);
+    let denial = requirements.check(&claims, 0, &mut |_| None).unwrap_err();
+    assert_eq!(denial.kind, RequirementKind::Audience);
 
     // It is inherited like any other part, and set again below.
-    let mut below = Policy::default();
+    let mut below = TokenRequirements::default();
     below.set("scope", &["admin"]).unwrap();
-    below.inherit(&policy);
+    below.inherit(&requirements);
     let claims = Claims::from_json(r#"{"aud": "api"}"#).unwrap();
     assert!(below.check(&claims, 0, &mut |_| None).is_ok());
     below.set("scopes_enforce", &["on"]).unwrap();
     let denial = below.check(&claims, 0, &mut |_| None).unwrap_err();
-    assert_eq!(denial.ground, Ground::Scope);
+    assert_eq!(denial.kind, RequirementKind::Scope);
     assert!(below.set("scopes_enforce", &["maybe"]).is_err());
 }
