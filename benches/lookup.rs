@@ -12,9 +12,13 @@ use std::ffi::c_void;
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
 use std::ptr::null_mut;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lru::LruCache;
+use parking_lot::Mutex;
+use phantom_token::cache::MemoryCache;
 use phantom_token::ffi::client::{
     phantom_client, phantom_client_free, phantom_client_lookup, phantom_client_start,
 };
@@ -23,7 +27,9 @@ use phantom_token::ffi::events::{phantom_client_dispatch, phantom_client_submit}
 use phantom_token::ffi::result::{phantom_result, phantom_result_free};
 use phantom_token::ffi::status::phantom_status;
 use phantom_token::ffi::status::phantom_status::{PHANTOM_OK, PHANTOM_PENDING};
-use phantom_token::{Client, CompletionQueue, Submitted, Token};
+use phantom_token::jwt::{Claims, check_compact};
+use phantom_token::token::{Fingerprint, Key};
+use phantom_token::{Active, Client, CompletionQueue, Submitted, Token, Verdict, clock};
 use support::{Server, bare_jwt, jwt};
 
 /// A JWT of about 1 KB, as servers hand them out.
@@ -89,9 +95,42 @@ fn shuffled(entries: usize) -> Vec<String> {
         .collect()
 }
 
+/// A hit in the memory cache alone, and what the `lru` crate takes of it: its `get`, under a lock, with a copy of the
+/// pointer. The keys of the tokens are known, so that SHA-256 is no part of either.
+fn memory(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("memory hit");
+    let payload = kilobyte_jwt();
+    let jwt = check_compact(payload.as_bytes()).unwrap();
+    let key = |name: &String| {
+        let fingerprint = Fingerprint::of(b"bench");
+        Key::new(&fingerprint, Token::parse(name.as_bytes()).unwrap())
+    };
+    for entries in [1_000, 100_000, 1_000_000] {
+        let now = clock::now();
+        let cache = MemoryCache::new(16 << 30, 4_000_000);
+        let plain = Mutex::new(LruCache::unbounded());
+        for number in 0..entries {
+            let active = Arc::new(Active::new(&jwt, Claims::empty()));
+            let key = key(&token_name(number));
+            let day = Duration::from_secs(86_400);
+            cache.put(key, &Verdict::Active(active.clone()), day.into(), now, 0);
+            plain.lock().put(key, active);
+        }
+        let keys: Vec<_> = shuffled(entries).iter().map(key).collect();
+        let mut next = keys.iter().cycle();
+        group.bench_function(BenchmarkId::new("MemoryCache::get", entries), |bencher| {
+            bencher.iter(|| black_box(cache.get(next.next().unwrap(), clock::now(), 0).unwrap()));
+        });
+        group.bench_function(BenchmarkId::new("LruCache::get", entries), |bencher| {
+            bencher.iter(|| black_box(plain.lock().get(next.next().unwrap()).unwrap().clone()));
+        });
+    }
+    group.finish();
+}
+
 fn lookup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lookup hit");
-    for entries in [1_000, 1_000_000] {
+    for entries in [1_000, 100_000, 1_000_000] {
         let (_server, client) = remembering(entries);
         // All of them, and a thousand of them: clients that are there come back.
         for asked in BTreeSet::from([entries, 1_000]) {
@@ -113,7 +152,7 @@ fn lookup(criterion: &mut Criterion) {
 /// The same through the C ABI: what a call from C costs, checks of the arguments and the result's reference included.
 fn c_call(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("phantom_client_lookup hit");
-    for entries in [1_000, 1_000_000] {
+    for entries in [1_000, 100_000, 1_000_000] {
         let answer = kilobyte_jwt();
         let server = Server::start(move |_| bare_jwt(&answer));
         let client = CClient::start(&server);
@@ -221,5 +260,5 @@ impl Drop for CClient {
     }
 }
 
-criterion_group!(benches, lookup, c_call);
+criterion_group!(benches, memory, lookup, c_call);
 criterion_main!(benches);

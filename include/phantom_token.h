@@ -474,7 +474,7 @@ typedef struct {
   const char *method;
   // The length of `method`.
   size_t method_length;
-  // What it asks for, as its client sees it: "https://api.example.com/orders". Nothing after the path is looked at.
+  // What it asks for, as its client sees it: `https://api.example.com/orders`. Nothing after the path is looked at.
   // Make it of a host that you have checked: a `Host` in which anything but a host and a port stands is to be answered
   // with 400, or a proof for one path is good for another. A URL without a path is refused, for it is made of such one.
   const char *url;

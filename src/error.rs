@@ -4,12 +4,14 @@
 //! through. Its kind decides the HTTP status and whether trying again helps; its message is for the operator's
 //! log and carries neither token, JWT nor credentials.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// What went wrong, as far as a caller can act on it. Numbers are those of the C ABI and never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// No answer: name resolution, connection, TLS, or a connection lost before the answer was whole.
@@ -36,49 +38,16 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind, in the order in which [`crate::Stats`] counts them.
-    pub const ALL: [ErrorKind; 10] = [
-        ErrorKind::Unreachable,
-        ErrorKind::BadAnswer,
-        ErrorKind::ClientRefused,
-        ErrorKind::Busy,
-        ErrorKind::Overloaded,
-        ErrorKind::Timeout,
-        ErrorKind::Stopped,
-        ErrorKind::Forked,
-        ErrorKind::Internal,
-        ErrorKind::CircuitOpen,
-    ];
+    pub const ALL: &'static [ErrorKind] = Self::VARIANTS;
 
     /// The kind's place in [`ErrorKind::ALL`].
     pub fn index(self) -> usize {
-        match self {
-            ErrorKind::Unreachable => 0,
-            ErrorKind::BadAnswer => 1,
-            ErrorKind::ClientRefused => 2,
-            ErrorKind::Busy => 3,
-            ErrorKind::Overloaded => 4,
-            ErrorKind::Timeout => 5,
-            ErrorKind::Stopped => 6,
-            ErrorKind::Forked => 7,
-            ErrorKind::Internal => 8,
-            ErrorKind::CircuitOpen => 9,
-        }
+        self as usize
     }
 
     /// A name for logs and metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorKind::Unreachable => "unreachable",
-            ErrorKind::BadAnswer => "bad_answer",
-            ErrorKind::ClientRefused => "client_refused",
-            ErrorKind::Busy => "busy",
-            ErrorKind::Overloaded => "overloaded",
-            ErrorKind::Timeout => "timeout",
-            ErrorKind::Stopped => "stopped",
-            ErrorKind::Forked => "forked",
-            ErrorKind::Internal => "internal",
-            ErrorKind::CircuitOpen => "circuit_open",
-        }
+        self.into()
     }
 
     /// The status a gateway answers with (RFC 9110 §15.6): 502 when the authorization server or its answer is
@@ -100,7 +69,8 @@ impl ErrorKind {
 }
 
 /// Why a token could not be resolved. Cheap to clone: all who wait for one flight share one message.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: Arc<str>,
@@ -221,14 +191,6 @@ impl Error {
         self.retry_after
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,14 @@
 //!
 //! Rooms of the crate need each other in one direction only: `ROOMS` in `tests/layers.rs` is the list, and
 //! docs/development.md shows it.
+//!
+//! # Features
+//!
+//! - `c-abi` (by default): the C ABI, `ffi`. Its symbols are exported by any shared object that the crate is linked into.
+//! - `gateway` (a part of `c-abi`): the decisions of a gateway about requests, and its status page. Without it the crate
+//!   resolves tokens, and does not depend on what writes pages and reads regular expressions.
+
+#![warn(missing_debug_implementations)]
 
 pub mod cache;
 pub mod clock;
@@ -34,9 +42,10 @@ pub mod config;
 mod error;
 #[cfg(feature = "c-abi")]
 pub mod ffi;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(all(feature = "gateway", any(test, feature = "fuzzing")))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "gateway")]
 pub mod gateway;
 mod introspection;
 pub mod jwt;

@@ -2,7 +2,6 @@
 //!
 //! A [`Token`] is a borrowed, checked view of bytes that the host already holds: taking one costs no
 //! allocation. It has no `Debug` and no `Display`, so that it cannot slip into a log.
-
 use std::fmt;
 
 use aws_lc_rs::digest;
@@ -36,28 +35,25 @@ fn is_b64token(bytes: &[u8]) -> bool {
 #[derive(Clone, Copy)]
 pub struct Token<'a>(&'a str);
 
-/// Why bytes are not a token. Says nothing of the bytes themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenError {
-    /// No byte at all.
-    Empty,
-    /// More than [`MAX_TOKEN_LENGTH`] bytes.
-    TooLong,
-    /// A byte that `b64token` does not have.
-    BadByte,
-}
-
-impl fmt::Display for TokenError {
+impl fmt::Debug for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TokenError::Empty => "the access token is empty",
-            TokenError::TooLong => "the access token is longer than 8192 bytes",
-            TokenError::BadByte => "the access token has a byte that RFC 6750 does not allow",
-        })
+        f.write_str("Token(..)")
     }
 }
 
-impl std::error::Error for TokenError {}
+/// Why bytes are not a token. Says nothing of the bytes themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// No byte at all.
+    #[error("the access token is empty")]
+    Empty,
+    /// More than [`MAX_TOKEN_LENGTH`] bytes.
+    #[error("the access token is longer than 8192 bytes")]
+    TooLong,
+    /// A byte that `b64token` does not have.
+    #[error("the access token has a byte that RFC 6750 does not allow")]
+    BadByte,
+}
 
 /// How a request presents a token: the scheme of its `Authorization` header, or of the challenge that asks for one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,6 +78,7 @@ impl Scheme {
 }
 
 /// What a request presents as credentials.
+#[derive(Debug)]
 pub enum Credentials<'a> {
     /// A well-formed access token, and how it is presented.
     Token(Scheme, Token<'a>),
@@ -170,6 +167,13 @@ impl TrimSpaces for [u8] {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) [u8; 32]);
 
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It is made of settings, among them digests of secrets.
+        f.write_str("Fingerprint(..)")
+    }
+}
+
 impl Fingerprint {
     /// The fingerprint of a description, which must differ wherever answers may.
     pub fn of(description: &[u8]) -> Self {
@@ -212,6 +216,18 @@ pub struct Context([u8; 32]);
 /// Computes a [`Context`] of its parts. Allocates nothing.
 #[derive(Clone, Default)]
 pub struct ContextBuilder(Sha256);
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Context(..)")
+    }
+}
+
+impl fmt::Debug for ContextBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContextBuilder(..)")
+    }
+}
 
 impl ContextBuilder {
     /// Adds a part. The order of parts and where one ends count.
@@ -296,6 +312,12 @@ impl Keys {
 /// The SHA-256 name under which a token is remembered. The token cannot be had from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key(pub(crate) [u8; 32]);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}…)", self.id().as_str())
+    }
+}
 
 impl Key {
     /// The key of a token of the provider with this fingerprint.

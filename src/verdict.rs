@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::jwt::{self, Claims, Compact};
 
 /// What the authorization server says of a token. An error is never a verdict.
@@ -16,51 +18,34 @@ pub enum Verdict {
 }
 
 /// Where a verdict came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "UPPERCASE")]
 #[non_exhaustive]
 pub enum CacheStatus {
     /// Remembered.
     Hit,
-    /// The authorization server was asked for this request.
-    Miss,
-    /// Another request had already asked; this one shared its answer.
-    Coalesced,
     /// Remembered in the store that is shared with others.
     Shared,
+    /// Another request had already asked; this one shared its answer.
+    Coalesced,
     /// Remembered, and past its time: the authorization server can't be asked, and `stale_if_error` allows it.
     Stale,
+    /// The authorization server was asked for this request.
+    Miss,
 }
 
 impl CacheStatus {
     /// Every one, in the order in which they are counted.
-    pub const ALL: [CacheStatus; 5] = [
-        CacheStatus::Hit,
-        CacheStatus::Shared,
-        CacheStatus::Coalesced,
-        CacheStatus::Stale,
-        CacheStatus::Miss,
-    ];
+    pub const ALL: &'static [CacheStatus] = Self::VARIANTS;
 
     /// Its place in [`CacheStatus::ALL`].
     pub fn index(self) -> usize {
-        match self {
-            CacheStatus::Hit => 0,
-            CacheStatus::Shared => 1,
-            CacheStatus::Coalesced => 2,
-            CacheStatus::Stale => 3,
-            CacheStatus::Miss => 4,
-        }
+        self as usize
     }
 
     /// The word in logs and in `$phantom_token_cache`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            CacheStatus::Hit => "HIT",
-            CacheStatus::Miss => "MISS",
-            CacheStatus::Coalesced => "COALESCED",
-            CacheStatus::Shared => "SHARED",
-            CacheStatus::Stale => "STALE",
-        }
+        self.into()
     }
 }
 
@@ -91,7 +76,7 @@ pub(crate) struct Unread {
 ///
 /// One that comes out of a store has its claims read when they are first asked for: most requests ask for none, and
 /// reading JSON costs more than all the rest of opening an entry.
-// The order of the fields is kept: where the header's value is stands extra_claims the reference count, in the one line of
+// The order of the fields is kept: where the header's value is stands beside the reference count, in the one line of
 // the processor's cache that a hit touches anyway.
 // Aligned so that an address has four bits to spare: the C ABI keeps what it knows of a result there.
 #[repr(C, align(16))]
@@ -115,7 +100,7 @@ impl Active {
         Self::with_response(jwt, Box::default(), claims)
     }
 
-    /// An active verdict of a JWT, of what the introspection response says extra_claims it (see [`jwt::extra_claims`]), and of the
+    /// An active verdict of a JWT, of what the introspection response says beside it (see [`jwt::extra_claims`]), and of the
     /// claims of both.
     pub(crate) fn with_response(jwt: &Compact<'_>, extra_claims: Box<str>, claims: Claims) -> Self {
         let unread = Unread {

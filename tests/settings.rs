@@ -13,8 +13,8 @@ const BEGIN: &str = "<!-- settings -->\n";
 const END: &str = "<!-- end -->";
 
 /// A key that the nginx module adds to those of the library: zones are nginx's.
-const CACHE_ZONE: &str = "| `cache_zone` | The [zone](#the-zone) in which workers remember together, or `off`: each for \
-                          itself. Needed if there are several zones | the only zone, if there is one |\n";
+const CACHE_ZONE: &str = "| `cache_zone` | The [zone](#the-zone) that workers share, or `off`: each worker has its own \
+                          cache. Required if there are several zones | the only zone, if there is one |\n";
 
 #[test]
 fn the_docs_have_every_setting_as_the_table_has_it() {
@@ -64,7 +64,7 @@ fn table(more: &[(&str, &str)], page: &str) -> String {
             let gap = if text.is_empty() { "" } else { "\n" };
             write!(
                 text,
-                "{gap}**{group}**\n\n| key | what | default |\n| --- | --- | --- |\n"
+                "{gap}**{group}**\n\n| key | meaning | default |\n| --- | --- | --- |\n"
             )
             .unwrap();
         }

@@ -43,7 +43,8 @@
 
 namespace phantom_token {
 
-// An error: there is no verdict. `what()` describes the error and what to do about it, for a log; it contains no token, JWT or secret.
+// An error: there is no verdict. `what()` describes the error and what to do about it, for a log; it contains no token,
+// JWT or secret.
 class Error : public std::runtime_error {
 public:
   // The error of the call that has just failed on this thread with `status`.
@@ -101,8 +102,8 @@ inline const char *begin(std::string_view text) noexcept { return text.data() ==
 
 } // namespace detail
 
-// The verdict on the token of one request, with its cache status. Copies share it. Returned texts belong to the result: they stay valid
-// while a copy exists, even without the client, and a temporary result does not give them out.
+// The verdict on the token of one request, with its cache status. Copies share it. Returned texts belong to the result:
+// they stay valid while a copy exists, even without the client, and a temporary result does not give them out.
 //
 // The JWT of a token that is bound to a key of its sender is available only after a `Policy` has let the request pass. Set
 // `sender_constraint` to `ignore` if another party checks the sender.
@@ -125,8 +126,8 @@ public:
   // Whether it is active and bound to a key of its sender (`cnf`).
   bool bound() const noexcept { return phantom_result_is_bound(get()); }
 
-  // The value of `Authorization` to send upstream, "Bearer eyJ…"; empty if not active. Throws `std::logic_error` if the token is bound
-  // and no `Policy` has accepted this result.
+  // The value of `Authorization` to send upstream, "Bearer eyJ…"; empty if not active. Throws `std::logic_error` if the
+  // token is bound and no `Policy` has accepted this result.
   std::string_view authorization() const & { return admitted(phantom_result_authorization); }
   // The JWT alone, under the same conditions.
   std::string_view jwt() const & { return admitted(phantom_result_jwt); }
@@ -245,8 +246,9 @@ public:
     check(status);
     return Result(result);
   }
-  // Removes `token` from this client's memory and from the shared store: a request that starts after this function has returned gets an
-  // answer that the authorization server gave after the call of this function. It never waits for the authorization server.
+  // Removes `token` from this client's memory and from the shared store: a request that starts after this function has
+  // returned gets an answer that the authorization server gave after the call of this function. It never waits for the
+  // authorization server.
   void purge(std::string_view token) const {
     check(phantom_client_purge(get(), detail::begin(token), token.size()));
   }
@@ -374,10 +376,11 @@ public:
     return *this;
   }
 
-  // Decides about the request whose token `result` is about: its denial, or nothing if it may pass. Throws if that can't be decided.
+  // Decides about the request whose token `result` is about: its denial, or nothing if it may pass. Throws if that
+  // can't be decided.
   //
-  // `client` is the client that has resolved the token: it records which proofs were used. Without a presentation, a token that is
-  // bound to a key of its sender is denied.
+  // `client` is the client that has resolved the token: it records which proofs were used. Without a presentation, a
+  // token that is bound to a key of its sender is denied.
   [[nodiscard]] std::optional<Denial> denial(const Client &client, const Result &result,
                                              const Presentation &presentation) const {
     return denial(client.get(), result.get(), presentation);

@@ -1,27 +1,29 @@
 //! The cache of one process.
 //!
 //! A hit takes one uncontended lock for the time of one hash-table probe and copies out a pointer: nothing is
-//! allocated and no byte of a JWT is moved. Keys are SHA-256 digests, so they are spread over shards and
-//! buckets by some of their own bits.
+//! allocated and no byte of a JWT is moved. Keys are SHA-256 digests: bits of their own choose the shard, and the
+//! table's hash is one multiplication of eight of their bytes with a secret of the process ([`lru::DefaultHasher`]).
 //!
 //! Active and inactive verdicts are kept apart, each within bounds of its own: whoever sends a million random
 //! tokens fills the inactive share and pushes out not one live entry.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::lifetime::Lifetime;
-use super::lru::{LruTable, Secret};
 use crate::clock::Now;
 use crate::token::Key;
 use crate::{Active, Verdict};
 
-/// What an entry costs beyond the verdict itself: key, links, hash-table slot, allocator rounding.
-const ENTRY_OVERHEAD: usize = 192;
-/// What an inactive verdict costs: it is all overhead.
-const INACTIVE_SIZE: usize = 128;
+/// The cost of an entry beyond the verdict itself: a node of 112 bytes with the key, the times and the links; 17 bytes for
+/// each place of a hash table of which 7 of 16 to 7 of 8 are in use; what the allocator adds to the verdict's three parts.
+const ENTRY_OVERHEAD: usize = 208;
+/// The cost of an inactive verdict, which is a node and its places in the hash table.
+const INACTIVE_SIZE: usize = 152;
 /// Inactive verdicts may take one part in so many of what the cache may hold.
 const INACTIVE_SHARE: usize = 8;
 /// A shard is worth having when it can hold this much.
@@ -64,8 +66,8 @@ struct Bounds {
 }
 
 struct Shard {
-    active: LruTable<Entry>,
-    inactive: LruTable<Ended>,
+    active: LruCache<Key, Entry>,
+    inactive: LruCache<Key, Ended>,
     active_bytes: usize,
     hits: u64,
     inactive_hits: u64,
@@ -145,7 +147,6 @@ impl Entry {
 impl MemoryCache {
     /// A cache of at most `max_bytes` and `max_entries`; with either zero it remembers nothing.
     pub fn new(max_bytes: usize, max_entries: usize) -> Self {
-        let max_entries = max_entries.min(LruTable::<Entry>::MOST);
         let enabled = max_bytes > 0 && max_entries > 0;
         let shards = (max_bytes / SHARD_SIZE)
             .min(max_entries / 64)
@@ -159,10 +160,10 @@ impl MemoryCache {
             active_bytes: share(max_bytes - max_bytes / INACTIVE_SHARE, shards),
             inactive_entries: share(inactive_entries, shards),
         };
-        let secret = Secret::new();
+        // Unbounded, because a bounded one takes the memory for all of its entries at once.
         let shard = || Shard {
-            active: LruTable::new(secret),
-            inactive: LruTable::new(secret),
+            active: LruCache::unbounded(),
+            inactive: LruCache::unbounded(),
             active_bytes: 0,
             hits: 0,
             inactive_hits: 0,
@@ -317,6 +318,14 @@ impl MemoryCache {
         let choice = usize::from(key.as_bytes()[31]);
         // The number of shards is a power of two, at most 16.
         &self.shards[choice & (self.shards.len() - 1)]
+    }
+}
+
+impl fmt::Debug for MemoryCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCache")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }
 

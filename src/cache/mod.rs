@@ -5,7 +5,6 @@
 //! | `tiers.rs` | all of it, as a client sees it |
 //! | `lifetime.rs` | for how long |
 //! | `memory.rs` | in the memory of one process |
-//! | `lru.rs` | … and the table that it is kept in |
 //! | `proofs.rs` | which proofs of senders were used |
 //! | `store.rs` | what stands behind it, shared with others: the trait |
 //! | `versions.rs` | what tells one process's memory that something was purged, where the store does not |
@@ -13,7 +12,6 @@
 //! | `zone/` | the store in memory that processes share |
 
 mod lifetime;
-mod lru;
 mod memory;
 mod proofs;
 pub(crate) mod sealed;
@@ -33,4 +31,4 @@ pub use store::{
 };
 pub(crate) use tiers::{TieredCache, VersionedKey};
 pub(crate) use versions::Versions;
-pub use zone::{Attached, Zone, ZoneCounts, ZoneStore};
+pub use zone::{Attached, Zone, ZoneCounts, ZoneError, ZoneStore};

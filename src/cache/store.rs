@@ -207,7 +207,7 @@ pub trait Store: Send + Sync {
         LeaseOutcome::Granted
     }
 
-    /// Ends what [`Store::claim`] granted to `flight`: what was found out is stored by now, or there are the bytes that
+    /// Ends what [`Store::lease`] granted to `flight`: what was found out is stored by now, or there are the bytes that
     /// say why not. Does nothing when another flight holds the claim by now.
     fn release(&self, _key: &Key, _flight: u64, _failure: Option<&[u8]>) {}
 

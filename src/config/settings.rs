@@ -252,32 +252,31 @@ macro_rules! settings {
 settings! {
     "The authorization server"
     opt issuer: Issuer = IssuerUrl => {
-        about: "The server's issuer identifier (RFC 8414 §2), exactly as it has it: [its metadata](nginx.md#discovery) \
-         says what is not set here",
+        about: "The server's issuer identifier (RFC 8414 §2), exactly as in [its metadata](nginx.md#discovery), which \
+         provide all values that are not set here",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: true,
     }
     list introspection_endpoint: Vec<Endpoint> = EndpointUrls => {
-        about: "Where tokens are introspected (RFC 7662 §2): an `https` URL, an `http` one, or \
-         `unix:/path/of.sock:/introspect`; [details](nginx.md#reaching-the-authorization-server). Several, \
-         separated by spaces, are addresses of one authorization server: they are tried in order, those that \
-         failed lately last, within one `timeout`",
+        about: "The introspection endpoint (RFC 7662 §2): an `https` or `http` URL, or `unix:/path/of.sock:/introspect` \
+         ([details](nginx.md#reaching-the-authorization-server)). Several, separated by spaces, are addresses of \
+         one authorization server: they are tried in order, those that failed lately last, within one `timeout`",
         default: "by `issuer`",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     opt token_endpoint: Endpoint = EndpointUrl(Purpose::Token) => {
-        about: "Where tokens are obtained and exchanged (RFC 6749 §3.2)",
+        about: "The token endpoint, for token exchange and for our own access token (RFC 6749 §3.2)",
         default: "by `issuer`",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: true,
     }
     opt jwks_uri: Endpoint = EndpointUrl(Purpose::Keys) => {
-        about: "Where the server publishes its keys (RFC 7517 §5)",
+        about: "The URL of the server's keys (RFC 7517 §5)",
         default: "by `issuer`",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
@@ -292,70 +291,71 @@ settings! {
         own_calls: true,
     }
     opt client_secret: Secret = Hidden(rules::text) => {
-        about: "Our client secret",
+        about: "Our client secret; prefer `client_secret_file`",
         default: "",
         fingerprint: Fingerprint::Left("proves who we are and may rotate; client_id says it"),
         used: Use::Always,
         own_calls: false,
     }
     opt client_secret_file: PathBuf = Path => {
-        about: "A file that holds it; one trailing newline is stripped",
+        about: "A file with our client secret; one trailing newline is removed",
         default: "",
         fingerprint: Fingerprint::Left("as client_secret"),
         used: Use::Always,
         own_calls: false,
     }
     opt bearer_token: Secret = Hidden(rules::bearer_token) => {
-        about: "A token that we authenticate with instead of id and secret (RFC 7662 §2.1)",
+        about: "A bearer token for client authentication instead of identifier and secret (RFC 7662 §2.1); prefer \
+         `bearer_token_file`",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     opt bearer_token_file: PathBuf = Path => {
-        about: "A file that holds it; one trailing newline is stripped",
+        about: "A file with this bearer token; one trailing newline is removed",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     opt private_key: PathBuf = Path => {
-        about: "A PEM file of our private key, for `private_key_jwt`: P-256, P-384, Ed25519 or RSA, not encrypted",
+        about: "A PEM file with our private key, for `private_key_jwt`: P-256, P-384, Ed25519 or RSA, not encrypted",
         default: "",
         fingerprint: Fingerprint::Left("proves who we are and may rotate; client_id says it"),
         used: Use::Always,
         own_calls: false,
     }
     opt private_key_id: String = Text => {
-        about: "The `kid` by which the server knows that key",
+        about: "The `kid` of that key at the server",
         default: "its thumbprint (RFC 7638)",
         fingerprint: Fingerprint::Left("names that key to the server"),
         used: Use::Always,
         own_calls: false,
     }
     opt private_key_alg: Algorithm = Choice(Algorithm::ALL) => {
-        about: "What it signs with: an RSA key with `RS256`, `PS256`, …; any other has one way only",
+        about: "The signature algorithm of an RSA key: `RS256`, `PS256`, …; any other key has only one",
         default: "`RS256` with RSA",
         fingerprint: Fingerprint::Left("is how that key signs"),
         used: Use::Always,
         own_calls: false,
     }
     opt assertion_audience: String = Text => {
-        about: "What our assertions are for (`aud`)",
+        about: "The audience (`aud`) of our assertions",
         default: "the issuer, else the endpoint",
         fingerprint: Fingerprint::Left("a server that is not meant refuses us and answers nothing"),
         used: Use::Always,
         own_calls: false,
     }
-    opt client_auth: ClientAuth = Choice(&ClientAuth::ALL) => {
-        about: "How we authenticate: [details](nginx.md#client-authentication)",
+    opt client_auth: ClientAuth = Choice(ClientAuth::ALL) => {
+        about: "The method of client authentication: [details](nginx.md#client-authentication)",
         default: "by what is set and what the server lists",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: true,
     }
     opt client_credentials_scope: String = Text => {
-        about: "The scope of the token of `client_auth client_credentials`",
+        about: "The scope of our own access token (`client_auth client_credentials`)",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
@@ -363,29 +363,30 @@ settings! {
     }
     "The JWT"
     val dialect: Dialect = Choice(Dialect::ALL) => {
-        about: "How the server hands over the JWT: `jwt`, `json`, `auto`, `signed`, `exchange` or `mint`; [details](nginx.md#dialects)",
+        about: "The way in which the server hands over the JWT: `jwt`, `json`, `auto`, `signed`, `exchange` or `mint` \
+         ([details](nginx.md#dialects))",
         default: "auto",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     opt jwt_claim: Vec<String> = Words(rules::jwt_claims) => {
-        about: "The claims that may hold the JWT, in order of preference",
+        about: "The claims that may contain the JWT, in order of preference",
         default: "`jwt phantom_token`",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     opt forward: Forward = Choice(Forward::ALL) => {
-        about: "What goes upstream with `dialect signed`: a JWT that the gateway mints (`mint`), or the response as it \
-         came (`signed`)",
+        about: "What goes upstream with `dialect signed`: a JWT that the gateway mints (`mint`), or the unchanged \
+         response (`signed`)",
         default: "`mint`",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     val verify: bool = Switch => {
-        about: "`on`: a JWT that the server hands over must verify against its keys, by signature, `exp`, `nbf`, and \
+        about: "`on`: a JWT that the server hands over must verify with the server's keys: signature, `exp`, `nbf`, and \
          `iss` if `issuer` is set",
         default: "off",
         fingerprint: Fingerprint::Part,
@@ -393,15 +394,16 @@ settings! {
         own_calls: true,
     }
     opt verify_audience: Vec<String> = Words(rules::words) => {
-        about: "It must also name one of these in `aud`; with `dialect mint` and `signed`, the server's answer must",
+        about: "The JWT must also name one of these in `aud`; with `dialect mint` and `signed`, the server's answer must",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     opt token_type: TokenKind = Choice(TokenKind::ALL) => {
-        about: "Which tokens `dialect mint` and `signed` accept: those that the server's answer says are access tokens \
-         (`access_token`), or all that it does not say are others (`any`); [details](nginx.md#dialects)",
+        about: "The tokens that `dialect mint` and `signed` accept: only those that the answer says are access tokens \
+         (`access_token`), or all that it does not say are of another type (`any`), which may include refresh \
+         tokens ([details](nginx.md#dialects))",
         default: "`access_token`",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
@@ -409,30 +411,31 @@ settings! {
     }
     "Minting"
     list mint_key: Vec<PathBuf> = Paths(MAX_MINT_KEYS) => {
-        about: "PEM files of private keys, not encrypted: the first one signs what is minted, and all are published. \
-         Names have no spaces in them",
+        about: "PEM files with private keys, not encrypted: the first one signs minted JWTs, and all are published. \
+         Their names contain no spaces",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Minting,
         own_calls: false,
     }
     opt mint_alg: Algorithm = Choice(RSA_ALGORITHMS) => {
-        about: "What RSA keys sign with: `RS256`, `RS384`, `RS512`, `PS256`, `PS384` or `PS512`. P-256 signs with \
-         `ES256`, P-384 with `ES384`, Ed25519 with `EdDSA`",
+        about: "The signature algorithm of RSA keys: `RS256`, `RS384`, `RS512`, `PS256`, `PS384` or `PS512`. P-256 signs \
+         with `ES256`, P-384 with `ES384`, Ed25519 with `EdDSA`",
         default: "`RS256`",
         fingerprint: Fingerprint::Part,
         used: Use::Minting,
         own_calls: false,
     }
     opt mint_issuer: String = Text => {
-        about: "The `iss` of what is minted: the name by which APIs know the gateway",
+        about: "The `iss` of minted JWTs: the gateway's name for APIs. Each authorization server needs a different one; \
+         nginx checks that, in C and Python you have to",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Minting,
         own_calls: false,
     }
     opt mint_ttl: Duration = Time(SECOND..=DAY) => {
-        about: "For how long what is minted is valid at most, `1s` to `1d`; it ends with the token in any case",
+        about: "The maximum lifetime of minted JWTs, `1s` to `1d`; they never outlive the token",
         default: "`5m`",
         fingerprint: Fingerprint::Part,
         used: Use::Minting,
@@ -446,7 +449,7 @@ settings! {
         own_calls: false,
     }
     opt mint_claims_except: Vec<String> = Words(rules::claim_names) => {
-        about: "Those that are not; instead of `mint_claims`",
+        about: "The claims that are not minted; instead of `mint_claims`",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Minting,
@@ -454,36 +457,36 @@ settings! {
     }
     "Token exchange"
     opt exchange_audience: Vec<String> = Words(rules::words) => {
-        about: "Whom the JWT is for that a token is exchanged for (`audience`), one or more",
+        about: "The audience of the JWT that a token is exchanged for (`audience`), one or more",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Exchange,
         own_calls: false,
     }
     opt exchange_resource: Vec<String> = Words(rules::resources) => {
-        about: "Where it is to be used (`resource`, RFC 8707), one URI or more",
+        about: "The place where the JWT is used (`resource`, RFC 8707), one URI or more",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Exchange,
         own_calls: false,
     }
     opt exchange_scope: Vec<String> = Words(rules::words) => {
-        about: "The scope that is asked for",
+        about: "The scope to request",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Exchange,
         own_calls: false,
     }
     opt exchange_token_type: TokenType = Choice(TokenType::ALL) => {
-        about: "The type that is asked for: `jwt` or `access_token`, which must be a JWT as well",
+        about: "The token type to request: `jwt`, or `access_token`, which must be a JWT too",
         default: "`jwt`",
         fingerprint: Fingerprint::Part,
         used: Use::Exchange,
         own_calls: false,
     }
     opt exchange_introspect: bool = Switch => {
-        about: "Whether a token is introspected before it is exchanged, to know whether it is bound to a key of its \
-         sender: `on` or `off`",
+        about: "`on` or `off`: whether a token is introspected before it is exchanged, to know whether it is bound to a \
+         key of its sender",
         default: "unless the metadata say that the server binds none",
         fingerprint: Fingerprint::Part,
         used: Use::Exchange,
@@ -491,14 +494,14 @@ settings! {
     }
     "Calls to the authorization server"
     val timeout: Duration = Time(MILLISECOND..=DAY) => {
-        about: "The whole time that one token may take",
+        about: "The maximum time for one token, all attempts included",
         default: "5s",
         fingerprint: Fingerprint::Left("an answer that came in time is the same answer"),
         used: Use::Always,
         own_calls: false,
     }
     val connect_timeout: Duration = Time(MILLISECOND..=DAY) => {
-        about: "The time that one connection may take; three quarters of `timeout` at most",
+        about: "The maximum time for one connection; at most three quarters of `timeout`",
         default: "2s",
         fingerprint: Fingerprint::Left("as timeout"),
         used: Use::Always,
@@ -512,37 +515,37 @@ settings! {
         own_calls: false,
     }
     val max_concurrent: usize = Number(1..=1 << 20) => {
-        about: "How many calls may be under way at once, per worker",
+        about: "The maximum number of simultaneous calls, per worker",
         default: "256",
         fingerprint: Fingerprint::Left("whether it is asked now, not what it says"),
         used: Use::Always,
         own_calls: false,
     }
     val max_waiting: usize = Number(1..=1 << 24) => {
-        about: "How many requests may wait at once, per worker; more get 503",
+        about: "The maximum number of waiting requests, per worker; more get 503",
         default: "16384",
         fingerprint: Fingerprint::Left("as max_concurrent"),
         used: Use::Always,
         own_calls: false,
     }
     val max_response_size: usize = Size(1 << 10..=16 << 20) => {
-        about: "The largest answer that is read",
+        about: "The maximum size of an answer",
         default: "64k",
         fingerprint: Fingerprint::Left("a longer answer is an error and not remembered"),
         used: Use::Always,
         own_calls: false,
     }
     val max_fails: u32 = Few(Number(0..=1 << 16)) => {
-        about: "How much evidence it takes that the authorization server fails, and not single tokens, before it is \
-         hardly asked: so many calls without connection in a row, or 20 times as many tokens that fail with no \
-         answer in between ([details](nginx.md#when-the-authorization-server-fails)); `0`: it is always asked",
+        about: "How many failures stop or limit calls to the authorization server: this number of calls without a \
+         connection in a row, or 20 times as many tokens that fail without an answer in between \
+         ([details](nginx.md#when-the-authorization-server-fails)); `0`: never",
         default: "5",
         fingerprint: Fingerprint::Left("as max_concurrent"),
         used: Use::Always,
         own_calls: false,
     }
     val fail_timeout: Duration = Time(MILLISECOND..=DAY) => {
-        about: "For how long it is hardly asked at first; it doubles from time to time, up to a minute",
+        about: "How long calls are stopped or limited at first; the time doubles, up to a minute",
         default: "1s",
         fingerprint: Fingerprint::Left("as max_concurrent"),
         used: Use::Always,
@@ -550,44 +553,44 @@ settings! {
     }
     "The cache"
     val cache_size: usize = Size(0..=1 << 40) => {
-        about: "How much memory what is remembered may take, per worker; `0` remembers nothing",
+        about: "The memory for cached tokens, per worker; `0` turns this cache off",
         default: "64m",
         fingerprint: Fingerprint::Left("how much is remembered, not what"),
         used: Use::Always,
         own_calls: false,
     }
     val cache_entries: usize = Number(0..=1 << 31) => {
-        about: "How many tokens are remembered, per worker",
+        about: "The maximum number of cached tokens, per worker",
         default: "200000",
         fingerprint: Fingerprint::Left("as cache_size"),
         used: Use::Always,
         own_calls: false,
     }
     val cache_ttl: Duration = Time(Duration::ZERO..=YEAR) => {
-        about: "How long an active token is remembered at most; its `exp` ends it earlier",
+        about: "The maximum time for which an active token is cached; its `exp` ends it earlier",
         default: "60s",
         fingerprint: Fingerprint::Left("how long a verdict lasts is remembered with it"),
         used: Use::Always,
         own_calls: false,
     }
     val cache_inactive_ttl: Duration = Time(Duration::ZERO..=YEAR) => {
-        about: "How long a token that is not active is remembered as such. With `0` it is asked about each time; what \
-         was known of it before ends in any case",
+        about: "The time for which an inactive token is cached. With `0` it is introspected each time; older entries of \
+         the token end in any case",
         default: "10s",
         fingerprint: Fingerprint::Left("as cache_ttl"),
         used: Use::Always,
         own_calls: false,
     }
     val cache_control: CacheControl = Choice(CacheControl::ALL) => {
-        about: "What of the answer's `Cache-Control` counts: `max-age` (it shortens `cache_ttl`), `strict` (everything), \
-         `ignore`",
+        about: "The part of an answer's `Cache-Control` that is obeyed: `max-age` (it shortens `cache_ttl`), `strict` \
+         (all of it), `ignore` (nothing)",
         default: "max-age",
         fingerprint: Fingerprint::Left("as cache_ttl"),
         used: Use::Always,
         own_calls: false,
     }
     val refresh_ahead: u32 = Percent(Few(Number(0..=90))) => {
-        about: "A hit in this last part of a token's life, in percent of it (`0` to `90`), has it asked about anew in \
+        about: "A hit in this last part of an entry's lifetime, in percent (`0` to `90`), starts a new introspection in \
          the background; `0`: never",
         default: "0",
         fingerprint: Fingerprint::Left("when it is asked again, not what it says"),
@@ -595,8 +598,8 @@ settings! {
         own_calls: true,
     }
     val stale_if_error: Duration = Time(Duration::ZERO..=YEAR) => {
-        about: "For how long an active token past its time is let in when the authorization server can't be asked; never \
-         beyond its `exp`",
+        about: "How long an expired entry of an active token is used if the authorization server can't be asked; never \
+         beyond the token's `exp`",
         default: "0",
         fingerprint: Fingerprint::Left("as cache_ttl"),
         used: Use::Always,
@@ -604,50 +607,52 @@ settings! {
     }
     "TLS and proxies"
     opt ssl_trusted_certificate: PathBuf = Path => {
-        about: "A PEM file of the authorities to trust instead of the system's",
+        about: "A PEM file with the certificate authorities to trust instead of the system's",
         default: "the system's",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: true,
     }
     val ssl_verify: bool = Switch => {
-        about: "`off` accepts any certificate: for trials only, and `nginx -t` says so",
+        about: "`off` accepts any certificate: for trials only, with a warning",
         default: "on",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: false,
     }
     opt ssl_certificate: PathBuf = Path => {
-        about: "A PEM file of our own certificate, shown to a server that asks for one (mutual TLS, RFC 8705), then of \
-         those between it and its authority",
+        about: "A PEM file with our certificate, for servers that ask for one (mutual TLS, RFC 8705), followed by its \
+         intermediate certificates",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: true,
     }
     opt ssl_certificate_key: PathBuf = Path => {
-        about: "A PEM file of its private key, which is not encrypted",
+        about: "A PEM file with its private key, not encrypted",
         default: "",
         fingerprint: Fingerprint::Left("its certificate is of the same key, and is what the server sees"),
         used: Use::Always,
         own_calls: false,
     }
     opt ssl_name: String = ServerName => {
-        about: "The name that the server's certificate must be for, and that it is told (SNI), instead of the URL's host",
+        about: "The name that is sent to the server (SNI) and must be in its certificate, instead of the URL's host; \
+         calls are HTTP/1.1 then",
         default: "the URL's host",
         fingerprint: Fingerprint::Part,
         used: Use::Always,
         own_calls: true,
     }
     val ssl_protocols: SslProtocols = TlsVersions => {
-        about: "Which versions of TLS may be spoken: `TLSv1.2`, `TLSv1.3` or both",
+        about: "The allowed versions of TLS: `TLSv1.2`, `TLSv1.3` or both",
         default: "TLSv1.2 TLSv1.3",
         fingerprint: Fingerprint::Left("whichever is spoken, the server is verified in the same way"),
         used: Use::Always,
         own_calls: false,
     }
     opt proxy: Proxy = ProxyUrl => {
-        about: "A forward proxy that calls go through: an `http` or `https` URL, with user and password if it wants them",
+        about: "A forward proxy for all calls except those to Unix sockets: an `http` or `https` URL, with user and \
+         password if the proxy needs them; not together with `ssl_name`",
         default: "",
         fingerprint: Fingerprint::Part,
         used: Use::Always,

@@ -50,6 +50,8 @@
 
 // The names are those of C.
 #![allow(non_camel_case_types)]
+// Types of C are opaque pointers there, and nobody prints them in Rust.
+#![allow(missing_debug_implementations)]
 
 pub mod client;
 pub mod config;

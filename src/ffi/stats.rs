@@ -306,7 +306,7 @@ fn json(stats: &Stats) -> String {
         }
     }
     let errors: serde_json::Map<_, _> = ErrorKind::ALL
-        .into_iter()
+        .iter()
         .map(|kind| (kind.as_str().to_owned(), stats.errors[kind.index()].into()))
         .collect();
     object.insert("errors".to_owned(), errors.into());

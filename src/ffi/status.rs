@@ -91,7 +91,8 @@ impl phantom_status {
     /// The kind of error that it stands for, if it is one of the core's.
     pub(super) fn kind(number: i32) -> Option<ErrorKind> {
         ErrorKind::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|kind| phantom_status::from(*kind) as i32 == number)
     }
 
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn every_kind_of_error_has_a_status_of_its_own_and_keeps_its_http_status() {
         let mut seen = Vec::new();
-        for kind in ErrorKind::ALL {
+        for &kind in ErrorKind::ALL {
             let status = phantom_status::from(kind);
             assert!(!seen.contains(&status), "{status:?}");
             seen.push(status);

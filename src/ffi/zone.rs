@@ -91,7 +91,7 @@ pub unsafe extern "C" fn phantom_zone_attach(
         // last used by a zone, not from before a reboot; nobody else attaches now, nor ever with another version (the
         // caller's promises).
         let (zone, _) = unsafe { Zone::attach(memory.cast(), size) }
-            .map_err(|message| Failure::new(phantom_status::PHANTOM_SYSTEM, message))?;
+            .map_err(|error| Failure::new(phantom_status::PHANTOM_SYSTEM, error.to_string()))?;
         output.write(Box::into_raw(Box::new(phantom_zone { zone })));
         Ok(phantom_status::PHANTOM_OK)
     })

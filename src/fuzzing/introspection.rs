@@ -91,7 +91,7 @@ fn provider(settings: &[(&str, &str)], mints: Option<Dialect>) -> Arc<Provider> 
     Arc::new(provider)
 }
 
-/// The dialect as one letter, and an answer: see [`Message`].
+/// The dialect as one letter, and an answer: see `Message`.
 pub fn introspection(input: &[u8]) {
     let Some((&letter, rest)) = input.split_first() else {
         return;

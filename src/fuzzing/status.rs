@@ -16,7 +16,8 @@ pub fn status(input: &[u8]) {
         .collect();
     let known = |word: &str| {
         Format::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|format| format.as_str() == word)
     };
     let Ok(asked) = RequestedFormat::of(query, accept) else {

@@ -29,7 +29,7 @@ static PROVIDER: LazyLock<Arc<Provider>> = LazyLock::new(|| {
     config.build().expect("it can be built")
 });
 
-/// An answer: see [`Message`].
+/// An answer: see `Message`.
 pub fn token_response(input: &[u8]) {
     let Some(message) = Message::read(input) else {
         return;

@@ -282,11 +282,11 @@ mod tests {
 
     #[test]
     fn only_a_client_that_is_at_fault_is_given_a_code() {
-        let failures = ErrorKind::ALL.map(|kind| DenialReason::Unavailable {
-            kind,
+        let failures = ErrorKind::ALL.iter().map(|kind| DenialReason::Unavailable {
+            kind: *kind,
             retry_after: None,
         });
-        for reason in failures.into_iter().chain([DenialReason::Failed]) {
+        for reason in failures.chain([DenialReason::Failed]) {
             assert_eq!(reason.outcome(), Outcome::Unavailable);
             assert_eq!(reason.error(), None);
             assert!((500..505).contains(&reason.http_status()));

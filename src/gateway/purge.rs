@@ -15,12 +15,27 @@ pub const MAX_FORM_LENGTH: usize = 64 << 10;
 #[derive(Default)]
 pub struct Form(Zeroizing<Vec<u8>>);
 
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Form(..)")
+    }
+}
+
 /// What is to be forgotten.
 pub enum Purge {
     /// This token. It may be none that could ever be presented: then there is nothing to forget.
     Token(Zeroizing<String>),
     /// Everything of the provider.
     All,
+}
+
+impl fmt::Debug for Purge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Purge::Token(_) => "Token(..)",
+            Purge::All => "All",
+        })
+    }
 }
 
 /// What a request says about itself that tells whether a web page of another site may have made it. Each is the header's

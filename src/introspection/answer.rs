@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         format!("set {}", ways.join(", or "))
     }
 
-    /// The verdict on an active token: the JWT that the server hands over, and what its answer says extra_claims it.
+    /// The verdict on an active token: the JWT that the server hands over, and what its answer says beside it.
     pub fn verdict(&self, jwt: &[u8], response: Map<String, Value>) -> Result<Verdict, Error> {
         let (compact, payload) = jwt::read_compact(jwt).map_err(|error| self.not_a_jwt(error))?;
         // It may say that the token is not active.

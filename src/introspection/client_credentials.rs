@@ -1,7 +1,7 @@
 //! An access token of our own (RFC 6749 §4.4): what to send to the token endpoint, and what it answers. Pure.
 //!
 //! With `client_auth client_credentials` it is what authenticates us where tokens are introspected: RFC 7662 §2.1 knows
-//! that extra_claims client authentication, and there are servers that know nothing else.
+//! that beside client authentication, and there are servers that know nothing else.
 
 use http::HeaderMap;
 use serde_json::Value;

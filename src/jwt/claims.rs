@@ -35,16 +35,9 @@ pub struct Claims {
 }
 
 /// A claim that cannot be what it should be: says which, and what it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct ClaimsError(pub &'static str);
-
-impl fmt::Display for ClaimsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for ClaimsError {}
 
 /// The last second of the year 9999, and as long before the epoch. A time beyond is cut to it, so that whoever
 /// reckons with times need not think of overflow.

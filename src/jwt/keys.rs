@@ -14,6 +14,7 @@ use aws_lc_rs::signature::{
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use serde_json::Value;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::object;
 
@@ -31,7 +32,9 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 ///
 /// There is no `none`, and no HMAC: an allow-list of these can't be talked into taking a public key for a shared
 /// secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray, strum::Display,
+)]
 #[non_exhaustive]
 pub enum Algorithm {
     /// ECDSA with P-256 and SHA-256.
@@ -39,6 +42,7 @@ pub enum Algorithm {
     /// ECDSA with P-384 and SHA-384.
     ES384,
     /// Ed25519 (RFC 8037), under its name of RFC 9864 as well.
+    #[strum(to_string = "EdDSA", serialize = "Ed25519")]
     EdDSA,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RS256,
@@ -56,42 +60,16 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them: the allow-list of who has no other.
-    pub const ALL: &'static [Algorithm] = &[
-        Algorithm::ES256,
-        Algorithm::ES384,
-        Algorithm::EdDSA,
-        Algorithm::RS256,
-        Algorithm::RS384,
-        Algorithm::RS512,
-        Algorithm::PS256,
-        Algorithm::PS384,
-        Algorithm::PS512,
-    ];
+    pub const ALL: &'static [Algorithm] = Self::VARIANTS;
 
     /// The name in a header's `alg`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Algorithm::ES256 => "ES256",
-            Algorithm::ES384 => "ES384",
-            Algorithm::EdDSA => "EdDSA",
-            Algorithm::RS256 => "RS256",
-            Algorithm::RS384 => "RS384",
-            Algorithm::RS512 => "RS512",
-            Algorithm::PS256 => "PS256",
-            Algorithm::PS384 => "PS384",
-            Algorithm::PS512 => "PS512",
-        }
+        self.into()
     }
 
     /// The algorithm of this name, which is case-sensitive (RFC 7515 §4.1.1).
     pub fn from_name(name: &str) -> Option<Self> {
-        if name == "Ed25519" {
-            return Some(Algorithm::EdDSA);
-        }
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|algorithm| algorithm.as_str() == name)
+        name.parse().ok()
     }
 
     /// The kind of key that it takes.
@@ -124,12 +102,6 @@ impl Algorithm {
     }
 }
 
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// What a key is, and with it which algorithms it is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyType {
@@ -140,61 +112,62 @@ pub(super) enum KeyType {
 }
 
 /// Why a key of a set is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unusable {
     /// It is not a JWK: not an object, a member missing or of another kind, not base64url, no point of its curve.
+    #[error("it is not a well-formed JWK (RFC 7517, RFC 7518 §6)")]
     Malformed,
     /// Its `kty` or `crv` is none of those that are known here.
+    #[error("its kty or crv is not RSA, P-256, P-384 or Ed25519")]
     UnknownKind,
     /// Its `alg` is none of those that are known here, or one for another kind of key.
+    #[error(
+        "its alg is not RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA, or \
+         does not go with its kty"
+    )]
     OtherAlgorithm,
     /// Its `use` is not `sig`, or its `key_ops` are without `verify`.
+    #[error("its use or key_ops say that it is not to verify with")]
     NotForSignatures,
     /// It is a shared secret (`oct`), which has no place in what a server publishes.
+    #[error("it is a shared secret (kty oct), which must never be published")]
     Symmetric,
     /// It has private members: whoever reads the set can sign with it.
+    #[error(
+        "it is a private key: whoever can read the JWKS can sign with it; take it out and \
+         make a new one"
+    )]
     Private,
     /// It is an RSA key of less than 2048 bits (RFC 7518 §3.3), or of more than 8192.
+    #[error("it is an RSA key of less than 2048 bits, or of more than 8192")]
     RsaLength,
 }
 
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Unusable::Malformed => "it is not a well-formed JWK (RFC 7517, RFC 7518 §6)",
-            Unusable::UnknownKind => "its kty or crv is not RSA, P-256, P-384 or Ed25519",
-            Unusable::OtherAlgorithm => {
-                "its alg is not RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA, or does not go with \
-                 its kty"
-            }
-            Unusable::NotForSignatures => "its use or key_ops say that it is not to verify with",
-            Unusable::Symmetric => "it is a shared secret (kty oct), which must never be published",
-            Unusable::Private => {
-                "it is a private key: whoever can read the JWKS can sign with it; take it out and make a new one"
-            }
-            Unusable::RsaLength => "it is an RSA key of less than 2048 bits, or of more than 8192",
-        })
-    }
-}
-
 /// Why bytes are not a set of keys. Says nothing of the bytes themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeySetError {
     /// More than [`MAX_JWKS_LENGTH`] bytes.
+    #[error("the JWKS is longer than 512 KiB")]
     TooLong,
     /// Not a JSON object with an array `keys`.
+    #[error("the JWKS is not a JSON object with an array \"keys\" (RFC 7517 §5)")]
     NotKeySet,
     /// A name stands twice in one of its objects.
+    #[error("a name stands twice in an object of the JWKS, so that it says two things at once")]
     Duplicate,
     /// A whole number in it is too large to be read exactly.
+    #[error("the JWKS holds a whole number that is too large to be read exactly (beyond 64 bits)")]
     Number,
     /// More than [`MAX_KEYS`] keys.
+    #[error("the JWKS has {0} keys, and more than {MAX_KEYS} are not read")]
     TooManyKeys(usize),
     /// No key at all.
+    #[error("the JWKS has no key")]
     Empty,
     /// Keys, but none that can be used.
+    #[error("none of the keys in the JWKS ({keys}) can verify a signature; of the first: {first}")]
     NoUsableKey {
         /// How many there are.
         keys: usize,
@@ -202,36 +175,6 @@ pub enum KeySetError {
         first: Unusable,
     },
 }
-
-impl fmt::Display for KeySetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeySetError::TooLong => f.write_str("the JWKS is longer than 512 KiB"),
-            KeySetError::NotKeySet => {
-                f.write_str("the JWKS is not a JSON object with an array \"keys\" (RFC 7517 §5)")
-            }
-            KeySetError::Duplicate => f.write_str(
-                "a name stands twice in an object of the JWKS, so that it says two things at once",
-            ),
-            KeySetError::Number => f.write_str(
-                "the JWKS holds a whole number that is too large to be read exactly (beyond 64 bits)",
-            ),
-            KeySetError::TooManyKeys(keys) => {
-                write!(
-                    f,
-                    "the JWKS has {keys} keys, and more than {MAX_KEYS} are not read"
-                )
-            }
-            KeySetError::Empty => f.write_str("the JWKS has no key"),
-            KeySetError::NoUsableKey { keys, first } => write!(
-                f,
-                "none of the keys in the JWKS ({keys}) can verify a signature; of the first: {first}"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for KeySetError {}
 
 /// A set of public keys: a JWKS (RFC 7517 §5), as read from a server's `jwks_uri`.
 pub struct KeySet {
@@ -452,7 +395,7 @@ mod tests {
         jwk
     }
 
-    /// Why this key is not used. A good one extra_claims it is, all the same.
+    /// Why this key is not used. A good one beside it is, all the same.
     fn unusable(jwk: Value) -> Option<Unusable> {
         let alone = parse(&json!({"keys": [jwk]}));
         let extra_claims = parse(&json!({"keys": [jwk, self::jwk(Algorithm::ES384)]})).unwrap();

@@ -31,6 +31,7 @@ mod claims;
 mod keys;
 mod mint;
 mod object;
+#[cfg(feature = "gateway")]
 mod self_signed;
 mod sign;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub(crate) use claims::{extra_claims, seconds};
 pub use keys::{Algorithm, KeySet, KeySetError, MAX_JWKS_LENGTH, MAX_KEYS, Unusable};
 pub use mint::{client_assertion_claims, minted_claims};
 pub(crate) use object::{ObjectError, object};
+#[cfg(feature = "gateway")]
 pub(crate) use self_signed::{SelfSigned, SelfSignedError};
 pub use sign::{SecretAlgorithm, SigningError, SigningKey, jwks, sign_with_secret};
 pub use verify::{Expected, VerifyError, verify};
@@ -91,50 +93,39 @@ impl fmt::Debug for Compact<'_> {
 }
 
 /// Why bytes are not a JWT that may be handed on. Says nothing of the bytes themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtError {
     /// No byte at all.
+    #[error("it is empty")]
     Empty,
     /// More than [`MAX_JWT_LENGTH`] bytes.
+    #[error("it is longer than 64 KiB")]
     TooLong,
     /// A byte that is neither base64url nor a dot: a space, a line break, padding, …
+    #[error("it has a byte that is neither base64url nor a dot")]
     BadByte,
     /// Not three parts. Five would be an encrypted JWT (RFC 7516), which APIs cannot read.
+    #[error("it is not three parts with two dots between them")]
     NotThreeParts,
     /// A part with nothing in it; an empty third one is how an unsecured JWT ends (RFC 7519 §6).
+    #[error("one of its parts is empty")]
     EmptyPart,
     /// A part that is not the base64url of anything.
+    #[error("one of its parts is not base64url")]
     BadBase64,
     /// A header that is not a JSON object with unique names and exact numbers, and a string `alg`.
+    #[error("its header is not a JSON object with unique names and an alg (RFC 7515 §4)")]
     BadHeader,
     /// A payload that is not a JSON object with unique names, or holds a whole number that is too large to be read exactly.
+    #[error(
+        "its payload is not a JSON object with unique names and whole numbers of at most 64 bits"
+    )]
     BadPayload,
     /// `"alg":"none"`: nobody signed it.
+    #[error("its alg is none: it is not signed")]
     Unsecured,
 }
-
-impl fmt::Display for JwtError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            JwtError::Empty => "it is empty",
-            JwtError::TooLong => "it is longer than 64 KiB",
-            JwtError::BadByte => "it has a byte that is neither base64url nor a dot",
-            JwtError::NotThreeParts => "it is not three parts with two dots between them",
-            JwtError::EmptyPart => "one of its parts is empty",
-            JwtError::BadBase64 => "one of its parts is not base64url",
-            JwtError::BadHeader => {
-                "its header is not a JSON object with unique names and an alg (RFC 7515 §4)"
-            }
-            JwtError::BadPayload => {
-                "its payload is not a JSON object with unique names and whole numbers of at most 64 bits"
-            }
-            JwtError::Unsecured => "its alg is none: it is not signed",
-        })
-    }
-}
-
-impl std::error::Error for JwtError {}
 
 /// Checks that `bytes` are a signed JWT in compact form (RFC 7519 §7.2, RFC 7515 §7.1) and nothing else: at most
 /// [`MAX_JWT_LENGTH`] bytes, three parts of unpadded base64url, the first two JSON objects.
@@ -159,7 +150,7 @@ pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
 pub(crate) const TOKEN_INTROSPECTION: &str = "token_introspection";
 
 /// What a JWT says of the token that it stands for: its claims, or, of a signed introspection response, what stands in its
-/// `token_introspection`. The claims extra_claims that are about the response: its `aud` is the gateway and not the API.
+/// `token_introspection`. The claims beside it that are about the response: its `aud` is the gateway and not the API.
 pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value> {
     match payload.remove(TOKEN_INTROSPECTION) {
         None => payload,

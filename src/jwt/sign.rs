@@ -20,6 +20,7 @@ use pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
+use strum::IntoStaticStr;
 use zeroize::Zeroize;
 
 use super::Algorithm;
@@ -27,7 +28,8 @@ use super::keys::KeyType;
 use crate::secret::Secret;
 
 /// Why a key can't be used, or something can't be signed: says what to do. Shows nothing of the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct SigningError(String);
 
 impl SigningError {
@@ -35,14 +37,6 @@ impl SigningError {
         SigningError(what.into())
     }
 }
-
-impl fmt::Display for SigningError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for SigningError {}
 
 /// A private key with which JWTs are signed. Wiped when dropped.
 #[derive(Clone)]
@@ -305,7 +299,7 @@ pub fn jwks(keys: &[SigningKey]) -> String {
 }
 
 /// How a client signs with the secret that it shares with the server (RFC 7518 §3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[non_exhaustive]
 pub enum SecretAlgorithm {
     /// HMAC with SHA-256.
@@ -319,11 +313,7 @@ pub enum SecretAlgorithm {
 impl SecretAlgorithm {
     /// The name in a header's `alg`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            SecretAlgorithm::HS256 => "HS256",
-            SecretAlgorithm::HS384 => "HS384",
-            SecretAlgorithm::HS512 => "HS512",
-        }
+        self.into()
     }
 
     /// The shortest secret that it may be used with, in bytes: the length of the hash (RFC 7518 §3.2).

@@ -1,7 +1,10 @@
 //! The methods of client authentication (RFC 6749 §2.3), by their registered names.
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// How the client authenticates to the authorization server (RFC 6749 §2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum ClientAuth {
     /// `client_secret_basic`.
@@ -25,30 +28,10 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
-    pub(crate) const ALL: [ClientAuth; 9] = [
-        ClientAuth::ClientSecretBasic,
-        ClientAuth::ClientSecretPost,
-        ClientAuth::ClientSecretJwt,
-        ClientAuth::PrivateKeyJwt,
-        ClientAuth::TlsClientAuth,
-        ClientAuth::SelfSignedTlsClientAuth,
-        ClientAuth::Bearer,
-        ClientAuth::ClientCredentials,
-        ClientAuth::None,
-    ];
+    pub(crate) const ALL: &'static [ClientAuth] = Self::VARIANTS;
 
     /// The word in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            ClientAuth::ClientSecretBasic => "client_secret_basic",
-            ClientAuth::ClientSecretPost => "client_secret_post",
-            ClientAuth::ClientSecretJwt => "client_secret_jwt",
-            ClientAuth::PrivateKeyJwt => "private_key_jwt",
-            ClientAuth::TlsClientAuth => "tls_client_auth",
-            ClientAuth::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
-            ClientAuth::Bearer => "bearer",
-            ClientAuth::ClientCredentials => "client_credentials",
-            ClientAuth::None => "none",
-        }
+        self.into()
     }
 }

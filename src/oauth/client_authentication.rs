@@ -35,7 +35,9 @@ use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use super::{ClientAuth, Endpoint, Request, Server};
-use crate::jwt::{SecretAlgorithm, SigningKey, client_assertion_claims, sign_with_secret};
+use crate::jwt::{
+    SecretAlgorithm, SigningError, SigningKey, client_assertion_claims, sign_with_secret,
+};
 use crate::secret::Secret;
 use crate::{Error, ErrorKind};
 
@@ -45,7 +47,6 @@ const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The algorithm of `client_secret_jwt`: the one that every server has that has any.
 pub(crate) const SECRET_ALGORITHM: SecretAlgorithm = SecretAlgorithm::HS256;
-const NOT_CONFIGURED: &str = "what it needs is not configured";
 /// A file is not read again sooner than this, in milliseconds, however often the server refuses what it holds.
 const READ_AGAIN_AFTER: u64 = 10_000;
 
@@ -225,7 +226,7 @@ impl ClientAuthenticator {
                     .or(issuer)
                     .unwrap_or(endpoint.url.as_str());
                 let assertion = assertion(method, proof, id, audience, now)
-                    .map_err(|why| self.unusable(method, &why))?;
+                    .map_err(|error| self.unusable(method, &error))?;
                 request.add(&[
                     // Most servers read it from the assertion; some look for it before they look at that.
                     ("client_id", id),
@@ -248,7 +249,7 @@ impl ClientAuthenticator {
                 Ok(())
             }
             (ClientAuth::ClientCredentials, ..) => Ok(()),
-            _ => Err(self.unusable(method, NOT_CONFIGURED)),
+            _ => Err(self.unusable(method, &CredentialError::NotConfigured)),
         }
     }
 
@@ -278,13 +279,13 @@ impl ClientAuthenticator {
     ) -> Result<(), Error> {
         // Base64 and b64token fit in a header.
         let mut value = HeaderValue::from_str(value)
-            .map_err(|_| self.unusable(method, "it makes no valid header"))?;
+            .map_err(|_| self.unusable(method, &CredentialError::NoHeader))?;
         value.set_sensitive(true);
         request.headers.push((AUTHORIZATION, value));
         Ok(())
     }
 
-    fn unusable(&self, method: ClientAuth, why: &str) -> Error {
+    fn unusable(&self, method: ClientAuth, why: &CredentialError) -> Error {
         Error::new(
             ErrorKind::Internal,
             format!(
@@ -375,13 +376,24 @@ fn basic(id: &str, secret: &Secret) -> Zeroizing<String> {
     value
 }
 
+/// The reason why a method of client authentication can't be used.
+#[derive(Debug, thiserror::Error)]
+enum CredentialError {
+    #[error("what it needs is not configured")]
+    NotConfigured,
+    #[error("it makes no valid header")]
+    NoHeader,
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+}
+
 fn assertion(
     method: ClientAuth,
     proof: &ClientCredential,
     client_id: &str,
     audience: &str,
     now: i64,
-) -> Result<Zeroizing<String>, String> {
+) -> Result<Zeroizing<String>, CredentialError> {
     let claims = || client_assertion_claims(client_id, audience, now, ASSERTION_LIFETIME);
     let signed = match (method, proof) {
         (ClientAuth::PrivateKeyJwt, ClientCredential::Key(key)) => {
@@ -390,11 +402,9 @@ fn assertion(
         (ClientAuth::ClientSecretJwt, ClientCredential::Secret(secret)) => {
             claims().and_then(|claims| sign_with_secret(secret, SECRET_ALGORITHM, &claims))
         }
-        _ => return Err(NOT_CONFIGURED.to_owned()),
+        _ => return Err(CredentialError::NotConfigured),
     };
-    signed
-        .map(Zeroizing::new)
-        .map_err(|error| error.to_string())
+    Ok(signed.map(Zeroizing::new)?)
 }
 
 /// Names that a server has said, for a line of a log: no more of them than are of use, and nothing that could forge one.

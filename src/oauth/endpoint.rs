@@ -4,14 +4,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use strum::IntoStaticStr;
 use url::Url;
 
 /// What an endpoint is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Purpose {
     /// Tokens are introspected there (RFC 7662).
     Introspection,
     /// Tokens are obtained and exchanged there (RFC 6749 §3.2).
+    #[strum(serialize = "token endpoint")]
     Token,
     /// Keys are published there (RFC 7517 §5).
     Keys,
@@ -22,12 +25,7 @@ pub enum Purpose {
 impl Purpose {
     /// The word in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Purpose::Introspection => "introspection",
-            Purpose::Token => "token endpoint",
-            Purpose::Keys => "keys",
-            Purpose::Metadata => "metadata",
-        }
+        self.into()
     }
 
     /// The configuration key that says where it is.

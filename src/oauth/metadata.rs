@@ -1,7 +1,5 @@
 //! What an authorization server says of itself (RFC 8414; OpenID Connect Discovery 1.0 §3).
 
-use std::fmt;
-
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -31,16 +29,9 @@ pub struct Metadata {
 }
 
 /// Why metadata can't be used. Holds nothing that the server has said but names of members.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct MetadataError(String);
-
-impl fmt::Display for MetadataError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for MetadataError {}
 
 /// Where the metadata of an issuer is, in the order in which to look: RFC 8414 §3.1 puts the well-known part between
 /// host and path, OpenID Connect Discovery §4 after the path.

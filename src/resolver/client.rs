@@ -147,21 +147,20 @@ pub struct ClientOptions {
     pub calls: Option<CallSink>,
 }
 
-/// A client that could not be started.
-#[derive(Debug)]
-pub struct StartError(io::Error);
-
-impl fmt::Display for StartError {
+impl fmt::Debug for ClientOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the client's thread could not be started: {}", self.0)
+        f.debug_struct("ClientOptions")
+            .field("log", &self.log.is_some())
+            .field("store", &self.store.is_some())
+            .field("calls", &self.calls.is_some())
+            .finish_non_exhaustive()
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
+/// A client that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's thread could not be started: {0}")]
+pub struct StartError(#[source] io::Error);
 
 /// What became of a submitted request.
 #[derive(Debug)]
@@ -359,7 +358,7 @@ impl Client {
         Ok(())
     }
 
-    /// Notes that the proof of a sender is used (see [`crate::sender`]): in the store that is shared, and where there is
+    /// Notes that the proof of a sender is used (RFC 9449 §11.1): in the store that is shared, and where there is
     /// none, or it notes no proofs, in this client's own memory. Any thread may call it; it never blocks for long. No purge
     /// forgets a proof. A client that has been stopped, or was started before a fork, knows of none: [`FirstUse::Lost`].
     /// It is noted for as long as the longest window that this client was asked about accepts it; whoever knows a longer

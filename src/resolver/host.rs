@@ -6,6 +6,7 @@
 //! that request does. Nobody else who waits for the same token may be disturbed by that, so the call is handed over
 //! again, on behalf of another of them; and if there is none left, nobody is asked.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::header::ACCEPT;
@@ -29,6 +30,16 @@ pub struct Call {
     body: Zeroizing<Vec<u8>>,
     limit: usize,
     reply: oneshot::Sender<Result<Answer, CallFailure>>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The body has the token, and may have a secret.
+        f.debug_struct("Call")
+            .field("tag", &self.tag)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Call {
@@ -102,6 +113,15 @@ pub struct Answer {
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
     limit: usize,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers and body are the server's: the body has the JWT.
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Answer {

@@ -1,6 +1,7 @@
 //! How an event loop learns of a verdict.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -26,6 +27,14 @@ pub struct Completion {
 pub struct CompletionQueue {
     finished: Mutex<VecDeque<Completion>>,
     wakeup: Wakeup,
+}
+
+impl fmt::Debug for CompletionQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompletionQueue")
+            .field("finished", &self.finished.lock().len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl CompletionQueue {

@@ -45,7 +45,9 @@ def written(key: str, value: object) -> str:
     if isinstance(value, (float, timedelta)):
         return f"{milliseconds(value)}ms"
     if isinstance(value, os.PathLike):
-        return str(os.fspath(value))
+        path = os.fspath(value)
+        if isinstance(path, str):
+            return path
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return " ".join(value)
     # Not the value: it may be a secret.

@@ -1,5 +1,5 @@
-//! Access tokens, opaque to the client, with a JWT for introspection; and refresh tokens. Any client may introspect refresh tokens
-//! too, and the answer does not say what they are, as with some servers.
+//! Access tokens, opaque to the client, with a JWT for introspection; and refresh tokens. Any client may introspect
+//! refresh tokens too, and the answer does not say what they are, as with some servers.
 
 use std::collections::HashMap;
 

@@ -71,6 +71,7 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, _former: *mut std::ffi::c_v
                 // master looks into it no more after this call. nginx calls this on the one thread of the master, and
                 // gives the same memory to this build of the module alone.
                 unsafe { SharedMetrics::attach(base.as_ptr(), size, clock::now().unix) }
+                    .map_err(|error| error.to_string())
             });
         match attached {
             Ok((metrics, _)) => {

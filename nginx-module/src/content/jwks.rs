@@ -1,4 +1,5 @@
-//! The directive `phantom_token_jwks`: a location that publishes the keys with which the gateway signs a provider's JWTs (RFC 7517 §5).
+//! The directive `phantom_token_jwks`: a location that publishes the keys with which the gateway signs a provider's
+//! JWTs (RFC 7517 §5).
 
 use ngx::ffi::{
     NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR, ngx_http_request_t, ngx_int_t,

@@ -1,5 +1,5 @@
-//! The directive `phantom_token_resource_metadata`: a location that publishes protected resource metadata (RFC 9728 §3), for clients
-//! that have no token yet.
+//! The directive `phantom_token_resource_metadata`: a location that publishes protected resource metadata (RFC 9728
+//! §3), for clients that have no token yet.
 
 use ngx::ffi::{
     NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_OPTIONS,

@@ -1,7 +1,7 @@
 //! The directive `phantom_token_purge`: a location that removes tokens from the cache.
 //!
-//! It is a content handler, so access rules of the location apply. The core crate parses the form. The worker's client of the provider
-//! purges its own memory and the zone, which reaches all workers.
+//! It is a content handler, so access rules of the location apply. The core crate parses the form. The worker's client
+//! of the provider purges its own memory and the zone, which reaches all workers.
 
 use std::ops::ControlFlow;
 

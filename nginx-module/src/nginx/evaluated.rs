@@ -10,9 +10,9 @@
 //! - **Written**: `set`, `auth_request_set`, a capture of a regular expression or a script has stored it, and it exists
 //!   nowhere else. It is forgotten only if it holds the token.
 //!
-//! Most variables can't be written. For those that can (flag `NGX_HTTP_VAR_CHANGEABLE`, no set handler) the handler is wrapped
-//! when the configuration is complete: [`evaluate`] notes the value that the handler returns, in a table of the request. A value
-//! that differs from the note has been written since.
+//! Most variables can't be written. For those that can (flag `NGX_HTTP_VAR_CHANGEABLE`, no set handler) the handler is
+//! wrapped when the configuration is complete: [`evaluate`] notes the value that the handler returns, in a table of the
+//! request. A value that differs from the note has been written since.
 
 use std::ffi::c_int;
 use std::ptr::{self, NonNull};
@@ -164,8 +164,8 @@ impl Variables {
         }
     }
 
-    /// Invalidates a request's variables: all computed values, and written values that contain a secret. A variable that was `set` is
-    /// empty then.
+    /// Invalidates a request's variables: all computed values, and written values that contain a secret. A variable
+    /// that was `set` is empty then.
     pub fn forget(&self, request: Request, secrets: Secrets) {
         let r = request.as_ptr();
         let mut capturing = Vec::new();

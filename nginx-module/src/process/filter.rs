@@ -1,5 +1,5 @@
-//! A filter that collects the answers to our subrequests (`subrequest.rs`), from any kind of upstream, of any size and in any number of
-//! pieces. No part of them goes to a client.
+//! A filter that collects the answers to our subrequests (`subrequest.rs`), from any kind of upstream, of any size and
+//! in any number of pieces. No part of them goes to a client.
 //!
 //! Its position is that of third-party filters: after the filter that reads files into memory, before all that change
 //! or send the response.

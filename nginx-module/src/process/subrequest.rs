@@ -5,10 +5,11 @@
 //! waits for the verdict. That request waits like any other, and may get its verdict, or lose its client, at any time.
 //! `filter.rs` collects the answer, which is passed on when nginx ends the subrequest.
 //!
-//! Method, body, headers and variables of the subrequest are ours alone. nginx's subrequests normally share
-//! the values of variables with their parents. Then a `$request_body` that was evaluated for the client's request could be
-//! the key under which a cache finds another token's answer, and one that was evaluated for the subrequest could put the token
-//! into the log of the client's request. So the subrequest has values of its own, and of its parent's only those that `set` has set.
+//! Method, body, headers and variables of the subrequest are ours alone. nginx's subrequests normally share the values
+//! of variables with their parents. Then a `$request_body` that was evaluated for the client's request could be the key
+//! under which a cache finds another token's answer, and one that was evaluated for the subrequest could put the token
+//! into the log of the client's request. So the subrequest has values of its own, and of its parent's only those that
+//! `set` has set.
 //!
 //! A parent that continues while its subrequest still runs ends it ([`SubrequestHandle::cancel`]). A parent that ends
 //! takes the subrequest along, and the call is made again on behalf of another request.
@@ -87,8 +88,8 @@ pub struct Subrequest {
 }
 
 impl Subrequest {
-    /// The call whose subrequest is `r`; `None` if `r` is not a subrequest of ours. An internal redirect within the subrequest does not
-    /// change that.
+    /// The call whose subrequest is `r`; `None` if `r` is not a subrequest of ours. An internal redirect within the
+    /// subrequest does not change that.
     ///
     /// # Safety
     /// `r` must be a live request, and the reference end before anything else looks at it.
@@ -116,8 +117,8 @@ impl Subrequest {
         }
     }
 
-    /// Whether the subrequest may start in the location of this name, which nginx has selected. Where that location leads is the
-    /// operator's decision.
+    /// Whether the subrequest may start in the location of this name, which nginx has selected. Where that location
+    /// leads is the operator's decision.
     pub fn may_begin_in(&mut self, name: &[u8]) -> bool {
         if self.arrived || name == self.location.as_bytes() {
             self.arrived = true;
@@ -499,8 +500,8 @@ unsafe fn set_body(r: *mut ngx_http_request_t, body: &[u8]) -> bool {
     }
 }
 
-/// The post-subrequest handler: nginx is about to end the subrequest with `rc`, and gets the code to end it with. nginx may call this
-/// again, for its own error page, or after a delayed read.
+/// The post-subrequest handler: nginx is about to end the subrequest with `rc`, and gets the code to end it with. nginx
+/// may call this again, for its own error page, or after a delayed read.
 unsafe extern "C" fn finalized(
     r: *mut ngx_http_request_t,
     data: *mut c_void,

@@ -14,6 +14,8 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
+use strum::VariantArray;
+
 use super::atomics::{Relaxed8, Relaxed16, Relaxed32, Relaxed64, crash};
 use super::lock::Lock;
 use super::providers::Providers;
@@ -103,7 +105,7 @@ pub(super) struct List {
 
 /// What an entry is. Each kind has a list of its own and a share of the blocks, so that none can push out another; but
 /// proofs have theirs within that of active verdicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub(super) enum EntryKind {
     Active,
     Inactive,
@@ -159,15 +161,8 @@ const _: () = {
 };
 
 impl EntryKind {
-    pub(super) const ALL: [EntryKind; 4] = [
-        EntryKind::Active,
-        EntryKind::Inactive,
-        EntryKind::FetchLease,
-        EntryKind::Proof,
-    ];
-
     pub(super) fn of(byte: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(byte)).copied()
+        Self::VARIANTS.get(usize::from(byte)).copied()
     }
 
     pub(super) fn space(self) -> Space {

@@ -23,6 +23,8 @@
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 
+use super::ZoneError;
+
 /// Guards a part of a zone. Lives in the shared memory and never moves.
 #[repr(C)]
 pub(super) struct Lock(UnsafeCell<system::Mutex>);
@@ -46,7 +48,7 @@ impl Lock {
     ///
     /// # Safety
     /// Nobody uses the lock, in any process, until this returns.
-    pub(super) unsafe fn init(&self) -> Result<(), String> {
+    pub(super) unsafe fn init(&self) -> Result<(), ZoneError> {
         // SAFETY: the pointer is valid, aligned and writable for as long as `self` is; the rest is our caller's
         // promise.
         unsafe { system::init(self.0.get()) }
@@ -90,6 +92,8 @@ mod system {
     use std::mem::MaybeUninit;
     use std::{hint, io};
 
+    use super::ZoneError;
+
     pub(super) type Mutex = libc::pthread_mutex_t;
     pub(super) const SUPPORTED: bool = true;
     /// How often a lock is tried before falling asleep.
@@ -106,10 +110,13 @@ mod system {
 
     /// # Safety
     /// `mutex` is valid for writes and nobody uses it.
-    pub(super) unsafe fn init(mutex: *mut Mutex) -> Result<(), String> {
-        let check = |what: &str, status: libc::c_int| match status {
+    pub(super) unsafe fn init(mutex: *mut Mutex) -> Result<(), ZoneError> {
+        let check = |call, status: libc::c_int| match status {
             0 => Ok(()),
-            code => Err(format!("{what}: {}", io::Error::from_raw_os_error(code))),
+            code => Err(ZoneError::Lock {
+                call,
+                source: io::Error::from_raw_os_error(code),
+            }),
         };
         let mut attributes = MaybeUninit::uninit();
         let attributes = attributes.as_mut_ptr();
@@ -205,6 +212,8 @@ mod system {
 /// A mutex without robustness would be one that a killed worker takes with it, and all workers after it: better none.
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
 mod system {
+    use super::ZoneError;
+
     pub(super) type Mutex = u64;
     pub(super) const SUPPORTED: bool = false;
 
@@ -216,8 +225,8 @@ mod system {
         Unusable,
     }
 
-    pub(super) unsafe fn init(_mutex: *mut Mutex) -> Result<(), String> {
-        Err("this system has no locks that survive the process that holds them".to_owned())
+    pub(super) unsafe fn init(_mutex: *mut Mutex) -> Result<(), ZoneError> {
+        Err(ZoneError::Unsupported)
     }
 
     pub(super) unsafe fn lock(_mutex: *mut Mutex) -> Status {

@@ -24,6 +24,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -85,6 +87,32 @@ pub struct ZoneCounts {
     pub recoveries: u64,
 }
 
+/// The reason why memory can't be used as a zone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ZoneError {
+    /// The system has no robust locks.
+    #[error("this system has no locks that survive the process that holds them")]
+    Unsupported,
+    /// The memory has fewer bytes than [`Zone::MIN_SIZE`]: this many.
+    #[error("a zone of {0} bytes is too small: it needs {min} at least", min = Zone::MIN_SIZE)]
+    TooSmall(usize),
+    /// The memory does not begin with a page.
+    #[error("the memory of a zone must be aligned to a page")]
+    Unaligned,
+    /// The system gives no random numbers.
+    #[error("no random numbers can be had")]
+    Random,
+    /// The system makes no lock.
+    #[error("{call}: {source}")]
+    Lock {
+        /// The function that failed.
+        call: &'static str,
+        /// Its error.
+        source: io::Error,
+    },
+}
+
 impl Zone {
     /// The smallest that is of use, in bytes.
     pub const MIN_SIZE: usize = 256 << 10;
@@ -101,22 +129,17 @@ impl Zone {
     /// - The memory does not outlive the system's run: after a reboot, its locks and its times mean nothing.
     ///
     /// # Errors
-    /// The reason, when the memory is too small or the system has no locks that processes share.
-    pub unsafe fn attach(base: *mut u8, size: usize) -> Result<(Arc<Zone>, Attached), String> {
+    /// When the memory is too small or not aligned, or the system has no locks that processes share.
+    pub unsafe fn attach(base: *mut u8, size: usize) -> Result<(Arc<Zone>, Attached), ZoneError> {
         if !Lock::SUPPORTED {
-            return Err(
-                "this system has no locks that survive the process that holds them".to_owned(),
-            );
+            return Err(ZoneError::Unsupported);
         }
         if size < Self::MIN_SIZE {
-            return Err(format!(
-                "a zone of {size} bytes is too small: it needs {} at least",
-                Self::MIN_SIZE
-            ));
+            return Err(ZoneError::TooSmall(size));
         }
         let base = NonNull::new(base)
             .filter(|base| base.addr().get() % BLOCK == 0)
-            .ok_or("the memory of a zone must be aligned to a page")?;
+            .ok_or(ZoneError::Unaligned)?;
         // SAFETY: `base` is aligned to a block, and the memory large enough, as was just checked. The rest is our
         // caller's promise.
         let map = unsafe { Map::new(base, size) };
@@ -200,9 +223,9 @@ impl Zone {
     ///
     /// # Safety
     /// Nobody uses the memory.
-    unsafe fn format(&self) -> Result<(), String> {
+    unsafe fn format(&self) -> Result<(), ZoneError> {
         let mut secret = [0; 8];
-        rand::fill(&mut secret).map_err(|_| "no random numbers can be had".to_owned())?;
+        rand::fill(&mut secret).map_err(|_| ZoneError::Random)?;
         let front = self.map.front();
         let header = &front.header;
         header.magic.set(0);
@@ -270,11 +293,28 @@ impl Zone {
     }
 }
 
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its numbers are under locks, which are not taken for this.
+        f.debug_struct("Zone")
+            .field("size", &self.map.geometry().size)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A [`Zone`] for one provider.
 pub struct ZoneStore {
     zone: Arc<Zone>,
     provider: Fingerprint,
     holding: Option<Holding>,
+}
+
+impl fmt::Debug for ZoneStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZoneStore")
+            .field("zone", &self.zone)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ZoneStore {

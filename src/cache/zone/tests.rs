@@ -13,6 +13,8 @@ mod overwritten;
 use std::ops::Range;
 use std::time::Duration;
 
+use strum::VariantArray;
+
 use super::layout::{FIRST, MORE};
 use super::table::blocks_for;
 use super::*;
@@ -66,7 +68,7 @@ impl Memory {
         self.outer.wrapping_add(PAGE)
     }
 
-    fn try_attach(&self) -> Result<(Arc<Zone>, Attached), String> {
+    fn try_attach(&self) -> Result<(Arc<Zone>, Attached), ZoneError> {
         // SAFETY: the memory is aligned to a page and lives longer than what the tests make of it; each test attaches
         // one after the other.
         unsafe { Zone::attach(self.base(), self.size) }
@@ -217,7 +219,7 @@ fn check(number: usize, table: &Table<'_>) -> Result<(), String> {
             index = head.chain.get();
         }
     }
-    for kind in EntryKind::ALL {
+    for &kind in EntryKind::VARIANTS {
         let list = &shard.head.lists[kind as usize];
         holds!(list.entries.get() == entries[kind as usize]);
         holds!(list.blocks.get() == blocks[kind as usize]);

@@ -31,6 +31,7 @@ mod tests;
 mod text;
 mod words;
 
+use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -75,6 +76,18 @@ pub struct Totals {
     pub processes: u64,
 }
 
+/// The reason why memory can't be used for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// It has fewer bytes than [`SharedMetrics::SIZE`]: this many.
+    #[error("{0} bytes are too few: it takes {size}", size = SharedMetrics::SIZE)]
+    TooSmall(usize),
+    /// It does not begin with a page.
+    #[error("the memory must be aligned to a page")]
+    Unaligned,
+}
+
 /// The rows.
 pub struct SharedMetrics {
     memory: NonNull<Memory>,
@@ -87,6 +100,14 @@ pub struct SharedMetrics {
 unsafe impl Send for SharedMetrics {}
 // SAFETY: as above.
 unsafe impl Sync for SharedMetrics {}
+
+impl fmt::Debug for SharedMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedMetrics")
+            .field("since", &self.since())
+            .finish_non_exhaustive()
+    }
+}
 
 impl SharedMetrics {
     /// How many bytes it takes. Only those that are written to become memory of the machine: a few kilobytes for each
@@ -105,19 +126,19 @@ impl SharedMetrics {
     /// - Nobody else attaches at the same time; whoever uses it meanwhile does so through tallies of the same version.
     ///
     /// # Errors
-    /// The reason, when the memory is none that can be used.
+    /// When the memory is too small or not aligned.
     pub unsafe fn attach(
         base: *mut u8,
         size: usize,
         unix: i64,
-    ) -> Result<(Arc<Self>, Attached), String> {
+    ) -> Result<(Arc<Self>, Attached), MetricsError> {
         if size < Self::SIZE {
-            return Err(format!("{size} bytes are too few: it takes {}", Self::SIZE));
+            return Err(MetricsError::TooSmall(size));
         }
         let memory = NonNull::new(base)
             .map(NonNull::cast::<Memory>)
             .filter(|memory| memory.is_aligned())
-            .ok_or("the memory must be aligned to a page")?;
+            .ok_or(MetricsError::Unaligned)?;
         let tally = SharedMetrics { memory, own: false };
         let header = &tally.memory().header;
         let whole = header.magic.load(Acquire) == MAGIC
@@ -299,6 +320,14 @@ pub struct Slot {
     /// What was in it: what this process counts comes on top.
     base: [u64; COUNTERS],
     written: LastErrors,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Slot {

@@ -136,6 +136,16 @@ pub enum Proof<'a> {
     Several,
 }
 
+impl fmt::Debug for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Proof::None => "None",
+            Proof::One(_) => "One(..)",
+            Proof::Several => "Several",
+        })
+    }
+}
+
 /// A request, as far as the sender of its token is concerned.
 #[derive(Clone, Copy)]
 pub struct RequestContext<'a> {
@@ -150,6 +160,15 @@ pub struct RequestContext<'a> {
     /// The certificate with which the client has authenticated its connection, whoever has issued it. Asked for only when
     /// the token is bound to one.
     pub certificate: &'a dyn Fn() -> Option<Thumbprint>,
+}
+
+impl fmt::Debug for RequestContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestContext")
+            .field("scheme", &self.scheme)
+            .field("proof", &self.proof)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A sender who has shown what was asked for.

@@ -1,5 +1,7 @@
 //! The URI that a request is for, as its client sees it: put together of what a server knows of the request (RFC 9110 §7.1).
 
+use std::fmt;
+
 use super::SenderError;
 use super::uri::{has_path, normalized, push_host};
 
@@ -32,6 +34,19 @@ pub struct Target<'a> {
     pub port: u16,
     /// Path and query, as the client wrote them.
     pub path: &'a [u8],
+}
+
+impl fmt::Debug for Uri<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A query may hold a token.
+        f.write_str("Uri(..)")
+    }
+}
+
+impl fmt::Debug for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Target(..)")
+    }
 }
 
 impl Uri<'_> {

@@ -1,11 +1,11 @@
 //! Which format is wanted: what the query says, else what the client takes best (RFC 9110 §12.5.1).
 
-use std::fmt;
-
 use mime::Mime;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// In what form a snapshot is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Format {
     /// Prometheus' text format 0.0.4.
     Prometheus,
@@ -19,21 +19,11 @@ pub enum Format {
 
 impl Format {
     /// All of them. Of those that a client likes equally, it gets the first.
-    pub const ALL: [Format; 4] = [
-        Format::Prometheus,
-        Format::OpenMetrics,
-        Format::Json,
-        Format::Html,
-    ];
+    pub const ALL: &'static [Format] = Self::VARIANTS;
 
     /// The word in a query.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Format::Prometheus => "prometheus",
-            Format::OpenMetrics => "openmetrics",
-            Format::Json => "json",
-            Format::Html => "html",
-        }
+        self.into()
     }
 
     /// The media type, and the versions of it that we have, if it has versions. Who knows OpenMetrics 0.0.1 reads 1.0.0.
@@ -79,16 +69,9 @@ pub struct RequestedFormat {
 }
 
 /// The query names a format that there is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("format is prometheus, openmetrics, json or html")]
 pub struct UnknownFormat;
-
-impl fmt::Display for UnknownFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("format is prometheus, openmetrics, json or html")
-    }
-}
-
-impl std::error::Error for UnknownFormat {}
 
 impl RequestedFormat {
     /// Reads the query (without its question mark) and the values of `Accept`, joined by commas. Who says nothing, or
@@ -102,8 +85,7 @@ impl RequestedFormat {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "format" => {
-                    let format = Format::ALL.iter().find(|format| format.as_str() == value);
-                    named = Some(*format.ok_or(UnknownFormat)?);
+                    named = Some(value.parse().map_err(|_| UnknownFormat)?);
                 }
                 "refresh" => refresh = value != "off",
                 _ => {}
@@ -120,7 +102,7 @@ impl RequestedFormat {
 fn preferred(accept: &str) -> Format {
     let ranges: Vec<(Mime, u16)> = elements(accept).filter_map(range).collect();
     let mut best = (Format::Prometheus, 0);
-    for format in Format::ALL {
+    for &format in Format::ALL {
         // What is said of a format most exactly is what counts.
         let quality = ranges
             .iter()
@@ -176,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_query_is_heard_before_the_header_and_knows_four_formats() {
-        for known in Format::ALL {
+        for &known in Format::ALL {
             let query = format!("a=b&format={}&c", known.as_str());
             assert_eq!(format(&query, "text/html"), known);
         }

@@ -225,14 +225,14 @@ fn the_page_shows_what_there_is_and_needs_nothing_else() {
 
 #[test]
 fn nothing_at_all_is_shown_too() {
-    for format in Format::ALL {
+    for &format in Format::ALL {
         assert!(!body(&Snapshot::default(), format).is_empty());
     }
     let idle = Snapshot {
         providers: vec![ProviderStatus::default()],
         ..Snapshot::default()
     };
-    for format in Format::ALL {
+    for &format in Format::ALL {
         let text = body(&idle, format);
         assert!(!text.contains("NaN") && !text.contains("} inf"), "{text}");
     }
@@ -251,7 +251,7 @@ fn numbers_of_any_size_are_shown() {
     done.stats.latency_sum_us = u64::MAX;
     full.now = i64::MIN;
     full.since = i64::MAX;
-    for format in Format::ALL {
+    for &format in Format::ALL {
         assert!(!body(&full, format).is_empty());
     }
 }

@@ -85,7 +85,7 @@ fn a_jwt_is_minted_of_what_the_server_says() {
         );
         assert_eq!(active.claims().iss.as_deref(), Some(ISSUER));
         assert_eq!(active.exp(), Some(NOW + 300));
-        // All that is said stands in the JWT, so nothing need be kept extra_claims it.
+        // All that is said stands in the JWT, so nothing need be kept beside it.
         assert_eq!(active.extra_claims(), "");
     }
     let (_, claims) =

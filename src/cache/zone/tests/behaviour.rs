@@ -361,7 +361,7 @@ fn memory_that_is_too_small_or_askew_is_refused() {
     let attach = |at: usize, size| unsafe { Zone::attach(memory.base().wrapping_add(at), size) };
     let said = attach(0, Zone::MIN_SIZE - 1).err().unwrap();
     assert_eq!(
-        said,
+        said.to_string(),
         "a zone of 262143 bytes is too small: it needs 262144 at least"
     );
     assert!(attach(8, Zone::MIN_SIZE).is_err());
