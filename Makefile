@@ -61,10 +61,14 @@ test: packages-test ## Runs every test
 	@MAKE="$(MAKE)" scripts/parts.sh lint test-layout test-rust test-c test-c-asan test-python test-jose test-nginx
 	@echo "All tests passed."
 
-lint: packages-module nginx-headers ## Format, clippy, and the C header against the code
+lint: packages-module nginx-headers ## Format, clippy, the crate's features, its documentation, and the C header against the code
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
+	for features in "" gateway; do \
+	    $(CARGO) clippy --no-default-features --features "$$features" -- -D warnings || exit 1; \
+	done
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --all-features
 	$(WITH_NGINX) nginx-module/lint.sh
 	git diff --exit-code -- include/phantom_token.h || \
 	    { echo "include/phantom_token.h does not match src/ffi: commit what the build wrote" >&2; exit 1; }

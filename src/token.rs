@@ -380,6 +380,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn debug_shows_no_token_and_no_more_of_a_key_than_logs_do() {
+        let header = b"Bearer s3cr3t";
+        let credentials = Credentials::from_authorization(header);
+        assert_eq!(format!("{credentials:?}"), "Token(Bearer, Token(..))");
+        let fingerprint = Fingerprint::of(b"p4ssw0rd");
+        assert_eq!(format!("{fingerprint:?}"), "Fingerprint(..)");
+        let key = Key::new(&fingerprint, Token::parse(b"s3cr3t").unwrap());
+        assert_eq!(format!("{key:?}"), format!("Key({}…)", key.id().as_str()));
+    }
+
+    #[test]
     fn a_token_is_named_in_logs_by_the_beginning_of_its_key() {
         let key = Key::new(&Fingerprint([7; 32]), Token::parse(b"opaque").unwrap());
         let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::SslProtocols;
 use super::transport::{self, Proxy};
-use super::url::{Issuer, endpoint_for, endpoints};
+use super::url::{Issuer, check_endpoint, check_endpoints, endpoint_for, endpoints};
 use crate::Token;
 use crate::oauth::{Endpoint, Purpose};
 use crate::secret::Secret;
@@ -123,9 +123,7 @@ impl Rule for Hidden {
     }
 
     fn check(&self, value: &Secret) -> Result<(), (String, Invalid)> {
-        (self.0)(value.expose())
-            .map(drop)
-            .map_err(|why| (String::new(), why))
+        (self.0)(value.expose()).map(drop).map_err(unshown)
     }
 }
 
@@ -142,9 +140,13 @@ impl Rule for Words {
 
     fn check(&self, value: &Vec<String>) -> Result<(), (String, Invalid)> {
         let text = value.join(" ");
-        (self.0)(&text)
-            .map(drop)
-            .map_err(|why| (quoted(&text), why))
+        let why = match (self.0)(&text) {
+            Err(why) => why,
+            // Two lists that are written the same must be the same.
+            Ok(_) if !text.split_ascii_whitespace().eq(value) => NOT_WORDS.into(),
+            Ok(_) => return Ok(()),
+        };
+        Err((quoted(&text), why))
     }
 }
 
@@ -223,8 +225,8 @@ impl Rule for EndpointUrl {
         endpoint_for(self.0, text)
     }
 
-    fn check(&self, _: &Endpoint) -> Result<(), (String, Invalid)> {
-        Ok(())
+    fn check(&self, value: &Endpoint) -> Result<(), (String, Invalid)> {
+        check_endpoint(self.0, value).map_err(unshown)
     }
 }
 
@@ -239,8 +241,8 @@ impl Rule for EndpointUrls {
         endpoints(text)
     }
 
-    fn check(&self, _: &Vec<Endpoint>) -> Result<(), (String, Invalid)> {
-        Ok(())
+    fn check(&self, value: &Vec<Endpoint>) -> Result<(), (String, Invalid)> {
+        check_endpoints(value).map_err(unshown)
     }
 }
 
@@ -444,6 +446,7 @@ impl Rule for Percent {
 }
 
 const EMPTY_PATH: &str = "is empty: name a file, or leave it out";
+const NOT_WORDS: &str = "has a member that is empty or holds a space: write one word in each";
 const TOO_LARGE: &str = "is more than this machine can address";
 
 fn path(value: &str) -> Result<PathBuf, Invalid> {
@@ -537,6 +540,11 @@ pub(super) fn resources(value: &str) -> Result<Vec<String>, Invalid> {
         }
     }
     Ok(resources)
+}
+
+/// An error about a value that is never shown.
+fn unshown(why: Invalid) -> (String, Invalid) {
+    (String::new(), why)
 }
 
 fn within<T: PartialOrd + Copy>(

@@ -449,6 +449,65 @@ fn what_is_set_through_the_fields_is_held_to_the_same_rules() {
         |config| config.mint_key = vec![PathBuf::new()],
         "mint_key [\"\"] has an empty name in it: name files",
     );
+    // As text these would be two audiences, or one.
+    for words in [["orders bills", "stock"], ["", "orders"]] {
+        let mut config = config(&[
+            ENDPOINT,
+            ("verify", "on"),
+            ("issuer", "https://as.example.com"),
+        ]);
+        config.verify_audience = Some(words.map(str::to_owned).to_vec());
+        let message = config.build().unwrap_err().to_string();
+        assert!(
+            message
+                .ends_with("has a member that is empty or holds a space: write one word in each"),
+            "{message}"
+        );
+    }
+}
+
+/// The URL of an endpoint that was read can be changed in its field.
+#[test]
+fn an_endpoint_that_is_changed_in_its_field_is_checked_again() {
+    let changed = |change: fn(&mut Config)| {
+        let mut config = config(&[ENDPOINT, ("token_endpoint", "https://as.example.com/token")]);
+        change(&mut config);
+        assert!(!format!("{config:?}").contains("SECRET"));
+        let message = config.build().unwrap_err().to_string();
+        assert!(!message.contains("SECRET"), "{message}");
+        message
+    };
+    let message = changed(|config| {
+        let url = &mut config.introspection_endpoint[0].url;
+        url.set_password(Some("SECRET")).unwrap();
+    });
+    assert!(
+        message.contains("introspection_endpoint has a user or a password in it"),
+        "{message}"
+    );
+    let message = changed(|config| {
+        let url = &mut config.token_endpoint.as_mut().unwrap().url;
+        url.set_fragment(Some("SECRET"));
+    });
+    assert!(
+        message.contains("token_endpoint has a fragment"),
+        "{message}"
+    );
+    let message = changed(|config| {
+        let first = config.introspection_endpoint[0].clone();
+        config.introspection_endpoint.push(first);
+    });
+    assert!(
+        message.contains("URL number 2 stands in it already"),
+        "{message}"
+    );
+    let message = changed(|config| {
+        config.token_endpoint = Some(config.introspection_endpoint[0].clone());
+    });
+    assert!(
+        message.contains("token_endpoint is not as it would be read"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::rules::Invalid;
 use crate::oauth::{Endpoint, Purpose};
@@ -60,15 +60,44 @@ pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Invalid> {
             )
         })?;
         if urls.contains(&url) {
-            return Err(format!(
-                "is a list whose URL number {} stands in it already: remove it",
-                index + 1
-            )
-            .into());
+            return Err(twice(index));
         }
         urls.push(url);
     }
     Ok(urls)
+}
+
+/// Holds an endpoint that was set through a field to the rules of one that is read: written as text, it must be read as
+/// the same.
+pub(super) fn check_endpoint(purpose: Purpose, endpoint: &Endpoint) -> Result<(), Invalid> {
+    let text = match &endpoint.socket {
+        Some(path) => format!(
+            "unix:{}:{}",
+            path.display(),
+            &endpoint.url[Position::BeforePath..]
+        ),
+        None => endpoint.url.to_string(),
+    };
+    match located(purpose, &text)? == *endpoint {
+        true => Ok(()),
+        false => Err("is not as it would be read: set it by its name, with Config::set".into()),
+    }
+}
+
+/// Holds the addresses of the introspection endpoint to the rules of a list that is read.
+pub(super) fn check_endpoints(endpoints: &[Endpoint]) -> Result<(), Invalid> {
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        check_endpoint(Purpose::Introspection, endpoint)?;
+        if endpoints[..index].contains(endpoint) {
+            return Err(twice(index));
+        }
+    }
+    Ok(())
+}
+
+fn twice(index: usize) -> Invalid {
+    let number = index + 1;
+    format!("is a list whose URL number {number} stands in it already: remove it").into()
 }
 
 /// Reads where an endpoint is: a URL, or a Unix socket and what to ask for there.

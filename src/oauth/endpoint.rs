@@ -84,13 +84,17 @@ impl Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// For messages: without the query, which may hold what does not belong in a log.
+    /// For messages: without the query, which may hold what does not belong in a log, and without the rest that an endpoint
+    /// never has, but which its field may be given.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(host) = &self.host {
             return f.write_str(&host.shown);
         }
         let mut url = self.url.clone();
         url.set_query(None);
+        url.set_fragment(None);
+        // A URL that can't lose these can't have them.
+        let _ = (url.set_username(""), url.set_password(None));
         match &self.socket {
             Some(path) => write!(f, "unix:{}:{}", path.display(), url.path()),
             None => f.write_str(url.as_str()),
