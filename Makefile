@@ -123,12 +123,12 @@ test-nginx: packages-test $(VENV)/installed $(NODE_MODULES) build module target/
 	    tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted
 
 # Not a part of `make test`: it needs root, and fetches whole systems.
-test-nginx-matrix: packages-matrix matrix-possible $(VENV)/installed $(NODE_MODULES) target/release/authorization_server test-programs ## test-nginx with the nginx of other releases
+test-nginx-matrix: packages-matrix matrix-possible $(VENV)/installed $(NODE_MODULES) build target/release/authorization_server test-programs ## test-nginx with the nginx of other releases
 	@PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
 	PYTEST="$(abspath $(VENV_BIN)/python) -m pytest" scripts/nginx-matrix.sh test $(MATRIX)
 
 # As the matrix: the sanitizer watches the oldest nginx and the newest.
-test-nginx-asan: packages-matrix matrix-possible $(VENV)/installed target/release/authorization_server ## nginx with the module under AddressSanitizer
+test-nginx-asan: packages-matrix matrix-possible $(VENV)/installed build target/release/authorization_server ## nginx with the module under AddressSanitizer
 	@scripts/debian-root.sh make forky >/dev/null
 	@for nginx in here forky; do \
 	    PHANTOM_TOKEN_AS=$(abspath target/release/authorization_server) \
