@@ -161,6 +161,21 @@ def test_an_absolute_target_names_the_host_not_a_header(guarded, front, token, a
     assert all(request.value("authorization").startswith("Bearer ey") for request in api.requests)
 
 
+@pytest.mark.parametrize("rest", ["", "?access_token=", "?a=b&access_token=", "#a", "?x=1#f"])
+@pytest.mark.parametrize("host", ["api.example.com", "[::1]"])
+def test_an_absolute_target_keeps_its_port_when_the_query_is_read(guarded, token, api, host, rest):
+    nginx = guarded(listen="", location="phantom_token_source authorization query access_token;")
+    with Http1(nginx.port) as client:
+
+        def ask(htu):
+            headers = proof(token, htu)
+            return said(client.request(target=f"http://{host}:8443/pay{rest}", headers=headers, authority="a.example"))
+
+        assert ask(f"http://{host}/pay") == OTHER_URI
+        assert ask(f"http://{host}:8443/pay") == PASSES
+    assert len(api.requests) == 1
+
+
 def test_a_long_absolute_target_is_found_in_any_buffer(guarded, token):
     nginx = guarded(listen="", server="client_header_buffer_size 64; large_client_header_buffers 8 6k;")
     path = "/" + "a" * 3000

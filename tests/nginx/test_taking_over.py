@@ -618,12 +618,13 @@ def test_a_location_of_another_server_is_none(ugly, api):
     "before",
     [
         "location ~ ^/intro {{ {passes} }}",
+        "location ~ /introspect {{ {passes} }}",
         "location ~ ^/intro {{ set $x 1; rewrite ^ /api-of-all last; }} location = /api-of-all {{ {passes} }}",
         "location ~ ^/intro {{ error_page 500 502 = @other; {passes} }} location @other {{ {passes} }}",
         "location ~ ^/intro {{ client_max_body_size 1; error_page 413 = @other; }} location @other {{ {passes} }}",
         "rewrite ^/introspect$ /api-of-all; location = /api-of-all {{ {passes} }}",
     ],
-    ids=["regex", "rewrite", "error_page", "too large", "rewrite of the server"],
+    ids=["regex", "regex of the same text", "rewrite", "error_page", "too large", "rewrite of the server"],
 )
 def test_what_comes_to_another_location_goes_nowhere(start_nginx, ugly, api, secrets, before):
     text = servers(ugly, api, server=before.format(passes=f"proxy_pass {api.url};"), name="/introspect")

@@ -31,9 +31,14 @@ pub struct Advice {
 pub fn advise(directives: &[Directive]) -> Vec<Advice> {
     let mut adviser = Adviser::default();
     for http in named(directives, "http") {
-        adviser.look_for_introspection(&http.block);
         let levels = Levels(vec![&http.block]);
         for server in named(&http.block, "server") {
+            // Of this server, and of all.
+            adviser.introspecting.clear();
+            adviser.introspecting.extend(
+                named(&http.block, "phantom_token_introspection_endpoint").map(Directive::value),
+            );
+            adviser.look_for_introspection(&server.block);
             let levels = levels.and(&server.block);
             adviser.of_level(&levels, server);
             adviser.locations(&levels, &server.block);
@@ -110,9 +115,9 @@ impl<'t> Adviser<'t> {
             let levels = levels.and(&location.block);
             let name = location.words.last().map_or("", String::as_str);
             // They are not there for clients.
-            let is_hidden = has(&location.block, "internal")
-                || name.starts_with('@')
-                || self.introspecting.contains(&name);
+            let is_named = location.words.len() == 2 && name.starts_with('@');
+            let is_internal = levels.0.iter().any(|block| has(block, "internal"));
+            let is_hidden = is_internal || is_named || self.introspecting.contains(&name);
             if !is_hidden {
                 self.of_level(&levels, location);
             }
@@ -232,14 +237,19 @@ impl<'t> Adviser<'t> {
             return;
         };
         let is_on = |name: &str| !matches!(levels.value(name), None | Some("off"));
-        let is_checked = levels.is_protected()
-            || levels
-                .nearest(|directive| matches!(directive.name(), "allow" | "deny"))
-                .iter()
-                .any(|directive| directive.name() == "deny")
+        let rules = levels.nearest(|directive| matches!(directive.name(), "allow" | "deny"));
+        let has_deny = rules.iter().any(|rule| rule.name() == "deny");
+        // One check is enough then, and this one lets everybody in.
+        let lets_all_in = levels.value("satisfy") == Some("any") && !rules.is_empty() && !has_deny;
+        let is_optional = levels
+            .value("phantom_token_optional")
+            .is_some_and(|value| value.eq_ignore_ascii_case("on"));
+        let is_authenticated = (levels.is_protected() && !is_optional)
+            || has_deny
             || ["auth_basic", "auth_request", "auth_jwt"]
                 .into_iter()
-                .any(is_on)
+                .any(is_on);
+        let is_checked = (is_authenticated && !lets_all_in)
             || levels.value("ssl_verify_client") == Some("on")
             || levels.0.iter().any(|block| {
                 block.iter().any(|directive| {

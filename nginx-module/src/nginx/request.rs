@@ -110,8 +110,9 @@ impl Request {
             let r = self.main().as_ptr();
             let (start, end) = ((*r).host_start, (*r).host_end);
             if !start.is_null() && !end.is_null() {
-                let line = self.bytes(&(*r).request_line).as_ptr_range();
-                if !line.contains(&start.cast_const()) {
+                // As it was read: `request_line` may be another text by now.
+                let line = (*r).request_start..(*r).request_end;
+                if !line.contains(&start) {
                     let length = end.addr().saturating_sub(start.addr());
                     return Some(slice::from_raw_parts(start, length));
                 }
@@ -169,6 +170,14 @@ impl Request {
         // SAFETY: the name is of the configuration.
         self.core_location()
             .map_or(b"", |core| unsafe { self.bytes(&core.name) })
+    }
+
+    /// The same of a location that is not a regular expression, a named one, or an `if`.
+    pub fn literal_location_name<'a>(self) -> Option<&'a [u8]> {
+        let core = self.core_location()?;
+        // SAFETY: a reference is a valid pointer.
+        let is_literal = unsafe { bits::core_location::is_prefix(core) } != 0;
+        is_literal.then(|| self.location_name())
     }
 
     /// The host that the client has asked for, as nginx's `$host` has it; empty where that is the server's name.
@@ -511,14 +520,17 @@ impl Request {
                 return false;
             }
             (*headers_in).authorization = ptr::null_mut();
-            let removed = [removed.value()];
+            let value = removed.value();
+            // A variable may hold the credentials without the scheme (RFC 9110 §11.4).
+            let scheme = value.iter().position(|byte| *byte == b' ');
+            let credentials = value[scheme.unwrap_or(0)..].trim_ascii();
             self.forget_user();
             forget(
                 self,
                 variables,
                 Secrets {
-                    places: &removed,
-                    texts: &removed,
+                    places: &[value],
+                    texts: &[value, credentials],
                     token: &[],
                 },
             );

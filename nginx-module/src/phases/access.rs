@@ -93,8 +93,8 @@ pub unsafe extern "C" fn rewrite(r: *mut ngx_http_request_t) -> ngx_int_t {
 fn enter(request: Request, conf: &'static LocationConf) -> bool {
     if conf.protection.is_on() {
         if !request.is_main() {
-            // Its token is taken off after the access phase.
-            return true;
+            // It is let in by nothing, and may lead elsewhere before the access phase is over.
+            return clear_subrequest(request, conf) == DECLINED;
         }
         let Some(state) = State::of_or_new(request) else {
             return false;
@@ -125,7 +125,8 @@ fn enter(request: Request, conf: &'static LocationConf) -> bool {
 /// named or nowhere: any other would send the token to whoever it is for.
 fn may_begin(request: Request, ours: &mut Subrequest) -> bool {
     let name = request.location_name();
-    if ours.may_begin_in(name) {
+    // The text of a regular expression may be the same.
+    if ours.may_begin_in(request.literal_location_name().unwrap_or_default()) {
         return true;
     }
     let log = request.log();
@@ -193,18 +194,12 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             return DECLINED;
         };
         if let Some(preflight) = preflight(request, conf) {
-            // Whoever answers it: a browser asks with the same query.
-            if !source::strip(request, State::of(request), conf) {
+            if !strip_preflight(request, conf) {
                 return FAILED;
             }
-            let bare = || {
-                forward::remove_authorization(request)
-                    && forward::set_upstream_headers(request, None, conf)
-            };
             return match preflight {
                 // No reason to let it in where another check is to decide (`satisfy any`).
-                Preflight::Pass if bare() => DECLINED,
-                Preflight::Pass => FAILED,
+                Preflight::Pass => DECLINED,
                 Preflight::Answer | Preflight::Deny => NO_CONTENT,
             };
         }
@@ -244,6 +239,10 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             Decision::Denied(denial) => denial,
         };
         state.refresh(request);
+        // What an earlier location has put in goes nowhere from here (`error_page`).
+        if !forward::withdraw(request, state) {
+            return FAILED;
+        }
         log_denial(request, state, &denial);
         let answer = respond::prepare(request, state, conf, &denial);
         respond::send_denial(request, &answer)
@@ -266,6 +265,13 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
             return DECLINED;
         };
         if conf.protection.is_on() {
+            // Another check may have let it in before the access handler saw it.
+            if request.is_main() && preflight(request, conf).is_some() {
+                return match strip_preflight(request, conf) {
+                    true => DECLINED,
+                    false => FAILED,
+                };
+            }
             let cleared = match request.is_main() {
                 true => clear(request, conf),
                 false => clear_subrequest(request, conf),
@@ -299,8 +305,14 @@ pub unsafe extern "C" fn after_access(r: *mut ngx_http_request_t) -> ngx_int_t {
 
 /// Makes sure that no token of the client's goes on with a main request, and the JWT does if there is one.
 fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
-    let bearer = source::is_in_authorization(request, State::of(request));
-    if !bearer && !conf.token.looks_elsewhere() {
+    let known = State::of(request);
+    let bearer = source::is_in_authorization(request, known);
+    // An earlier location may have decided about the token, and the access handler of this one been skipped, because another
+    // check had let the request in (`satisfy any`). A decision counts in its own location only.
+    let is_settled = known.is_none_or(|state| {
+        state.credentials.get().places() == 0 || state.settled.get() == Some(NonNull::from(conf))
+    });
+    if !bearer && is_settled && !conf.token.looks_elsewhere() {
         return DECLINED;
     }
     let Some(state) = State::of_or_new(request) else {
@@ -309,7 +321,7 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
     if !source::extract_credentials(request, state, conf) {
         return FAILED;
     }
-    if state.taken.get() || bearer {
+    if state.taken.get() || bearer || !is_settled {
         match decide(request, state, conf) {
             Decision::Suspended => return AGAIN,
             Decision::Admitted(admitted) => {
@@ -322,6 +334,10 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
                 state.taken.set(false);
                 state.refresh(request);
             }
+        }
+        // What an earlier location has put in is not for this one.
+        if !forward::withdraw(request, state) {
+            return FAILED;
         }
     }
     if !bearer || forward::remove_authorization(request) {
@@ -387,6 +403,25 @@ fn preflight(request: Request, conf: &LocationConf) -> Option<Preflight> {
         && request.has_header(b"origin")
         && request.has_header(b"access-control-request-method");
     is_preflight.then(|| conf.preflight())
+}
+
+/// Takes everything about a user off a preflight, which says nothing about one: a token of the client's, and what an earlier
+/// location has put in. Returns whether it could be done.
+fn strip_preflight(request: Request, conf: &LocationConf) -> bool {
+    let state = State::of(request);
+    // A browser asks with the same query.
+    if !source::strip(request, state, conf) {
+        return false;
+    }
+    if let Some(state) = state {
+        state.result.set(None);
+        state.settled.set(None);
+        state.refresh(request);
+        if !forward::withdraw(request, state) {
+            return false;
+        }
+    }
+    forward::remove_authorization(request) && forward::set_upstream_headers(request, None, conf)
 }
 
 /// One line for each refused request, for whoever wants to know why: it names neither the token nor anybody.

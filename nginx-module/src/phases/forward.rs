@@ -13,7 +13,7 @@ use phantom_token::gateway::requirements::is_exact_header_value;
 use crate::conf::{LocationConf, forget, variables};
 use crate::nginx::evaluated::Secrets;
 use crate::nginx::headers::{self, Header, HeaderName, is_authorization};
-use crate::nginx::request::Request;
+use crate::nginx::request::{Authorization, Request};
 use crate::nginx::strings::{self, string};
 use crate::process::state::State;
 
@@ -122,6 +122,20 @@ pub fn remove_authorization(request: Request) -> bool {
     request.remove_authorization(variables(request))
 }
 
+/// Takes off the request what the gateway has put in: the JWT, and headers that it fills. Returns whether it could be done.
+pub fn withdraw(request: Request, state: &State) -> bool {
+    if let Authorization::One(header) = request.authorization()
+        && state.is_ours(header)
+        && !remove_authorization(request)
+    {
+        return false;
+    }
+    state.moved.set(false);
+    take_off(request, |header| {
+        state.is_ours(header) || state.has_filled(header)
+    })
+}
+
 /// Puts the JWT into the request's header, `Authorization` unless another is named, and has values of variables forgotten
 /// that were computed before. Returns whether it could be done.
 pub fn swap(
@@ -133,6 +147,10 @@ pub fn swap(
     if state.holds(active) && state.is_in(request, forward) {
         state.refresh(request);
         return true;
+    }
+    // Headers that the gateway has filled are about the former verdict.
+    if state.has_filled_any() && !take_off(request, |header| state.has_filled(header)) {
+        return false;
     }
     state.hold(active);
     let token = state.credentials.get().first_token();

@@ -248,6 +248,11 @@ impl State {
         self.filled.borrow_mut().push(header);
     }
 
+    /// Whether there are headers that we have filled.
+    pub fn has_filled_any(&self) -> bool {
+        !self.filled.borrow().is_empty()
+    }
+
     /// Whether a header is one that we have filled.
     pub fn has_filled(&self, header: Header) -> bool {
         let filled = self.filled.borrow();

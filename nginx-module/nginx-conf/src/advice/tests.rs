@@ -39,6 +39,9 @@ fn a_configuration_that_protects_is_not_commented_on() {
         "location /s { phantom_token_status; allow 127.0.0.1; deny all; }",
         "listen 127.0.0.1:80; location /s { phantom_token_status; }",
         "auth_basic x; location /s { phantom_token_purge main; }",
+        // nginx inherits `internal`.
+        "location /x { internal; location /x/y { phantom_token main; return 200; } }",
+        "location @a { phantom_token main; return 200; }",
     ] {
         assert_eq!(said(server), [], "{server}");
     }
@@ -66,6 +69,24 @@ fn what_leaves_a_location_open_is_said_with_its_line() {
             "\"phantom_token_status\" is open to everybody who reaches the server",
         ),
         (
+            "location ~ @ { phantom_token main;\n return 200; }",
+            Level::Error,
+            "f:4",
+            "\"return\" answers before a token is looked at, so that \"phantom_token\" beside it protects nothing",
+        ),
+        (
+            "location /p { phantom_token main; phantom_token_optional on; phantom_token_purge main; }",
+            Level::Warning,
+            "f:3",
+            "\"phantom_token_purge\" is open to everybody who reaches the server",
+        ),
+        (
+            "location /p { satisfy any; allow all; auth_basic x; phantom_token_purge main; }",
+            Level::Warning,
+            "f:3",
+            "\"phantom_token_purge\" is open to everybody who reaches the server",
+        ),
+        (
             "listen 127.0.0.1:80; listen 80; location /p { phantom_token_purge main; }",
             Level::Warning,
             "f:3",
@@ -79,6 +100,17 @@ fn what_leaves_a_location_open_is_said_with_its_line() {
         assert_eq!((found, at.as_str()), (level, *place), "{server}");
         assert!(message.starts_with(beginning), "{message}");
     }
+}
+
+/// The name of a location that introspects in another server says nothing about this one.
+#[test]
+fn an_introspecting_location_is_one_of_its_own_server() {
+    let text = "http { server { phantom_token_introspection_endpoint /i; } \
+                server { location /i { phantom_token main; return 200; } } }";
+    let directives = crate::read(&mut One(text.to_owned()), "f").unwrap();
+    let advice = advise(&directives);
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    assert_eq!(advice[0].level, Level::Error);
 }
 
 #[test]
