@@ -1,4 +1,5 @@
-//! Allocations on a hit: there are none. Alone in its process, because the allocator is the whole process's.
+//! A cache hit allocates nothing. This test has a process of its own, because the allocator is shared by the whole
+//! process.
 
 mod support;
 
@@ -145,7 +146,7 @@ fn requirements_are_checked_without_an_allocation_whatever_comes_of_it() {
                 .check(&claims, 1_700_000_100, &mut |_| Some(host))
                 .map_or_else(|denial| denial.reason, |()| "ok")
         };
-        // A regular expression makes room for its matching when it is first used.
+        // A regular expression allocates memory for its matching when it is first used.
         assert_eq!(check(), reason);
         let before = ALLOCATIONS.get();
         for _ in 0..100 {
