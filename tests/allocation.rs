@@ -231,8 +231,8 @@ fn a_decision_in_c_that_lets_a_request_go_on_allocates_nothing() {
     let config = phantom_token::ffi::config::phantom_config_new;
     let set = phantom_token::ffi::config::phantom_config_set_str;
     let url = std::ffi::CString::new(server.url()).unwrap();
-    // SAFETY: every pointer is NULL where that is allowed, or to something alive; texts end in a NUL or have the length that
-    // is said; what is made is freed once, at the end.
+    // SAFETY: every pointer is valid, or NULL where that is allowed. Texts end in a NUL or have the given length. Every
+    // object is freed once, at the end.
     unsafe {
         let (mut settings, mut client) = (ptr::null_mut(), ptr::null_mut());
         assert_eq!(config(c"main".as_ptr(), 4, &raw mut settings), PHANTOM_OK);

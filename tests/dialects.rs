@@ -745,8 +745,8 @@ fn a_server_whose_metadata_says_that_it_binds_tokens_is_asked_before_an_exchange
     }
 }
 
-/// If the server introspects refresh tokens without saying what they are, a refresh token is inactive for the client, and the
-/// log gives the reason, once.
+/// If the server introspects refresh tokens without their type, a refresh token is inactive for the client. The log
+/// gives the reason, once.
 #[test]
 fn a_refresh_token_has_no_jwt_minted_and_the_log_says_what_to_set() {
     let server = As::start(key(Algorithm::ES256), |_, call, _| {

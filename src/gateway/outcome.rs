@@ -1,5 +1,5 @@
-//! The vocabulary of decisions: [`Outcome`] for logs and metrics, [`ErrorCode`] for clients, [`DenialReason`] for the rest
-//! of the gateway.
+//! The vocabulary of decisions: [`Outcome`] for logs and metrics, [`ErrorCode`] for clients, [`DenialReason`] for the
+//! rest of the gateway.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The syntax of nginx's configuration, and advice about directives beside those of Phantom Token.
+//! The syntax of nginx's configuration, and advice about directives of other modules.
 //!
 //! The nginx module reads the text of the configuration again, because nginx gives no module access to the settings of
 //! another module. This crate processes text only: it needs no nginx, and is tested without nginx.
