@@ -1,8 +1,8 @@
 //! Cost of a bound token per request: `cargo bench --bench dpop`.
 //!
-//! All that is done for a token that has been remembered, by the algorithm that the client signs with: the proof is read
-//! and checked, its signature verified, and that it is used is noted, in a zone. Beside it, what a certificate costs, and
-//! a proof that is refused before its signature is looked at.
+//! All work for a cached token, by the algorithm that the client signs with: the proof is parsed and checked, its
+//! signature verified, and its use recorded in a zone. For comparison: a certificate-bound token, and a proof that is
+//! refused before its signature is verified.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::hint::black_box;
@@ -30,7 +30,7 @@ const NOW: i64 = 1_700_000_000;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const URI: &str = "https://api.example.com/orders/4711";
 
-/// A token with these claims, as it is remembered.
+/// A cached token with these claims.
 fn remembered(claims: &Value) -> Active {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let jwt = format!(
@@ -42,7 +42,7 @@ fn remembered(claims: &Value) -> Active {
     Active::new(&check_compact(jwt.as_bytes()).expect("a JWT"), claims)
 }
 
-/// A client's key, as a library of another make has it.
+/// A client's key, in a third-party library.
 struct Key {
     algorithm: jsonwebtoken::Algorithm,
     key: jsonwebtoken::EncodingKey,
@@ -65,7 +65,7 @@ impl Key {
             _ => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key");
                 let der: Pkcs8V1Der<'_> = pair.as_der().expect("PKCS#8");
-                // The library signs with PKCS#1.
+                // This library signs with PKCS#1.
                 let info = PrivateKeyInfoRef::try_from(der.as_ref()).expect("PKCS#8");
                 jsonwebtoken::EncodingKey::from_rsa_der(info.private_key.as_bytes())
             }

@@ -1,7 +1,7 @@
-//! Cost of a hit, with few and with many tokens in memory: `cargo bench --bench lookup`.
+//! Cost of a cache hit, with few and with many tokens in memory: `cargo bench --bench lookup`.
 //!
-//! The tokens are asked for in a random order. Over all of them, with a million entries, every access is to memory that
-//! no cache of the processor holds: the worst that traffic can do. Over a thousand of them it is what traffic does.
+//! The tokens are looked up in random order. With a million entries, every access misses all processor caches: the
+//! worst case of traffic. Over a thousand of these tokens it is typical traffic.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -32,7 +32,7 @@ use phantom_token::token::{Fingerprint, Key};
 use phantom_token::{Active, Client, CompletionQueue, Submitted, Token, Verdict, clock};
 use support::{Server, bare_jwt, jwt};
 
-/// A JWT of about 1 KB, as servers hand them out.
+/// A JWT of about 1 KB, as authorization servers issue them.
 fn kilobyte_jwt() -> String {
     let padding = "x".repeat(600);
     jwt(&format!(
@@ -41,7 +41,7 @@ fn kilobyte_jwt() -> String {
 }
 
 fn token_name(number: usize) -> String {
-    // As long as the tokens that servers hand out.
+    // As long as the tokens that authorization servers issue.
     format!("{number:032x}")
 }
 
@@ -53,7 +53,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("timeout", "10m"),
 ];
 
-/// A client that remembers `entries` tokens.
+/// A client with `entries` cached tokens.
 fn remembering(entries: usize) -> (Server, Client) {
     let answer = kilobyte_jwt();
     let server = Server::start(move |_| bare_jwt(&answer));
@@ -83,7 +83,7 @@ fn remembering(entries: usize) -> (Server, Client) {
     (server, client)
 }
 
-/// Names in a random order, more than any cache of the processor remembers.
+/// Names of tokens in random order, more than any processor cache can hold.
 fn shuffled(entries: usize) -> Vec<String> {
     let random = RandomState::new();
     (0..(1 << 18).min(entries * 64))
@@ -95,8 +95,8 @@ fn shuffled(entries: usize) -> Vec<String> {
         .collect()
 }
 
-/// A hit in the memory cache alone, and what the `lru` crate takes of it: its `get`, under a lock, with a copy of the
-/// pointer. The keys of the tokens are known, so that SHA-256 is no part of either.
+/// A hit in the memory cache alone, and the share of the `lru` crate: its `get`, under a lock, with a copy of the
+/// pointer. The keys of the tokens are precomputed, so that neither includes SHA-256.
 fn memory(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("memory hit");
     let payload = kilobyte_jwt();
@@ -132,7 +132,7 @@ fn lookup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lookup hit");
     for entries in [1_000, 100_000, 1_000_000] {
         let (_server, client) = remembering(entries);
-        // All of them, and a thousand of them: clients that are there come back.
+        // All of the tokens, and a thousand of them: active clients send the same tokens again.
         for asked in BTreeSet::from([entries, 1_000]) {
             let names = shuffled(asked);
             let mut next = names.iter().cycle();
@@ -149,7 +149,7 @@ fn lookup(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The same through the C ABI: what a call from C costs, checks of the arguments and the result's reference included.
+/// The same through the C ABI: the cost of a call from C, including argument checks and the reference to the result.
 fn c_call(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("phantom_client_lookup hit");
     for entries in [1_000, 100_000, 1_000_000] {

@@ -1,4 +1,4 @@
-//! Cost of a policy in addition to a hit: `cargo bench --bench policy`.
+//! Cost of a policy in addition to a cache hit: `cargo bench --bench policy`.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -10,7 +10,7 @@ use phantom_token::gateway::requirements::TokenRequirements;
 use phantom_token::{Token, Verdict};
 use support::{Server, bare_jwt, jwt};
 
-/// Claims as servers hand them out.
+/// Claims as authorization servers issue them.
 const CLAIMS: &str = r#"{
     "iss": "https://as.example.com", "sub": "8f3c0a52-1f0e-4f4e-9d3a-0c1b2a394857", "aud": ["api", "account"],
     "client_id": "web", "scope": "openid profile email read write", "tenant": "acme", "acr": "gold",

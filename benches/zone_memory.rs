@@ -1,7 +1,7 @@
 //! Memory of an entry in a zone: `cargo bench --bench zone_memory`.
 //!
-//! Real entries, of JWTs that are about 1 KB long, each of another length: how much of its last block an entry leaves
-//! unused depends on it. One client finds them out, another one opens all of them.
+//! The entries are real, with JWTs of about 1 KB and different lengths: the unused part of an entry's last block
+//! depends on the length. One client looks up the tokens, another one decrypts all entries.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -64,7 +64,7 @@ fn main() {
     resolve_all(&sharing(&provider, &full));
     let counts = full.counts();
     assert!(counts.evictions > 0);
-    // Of the room for active verdicts, which is 13 of 16 parts; the others wait for inactive ones and for claims.
+    // The part for active verdicts is 13 of 16; the rest is for inactive verdicts and for leases.
     told(
         "of a zone that is full, all included",
         size as f64 * 13.0 / 16.0,
@@ -88,7 +88,7 @@ fn told(what: &str, bytes: f64, entries: u64, jwt: f64) {
     );
 }
 
-/// A zone in new memory, which stays until the program ends.
+/// A zone in new memory, which is never freed.
 fn zone(size: usize) -> Arc<Zone> {
     // SAFETY: asks for new memory, and touches none of ours.
     let memory = unsafe {
@@ -116,7 +116,7 @@ fn sharing(provider: &Arc<Provider>, zone: &Arc<Zone>) -> Client {
     Client::start_with(Arc::clone(provider), surroundings).unwrap()
 }
 
-/// Resolves all tokens, and returns how long their JWTs are.
+/// Resolves all tokens, and returns the lengths of their JWTs.
 fn resolve_all(client: &Client) -> Vec<usize> {
     let queue = CompletionQueue::new().unwrap();
     let mut lengths = Vec::new();

@@ -1,4 +1,5 @@
-//! Allocations on a hit: there are none. Alone in its process, because the allocator is the whole process's.
+//! A cache hit allocates nothing. This test has a process of its own, because the allocator is shared by the whole
+//! process.
 
 mod support;
 
@@ -145,7 +146,7 @@ fn requirements_are_checked_without_an_allocation_whatever_comes_of_it() {
                 .check(&claims, 1_700_000_100, &mut |_| Some(host))
                 .map_or_else(|denial| denial.reason, |()| "ok")
         };
-        // A regular expression makes room for its matching when it is first used.
+        // A regular expression allocates memory for its matching when it is first used.
         assert_eq!(check(), reason);
         let before = ALLOCATIONS.get();
         for _ in 0..100 {
@@ -230,8 +231,8 @@ fn a_decision_in_c_that_lets_a_request_go_on_allocates_nothing() {
     let config = phantom_token::ffi::config::phantom_config_new;
     let set = phantom_token::ffi::config::phantom_config_set_str;
     let url = std::ffi::CString::new(server.url()).unwrap();
-    // SAFETY: every pointer is NULL where that is allowed, or to something alive; texts end in a NUL or have the length that
-    // is said; what is made is freed once, at the end.
+    // SAFETY: every pointer is valid, or NULL where that is allowed. Texts end in a NUL or have the given length. Every
+    // object is freed once, at the end.
     unsafe {
         let (mut settings, mut client) = (ptr::null_mut(), ptr::null_mut());
         assert_eq!(config(c"main".as_ptr(), 4, &raw mut settings), PHANTOM_OK);

@@ -1,5 +1,5 @@
-//! The rules of the C ABI, checked on its sources: what a reviewer would otherwise have to look for in each function.
-//! That the functions do what they say is shown from C, by `tests/c/run.sh`.
+//! The rules of the C ABI, checked on its sources: a reviewer would otherwise have to check them in each function.
+//! `tests/c/run.sh` tests the behavior of the functions from C.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
@@ -13,7 +13,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every item of src/ffi, modules within included.
+/// Every item of src/ffi, including those in inner modules.
 fn items() -> Vec<Item> {
     fn flatten(items: Vec<Item>, into: &mut Vec<Item>) {
         for item in items {
@@ -64,7 +64,7 @@ fn names() -> BTreeSet<String> {
         .collect()
 }
 
-/// Names of the functions in C text: what stands before a parenthesis, outside comments.
+/// The names of functions in C text: the names before a parenthesis, outside comments.
 fn declared(header: &str) -> BTreeSet<String> {
     header
         .lines()
@@ -222,7 +222,7 @@ fn every_function_says_what_its_caller_promises() {
 
 #[test]
 fn a_status_must_be_looked_at_unless_ignoring_it_is_safe() {
-    // After each of them the program is where it wanted to be, whatever they say.
+    // These functions reach their goal whatever status they return.
     let safe = [
         "phantom_client_stop",
         "phantom_client_dispatch",

@@ -18,7 +18,7 @@ use support::{
 };
 
 const AT_ONCE: Duration = Duration::ZERO;
-/// Far beyond what anything here should take.
+/// Far longer than any step of these tests should take.
 const LONG: Duration = Duration::from_secs(20);
 
 fn jwt_in(resolution: &Resolution) -> &str {
@@ -337,7 +337,7 @@ fn a_server_that_closes_idle_connections_is_never_seen_to() {
     let server = Server::start(|call| {
         Reply::BytesThenClose(response(
             200,
-            // It does not say so beforehand.
+            // The `Content-Type` does not announce a JWT.
             &[("Content-Type", "application/jwt")],
             &jwt_of(&call.token()),
         ))
@@ -382,7 +382,7 @@ fn nobody_listening_is_said_so() {
         let server = Server::start(|_| inactive());
         server.client(&[])
     };
-    // The listener may take a moment to go.
+    // The listener may take a moment to close.
     thread::sleep(Duration::from_millis(200));
     let error = resolve(&client, "opaque").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
@@ -409,7 +409,7 @@ fn verdicts_of_one_context_are_for_no_other() {
         context.finish()
     };
     let submit = |name, tag| client.submit_within(&context(name), token("opaque"), &queue, tag);
-    // Nor is one asked on behalf of both.
+    // Lookups of different contexts are not merged either.
     for (name, tag) in [(b"a", 1), (b"a", 2), (b"b", 3)] {
         assert!(matches!(submit(name, tag), Submitted::Pending(_)));
     }
@@ -507,7 +507,7 @@ fn a_client_that_is_dropped_leaves_no_thread_behind() {
         resolve(&twin, "opaque").unwrap();
         assert!(threads().iter().any(|thread| thread.name == name));
     }
-    // Other tests of this process run clients too; each of ours has joined its own.
+    // Other tests of this process run clients too. Each client here has joined its own threads.
     let client = server.client(&[]);
     assert!(client.stop());
 }
@@ -523,7 +523,7 @@ fn the_clients_thread_takes_no_signal() {
         .collect();
     assert!(!ours.is_empty());
     for thread in ours {
-        // All but SIGKILL (9), SIGSTOP (19) and the two that glibc keeps for itself (32, 33).
+        // All signals except SIGKILL (9), SIGSTOP (19) and the two that glibc reserves for itself (32, 33).
         let all = !(1 << 8 | 1 << 18 | 1 << 31 | 1 << 32);
         assert_eq!(thread.blocked & all, all, "{:x}", thread.blocked);
     }
@@ -537,7 +537,7 @@ struct Thread {
 fn threads() -> Vec<Thread> {
     let mut threads = Vec::new();
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
-        // A thread may end while we look.
+        // A thread may end during this loop.
         let Ok(status) = std::fs::read_to_string(task.unwrap().path().join("status")) else {
             continue;
         };
@@ -598,7 +598,7 @@ fn a_forked_child_is_told_at_once() {
         thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(status, 0, "the child saw something else");
-    // The parent goes on as if nothing had happened.
+    // The parent continues unaffected.
     assert_eq!(resolve(&client, "opaque").unwrap().cache, CacheStatus::Hit);
     resolve(&client, "another").unwrap();
 }
@@ -634,8 +634,8 @@ fn trouble_is_one_log_line_that_names_the_provider_and_holds_no_secret() {
     }
 }
 
-/// Clients that send tokens and go leave nothing behind that the next one would have to wait for: at most as many calls
-/// are made for nobody as may be made at a time.
+/// Clients that send tokens and disconnect cause no queue that the next client would have to wait for. The number of
+/// calls without a waiting client is at most the limit of concurrent calls.
 #[test]
 fn clients_that_send_tokens_and_leave_make_nobody_wait() {
     let server = Server::start(active_after(Duration::from_millis(100)));
@@ -658,6 +658,6 @@ fn clients_that_send_tokens_and_leave_make_nobody_wait() {
     resolve(&client, "opaque").unwrap();
     let calls = server.calls();
     let before = calls.iter().position(|call| call.token() == "opaque");
-    // Time has passed while they came and went, in which some were asked about.
+    // While the clients connected and disconnected, some of the tokens were looked up.
     assert!(before.unwrap() < 100, "{before:?}");
 }

@@ -1,5 +1,5 @@
-//! Client authentication as the authorization server sees it: rotating secrets, our own access tokens, and the methods of its
-//! metadata.
+//! Client authentication as the authorization server sees it: rotating secrets, our own access tokens, and the
+//! authentication methods in its metadata.
 
 mod support;
 
@@ -74,7 +74,7 @@ fn unauthorized() -> Reply {
     Reply::Bytes(response(401, &[], ""))
 }
 
-/// Lets in who has the secret that it has been told last.
+/// Accepts the secret that was set last.
 #[derive(Clone, Default)]
 struct Lock(Arc<Mutex<String>>);
 
@@ -141,7 +141,7 @@ fn a_secret_that_rotates_is_seen_without_a_reload() {
     assert_eq!(said(&lines, LogLevel::Info, "client_secret_file"), 1);
     assert_eq!(said(&lines, LogLevel::Error, ""), 0);
 
-    // The file is not read all the time, however often we are refused.
+    // The file is not read all the time, however often the credential is refused.
     lock.set("s3cr3t-3");
     file.write("s3cr3t-3");
     for token in ["d", "e"] {
@@ -193,12 +193,12 @@ fn a_file_that_can_be_read_no_more_is_said_and_the_old_secret_goes_on() {
     assert!(is_active(&client, "a"));
 }
 
-/// Grants tokens that it numbers, and lets in who has the one that it granted last.
+/// Grants numbered tokens, and accepts the one that it granted last.
 #[derive(Clone)]
 struct Granting {
     granted: Arc<AtomicUsize>,
     expires_in: usize,
-    /// The status that the token endpoint answers with instead, unless it is 0.
+    /// The status that the token endpoint returns instead of a token, unless it is 0.
     status: Arc<AtomicUsize>,
 }
 
@@ -231,7 +231,7 @@ impl Granting {
             return Reply::Bytes(response(200, &[], &body));
         }
         let number = self.granted.load(Ordering::SeqCst);
-        // The one before is good still while the last is on its way to us.
+        // The previous token is still valid while the last one is on its way to the client.
         let is_good = [number, number.wrapping_sub(1)]
             .iter()
             .any(|number| call.header("authorization") == Some(&format!("Bearer s3cr3t-{number}")));
@@ -305,7 +305,7 @@ fn an_access_token_that_is_refused_is_fetched_anew_once() {
     let server = granting.server();
     let (client, _) = granting.client(&server);
     assert!(is_active(&client, "a"));
-    // The server has forgotten all that it granted.
+    // The server has forgotten all tokens that it granted.
     granting.granted.store(10, Ordering::SeqCst);
     assert!(is_active(&client, "b"));
     assert_eq!(calls_for(&server, "/token"), 2);

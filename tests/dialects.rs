@@ -1,4 +1,4 @@
-//! Dialects through the Rust API: authorization servers that hand over the JWT in different ways, or have none.
+//! Dialects through the Rust API: authorization servers that return the JWT in different forms, or return none.
 
 mod support;
 
@@ -71,7 +71,7 @@ fn later(seconds: i64) -> i64 {
 
 /// The server's behavior, which a test can change while it runs.
 struct State {
-    /// Signs.
+    /// The signing key.
     key: SigningKey,
     /// The body at `/jwks`, and its status.
     jwks: (u16, String),
@@ -79,14 +79,14 @@ struct State {
 
 type Answer = dyn Fn(&State, &Call, &str) -> Reply + Send + Sync;
 
-/// An authorization server with keys. What it answers to `POST` is the test's.
+/// An authorization server with keys. The test defines its answer to `POST`.
 struct As {
     server: Server,
     state: Arc<Mutex<State>>,
 }
 
 impl As {
-    /// `answer` is given the server's own URL too.
+    /// `answer` also receives the server's own URL.
     fn start(
         key: SigningKey,
         answer: impl Fn(&State, &Call, &str) -> Reply + Send + Sync + 'static,
@@ -123,7 +123,7 @@ impl As {
         As { server, state }
     }
 
-    /// One that signs what it answers: of each token, that it is active and whose it is.
+    /// A server with signed introspection responses. Each token is active, and its text is its subject.
     fn signing(key: SigningKey) -> Self {
         Self::start(key, |state, call, issuer| {
             signed(&state.key, issuer, &call.token())
@@ -145,7 +145,7 @@ impl As {
         Client::start(config.build().unwrap()).unwrap()
     }
 
-    /// How often something was asked for.
+    /// The number of requests with this request line.
     fn count(&self, line: &str) -> usize {
         let calls = self.server.calls();
         calls
@@ -163,7 +163,7 @@ impl As {
     }
 }
 
-/// A signed introspection response that says of a token that it is its subject's.
+/// A signed introspection response for an active token, whose text is its subject.
 fn signed(key: &SigningKey, issuer: &str, token: &str) -> Reply {
     let claims = json!({
         "iss": issuer, "aud": "gateway", "iat": later(0),
@@ -221,7 +221,7 @@ fn bad(client: &Client, text: &str) -> String {
 
 const FORWARD: [(&str, &str); 2] = [("dialect", "signed"), ("forward", "signed")];
 
-/// A key file, for as long as it is needed.
+/// A temporary key file.
 struct KeyFile(TempDir);
 
 impl KeyFile {
@@ -280,7 +280,7 @@ fn a_new_key_is_found_at_once_and_a_flood_of_unknown_ones_fetches_once() {
     assert_eq!(subject(&client, "after"), "after");
     assert_eq!(server.fetched_keys(), 2);
 
-    // Now it signs with keys that it does not publish.
+    // From now on the server signs with a key that it does not publish.
     server.change(|state| state.key = key(Algorithm::ES256));
     thread::scope(|scope| {
         for number in 0..50 {
@@ -321,7 +321,7 @@ fn the_last_good_keys_are_kept_while_there_are_no_others_to_be_had() {
         let server = As::signing(good.clone());
         let client = server.client(&FORWARD);
         assert_eq!(subject(&client, "a"), "a");
-        // One that is not among them has them fetched, to no avail.
+        // A key that is not among them triggers a fetch of the keys, which fails.
         server.change(|state| {
             state.jwks = (status, body.to_owned());
             state.key = key(Algorithm::EdDSA);
@@ -331,7 +331,7 @@ fn the_last_good_keys_are_kept_while_there_are_no_others_to_be_had() {
         assert!(server.fetched_keys() >= 2);
         server.change(|state| state.key = good.clone());
         assert_eq!(subject(&client, "b"), "b", "{status}");
-        // The server is well again, and signs with another key.
+        // The server has recovered, and signs with another key.
         server.change(|state| {
             state.key = key(Algorithm::EdDSA);
             state.jwks = (200, jwks(std::slice::from_ref(&state.key)));
@@ -412,7 +412,7 @@ fn a_signed_response_that_is_not_for_us_or_not_of_the_issuer_or_not_signed_opens
     }
 }
 
-/// Verifies as an API does that knows only what the gateway publishes.
+/// Verifies a minted JWT like an API that knows only the gateway's published keys.
 fn minted(published: &str, active: &Active) -> Map<String, Value> {
     let expected = Expected {
         algorithms: Algorithm::ALL,
@@ -426,7 +426,7 @@ fn minted(published: &str, active: &Active) -> Map<String, Value> {
     verify(active.jwt().unwrap(), &keys, &expected).unwrap()
 }
 
-/// A server that speaks plain RFC 7662, and a gateway that mints of that.
+/// A server that supports plain RFC 7662, and a gateway that mints JWTs from its responses.
 fn minting(settings: &[(&str, &str)]) -> (As, Client, String, KeyFile) {
     let server = As::start(key(Algorithm::ES256), |_, call, _| {
         let token = call.token();
@@ -494,7 +494,7 @@ fn a_jwt_is_minted_once_for_an_entry_and_ends_with_the_token() {
 fn a_jwt_that_is_presented_opens_nothing_by_itself() {
     let (server, client, _published, _file) = minting(&[]);
     let ours = active(&client, "t").jwt().unwrap().to_owned();
-    // Ours or anybody's, it is a token to ask about like all others.
+    // Whether the JWT is ours or not, it is looked up like any other token.
     assert!(is_inactive(&client, &ours));
     assert!(is_inactive(&client, &support::jwt_of("t")));
     assert_eq!(server.count("POST "), 3);
@@ -518,7 +518,8 @@ fn a_token_that_is_the_url_of_the_keys_is_a_token_like_all_others() {
         json_reply(200, &json!({"active": false}))
     });
     let client = server.client(&[("verify", "on")]);
-    // A colon is in no token (RFC 6750 §2.1), so the URL itself is none; what remains of it without is one.
+    // A token can't contain a colon (RFC 6750 §2.1), so the URL itself is not a valid token. Without the colon it is
+    // one.
     let url = format!("{}/jwks", server.issuer());
     assert!(Token::parse(url.as_bytes()).is_err());
     let fetched = server.fetched_keys();
@@ -576,7 +577,7 @@ fn a_token_is_exchanged_at_the_token_endpoint_that_the_metadata_names() {
     }
 }
 
-/// A server that exchanges tokens and does not look at their binding, beside an introspection endpoint that knows it.
+/// A server that exchanges tokens and ignores their binding, and an introspection endpoint that reports the binding.
 fn exchanging() -> Server {
     Server::start(|call| {
         let form: Vec<(String, String)> = form_urlencoded::parse(call.body.as_bytes())
@@ -607,8 +608,8 @@ fn exchanging() -> Server {
     })
 }
 
-/// A server need not say of what it issues whether what it took was bound (RFC 8693): a stolen token would be a bearer
-/// token again.
+/// An authorization server need not report whether the token that it exchanged was bound (RFC 8693). Without that, a
+/// stolen token would become a bearer token.
 #[test]
 fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
     let server = exchanging();
@@ -637,7 +638,7 @@ fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
             .get("cnf")
             .is_some_and(|cnf| cnf["jkt"].is_string())
     );
-    // As a bearer token it is denied by any policy, from memory too.
+    // Presented as a bearer token it is denied by any policy, from the cache too.
     for _ in 0..2 {
         let mut presented = Credentials::default();
         presented.add_authorization([&b"Bearer bound"[..]].into_iter());
@@ -668,7 +669,7 @@ fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
     let error = resolve(&client, "busy").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
     assert!(error.message().contains("introspection at"), "{error}");
-    // A token that must not be exchanged is not sent there.
+    // A token that must not be exchanged is not sent to the token endpoint.
     let at_token_endpoint = |token: &str| {
         let calls = server.calls();
         calls
@@ -678,14 +679,14 @@ fn a_token_that_is_exchanged_stays_bound_to_the_key_of_its_sender() {
     assert!(at_token_endpoint("free") && at_token_endpoint("bound"));
     assert!(!at_token_endpoint("gone") && !at_token_endpoint("refresh"));
 
-    // An operator who knows that the server binds no tokens can say so: one call.
+    // If an operator knows that the server binds no tokens, a setting saves the introspection: one call.
     let before = server.calls().len();
     let client = exchange(&[("exchange_introspect", "off")]);
     assert!(!active(&client, "unbound").is_bound());
     assert_eq!(server.calls().len(), before + 1);
 }
 
-/// RFC 9449 §5.1, RFC 8705 §3.3.
+/// The metadata parameters of RFC 9449 §5.1 and RFC 8705 §3.3.
 #[test]
 fn a_server_whose_metadata_says_that_it_binds_tokens_is_asked_before_an_exchange() {
     for (member, asked) in [
@@ -744,8 +745,8 @@ fn a_server_whose_metadata_says_that_it_binds_tokens_is_asked_before_an_exchange
     }
 }
 
-/// If the server introspects refresh tokens without saying what they are, a refresh token is inactive for the client, and the
-/// log gives the reason, once.
+/// If the server introspects refresh tokens without their type, a refresh token is inactive for the client. The log
+/// gives the reason, once.
 #[test]
 fn a_refresh_token_has_no_jwt_minted_and_the_log_says_what_to_set() {
     let server = As::start(key(Algorithm::ES256), |_, call, _| {
@@ -782,7 +783,7 @@ fn a_refresh_token_has_no_jwt_minted_and_the_log_says_what_to_set() {
     for number in 0..20 {
         let token = format!("refresh-{number}");
         assert!(is_inactive(&client, &token));
-        // It is remembered: the server is not asked again.
+        // The verdict is cached: the server does not receive the token again.
         assert_eq!(resolve(&client, &token).unwrap().cache, CacheStatus::Hit);
     }
     assert_eq!(server.count("POST "), 20);
@@ -834,7 +835,7 @@ fn what_must_verify_and_does_not_is_no_verdict() {
         assert!(message.contains(expected), "{message}");
     }
     assert_eq!(server.fetched_keys(), 1);
-    // Who does not ask for it does not get it.
+    // Without `verify`, JWTs are not verified.
     let client = server.client(&[]);
     assert_eq!(subject(&client, "forged"), "forged");
 }

@@ -1,4 +1,4 @@
-//! Discovery: a provider with only an issuer.
+//! Discovery: a provider for which only the issuer is set.
 
 mod support;
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use phantom_token::{Client, Config, ErrorKind};
 use support::{Call, Reply, Server, bare_jwt, jwt_of, resolve, response, subject};
 
-/// A server that publishes metadata under `path`, as its caller has it write that, and introspects at `/check`.
+/// A server that publishes metadata under `path`, written by the test, and introspects at `/check`.
 struct Issuer {
     server: Server,
     /// The status of metadata requests that would succeed; 0 for 200.
@@ -196,8 +196,8 @@ fn what_is_set_goes_before_what_the_metadata_says_and_does_not_wait_for_it() {
     assert_eq!(subject(&resolve(&client, "b").unwrap()), "b-elsewhere");
 }
 
-/// An issuer that has nothing to say is an error at once after two attempts, of the kind that it is, and is asked again in
-/// the background.
+/// If the issuer publishes no metadata, requests fail at once after two attempts, with an error of the right kind. The
+/// metadata is fetched again in the background.
 #[test]
 fn an_issuer_without_metadata_fails_requests_at_once_until_it_has_some() {
     let unused = {

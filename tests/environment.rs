@@ -1,4 +1,5 @@
-//! Proxy variables of the environment are ignored. Alone in its process, because the environment is the whole process's.
+//! Proxy variables of the environment are ignored. This test has a process of its own, because the environment is
+//! shared by the whole process.
 
 mod support;
 

@@ -24,13 +24,13 @@ fn host_config() -> Config {
     config
 }
 
-/// A client, and the calls that it asks for.
+/// A client, and the calls that it requests from its host.
 fn started(config: &Config) -> (Client, Receiver<Call>) {
     let (sender, calls) = channel();
     let sender = Mutex::new(sender);
     let surroundings = ClientOptions {
         calls: Some(Arc::new(move |call| {
-            // A test that has ended takes no more.
+            // After the test has ended, nothing receives its calls.
             let _ = sender.lock().unwrap().send(call);
         })),
         ..ClientOptions::default()
@@ -113,7 +113,7 @@ fn the_host_is_handed_the_introspection_request_and_its_answer_is_read_as_any_ot
     answer(call, 200, &[], &jwt_of("alice"));
     assert_eq!(subject(&events.outcome(7).unwrap()), "alice");
 
-    // It is remembered.
+    // The verdict is cached.
     assert_eq!(subject(&resolve(&client, "opaque/1").unwrap()), "alice");
     assert!(no_more(&calls));
 
@@ -307,7 +307,7 @@ fn a_host_that_does_not_answer_is_given_up_in_time_and_can_see_it() {
     let error = events.outcome(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(!call.is_wanted());
-    // It comes too late, and does no harm.
+    // The answer is too late, and is ignored.
     answer(call, 200, &[], &jwt_of("alice"));
     assert!(no_more(&calls));
     assert!(events.is_idle());
@@ -320,7 +320,7 @@ fn a_host_that_fails_too_often_is_left_alone_for_a_while() {
     config.fail_timeout = Duration::from_secs(3600);
     let (client, calls) = started(&config);
     let mut events = Loop::new();
-    // 20 until the server is in doubt, and 10 that try.
+    // 20 calls until the circuit breaker opens, and 10 probes.
     for number in 0..30 {
         events.submit(&client, &format!("opaque-{number}"), 1);
         answer(next(&calls), 502, &[], "");

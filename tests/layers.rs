@@ -1,9 +1,9 @@
-//! The rooms of the code need each other in one direction only, and the docs show them as they are.
+//! The rooms of the code depend on each other in one direction only, and the docs show these dependencies.
 //!
-//! A room is a folder or a file right below `src/`, in the core crate and in the nginx module. What a room uses is read
-//! from its paths that begin with `crate::`; code for tests alone does not count.
+//! A room is a module directly below `src/` (a folder or a file), in the core crate and in the nginx module. The test
+//! reads a room's dependencies from its paths that begin with `crate::`; code for tests alone does not count.
 //!
-//! `PHANTOM_TOKEN_WRITE_DOCS=1 cargo test --test layers` writes the picture in docs/development.md again.
+//! `PHANTOM_TOKEN_WRITE_DOCS=1 cargo test --test layers` updates the diagram in docs/development.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,12 +12,12 @@ use std::{env, fs};
 
 use syn::visit::{self, Visit};
 
-/// A crate, and its rooms from the top to the bottom. A room may use those of the rows below its own.
+/// A crate, and its rooms from top to bottom. A room may depend on those in the rows below its own.
 struct Layers {
     /// The folder of the crate's source.
     source: &'static str,
     rows: &'static [&'static [(&'static str, &'static str)]],
-    /// Files that belong to no room: they put the rooms together, or try them.
+    /// Files that belong to no room: they connect the rooms, or test them.
     aside: &'static [&'static str],
 }
 
@@ -103,7 +103,7 @@ fn each_room_is_on_the_list_and_each_on_the_list_is_there() {
     }
 }
 
-/// The test itself can fail: it sees an arrow that runs back.
+/// The test itself can fail: it detects a dependency in the wrong direction.
 #[test]
 fn an_arrow_that_runs_back_is_seen() {
     let file = "use crate::{clock, gateway::policy::{self, X}};\n\
@@ -150,7 +150,7 @@ impl Layers {
             .map(|(name, _)| *name)
     }
 
-    /// The row of a room, counted from the top. What is none is in none, and below everything.
+    /// The row of a room, counted from the top. A name that is not a room is in no row, and counts as below all rows.
     fn row(&self, room: &str) -> usize {
         let is_in = |row: &&[(&str, &str)]| row.iter().any(|(name, _)| *name == room);
         self.rows.iter().position(is_in).unwrap_or(usize::MAX)
@@ -181,7 +181,7 @@ impl Layers {
         files
     }
 
-    /// Which room uses which other one, and in which file.
+    /// The dependencies between rooms, each with the file that has it.
     fn arrows(&self) -> Vec<(String, String, PathBuf)> {
         let exported = exported(&root().join(self.source).join("lib.rs"));
         let mut arrows = Vec::new();
@@ -225,7 +225,7 @@ impl Layers {
     }
 }
 
-/// What `lib.rs` exports by another path than its own, and the room that has it.
+/// The items that `lib.rs` re-exports under another path, and the room of each.
 fn exported(path: &Path) -> BTreeMap<String, String> {
     fn names(tree: &syn::UseTree, room: &str, found: &mut BTreeMap<String, String>) {
         match tree {
@@ -255,7 +255,7 @@ fn exported(path: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// The names that a file uses right below `crate`, but for tests.
+/// The names that a file uses directly below `crate`, except in tests.
 fn used(file: &syn::File) -> BTreeSet<String> {
     let mut found = Found(BTreeSet::new());
     found.visit_file(file);
@@ -332,7 +332,7 @@ impl<'ast> Visit<'ast> for Found {
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        // Its arguments are tokens, which no grammar tells.
+        // The arguments of a macro are tokens without a grammar.
         let tokens = call.tokens.to_string();
         let mut words = tokens.split_whitespace().peekable();
         while let Some(word) = words.next() {

@@ -13,7 +13,7 @@ use support::{
     Call, Reply, Server, bare_jwt, config, jwt, jwt_of, resolve, response, subject, token,
 };
 
-/// Answers with a JWT whose subject counts the calls, until told to answer with a status that is not 200.
+/// Answers with a JWT whose subject counts the calls, until a test sets a status other than 200.
 #[derive(Clone, Default)]
 struct Knob {
     status: Arc<AtomicU16>,
@@ -162,7 +162,7 @@ fn what_is_past_its_time_is_served_while_the_authorization_server_cannot_be_aske
 
 #[test]
 fn stale_is_served_neither_without_leave_nor_past_exp_nor_for_an_answer_that_cannot_be_used() {
-    // Without stale_if_error.
+    // Without `stale_if_error`.
     let knob = Knob::default();
     let server = knob.server();
     let client = server.client(&[("cache_ttl", "200ms")]);
@@ -171,7 +171,7 @@ fn stale_is_served_neither_without_leave_nor_past_exp_nor_for_an_answer_that_can
     thread::sleep(Duration::from_millis(300));
     assert!(resolve(&client, "t").is_err());
 
-    // Past exp.
+    // After `exp`.
     let knob = Knob::default();
     knob.exp.store(unix_now() + 2, Ordering::SeqCst);
     let server = knob.server();
@@ -190,7 +190,7 @@ fn stale_is_served_neither_without_leave_nor_past_exp_nor_for_an_answer_that_can
         502
     );
 
-    // For an answer that says that the configuration is wrong.
+    // For an answer that shows a configuration error.
     for status in [401, 403, 404, 302] {
         let knob = Knob::default();
         let server = knob.server();
@@ -256,13 +256,13 @@ fn a_purged_token_is_not_served_stale() {
     assert!(resolve(&client, "t").is_err());
 }
 
-/// An address at which nothing listens.
+/// An address without a listener.
 fn unused() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }
 
-/// Without connections calls stop after `max_fails`, and requests are refused at once until a probe succeeds.
+/// When connections fail, calls stop after `max_fails`. Requests then fail at once until a probe succeeds.
 #[test]
 fn without_connections_calls_stop_until_one_probe_succeeds() {
     let address = unused();
@@ -282,7 +282,7 @@ fn without_connections_calls_stop_until_one_probe_succeeds() {
     for number in 0..200 {
         let error = resolve(&client, &format!("u{number}")).unwrap_err();
         if error.kind() == ErrorKind::Unreachable {
-            // A probe, on a machine that is slow.
+            // A probe, on a slow machine.
             continue;
         }
         assert_eq!(error.kind(), ErrorKind::CircuitOpen);
@@ -309,8 +309,8 @@ fn without_connections_calls_stop_until_one_probe_succeeds() {
     drop(server);
 }
 
-/// A server that fails on all tokens, whatever the reason that it gives, is hardly asked after a while, however many
-/// tokens come; and one answer ends that.
+/// A server that fails on all tokens, with any error, soon receives hardly any calls, however many tokens are
+/// presented. One answer ends that.
 #[test]
 fn a_server_that_fails_on_every_token_is_left_alone() {
     for status in [500, 503, 429] {
@@ -329,7 +329,7 @@ fn a_server_that_fails_on_every_token_is_left_alone() {
                 refused += 1;
             }
         }
-        // 20 until it is in doubt, 10 at once, and 20 in 8 seconds.
+        // 20 calls until the circuit breaker opens, 10 at once, and 20 in 8 seconds.
         let spread = usize::try_from(started.elapsed().as_millis() / 400).unwrap();
         let calls = knob.calls() - 1;
         assert!(
@@ -348,7 +348,7 @@ fn a_server_that_fails_on_every_token_is_left_alone() {
     }
 }
 
-/// How a server fails on tokens that it does not know.
+/// A server that fails on unknown tokens, in this way.
 fn fails_on_junk(how: &'static str) -> Server {
     Server::start(move |call| {
         let token = call.token();
@@ -378,8 +378,8 @@ const FAILINGS: [&str; 9] = [
     "cut off",
 ];
 
-/// The server fails on tokens that it does not know: strangers who send such tokens, five or thirty for each good one,
-/// cost no good one its answer.
+/// The server fails on unknown tokens. Clients that send such tokens, five or thirty for each good one, do not make any
+/// good token fail.
 #[test]
 fn junk_that_the_server_fails_on_costs_good_tokens_nothing() {
     for how in FAILINGS {
@@ -397,8 +397,8 @@ fn junk_that_the_server_fails_on_costs_good_tokens_nothing() {
     }
 }
 
-/// Even when nothing but junk has come for long, so that the server is in doubt, one such token before each good one
-/// harms none.
+/// Only unknown tokens came for a long time, so that the circuit breaker is open. Even then one such token before each
+/// good one harms no good token.
 #[test]
 fn junk_before_each_good_token_harms_none_while_the_server_is_in_doubt() {
     for how in FAILINGS {
@@ -416,8 +416,8 @@ fn junk_before_each_good_token_harms_none_while_the_server_is_in_doubt() {
     }
 }
 
-/// While there is room in `max_concurrent`, a server that says nothing about strangers' tokens does not keep good ones
-/// waiting.
+/// As long as `max_concurrent` is not reached, a server that never answers about unknown tokens does not delay good
+/// tokens.
 #[test]
 fn junk_that_the_server_stalls_on_costs_good_tokens_nothing() {
     let server = fails_on_junk("stall");
@@ -437,7 +437,8 @@ fn junk_that_the_server_stalls_on_costs_good_tokens_nothing() {
     assert_eq!(client.stats().errors[ErrorKind::Timeout.index()], 300);
 }
 
-/// A client that repeats one token on which the server fails has it asked a few times, and nobody else notices.
+/// A client repeats one token on which the server fails. The token causes a few calls, and other clients are not
+/// affected.
 #[test]
 fn one_token_that_fails_again_and_again_costs_hardly_any_calls() {
     for how in ["500", "429", "reset"] {
@@ -461,7 +462,7 @@ fn one_token_that_fails_again_and_again_costs_hardly_any_calls() {
     }
 }
 
-/// Repetitions after a lost connection have a budget: junk does not cost the server twice.
+/// Retries after a lost connection have a budget: unknown tokens do not double the calls.
 #[test]
 fn junk_does_not_multiply_calls() {
     let server = fails_on_junk("reset");
@@ -472,14 +473,14 @@ fn junk_does_not_multiply_calls() {
             resolve(&client, &format!("good-{number}")).unwrap();
         }
     }
-    // 100 that are saved up, one for each answer, and one for each second.
+    // A saved budget of 100 retries, one more for each answer, and one for each second.
     let retries = client.stats().retries;
     assert!((100..200).contains(&retries), "{retries}");
     assert!(server.calls().len() <= 930 + 200);
 }
 
-/// Of tokens that it has called active itself a few are enough to put the server in doubt; and when it answers again, one
-/// of those that are still remembered finds it out, though nobody asks about any other.
+/// A few failures are enough to open the circuit breaker if the server has called the tokens active before. When the
+/// server answers again, a cached one of these tokens detects that, though no client sends any other token.
 #[test]
 fn known_tokens_tell_that_the_server_fails_and_that_it_answers_again() {
     let knob = Knob::default();
@@ -502,7 +503,7 @@ fn known_tokens_tell_that_the_server_fails_and_that_it_answers_again() {
             error.kind() != ErrorKind::CircuitOpen
         })
         .count();
-    // 4 until it is in doubt, where strangers would have needed 20, and 10 that try.
+    // 4 calls until the circuit breaker opens, where unknown tokens would have needed 20, and 10 probes.
     assert!((14..20).contains(&failed), "{failed}");
     knob.recover();
     let calls = knob.calls();
@@ -580,7 +581,8 @@ fn another_address_is_asked_when_one_fails_and_the_one_that_failed_goes_last() {
     assert_eq!((first.calls(), second.calls()), (2, 21), "it goes last");
     assert_eq!(count(&lines, "are asked before this one"), 1);
 
-    // All fail: all are asked, and what the last one said is said. Of the second nobody knows whether it is the token.
+    // All addresses fail: all are tried, and the last error is returned. It is not known whether the second fails
+    // because of the token.
     second.fail_with(500);
     let error = resolve(&client, "d").unwrap_err();
     assert!(error.message().contains("(503)"), "{error}");
@@ -595,7 +597,8 @@ fn another_address_is_asked_when_one_fails_and_the_one_that_failed_goes_last() {
     assert_eq!((first.calls(), second.calls()), (5, 23));
 }
 
-/// An address is put last when another answers to the same token. A token on which all fail says nothing of any.
+/// An address moves to the end of the order when another one answers for the same token. A token on which all addresses
+/// fail changes no order.
 #[test]
 fn junk_does_not_change_which_address_is_asked_first() {
     let (one, two) = (fails_on_junk("500"), fails_on_junk("500"));
@@ -618,12 +621,12 @@ fn junk_does_not_change_which_address_is_asked_first() {
     assert_eq!((good(&one), good(&two)), (20, 0));
     assert_eq!(count(&lines, "are asked before this one"), 0);
     let at_the_second = two.calls().len();
-    // As many as are repeated at all.
+    // The budget for retries limits the number of calls.
     assert!((50..160).contains(&at_the_second), "{at_the_second}");
 }
 
-/// While somebody sends tokens on which both fail, an address that fails on all tokens does not keep good ones from the
-/// other.
+/// One client sends tokens on which both addresses fail, and one address fails on all tokens. Good tokens still reach
+/// the other address.
 #[test]
 fn junk_does_not_keep_good_tokens_from_the_address_that_answers() {
     let (bad, good) = (
@@ -659,7 +662,7 @@ fn an_address_that_swallows_calls_leaves_time_for_the_others() {
     let started = Instant::now();
     assert_eq!(subject(&resolve(&client, "a").unwrap()), "call-1");
     assert!(started.elapsed() < Duration::from_millis(1900));
-    // It is known by now.
+    // By now the client knows that the address fails.
     let started = Instant::now();
     resolve(&client, "b").unwrap();
     assert!(started.elapsed() < Duration::from_millis(500));
@@ -685,7 +688,7 @@ fn whoever_asks_after_a_purge_gets_what_the_server_says_after_it_even_while_an_o
     let server = Server::start(move |_| {
         let count = counter.fetch_add(1, Ordering::SeqCst) + 1;
         if count == 1 {
-            // Made before the purge, and on its way for a while.
+            // The call was made before the purge, and takes a while.
             thread::sleep(Duration::from_millis(500));
         }
         bare_jwt(&jwt(&format!(r#"{{"sub":"call-{count}"}}"#)))

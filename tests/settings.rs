@@ -1,6 +1,6 @@
-//! What is made of the table of settings: the tables in the docs, and the types of the Python package.
+//! Files generated from the table of settings: the tables in the docs, and the types of the Python package.
 //!
-//! `PHANTOM_TOKEN_WRITE_DOCS=1 cargo test --test settings` writes them again.
+//! `PHANTOM_TOKEN_WRITE_DOCS=1 cargo test --test settings` updates them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use phantom_token::config::{Setting, SettingType};
 const BEGIN: &str = "<!-- settings -->\n";
 const END: &str = "<!-- end -->";
 
-/// A key that the nginx module adds to those of the library: zones are nginx's.
+/// A key that the nginx module adds to those of the library: zones exist in nginx only.
 const CACHE_ZONE: &str = "| `cache_zone` | The [zone](#the-zone) that workers share, or `off`: each worker has its own \
                           cache. Required if there are several zones | the only zone, if there is one |\n";
 
@@ -32,7 +32,7 @@ fn the_python_package_has_every_setting_with_its_type() {
     check("bindings/python/phantom_token/_keys.py", |_| python());
 }
 
-/// Compares a file with what it should be, or writes it.
+/// Compares a file with its expected content, or writes it.
 fn check(path: &str, make: impl FnOnce(&str) -> String) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
     let found = fs::read_to_string(&path).unwrap_or_default();
@@ -54,7 +54,7 @@ fn between(docs: &str, text: &str) -> String {
     format!("{}{text}{}", &docs[..start], &docs[end..])
 }
 
-/// The settings by groups; links into the page itself lose its name.
+/// The settings by groups. Links to the page itself are shortened to the fragment.
 fn table(more: &[(&str, &str)], page: &str) -> String {
     let mut text = String::new();
     let mut group = "";

@@ -1,4 +1,5 @@
-//! Clients of one process that share a store, here the zone. `tests/c/zone.c` and the end-to-end suite have several processes.
+//! Clients of one process that share a store, here the zone. `tests/c/zone.c` and the end-to-end suite use several
+//! processes.
 
 mod support;
 
@@ -17,7 +18,7 @@ use support::{
     Reply, Server, active_after, bare_jwt, inactive, jwt, jwt_of, resolve, response, subject, token,
 };
 
-/// Memory as processes share it, for as long as the test runs.
+/// Memory that can be shared between processes, for as long as the test runs.
 fn memory(size: usize) -> *mut u8 {
     // SAFETY: asks for new memory, and touches none of ours.
     let memory = unsafe {
@@ -51,7 +52,7 @@ fn sharing(provider: &Arc<Provider>, store: Arc<dyn Store>) -> Client {
     Client::start_with(Arc::clone(provider), surroundings).unwrap()
 }
 
-/// As many clients of one provider, as if each were a worker.
+/// `N` clients of one provider, each like a worker process.
 fn workers<const N: usize>(
     server: &Server,
     zone: &Arc<Zone>,
@@ -79,7 +80,7 @@ fn what_one_found_out_the_others_know() {
             (subject(&second).as_str(), second.cache),
             (expected, CacheStatus::Shared)
         );
-        // From its own memory now.
+        // From its own cache now.
         assert_eq!(resolve(&two, name).unwrap().cache, CacheStatus::Hit);
     }
     assert_eq!(server.calls().len(), 2);
@@ -189,7 +190,7 @@ fn another_provider_sees_nothing_of_it() {
     assert_eq!(server.calls().len(), 2);
 }
 
-/// Lets `count` threads ask the clients in turn, and the server answer when all of them wait.
+/// Lets `count` threads resolve a token with the clients in turn. The server answers when all of them wait.
 fn all_wait_for_one(
     count: usize,
     clients: &[Client],
@@ -220,7 +221,7 @@ fn all_wait_for_one(
     });
 }
 
-/// A server that answers when its gate is open.
+/// A server that answers while its gate is open.
 fn gated(
     answer: impl Fn(&support::Call) -> Reply + Send + Sync + 'static,
 ) -> (Server, Arc<AtomicUsize>) {
@@ -342,7 +343,7 @@ fn what_is_purged_in_one_is_gone_in_all_at_their_next_look() {
 
 #[test]
 fn no_answer_from_before_a_purge_is_served_after_it_while_all_ask() {
-    // The server says how often the token has been purged.
+    // The server's answer contains the number of purges of the token.
     let purges = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&purges);
     let server = Server::start(move |_| {
@@ -423,7 +424,7 @@ fn calls_that_one_stopped_are_stopped_for_all() {
     let server = Server::start(|_| Reply::Bytes(response(500, &[], "")));
     let settings = [("max_fails", "1"), ("fail_timeout", "1h")];
     let [one, two] = workers(&server, &zone(), &settings);
-    // 20 until the server is in doubt, and 10 that try.
+    // 20 calls until the circuit breaker opens, and 10 probes.
     for number in 0..30 {
         let client = if number % 2 == 0 { &one } else { &two };
         let error = resolve(client, &format!("a{number}")).unwrap_err();
@@ -440,7 +441,8 @@ fn calls_that_one_stopped_are_stopped_for_all() {
     );
 }
 
-/// The server's answers about all tokens. An inactive answer has `control`, if that is set.
+/// A server with one answer for all tokens, which the test can switch. An inactive answer has `control` as its
+/// `Cache-Control`, if that is set.
 fn switched(control: &'static str) -> (Server, Arc<AtomicUsize>) {
     let status = Arc::new(AtomicUsize::new(ACTIVE));
     let knob = Arc::clone(&status);
@@ -464,7 +466,7 @@ const ACTIVE: usize = 0;
 const INACTIVE: usize = 1;
 const DOWN: usize = 2;
 
-/// How an inactive answer may come that is not to be remembered, or not for long: the settings, and its `Cache-Control`.
+/// Inactive answers that must not be cached, or only briefly: the settings, and the answer's `Cache-Control`.
 const FORGETTABLE: [(&[(&str, &str)], &str); 4] = [
     (&[("cache_inactive_ttl", "0")], "public"),
     (&[], "max-age=0"),
@@ -472,7 +474,7 @@ const FORGETTABLE: [(&[(&str, &str)], &str); 4] = [
     (&[("cache_inactive_ttl", "100ms")], "public"),
 ];
 
-/// Workers with the zone, with stores of other kinds, and one alone.
+/// Workers that share the zone or a store of another kind, and a worker without a store.
 fn sharers(server: &Server, settings: &[(&str, &str)]) -> Vec<(&'static str, Vec<Client>)> {
     let zoned: [Client; 3] = workers(server, &zone(), settings);
     let provider = server.provider(settings);
@@ -492,7 +494,7 @@ fn sharers(server: &Server, settings: &[(&str, &str)]) -> Vec<(&'static str, Vec
     ]
 }
 
-/// Runs a test for each of [`FORGETTABLE`], at the same time since they mostly wait.
+/// Runs a test for each of [`FORGETTABLE`], in parallel since the tests mostly wait.
 fn each_forgettable(test: impl Fn(&[(&str, &str)], &'static str) + Sync) {
     thread::scope(|scope| {
         for (settings, control) in FORGETTABLE {
@@ -502,8 +504,8 @@ fn each_forgettable(test: impl Fn(&[(&str, &str)], &'static str) + Sync) {
     });
 }
 
-/// `stale_if_error` serves old entries, but a token that was called inactive has none left: neither in the memory of a client
-/// that has not asked since, nor in the store.
+/// `stale_if_error` serves stale entries, but a token with an inactive answer has no entry left: neither in the memory
+/// of a client that has not looked it up since, nor in the store.
 #[test]
 fn an_inactive_token_is_not_served_stale_by_anybody() {
     each_forgettable(|more, control| {
@@ -521,7 +523,7 @@ fn an_inactive_token_is_not_served_stale_by_anybody() {
         for client in sharers.iter().flat_map(|(_, clients)| clients) {
             assert_eq!(subject(&resolve(client, "t").unwrap()), "t");
         }
-        // A store that says nothing of time is believed for two seconds more.
+        // A store that does not support times is trusted for two seconds more.
         thread::sleep(Duration::from_millis(3100));
         status.store(INACTIVE, Ordering::SeqCst);
         for (store, clients) in &sharers {
@@ -532,7 +534,7 @@ fn an_inactive_token_is_not_served_stale_by_anybody() {
         thread::sleep(Duration::from_millis(150));
         for (store, clients) in &sharers {
             for client in clients {
-                // Either that it is inactive, or that nobody can say.
+                // The result is inactive or an error.
                 if let Ok(said) = resolve(client, "t") {
                     assert_eq!(subject(&said), "inactive", "{store} {settings:?}");
                 }
@@ -541,7 +543,7 @@ fn an_inactive_token_is_not_served_stale_by_anybody() {
     });
 }
 
-/// A refresh that finds a token inactive ends it, though it would be fresh still.
+/// A refresh that finds a token inactive removes its entry, even if the entry is still fresh.
 #[test]
 fn a_token_that_a_refresh_found_inactive_is_served_no_more() {
     each_forgettable(|more, control| {
@@ -555,7 +557,7 @@ fn a_token_that_a_refresh_found_inactive_is_served_no_more() {
         status.store(INACTIVE, Ordering::SeqCst);
         for (store, clients) in &sharers {
             let calls = server.calls().len();
-            // The one that begins the refresh has what was known.
+            // The request that begins the refresh gets the cached verdict.
             resolve(&clients[0], "t").unwrap();
             let started = Instant::now();
             while clients[0].stats().in_flight > 0 || server.calls().len() == calls {
@@ -570,7 +572,7 @@ fn a_token_that_a_refresh_found_inactive_is_served_no_more() {
     });
 }
 
-/// Two that ask about one token at once, in a store that lets them: what is asked first is answered last.
+/// Two concurrent lookups of one token, in a store that allows that: the first lookup is answered last.
 #[test]
 fn an_active_answer_that_an_inactive_one_overtook_is_not_remembered() {
     let counting: Arc<dyn Store> = Arc::new(Counting::default());
@@ -602,7 +604,7 @@ fn an_active_answer_that_an_inactive_one_overtook_is_not_remembered() {
                 thread::sleep(Duration::from_millis(1));
             }
             assert_eq!(subject(&resolve(&two, "t").unwrap()), "inactive", "{name}");
-            // One who comes after that does not join the flight from before it.
+            // A client that comes later does not join the earlier flight.
             assert_eq!(subject(&resolve(&one, "t").unwrap()), "inactive", "{name}");
             slow.store(10, Ordering::SeqCst);
             early.join().unwrap().unwrap();
@@ -617,7 +619,7 @@ fn an_active_answer_that_an_inactive_one_overtook_is_not_remembered() {
     }
 }
 
-/// An entry that was evicted from the zone is still in a worker's memory, and ends there.
+/// An entry that was evicted from the zone is still in a worker's memory, and is removed there.
 #[test]
 fn an_inactive_token_ends_in_a_worker_that_alone_remembers_it() {
     let inactive_now = Arc::new(AtomicUsize::new(0));
@@ -641,7 +643,7 @@ fn an_inactive_token_ends_in_a_worker_that_alone_remembers_it() {
     }
 }
 
-/// Random tokens cost what a worker remembers nothing: it need not even look into the zone.
+/// Random tokens evict nothing from a worker's memory: the worker need not even read the zone.
 #[test]
 fn a_flood_of_inactive_tokens_ends_nothing_that_others_remember() {
     let server = Server::start(|call| match call.token().as_str() {
@@ -661,7 +663,8 @@ fn a_flood_of_inactive_tokens_ends_nothing_that_others_remember() {
     }
 }
 
-/// A configuration that remembers nothing shares the zone with one that does: what it learns ends there too.
+/// A client without a cache shares the zone with one that has a cache. An inactive answer to the first removes the
+/// entry of the second.
 #[test]
 fn an_inactive_token_ends_though_whoever_asked_remembers_nothing() {
     let (server, status) = switched("public");
@@ -677,7 +680,7 @@ fn an_inactive_token_ends_though_whoever_asked_remembers_nothing() {
     }
 }
 
-/// A store that fails to remove, and brings back later what it should have forgotten.
+/// A store in which removal fails, and which later returns entries that it should have removed.
 #[test]
 fn a_store_that_cannot_remove_brings_nothing_inactive_back() {
     struct Stubborn(Shelf);
@@ -713,7 +716,7 @@ fn a_store_that_cannot_remove_brings_nothing_inactive_back() {
     assert_eq!(resolve(&client, "t").unwrap().cache, CacheStatus::Hit);
 }
 
-/// The zone, without its claims: as many may ask about one token at once.
+/// The zone without its fetch leases: several clients may look up one token at the same time.
 struct Unclaimed(ZoneStore);
 
 impl Store for Unclaimed {
@@ -737,7 +740,7 @@ impl Store for Unclaimed {
     }
 }
 
-/// A store that keeps one version for all keys, as a host may write it.
+/// A store that keeps one version for all keys, as a host may implement it.
 #[derive(Default)]
 struct Counting {
     shelf: Shelf,
@@ -767,7 +770,7 @@ impl Store for Counting {
     }
 }
 
-/// A store of the plainest kind, which keeps no versions and knows no claims, and shows all that it is given.
+/// A minimal store, which keeps no versions, supports no fetch leases, and returns every entry that it has received.
 #[derive(Default)]
 struct Shelf(Mutex<Vec<(Key, Vec<u8>)>>);
 
@@ -818,7 +821,7 @@ fn the_plainest_store_is_enough_and_what_it_says_of_time_is_not_believed() {
     assert_eq!(resolve(&two, "t").unwrap().cache, CacheStatus::Shared);
     two.purge(token("t")).unwrap();
     assert_eq!(resolve(&two, "t").unwrap().cache, CacheStatus::Miss);
-    // It says that it keeps everything for ever.
+    // The store reports that it keeps every entry for ever.
     thread::sleep(Duration::from_millis(3100));
     assert_eq!(resolve(&one, "t").unwrap().cache, CacheStatus::Miss);
 }
@@ -861,7 +864,7 @@ fn a_store_is_shown_nothing_and_what_it_made_up_or_changed_is_a_miss() {
             ("secret-token", CacheStatus::Miss)
         );
     }
-    // An entry of one token can't be opened with another.
+    // An entry of one token can't be decrypted with another.
     resolve(&client, "other").unwrap();
     let values: Vec<_> = shelf
         .0
@@ -886,7 +889,7 @@ fn a_store_is_shown_nothing_and_what_it_made_up_or_changed_is_a_miss() {
     );
 }
 
-/// A store that claims that somebody else is always asking.
+/// A store that always reports a lookup by another process.
 struct Busy;
 
 impl Store for Busy {

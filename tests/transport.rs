@@ -65,7 +65,7 @@ impl Authority {
     }
 }
 
-/// Files that go with the test.
+/// Temporary files of a test.
 struct Files(TempDir);
 
 impl Files {
@@ -112,7 +112,7 @@ struct Seen {
     certificates: usize,
 }
 
-/// An authorization server that speaks HTTP/1.1 over TLS and takes every token for active.
+/// An authorization server that supports HTTP/1.1 over TLS and answers that every token is active.
 struct TlsServer {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -182,7 +182,7 @@ fn serve_tls(mut stream: StreamOwned<ServerConnection, TcpStream>, seen: &Mutex<
             return;
         }
     }
-    // The client's data is read, so that the alert to it arrives.
+    // The client's data is read first, so that the client receives the alert.
     let _ = stream.sock.shutdown(Shutdown::Write);
     let _ = stream.sock.read_to_end(&mut Vec::new());
 }
@@ -246,7 +246,7 @@ fn a_server_that_wants_a_certificate_is_shown_ours() {
         assert_eq!(jwt, jwt_of("opaque"));
         assert_eq!(server.seen()[0].certificates, 1);
     }
-    // And who does not want it is not.
+    // A server that requests no client certificate receives none.
     let server = TlsServer::start(&authority.server("localhost"), BOTH, None);
     let pair = files.client(&authority.client());
     ask(&server.url("localhost"), &with(&ca, &pair)).unwrap();
@@ -308,7 +308,7 @@ fn the_name_for_tls_is_sent_and_verified_and_the_host_stays() {
             assert!(head.starts_with("post /introspect http/1.1\r\n"), "{head}");
         }
     }
-    // The endpoint's own name is of no use then.
+    // The endpoint's own name is not used then.
     let server = TlsServer::start(&authority.server("localhost"), BOTH, None);
     let message = unreachable(&server.url("localhost"), &with(&ca, &name));
     assert!(
@@ -323,7 +323,7 @@ fn each_of_several_servers_is_connected_to_under_one_name_for_tls() {
     let (files, authority) = (Files::new(), Authority::new());
     let ca = files.authority(&authority);
     let server = TlsServer::start(&authority.server("as.example.com"), BOTH, None);
-    // Nothing listens on the first, and both have the same port.
+    // No server listens on the first address. Both addresses have the same port.
     let first = format!("https://127.0.0.9:{}/introspect", server.address.port());
     let endpoints = format!("{first} {}", server.url("127.0.0.1"));
     let name = [("ssl_name", "as.example.com".to_owned())];
@@ -371,7 +371,8 @@ const SYSTEM_URL: &str = "PHANTOM_TOKEN_TEST_SYSTEM_URL";
 
 #[test]
 fn the_system_says_which_authorities_are_trusted_unless_a_file_does() {
-    // In a process of its own, because what says where the system's authorities are is the whole process's.
+    // In a process of its own, because the variables that locate the system's authorities are shared by the whole
+    // process.
     if let Ok(url) = std::env::var(SYSTEM_URL) {
         ask(&url, &[]).unwrap();
         return;
@@ -403,8 +404,8 @@ fn the_system_says_which_authorities_are_trusted_unless_a_file_does() {
     assert_eq!(server.seen().len(), 1);
 }
 
-/// An authorization server at a Unix socket; returns the heads of the requests that it saw, and on how many
-/// connections they came.
+/// An authorization server at a Unix socket. Returns the heads of the received requests, each with the number of its
+/// connection.
 fn unix_server(path: &str) -> Arc<Mutex<Vec<(usize, String)>>> {
     let listener = UnixListener::bind(path).unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -464,7 +465,7 @@ fn sockets_and_urls_stand_in_for_one_another() {
     let (missing, path) = (files.path("missing.sock"), files.path("as.sock"));
     let seen = unix_server(&path);
     let server = Server::start(active_after(Duration::ZERO));
-    // The socket after a URL where nothing listens, and a URL after a socket that is not there.
+    // A socket after a URL without a listener, and a URL after a socket that does not exist.
     ask(
         &format!("http://127.0.0.1:1/introspect unix:{path}:/introspect"),
         &[],
@@ -501,7 +502,7 @@ fn a_socket_that_cannot_be_used_is_named_with_the_mend() {
 fn plain_http_needs_no_authorities() {
     let server = Server::start(active_after(Duration::ZERO));
     let empty = Files::new().write("empty.pem", "");
-    // As above, in a process of its own: where the system has no authorities at all.
+    // In a process of its own, as above: the system has no trusted authorities.
     let status = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -515,15 +516,15 @@ fn plain_http_needs_no_authorities() {
     assert!(status.success());
 }
 
-/// A forward proxy: opens tunnels to this machine whatever the host, and answers other requests itself, as an
-/// authorization server would.
+/// A forward proxy. It opens tunnels to this machine for any host, and answers other requests itself like an
+/// authorization server.
 struct Proxy {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// With `wants`, the value that `Proxy-Authorization` must have.
+    /// `wants` is the required value of `Proxy-Authorization`, if any.
     fn start(wants: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy {
@@ -595,7 +596,7 @@ fn serve_proxy(mut stream: TcpStream, wants: Option<&str>, seen: &Mutex<Vec<Stri
 fn a_proxy_opens_a_tunnel_and_tls_ends_at_the_server() {
     let (files, authority) = (Files::new(), Authority::new());
     let ca = files.authority(&authority);
-    // A name that only the proxy knows.
+    // A host name that only the proxy can resolve.
     let server = TlsServer::start(&authority.server("as.test"), BOTH, Some(&authority));
     let proxy = Proxy::start(Some("Basic dXNlcjpwQHNz"));
     let mut settings = files.client(&authority.client()).to_vec();
@@ -655,7 +656,7 @@ fn what_is_http_is_asked_of_the_proxy() {
 fn the_certificate_of_a_proxy_is_verified_too() {
     let (files, authority) = (Files::new(), Authority::new());
     let ca = files.authority(&authority);
-    // It answers as an authorization server, which is what a proxy does with http.
+    // It answers like an authorization server, as a proxy does for `http` URLs.
     let proxy = TlsServer::start(&authority.server("localhost"), BOTH, None);
     let at = |host: &str| [("proxy", format!("https://{host}:{}", proxy.address.port()))];
     let url = "http://as.test/introspect";
@@ -708,7 +709,7 @@ fn a_proxy_that_does_not_help_is_named_without_its_password() {
         assert!(message.contains(" through the proxy http://"), "{message}");
         assert!(!message.contains("SECRET"), "{message}");
     }
-    // Over http it is the proxy that answers.
+    // For an `http` URL the proxy itself answers.
     let error = ask(
         "http://as.test/introspect",
         &[("proxy", &strict.url("user:SECRET@"))],

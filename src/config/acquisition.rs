@@ -1,7 +1,8 @@
-//! How the JWT is come by, beyond the name of the dialect: what is verified, exchanged for, and minted.
+//! JWT acquisition beyond the name of the dialect: verification, exchange and minting.
 //!
-//! What is set here and would not be used is refused. Whoever sets `verify_audience` believes that something is
-//! verified, and whoever sets `mint_key` that their own key signs: neither must find out otherwise from an attacker.
+//! A setting that is set and would not be used is an error. An operator who sets `verify_audience` expects
+//! verification, and one who sets `mint_key` expects their own key to sign. They must not learn from an attack that
+//! this is not so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,41 +13,42 @@ use super::{Config, ConfigError, Dialect, Forward, TokenKind, TokenType, build};
 use crate::jwt::{Algorithm, SigningKey, jwks};
 use crate::oauth::{Endpoint, Server};
 
-/// The largest key file that is read: an RSA key of 8192 bits takes 7 KiB.
+/// The largest key file that is read, in bytes. An RSA key of 8192 bits takes 7 KiB.
 const MAX_KEY_FILE: usize = 64 << 10;
-/// The most keys that may be published: it takes two to change one for another.
+/// The most keys that may be published. A key rotation needs two.
 pub(super) const MAX_MINT_KEYS: usize = 16;
-/// For how long a minted JWT is valid unless `mint_ttl` says otherwise.
+/// The lifetime of a minted JWT if `mint_ttl` is not set.
 const MINT_TTL: Duration = Duration::from_secs(300);
 
-/// Claims of a minted JWT that are the gateway's own, whatever the lists say.
+/// Claims of a minted JWT that the gateway itself sets, whatever the lists of claims contain.
 const OURS: [&str; 4] = ["iss", "iat", "exp", "jti"];
 
-/// What is configured of it, checked.
+/// The checked settings of JWT acquisition.
 pub(crate) struct JwtAcquisition {
-    /// How a JWT is minted; `None` when what the server hands over goes upstream.
+    /// The minting of JWTs; `None` when the JWT of the authorization server goes upstream.
     pub minting: Option<Minting>,
-    /// What a JWT must be that the server hands over; `None` when it need not verify.
+    /// The requirements on a JWT from the authorization server; `None` when JWTs are not verified.
     pub verification: Option<Verification>,
-    /// Which tokens are accepted where the answer alone says what they are.
+    /// The tokens that are accepted where only the introspection response says what they are.
     pub acceptance: Acceptance,
-    /// What to exchange a token for.
+    /// The parameters of a token exchange.
     pub exchange: Exchange,
 }
 
-/// What an introspection response must say of a token, where no JWT of the server's says that it is for APIs.
+/// The requirements on an introspection response, where no JWT of the authorization server shows that a token is for
+/// APIs.
 #[derive(Default)]
 pub(crate) struct Acceptance {
     pub kind: TokenKind,
-    /// It must name one of these (`aud`); `None`: any, or none.
+    /// The response must name one of these (`aud`); `None`: any, or none.
     pub audiences: Option<Vec<String>>,
 }
 
-/// How a JWT is minted.
+/// The minting of JWTs.
 pub(crate) struct Minting {
-    /// The first one signs, all are published. There is one at least.
+    /// The first key signs, all keys are published. There is at least one.
     pub keys: Vec<SigningKey>,
-    /// The JWKS of them.
+    /// The JWKS of these keys.
     pub jwks: Arc<str>,
     pub issuer: String,
     pub ttl: Duration,
@@ -54,19 +56,20 @@ pub(crate) struct Minting {
     pub deny: Vec<String>,
 }
 
-/// What a JWT must be, beside validly signed.
+/// The requirements on a JWT besides a valid signature.
 pub(crate) struct Verification {
-    /// It must name one of these; `None`: any, or none.
+    /// The JWT must name one of these; `None`: any, or none.
     pub audiences: Option<Vec<String>>,
 }
 
-/// What to exchange a token for (RFC 8693 §2.1).
+/// The parameters of a token exchange (RFC 8693 §2.1).
 #[derive(Default)]
 pub(crate) struct Exchange {
     pub token_type: TokenType,
-    /// Whether a token is introspected before; `None`: unless the server's metadata says that it binds none to a key.
+    /// Whether a token is introspected before the exchange. `None`: yes, unless the authorization server's metadata
+    /// shows that it never binds a token to a key.
     pub introspect: Option<bool>,
-    /// Parameters of the form: names and values, in the order in which they are sent.
+    /// Form parameters: names and values, in the order in which they are sent.
     pub parameters: Vec<(&'static str, String)>,
 }
 
@@ -138,7 +141,7 @@ impl JwtAcquisition {
             ("audience", &config.exchange_audience),
             ("resource", &config.exchange_resource),
         ] {
-            // Each by itself (RFC 8693 §2.1).
+            // Each value is a parameter of its own (RFC 8693 §2.1).
             let values = value.iter().flatten();
             parameters.extend(values.map(|value| (name, value.clone())));
         }
@@ -157,7 +160,7 @@ impl JwtAcquisition {
         })
     }
 
-    /// All of it that changes an answer. Another key that is published beside the one that signs changes none.
+    /// All settings of it that change an answer. A published key that does not sign changes none.
     pub(super) fn identity(&self, dialect: Dialect, server: &Server) -> Vec<String> {
         let mut parts = Vec::new();
         let mut add = |name: &str, value: &str| parts.push(format!("{name}={value}"));
@@ -219,12 +222,12 @@ impl JwtAcquisition {
     }
 }
 
-/// Whether nothing but an introspection response says what a token is.
+/// Whether an introspection response is the only evidence of what a token is.
 fn accepts_by_answer(dialect: Dialect) -> bool {
     matches!(dialect, Dialect::Mint | Dialect::Signed)
 }
 
-/// Whether what goes upstream is minted here.
+/// Whether the gateway mints the JWT that goes upstream.
 fn mints(config: &Config) -> bool {
     match config.dialect {
         Dialect::Mint => true,
@@ -396,7 +399,7 @@ fn signing_keys(
     Ok(keys)
 }
 
-/// The algorithms among which there is a choice: those of RSA.
+/// The algorithms of RSA keys: only an RSA key leaves a choice between algorithms.
 pub(super) const RSA_ALGORITHMS: &[Algorithm] = &[
     Algorithm::RS256,
     Algorithm::RS384,

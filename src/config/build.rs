@@ -1,4 +1,4 @@
-//! From a configuration to a provider: what keys say of one another, and what the files hold.
+//! Builds a provider from a configuration: checks the settings against each other, and reads the files.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,15 +23,15 @@ use super::{
 use crate::oauth::{ClientAuthenticator, ClientCredential, Endpoint, SECRET_ALGORITHM, Server};
 use crate::token::{Fingerprint, Keys};
 
-/// The largest secret file that is read.
+/// The largest secret file that is read, in bytes.
 pub(super) const MAX_SECRET_FILE: usize = 64 << 10;
-/// The largest certificate file that is read: the bundle of a whole system takes 0.2 MiB.
+/// The largest certificate file that is read, in bytes. The bundle of a whole system takes 0.2 MiB.
 pub(super) const MAX_CERTIFICATE_FILE: usize = 16 << 20;
 
-/// Where the JWT is looked for unless `jwt_claim` says otherwise: Keycloak's name, then Curity's.
+/// The claims that are searched for the JWT if `jwt_claim` is not set: Keycloak's name, then Curity's.
 const JWT_CLAIMS: [&str; 2] = ["jwt", "phantom_token"];
 
-/// `config` has passed [`settings::check`].
+/// Builds a provider. `config` has passed [`settings::check`].
 pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     let mut warnings = Vec::new();
     let server = server(config)?;
@@ -140,7 +140,7 @@ pub(super) fn build(config: &Config) -> Result<Provider, ConfigError> {
     })
 }
 
-/// What is configured of the authorization server.
+/// The configured authorization server.
 fn server(config: &Config) -> Result<Server, ConfigError> {
     let refuse = |key: &str, refusal: &str| config.refuse(key, "", refusal);
     let introspection = match config.introspection_endpoint.as_slice() {
@@ -190,8 +190,8 @@ fn server(config: &Config) -> Result<Server, ConfigError> {
     })
 }
 
-/// Whoever has the host make its calls leaves to it what is said on the way: whatever would be ours to say, or takes calls
-/// to other endpoints, is refused.
+/// Where the host makes the calls: refuses settings about the content of our own calls, and a dialect that needs calls
+/// to other endpoints.
 fn refuse_unhosted(config: &Config) -> Result<(), ConfigError> {
     let dialect = matches!(
         config.dialect,
@@ -228,7 +228,7 @@ fn connect_timeout(config: &Config) -> Result<std::time::Duration, ConfigError> 
     Ok(config.connect_timeout.min(config.timeout))
 }
 
-/// How we authenticate, and with what. Whatever is there and would not be used is refused.
+/// The client authentication and its credential. A credential that is set and would not be used is an error.
 fn credentials(
     config: &Config,
     warnings: &mut Vec<String>,
@@ -238,7 +238,7 @@ fn credentials(
         Some(ClientAuth::ClientSecretJwt) => SECRET_ALGORITHM.shortest_secret(),
         _ => 0,
     };
-    // Of these there is one at most, by now.
+    // At most one of these is set at this point.
     let client_secret = config
         .client_secret_file
         .as_ref()
@@ -286,7 +286,7 @@ fn credentials(
     Ok((credentials, file))
 }
 
-/// Reads what a file holds.
+/// Reads a credential from its file.
 fn read_credential(
     config: &Config,
     file: &CredentialFile,
@@ -304,7 +304,7 @@ fn read_credential(
     Ok(proof)
 }
 
-/// How we authenticate, unless the server's metadata may have a say in it.
+/// The client authentication method, unless the authorization server's metadata may choose it.
 fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
     let refuse = |key: &str, refusal: &str| config.refuse(key, "", refusal);
     let both = |one: &str, other: &str, mend: &str| {
@@ -336,7 +336,7 @@ fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
         None if key.is_some() => ClientAuth::PrivateKeyJwt,
         None if bearer.is_some() => ClientAuth::Bearer,
         None if id && certificate => ClientAuth::TlsClientAuth,
-        // Who names a client and no secret has more likely forgotten it than means a public client.
+        // A `client_id` without a secret is more likely a mistake than a public client.
         None if id => {
             return Err(refuse(
                 "client_secret or client_secret_file",
@@ -409,7 +409,7 @@ fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
     }
     let asserts = match config.client_auth {
         Some(ClientAuth::ClientSecretJwt | ClientAuth::PrivateKeyJwt) => true,
-        // As the server's metadata has it.
+        // As the authorization server's metadata has it.
         Some(ClientAuth::ClientCredentials) | None => secret.is_some() || key.is_some(),
         Some(_) => false,
     };
@@ -433,12 +433,12 @@ fn method(config: &Config) -> Result<Option<ClientAuth>, ConfigError> {
     Ok(config.client_auth)
 }
 
-/// A file's bytes, and whether every user may read it.
+/// The bytes of a file, and whether every user may read the file.
 pub(super) fn read_file(path: &Path, limit: usize) -> Result<(Zeroizing<Vec<u8>>, bool), Invalid> {
     let unreadable = |error: std::io::Error| Invalid::from(format!("cannot be read: {error}"));
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    // One more than may be in it, and reserved in full: no copy of a secret is left behind by growing.
+    // One byte more than allowed, reserved in full: a growing buffer would leave copies of a secret in memory.
     let expected = usize::try_from(metadata.len()).unwrap_or(limit);
     let capacity = if metadata.is_file() { expected } else { limit };
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity.min(limit) + 1));
@@ -483,12 +483,13 @@ fn trusted_certificates(config: &Config, tls: bool) -> Result<Option<Vec<u8>>, C
     Ok(Some(bytes.to_vec()))
 }
 
-/// Covers all that can change an answer, or whom it comes from: where is asked, by whom, by which way and with which
-/// trust, and how answers are read. The table of settings has the reason for each one that is left out.
+/// The fingerprint covers all settings that can change an answer or its origin: the server, our identity at it, the way
+/// to it, the trust in it, and how its answers are read. The table of settings gives the reason for each setting that
+/// is left out.
 ///
-/// What says who we are by itself goes in as a digest: a static bearer token, and a certificate where no client
-/// identifier goes before it. With a file it is what the file holds now: who rotates it starts with nothing remembered at
-/// the next reload, and who puts the token of another party there does too.
+/// A credential that is our only identity is included as a digest: a static bearer token, and a certificate where no
+/// client identifier precedes it. Of a file, the current content counts. So after a rotation the cache starts empty at
+/// the next reload, and likewise when the file gets the token of another party.
 fn fingerprint(
     config: &Config,
     server: &Server,
@@ -499,13 +500,13 @@ fn fingerprint(
 ) -> Fingerprint {
     let mut description = Vec::new();
     let mut add = |part: &str| {
-        // With its length, so that no two lists of parts read the same.
+        // The length comes first, so that no two lists of parts are written the same.
         description.extend_from_slice(&(part.len() as u64).to_be_bytes());
         description.extend_from_slice(part.as_bytes());
     };
     add("phantom-token provider 4");
-    // Their order is no matter: it is one authorization server wherever it is asked. Length first, so that one more
-    // can't be taken for what follows.
+    // The order does not matter: the authorization server is the same at any of its addresses. The number of endpoints
+    // comes first, so that another endpoint can't be taken for the next part.
     let mut endpoints: Vec<_> = server
         .introspection
         .iter()
@@ -516,7 +517,7 @@ fn fingerprint(
     for endpoint in &endpoints {
         add(endpoint);
     }
-    // Where the endpoint is that metadata names is the issuer's business.
+    // The issuer is responsible for the endpoint that its metadata names.
     add(config.issuer.as_ref().map_or("", Issuer::as_str));
     add(if config.client_id.is_some() { "1" } else { "0" });
     add(config.client_id.as_deref().unwrap_or_default());
@@ -529,7 +530,7 @@ fn fingerprint(
             token.expose().as_bytes(),
         ));
     }
-    // Otherwise it may be renewed: the client identifier says who we are.
+    // With other methods the credential may be renewed: the client identifier is our identity.
     if matches!(method, ClientAuth::None | ClientAuth::Bearer)
         && let Some(certificate) = way.client_certificate.and_then(first_certificate)
     {
@@ -544,7 +545,7 @@ fn fingerprint(
             .map(Endpoint::identity)
             .unwrap_or_default());
     }
-    // What a token of ours is good for may change what the server tells of others.
+    // The scope of our own access token may change the server's answers about other tokens.
     if let Some(scope) = &config.client_credentials_scope {
         add("scope");
         add(scope);
@@ -568,8 +569,8 @@ fn first_certificate(pem: &[u8]) -> Option<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).next()?.ok()
 }
 
-/// What tells these bytes from others and says nothing of them, with a label that sets them apart from whatever else has
-/// digests.
+/// A digest that identifies these bytes and does not reveal them. The label separates it from digests for other
+/// purposes.
 pub(super) fn digest(label: &[u8], bytes: &[u8]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(label);

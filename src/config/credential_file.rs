@@ -1,4 +1,5 @@
-//! The files that hold what proves who we are, read when the configuration is, and again when it is refused.
+//! Files that hold our credential. They are read with the configuration, and again when the server refuses the
+//! credential.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,19 +10,19 @@ use super::{Provider, Secret};
 use crate::jwt::{Algorithm, SigningKey};
 use crate::oauth::ClientCredential;
 
-/// A file that holds what proves who we are.
+/// A file that holds our credential.
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialFile {
-    /// The key that names it.
+    /// The key of the setting that names the file.
     pub key: &'static str,
     pub path: PathBuf,
     pub kind: CredentialKind,
 }
 
-/// What a file holds.
+/// The kind of credential in a file.
 #[derive(Debug, Clone)]
 pub(crate) enum CredentialKind {
-    /// A client secret, of so many bytes at least.
+    /// A client secret of at least this many bytes.
     ClientSecret { shortest: usize },
     /// A static bearer token.
     BearerToken,
@@ -33,8 +34,8 @@ pub(crate) enum CredentialKind {
 }
 
 impl CredentialFile {
-    /// Reads it: what it holds, and whether every user may read it. Says else why that can't be used, and the mend; not
-    /// what is in it.
+    /// Reads the credential, and whether every user may read the file. An error says why the file can't be used and how
+    /// to fix it, and does not contain the content.
     pub fn read(&self) -> Result<(ClientCredential, bool), Invalid> {
         let (bytes, others_may_read) = read_file(&self.path, MAX_SECRET_FILE)?;
         let proof = match &self.kind {
@@ -65,13 +66,14 @@ impl CredentialFile {
 }
 
 impl Provider {
-    /// Whether the credential is from a file that may be read again. `now` is in milliseconds on the monotonic clock.
+    /// Whether the credential comes from a file, and the file may be read again. `now` is in milliseconds on the
+    /// monotonic clock.
     pub(crate) fn may_read_credential_again(&self, now: u64) -> bool {
         self.credential_file.is_some() && self.credentials.may_read_again(now)
     }
 
-    /// Reads the file of the credential again, which may block. Returns whether it has another one, which is used from now
-    /// on; else why that can't be used, and what to do.
+    /// Reads the credential's file again, which may block. Returns whether the credential has changed; the new one is
+    /// used from now on. An error says why the file can't be used and how to fix it.
     pub(crate) fn read_credential_again(&self, now: u64) -> Result<bool, Invalid> {
         let Some(file) = &self.credential_file else {
             return Ok(false);
@@ -88,7 +90,7 @@ impl fmt::Display for CredentialFile {
     }
 }
 
-/// What may be a client secret that is used as a key where `shortest` is not 0.
+/// Checks a client secret. `shortest` is its minimum length in bytes where it is used as a key, else 0.
 pub(super) fn client_secret(value: &str, shortest: usize) -> Result<&str, Invalid> {
     let value = rules::text(value)?;
     if value.len() < shortest {

@@ -1,9 +1,9 @@
-//! What can be set.
+//! Configuration of a provider.
 //!
-//! A [`Config`] is plain data with one field per key. nginx, C and Python set keys by name ([`Config::set`]), Rust
-//! may set the fields; either way [`Config::build`] checks the whole and makes a [`Provider`] of it, which
-//! cannot be wrong any more. Neither starts a thread or opens a socket, so that a root master may do both before
-//! it forks; `build` does read the files that are named.
+//! A [`Config`] is plain data with one field per key. nginx, C and Python set keys by name ([`Config::set`]), Rust may
+//! set the fields. In both cases [`Config::build`] checks the whole and makes a [`Provider`] of it, which is always
+//! valid. Neither function starts a thread or opens a socket, so that a root master process may call both before it
+//! forks. `build` reads the files that the settings name.
 //!
 //! ```
 //! use phantom_token::Config;
@@ -46,11 +46,11 @@ pub use settings::{Config, Fingerprint as FingerprintPart, Setting};
 pub use transport::Proxy;
 pub use url::Issuer;
 
-/// The shape in which the authorization server hands over the JWT.
+/// The form in which the authorization server returns the JWT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// The body of the answer is the JWT.
+    /// The body of the response is the JWT.
     Jwt,
     /// An RFC 7662 response that carries the JWT in a claim.
     Json,
@@ -75,7 +75,7 @@ impl Dialect {
         Dialect::Auto,
     ];
 
-    /// The word in the configuration and in messages.
+    /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Dialect::Jwt => "jwt",
@@ -88,13 +88,13 @@ impl Dialect {
     }
 }
 
-/// What goes upstream of a signed introspection response.
+/// The JWT that goes upstream for a signed introspection response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Forward {
-    /// The response as it came. It is no access token (RFC 9701 §5): APIs must know what they get.
+    /// The response, unchanged. It is no access token (RFC 9701 §5): APIs must know what they receive.
     Signed,
-    /// A JWT that the gateway mints of it.
+    /// A JWT that the gateway mints from the response.
     #[default]
     Mint,
 }
@@ -102,7 +102,7 @@ pub enum Forward {
 impl Forward {
     pub(crate) const ALL: &[Forward] = &[Forward::Signed, Forward::Mint];
 
-    /// The word in the configuration and in messages.
+    /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Forward::Signed => "signed",
@@ -111,21 +111,21 @@ impl Forward {
     }
 }
 
-/// What a token is exchanged for (RFC 8693 §3).
+/// The type of token that is requested in a token exchange (RFC 8693 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum TokenType {
     /// `urn:ietf:params:oauth:token-type:jwt`
     #[default]
     Jwt,
-    /// `urn:ietf:params:oauth:token-type:access_token`, which must be a JWT all the same.
+    /// `urn:ietf:params:oauth:token-type:access_token`. The token must be a JWT with this type too.
     AccessToken,
 }
 
 impl TokenType {
     pub(crate) const ALL: &[TokenType] = &[TokenType::Jwt, TokenType::AccessToken];
 
-    /// The word in the configuration and in messages.
+    /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             TokenType::Jwt => "jwt",
@@ -134,21 +134,21 @@ impl TokenType {
     }
 }
 
-/// Which tokens are accepted where the authorization server hands over no JWT that was issued for APIs.
+/// The kind of token that is accepted where the authorization server returns no JWT that was issued for APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum TokenKind {
-    /// One of which the answer says that it is an access token.
+    /// A token that the response identifies as an access token.
     #[default]
     AccessToken,
-    /// Any of which the answer does not say that it is another.
+    /// Any token, unless the response says that it is of another kind.
     Any,
 }
 
 impl TokenKind {
     pub(crate) const ALL: &[TokenKind] = &[TokenKind::AccessToken, TokenKind::Any];
 
-    /// The word in the configuration and in messages.
+    /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             TokenKind::AccessToken => "access_token",
@@ -157,16 +157,16 @@ impl TokenKind {
     }
 }
 
-/// What is honoured of the answer's `Cache-Control` (RFC 9111 §5.2).
+/// The directives of the response's `Cache-Control` that are honoured (RFC 9111 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum CacheControl {
-    /// `max-age` caps the time to live; everything else is ignored.
+    /// `max-age` limits the time to live; all other directives are ignored.
     #[default]
     MaxAge,
-    /// Everything.
+    /// All directives.
     Strict,
-    /// Nothing.
+    /// No directive.
     Ignore,
 }
 
@@ -177,7 +177,7 @@ impl CacheControl {
         CacheControl::Ignore,
     ];
 
-    /// The word in the configuration and in messages.
+    /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             CacheControl::MaxAge => "max-age",
@@ -207,7 +207,7 @@ words!(
     TokenType
 );
 
-/// The versions of TLS that may be spoken with the authorization server.
+/// The versions of TLS that are allowed with the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SslProtocols {
@@ -215,12 +215,12 @@ pub enum SslProtocols {
     Tls12,
     /// `TLSv1.3` (RFC 8446) alone.
     Tls13,
-    /// Either: 1.3 where the server speaks it.
+    /// Both: 1.3 where the server supports it.
     #[default]
     Both,
 }
 
-/// A setting that cannot be used: names the key, the value, and the mend.
+/// An error about a setting that can't be used: names the key, the value, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(pub(crate) String);
 
@@ -232,15 +232,15 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A checked configuration: one authorization server with how we authenticate to it and how it answers. Plain
-/// data that may be shared and forked; every file that it needs has been read.
+/// A checked configuration: one authorization server, our authentication to it, and the form of its answers. Plain data
+/// that may be shared and forked; every file that it needs has been read.
 pub struct Provider {
     pub(crate) name: String,
-    /// What is configured of the authorization server.
+    /// The configured authorization server.
     pub(crate) server: Server,
-    /// Who we are to it, and how we prove it.
+    /// Our client authentication.
     pub(crate) credentials: ClientAuthenticator,
-    /// The file of its credential, if it came from one.
+    /// The file of the credential, if it came from a file.
     pub(crate) credential_file: Option<CredentialFile>,
     pub(crate) dialect: Dialect,
     pub(crate) jwt_claims: Vec<String>,
@@ -261,10 +261,10 @@ pub struct Provider {
     pub(crate) stale_if_error: Duration,
     pub(crate) max_fails: u32,
     pub(crate) fail_timeout: Duration,
-    /// The trusted certificate authorities, as PEM; `None` for the system's.
+    /// The trusted certificate authorities, as PEM; `None` for those of the system.
     pub(crate) trusted_certificates: Option<Vec<u8>>,
     pub(crate) ssl_verify: bool,
-    /// Our certificates and their key, as PEM.
+    /// Our certificate chain and its key, as PEM.
     pub(crate) client_certificate: Option<Zeroizing<Vec<u8>>>,
     pub(crate) ssl_name: Option<String>,
     pub(crate) ssl_protocols: SslProtocols,
@@ -287,26 +287,26 @@ impl Config {
         settings::TABLE
     }
 
-    /// Sets a key by name; the value is written as nginx writes it (`5s`, `10m`, `on`). A key that is refused
-    /// keeps the value it had.
+    /// Sets a key by name. The value is written as in nginx (`5s`, `10m`, `on`). After an error the key keeps its
+    /// value.
     ///
     /// # Errors
-    /// [`ConfigError`] when there is no such key or the value is not one of it.
+    /// [`ConfigError`] when there is no such key, or the value is not valid for it.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         settings::set(self, key, value)
     }
 
-    /// Checks everything and reads the files. Starts no thread and opens no socket, so that a root master can
-    /// do it before it forks.
+    /// Checks all settings and reads the files. Starts no thread and opens no socket, so that a root master process can
+    /// call it before it forks.
     ///
     /// # Errors
-    /// [`ConfigError`] for what is missing, contradictory or cannot be read.
+    /// [`ConfigError`] for a setting that is missing, contradictory or unreadable.
     pub fn build(&self) -> Result<Arc<Provider>, ConfigError> {
         settings::check(self)?;
         build::build(self).map(Arc::new)
     }
 
-    /// Refuses a key, with its value where that may be shown (else empty).
+    /// An error about a key, with the value where it may be shown (else empty).
     fn refuse(&self, key: &str, value: &str, refusal: &str) -> ConfigError {
         let space = if value.is_empty() { "" } else { " " };
         ConfigError(format!(
@@ -322,7 +322,7 @@ impl Provider {
         &self.name
     }
 
-    /// The whole time that one resolution may take.
+    /// The time limit of one resolution.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -332,37 +332,37 @@ impl Provider {
         self.server.issuer.as_deref()
     }
 
-    /// How many bytes each process may remember verdicts in.
+    /// The size of the verdict cache of each process, in bytes.
     pub fn cache_size(&self) -> usize {
         self.cache_size
     }
 
-    /// What distinguishes its answers from those of others: a shared store keeps them apart by it.
+    /// The fingerprint that separates this provider's answers from those of other providers in a shared store.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
-    /// By what logs name a token of this provider.
+    /// The identifier under which logs name a token of this provider.
     pub fn token_id(&self, token: Token<'_>) -> TokenId {
         self.keys.key(token).id()
     }
 
-    /// What an operator should know although it is allowed: certificates that are not verified, secrets that
-    /// travel in clear.
+    /// Warnings for the operator about allowed but risky settings: certificates that are not verified, secrets that are
+    /// sent in clear text.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Why what this provider mints can't be told from what `other` mints, which must not be configured beside it; `None`
-    /// where it can.
+    /// The reason why JWTs that this provider mints can't be distinguished from those that `other` mints; `None` where
+    /// they can. Two providers with such a reason must not be configured together.
     ///
     /// # Decision: one `mint_issuer`, one authorization server
     ///
-    /// Who is meant by a JWT is `iss` and `sub` together (RFC 7519 §4.1.2), and `sub` is unique at one authorization
-    /// server only: `alice` of another server would be the same person to every API. That the other server's issuer stood
-    /// in a claim of its own would help no API that does not look for it, so two servers need two names, whatever their
-    /// keys. The same server may be configured as often as one likes: it is the same if `issuer` is, or where one of the two
-    /// does not set that, if they share an `introspection_endpoint`.
+    /// The subject of a JWT is identified by `iss` and `sub` together (RFC 7519 §4.1.2), and `sub` is unique at one
+    /// authorization server only: `alice` of another server would be the same person to every API. The other server's
+    /// issuer in a claim of its own would help no API that does not read that claim. So two servers need two names,
+    /// whatever their keys. The same server may be configured several times. Two providers have the same server if
+    /// `issuer` is the same, or, where one of the two does not set `issuer`, if they share an `introspection_endpoint`.
     pub fn blends_with(&self, other: &Provider) -> Option<String> {
         let (ours, theirs) = (
             self.acquisition.minting.as_ref()?,
@@ -389,12 +389,12 @@ impl Provider {
         })
     }
 
-    /// The keys with which others verify what the gateway mints, as a JWKS (RFC 7517 §5). `None` when it mints nothing.
+    /// The keys for verifying JWTs that the gateway mints, as a JWKS (RFC 7517 §5). `None` when it mints nothing.
     pub fn jwks(&self) -> Option<&str> {
         Some(&self.acquisition.minting.as_ref()?.jwks)
     }
 
-    /// Where tokens are asked about.
+    /// The endpoints that are called for a token.
     pub(crate) fn endpoints<'a>(&self, server: &'a Server) -> &'a [Endpoint] {
         match self.dialect {
             Dialect::Exchange => server.token.as_slice(),
@@ -402,7 +402,7 @@ impl Provider {
         }
     }
 
-    /// What is at those.
+    /// The purpose of those endpoints.
     pub(crate) fn purpose(&self) -> Purpose {
         match self.dialect {
             Dialect::Exchange => Purpose::Token,
@@ -410,7 +410,7 @@ impl Provider {
         }
     }
 
-    /// How we authenticate there.
+    /// Our client authentication method there.
     pub(crate) fn client_auth(&self, server: &Server) -> ClientAuth {
         match self.dialect {
             Dialect::Exchange => self.credentials.method_at_token_endpoint(server),
@@ -418,13 +418,13 @@ impl Provider {
         }
     }
 
-    /// Whether answers are read with the authorization server's keys.
+    /// Whether answers are verified with the authorization server's keys.
     pub(crate) fn needs_keys(&self) -> bool {
         self.dialect == Dialect::Signed || self.acquisition.verification.is_some()
     }
 
-    /// The provider and where it is, to begin a message with; without the query, which may hold what does not
-    /// belong in a log.
+    /// The provider and the endpoint, as the beginning of a message. The query is left out, because it may hold what
+    /// does not belong in a log.
     pub(crate) fn place(&self, endpoint: &Endpoint) -> String {
         format!(
             "provider {:?}: {} at {endpoint}",

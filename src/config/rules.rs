@@ -1,7 +1,7 @@
-//! The types of settings: how the text of a value is read, and what it must be.
+//! Types of settings: how the text of a value is read, and which values are valid.
 //!
-//! A value is read once, into its type. What came through a typed field of [`Config`](super::Config) is held to the same
-//! rule when a provider is made.
+//! A value is read once, into its type. A value that was set through a typed field of [`Config`](super::Config) is
+//! checked by the same rule when a provider is built.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -20,7 +20,8 @@ use crate::values::{self, quoted};
 
 const DAYS: u64 = 86_400;
 
-/// Why a value is not accepted, and what to write: the rest of a sentence that begins with the key and the value.
+/// The reason why a value is invalid, and how to write it: the rest of a sentence that begins with the key and the
+/// value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Invalid(String);
 
@@ -68,17 +69,17 @@ pub enum SettingType {
     Size,
     /// A number.
     Number,
-    /// A part, in percent.
+    /// A percentage.
     Percent,
     /// One of a few words.
     Choice,
 }
 
-/// How the value of a setting is read.
+/// How the text of a setting's value is read and checked.
 pub(super) trait Rule {
-    /// Its type in Rust.
+    /// The type of the value in Rust.
     type Value;
-    /// Its type.
+    /// The type of the setting.
     const TYPE: SettingType;
 
     /// The words of a [`SettingType::Choice`].
@@ -89,7 +90,7 @@ pub(super) trait Rule {
     /// Reads the text of a value.
     fn read(&self, text: &str) -> Result<Self::Value, Invalid>;
 
-    /// Checks a value that was not read; an error shows it, where it may be shown.
+    /// Checks a value that was set directly. An error contains the value, where it may be shown.
     fn check(&self, value: &Self::Value) -> Result<(), (String, Invalid)>;
 }
 
@@ -111,7 +112,7 @@ impl Rule for Text {
     }
 }
 
-/// A secret of which the whole text is checked by a function.
+/// A secret whose whole text is checked by a function.
 pub(super) struct Hidden(pub fn(&str) -> Result<&str, Invalid>);
 
 impl Rule for Hidden {
@@ -127,7 +128,7 @@ impl Rule for Hidden {
     }
 }
 
-/// Words of which each is checked by a function.
+/// Words, each of which is checked by a function.
 pub(super) struct Words(pub fn(&str) -> Result<Vec<String>, Invalid>);
 
 impl Rule for Words {
@@ -142,7 +143,7 @@ impl Rule for Words {
         let text = value.join(" ");
         let why = match (self.0)(&text) {
             Err(why) => why,
-            // Two lists that are written the same must be the same.
+            // Two lists with the same text must be the same list.
             Ok(_) if !text.split_ascii_whitespace().eq(value) => NOT_WORDS.into(),
             Ok(_) => return Ok(()),
         };
@@ -169,7 +170,7 @@ impl Rule for Path {
     }
 }
 
-/// One file or more, up to a number.
+/// One file or more, up to a maximum.
 pub(super) struct Paths(pub usize);
 
 impl Rule for Paths {
@@ -350,7 +351,7 @@ impl<T: Word> Rule for Choice<T> {
     }
 }
 
-/// A time from the one to the other.
+/// A time within a range.
 pub(super) struct Time(pub RangeInclusive<Duration>);
 
 impl Rule for Time {
@@ -368,7 +369,7 @@ impl Rule for Time {
     }
 }
 
-/// A size from the one to the other, in bytes.
+/// A size within a range, in bytes.
 pub(super) struct Size(pub RangeInclusive<u64>);
 
 impl Rule for Size {
@@ -387,7 +388,7 @@ impl Rule for Size {
     }
 }
 
-/// A number from the one to the other.
+/// A number within a range.
 pub(super) struct Number(pub RangeInclusive<u64>);
 
 impl Rule for Number {
@@ -412,7 +413,7 @@ impl Rule for Number {
     }
 }
 
-/// The same, where it is small.
+/// A number in a range that fits in a `u32`.
 pub(super) struct Few(pub Number);
 
 impl Rule for Few {
@@ -429,7 +430,7 @@ impl Rule for Few {
     }
 }
 
-/// A part in percent, with the sign or without.
+/// A percentage, with or without the percent sign.
 pub(super) struct Percent(pub Few);
 
 impl Rule for Percent {
@@ -470,7 +471,7 @@ pub(super) fn text(value: &str) -> Result<&str, Invalid> {
     Ok(value)
 }
 
-/// A static bearer token, as RFC 6750 §2.1 has it in the header.
+/// A static bearer token, in the syntax of the header in RFC 6750 §2.1.
 pub(super) fn bearer_token(value: &str) -> Result<&str, Invalid> {
     match Token::parse(value.as_bytes()) {
         Ok(token) => Ok(token.expose()),
@@ -481,7 +482,7 @@ pub(super) fn bearer_token(value: &str) -> Result<&str, Invalid> {
     }
 }
 
-/// Any words.
+/// Any list of words.
 pub(super) fn words(value: &str) -> Result<Vec<String>, Invalid> {
     let words: Vec<_> = text(value)?
         .split_ascii_whitespace()
@@ -516,7 +517,7 @@ pub(super) fn jwt_claims(value: &str) -> Result<Vec<String>, Invalid> {
     Ok(names)
 }
 
-/// The names of claims that are minted, or not.
+/// Names of claims that are included in minted JWTs or excluded from them.
 pub(super) fn claim_names(value: &str) -> Result<Vec<String>, Invalid> {
     let names = words(value)?;
     if names.iter().any(|name| name == "active") {
@@ -527,7 +528,7 @@ pub(super) fn claim_names(value: &str) -> Result<Vec<String>, Invalid> {
     Ok(names)
 }
 
-/// The places where a token is to be used (RFC 8707 §2): absolute URIs.
+/// The resources where a token is to be used (RFC 8707 §2): absolute URIs.
 pub(super) fn resources(value: &str) -> Result<Vec<String>, Invalid> {
     let resources = words(value)?;
     for resource in &resources {
@@ -563,7 +564,7 @@ fn within<T: PartialOrd + Copy>(
     .into())
 }
 
-/// A time of days, seconds, milliseconds or none at all, as nginx writes it: what the bounds are.
+/// A time in days, seconds or milliseconds, or zero, as nginx writes it: for the bounds in messages.
 fn span(time: Duration) -> String {
     match time.as_secs() {
         0 if time.is_zero() => String::from("0"),
@@ -573,7 +574,7 @@ fn span(time: Duration) -> String {
     }
 }
 
-/// A size in the largest unit that says it exactly.
+/// A size in the largest unit that expresses it exactly.
 fn bytes(size: u64) -> String {
     for (shift, unit) in [(30, "g"), (20, "m"), (10, "k")] {
         if size != 0 && size.trailing_zeros() >= shift {

@@ -1,8 +1,8 @@
 //! The table of settings: every key of a provider, once.
 //!
-//! From it come the fields of [`Config`] and their defaults, [`Config::set`], `Debug`, the check of values that were set
-//! through fields, the directives of a provider in nginx, the typed settings of the Python package, and the tables in the
-//! docs. To add a key, add it here, and use its field.
+//! The table generates the fields of [`Config`] and their defaults, [`Config::set`], `Debug`, the check of values that
+//! were set through fields, the directives of a provider in nginx, the typed settings of the Python package, and the
+//! tables in the docs. To add a key, add it here, and use its field.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,9 +36,9 @@ pub struct Setting {
     default: &'static str,
     setting_type: SettingType,
     fingerprint: Fingerprint,
-    /// Where it is used.
+    /// The dialects in which the setting is used.
     pub(super) used: Use,
-    /// Whether it is about calls that the provider makes itself, and of no use where the host makes them.
+    /// Whether the setting is about calls that the provider makes itself. It has no use where the host makes the calls.
     pub(super) own_calls: bool,
     choices: fn() -> Vec<&'static str>,
     set: fn(&mut Config, &str) -> Result<(), Invalid>,
@@ -46,19 +46,20 @@ pub struct Setting {
     is_set: fn(&Config) -> bool,
 }
 
-/// Whether a setting is part of a provider's fingerprint: what changes an answer, or whom it comes from, must be.
+/// Whether a setting is part of a provider's fingerprint. Each setting that changes an answer or its origin must be a
+/// part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fingerprint {
-    /// It is.
+    /// The setting is a part.
     Part,
-    /// It is not, for this reason.
+    /// The setting is not a part, for this reason.
     Left(&'static str),
 }
 
-/// Where a setting is used.
+/// The dialects in which a setting is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// With any dialect, or as its own check has it.
+    /// With any dialect, or as a check of its own decides.
     Always,
     /// Where the gateway mints JWTs.
     Minting,
@@ -72,7 +73,7 @@ impl Setting {
         self.name
     }
 
-    /// The heading under which the docs have it.
+    /// The heading of its group in the docs.
     pub fn group(&self) -> &'static str {
         self.group
     }
@@ -82,7 +83,7 @@ impl Setting {
         self.about
     }
 
-    /// Its default, in Markdown; empty if there is none.
+    /// Its default, in Markdown; empty if it has none.
     pub fn default(&self) -> &'static str {
         self.default
     }
@@ -92,7 +93,7 @@ impl Setting {
         self.setting_type
     }
 
-    /// The words of a [`SettingType::Choice`]; none of any other type.
+    /// The words of a [`SettingType::Choice`]; empty for any other type.
     pub fn choices(&self) -> Vec<&'static str> {
         (self.choices)()
     }
@@ -102,7 +103,7 @@ impl Setting {
         matches!(self.setting_type, SettingType::Path | SettingType::Paths)
     }
 
-    /// Whether its value may be shown in a message. A URL may hold credentials where none belong.
+    /// Whether its value may be shown in a message. A URL may contain credentials by mistake.
     pub fn is_shown(&self) -> bool {
         !matches!(
             self.setting_type,
@@ -115,7 +116,7 @@ impl Setting {
         self.fingerprint
     }
 
-    /// Whether it has another value than none. Of one that always has a value: another than its default.
+    /// Whether a value is set. A setting that always has a value is set if the value is not its default.
     pub(super) fn is_set(&self, config: &Config) -> bool {
         (self.is_set)(config)
     }
@@ -193,8 +194,8 @@ const fn type_of<R: Rule>(_: &R) -> SettingType {
     R::TYPE
 }
 
-/// Makes the fields of [`Config`] and the table of `group { kind name: type = rule { … } … } …`. A setting of kind `opt` may
-/// be unset, one of kind `list` may have no member, one of kind `val` has a value, its default at first.
+/// Defines the fields of [`Config`] and the table from `group { kind name: type = rule { … } … } …`. A setting of kind
+/// `opt` may be unset, one of kind `list` may be empty, and one of kind `val` always has a value, at first its default.
 macro_rules! settings {
     ($($group:literal $($kind:ident $name:ident: $type:ty = $rule:expr => {
         about: $about:literal,
@@ -209,8 +210,9 @@ macro_rules! settings {
         pub struct Config {
             /// The provider's name, for messages.
             pub name: String,
-            /// The place where the host introspects tokens, if it makes the calls ([`crate::ClientOptions::calls`]). No key
-            /// sets it; where it is set there are no endpoints and no credentials of our own.
+            /// The place where the host introspects tokens, if the host makes the calls
+            /// ([`crate::ClientOptions::calls`]). No key sets it. Where it is set, there are no endpoints and no
+            /// credentials of our own.
             pub host_endpoint: Option<HostEndpoint>,
             $($(#[doc = $about] pub $name: field!($kind $type),)+)+
         }
@@ -660,7 +662,7 @@ settings! {
     }
 }
 
-/// The names of the table, made when this is compiled.
+/// The names of all settings, computed at compile time.
 pub(super) static NAMES: [&str; TABLE.len()] = {
     let mut names = [""; TABLE.len()];
     let mut index = 0;
@@ -689,7 +691,7 @@ pub(super) fn set(config: &mut Config, name: &str, value: &str) -> Result<(), Co
     })
 }
 
-/// Holds every value to the rule of its setting.
+/// Checks every value by the rule of its setting.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     TABLE.iter().try_for_each(|setting| {
         (setting.check)(config).map_err(|(value, why)| {

@@ -36,17 +36,17 @@ fn built(settings: &[(&str, &str)]) -> Arc<Provider> {
     config(settings).build().unwrap()
 }
 
-/// What `build` says of settings each of which is right.
+/// The error of `build` for settings each of which is valid.
 fn refused(settings: &[(&str, &str)]) -> String {
     config(settings).build().unwrap_err().to_string()
 }
 
-/// What `set` says of a value.
+/// The error of `set` for a value.
 fn set(key: &str, value: &str) -> String {
     Config::new("main").set(key, value).unwrap_err().to_string()
 }
 
-/// What a call is authenticated with: the value of `Authorization`, and the form.
+/// The client authentication of a call: the value of `Authorization`, and the form.
 fn sent(provider: &Provider) -> (Option<String>, String) {
     let method = provider.credentials.method(None);
     let endpoint = &provider.server.introspection[0];
@@ -78,7 +78,7 @@ fn method(provider: &Provider) -> ClientAuth {
     provider.credentials.method(None)
 }
 
-/// A file that only its owner may read.
+/// Temporary files that only their owner may read.
 struct Files(TempDir);
 
 impl Files {
@@ -449,7 +449,7 @@ fn what_is_set_through_the_fields_is_held_to_the_same_rules() {
         |config| config.mint_key = vec![PathBuf::new()],
         "mint_key [\"\"] has an empty name in it: name files",
     );
-    // As text these would be two audiences, or one.
+    // Joined as text, these would be two audiences, or one.
     for words in [["orders bills", "stock"], ["", "orders"]] {
         let mut config = config(&[
             ENDPOINT,
@@ -590,7 +590,7 @@ fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
             .unwrap_err()
             .to_string();
         assert!(!message.contains("SECRET"), "{message}");
-        // It is not kept, not even in part.
+        // The secret is not kept, not even in part.
         let message = config.build().unwrap_err().to_string();
         assert!(!message.contains("SECRET"), "{message}");
         assert!(!format!("{config:?}").contains("SECRET"));
@@ -598,7 +598,7 @@ fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
     assert!(
         set("introspection_endpoint", "https://u:p@h/").contains("set client_id and client_secret")
     );
-    // After the host an @ is nothing special.
+    // After the host an @ has no special meaning.
     assert!(
         config(&[("introspection_endpoint", "https://h/@x?y@z")])
             .build()
@@ -928,7 +928,7 @@ fn a_secret_file_that_everybody_may_read_is_warned_about() {
     }
 }
 
-/// A certificate authority that is none, valid until 2126.
+/// The certificate of a fictitious certificate authority, valid until 2126.
 const CERTIFICATE: &str = include_str!("test_certificate.pem");
 
 #[test]
@@ -1244,7 +1244,7 @@ fn only_host_names_are_names_for_tls() {
     }
 }
 
-/// A certificate of its own issue and its key, in files.
+/// A self-signed certificate and its key, in files.
 struct Pair {
     certificate: String,
     key: String,
@@ -1301,7 +1301,7 @@ fn a_client_certificate_is_read_with_its_key() {
     let files = Files::new();
     let pair = Pair::new(&files, "a");
     let other = Pair::new(&files, "b");
-    // What else may stand in the two files, and both in one.
+    // Other allowed contents of the two files, and both in one file.
     let chain = files.write(
         "chain.pem",
         format!(
@@ -1330,7 +1330,7 @@ fn a_client_certificate_is_read_with_its_key() {
         assert_eq!(text.matches("BEGIN PRIVATE KEY").count(), 1);
         assert!(reqwest::Identity::from_pem(text.as_bytes()).is_ok());
         assert!(!format!("{provider:?}").contains("PRIVATE"));
-        // Nothing else says who we are.
+        // The certificate is our only identity.
         assert!(provider.fingerprint != built(&[ENDPOINT]).fingerprint);
     }
     fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o644)).unwrap();
@@ -1488,10 +1488,10 @@ fn a_proxy_that_is_of_no_use_or_listens_in_is_warned_about() {
     );
 }
 
-/// Settings, of which those of a key under test come last: what is set twice is what was set last.
+/// Settings. Those of a key under test come last: the last value of a key counts.
 type Settings<'a> = Vec<(&'a str, &'a str)>;
 
-/// Settings that differ in one key each, and the key.
+/// Pairs of settings that differ in one key, and that key.
 fn pairs_that_differ<'a>(files: &'a Paths) -> Vec<(&'static str, Settings<'a>, Settings<'a>)> {
     let secret = [ENDPOINT, ID, SECRET].to_vec();
     let mint = [
@@ -1664,7 +1664,7 @@ fn pairs_that_differ<'a>(files: &'a Paths) -> Vec<(&'static str, Settings<'a>, S
             &assertion,
             vec![("assertion_audience", "x")],
         ),
-        // Who has a client identifier may renew it.
+        // With a client identifier the certificate may be renewed.
         ("ssl_certificate_key", &known, other_pair.to_vec()),
         ("ssl_protocols", &plain, vec![("ssl_protocols", "TLSv1.2")]),
         ("timeout", &plain, vec![("timeout", "30s")]),
@@ -1723,8 +1723,8 @@ impl Paths {
     }
 }
 
-/// Whatever can change an answer, or whom it comes from, is in the fingerprint: a key of the table is, or stands on the
-/// list of those that need not be.
+/// Each setting that can change an answer or its origin is in the fingerprint: each key of the table is, or stands on
+/// the list of exceptions.
 #[test]
 fn each_key_changes_the_fingerprint_or_is_on_the_list_of_those_that_need_not() {
     let files = Files::new();
@@ -1746,7 +1746,7 @@ fn each_key_changes_the_fingerprint_or_is_on_the_list_of_those_that_need_not() {
             assert_eq!(same, listed.is_some(), "{key}: {one:?} {other:?}");
         }
     }
-    // And no two of them are alike.
+    // No two of the fingerprints are equal.
     let mut all: Vec<(BTreeMap<&str, &str>, [u8; 32])> = Vec::new();
     for settings in pairs.iter().flat_map(|(_, one, other)| [one, other]) {
         let set: BTreeMap<_, _> = settings.iter().copied().collect();
@@ -1789,7 +1789,7 @@ fn what_a_file_holds_is_in_the_fingerprint_and_not_where_it_is() {
 
 const ISSUER: (&str, &str) = ("issuer", "https://as.example.com");
 
-/// A key as OpenSSL makes it.
+/// A private key, made by OpenSSL.
 fn key(files: &Files, name: &str, algorithm: Algorithm) -> String {
     files.write(name, pem("PRIVATE KEY", &pkcs8(algorithm)))
 }
@@ -2081,14 +2081,14 @@ fn two_authorization_servers_do_not_share_a_mint_issuer() {
         said
     };
 
-    // Another key makes it no other name.
+    // A different key does not make it a different issuer name.
     for (one, other) in [
         (minting(&one, &[a]), minting(&one, &[b])),
         (minting(&one, &[a]), minting(&two, &[b])),
         (minting(&one, &[of_a]), minting(&one, &[of_b])),
         // A proxy in front of both.
         (minting(&one, &[a, of_a]), minting(&one, &[a, of_b])),
-        // What is not known to be the same.
+        // It is not known that the servers are the same.
         (minting(&one, &[a]), minting(&one, &[of_a])),
     ] {
         let message = apart(&one, &other).unwrap();
@@ -2128,7 +2128,7 @@ fn the_fingerprint_changes_with_what_is_minted_verified_and_exchanged() {
             ("mint_key", keys),
             ("mint_issuer", "g"),
         ];
-        // What is set twice is what was set last.
+        // The last value of a key counts.
         of(&[&base[..], more].concat())
     };
     let exchanging = |more: &[(&str, &str)]| {

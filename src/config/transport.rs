@@ -1,5 +1,4 @@
-//! How the authorization server is reached: over a Unix socket or through a proxy, and as whom we show ourselves to it
-//! in TLS.
+//! The way to the authorization server: over a Unix socket or through a proxy, and our client certificate for TLS.
 
 use std::fmt;
 use std::path::Path;
@@ -25,22 +24,22 @@ pub struct Proxy {
     pub(crate) url: Secret,
     /// Its URL without them, for messages.
     pub(crate) shown: String,
-    /// The user in it.
+    /// The user in the URL.
     user: String,
-    /// It is spoken to over TLS.
+    /// Whether the proxy is reached over TLS.
     pub(crate) tls: bool,
-    /// It is on this machine.
+    /// Whether the proxy is on this machine.
     loopback: bool,
     credentials: bool,
 }
 
-/// By which way calls go, and who is taken for the server at its end.
+/// The way that calls take, and the trust in the server at its end.
 pub(super) struct Way<'a> {
     pub ssl_verify: bool,
     pub trusted_certificates: Option<&'a [u8]>,
     pub ssl_name: Option<&'a str>,
     pub proxy: Option<&'a Proxy>,
-    /// Ours, with its key.
+    /// Our certificate, with its key.
     pub client_certificate: Option<&'a [u8]>,
 }
 
@@ -51,14 +50,14 @@ impl fmt::Debug for Proxy {
 }
 
 impl Way<'_> {
-    /// What tells it from all others; as many parts for any.
+    /// The parts that identify this way, for the fingerprint. Their number is always the same.
     pub fn identity(&self) -> [String; 4] {
         let trust = match (self.ssl_verify, self.trusted_certificates) {
             (false, _) => "none".to_owned(),
-            // Which those are is the system's business, and changes with its updates.
+            // The system defines its authorities, and its updates change them.
             (true, None) => "system".to_owned(),
             (true, Some(pem)) => {
-                // Whatever stands between them, and in which order they are.
+                // The text between the certificates does not count, nor their order.
                 let mut authorities: Vec<_> = CertificateDer::pem_slice_iter(pem)
                     .flatten()
                     .map(|certificate| digest(b"", &certificate))
@@ -73,19 +72,19 @@ impl Way<'_> {
             trust,
             self.ssl_name.unwrap_or_default().to_owned(),
             proxy(|proxy| &proxy.shown),
-            // By which a proxy may choose the way. The password may rotate.
+            // A proxy may choose its route by the user. The password may rotate.
             proxy(|proxy| &proxy.user),
         ]
     }
 }
 
-/// Reads a proxy's URL. No refusal repeats it: it may hold a password.
+/// Reads a proxy's URL. No error repeats the URL: it may contain a password.
 pub(super) fn proxy(value: &str) -> Result<Proxy, Invalid> {
     const SUCH: &str = "write it as http://proxy.example.com:3128";
     if value.is_empty() {
         return Err("is empty: set it to a URL, or leave it out".into());
     }
-    // The parser below would quietly drop or rewrite these.
+    // The parser below would silently drop or rewrite these.
     if value
         .chars()
         .any(|char| char.is_control() || char.is_whitespace() || char == '\\')
@@ -106,14 +105,14 @@ pub(super) fn proxy(value: &str) -> Result<Proxy, Invalid> {
         Some(_) => {}
     }
     let url = Url::parse(value).map_err(|error| format!("is not a URL ({error}): {SUCH}"))?;
-    // What is no URI is no proxy to the HTTP client, which would go without.
+    // The HTTP client ignores a proxy whose URL is not a URI, and would connect directly.
     if url.as_str().parse::<http::Uri>().is_err() {
         return Err(
             "has a character in it that must be percent-encoded: encode it (in the password, most likely)".into(),
         );
     }
     let mut bare = url.clone();
-    // A URL with a host may lose these; if it kept them, the check below would refuse it.
+    // A URL with a host allows both to be removed; if it kept them, the check below would refuse it.
     let _ = (bare.set_username(""), bare.set_password(None));
     let bare = endpoint(bare.as_str())?;
     if bare.path() != "/" || bare.query().is_some() {
@@ -129,7 +128,7 @@ pub(super) fn proxy(value: &str) -> Result<Proxy, Invalid> {
     })
 }
 
-/// The proxy that is set.
+/// The configured proxy.
 pub(super) fn forward_proxy(
     config: &Config,
     endpoints: &[Endpoint],
@@ -169,7 +168,7 @@ pub(super) fn forward_proxy(
     Ok(Some(proxy.clone()))
 }
 
-/// Reads a name for TLS, and writes it as it is sent.
+/// Reads a name for TLS, and normalizes it to the form in which it is sent.
 pub(super) fn server_name(value: &str) -> Result<String, Invalid> {
     if value.is_empty() {
         return Err("is empty: set it to a host name, or leave it out".into());
@@ -187,7 +186,7 @@ pub(super) fn server_name(value: &str) -> Result<String, Invalid> {
             );
         }
     };
-    // Variables are not evaluated here, and a dot at the end stands in no certificate.
+    // Variables are not evaluated here. A certificate never has a dot at the end of a name.
     let sound =
         is_host_name(&name) && !name.ends_with('.') && ServerName::try_from(name.as_str()).is_ok();
     if !sound {
@@ -198,7 +197,7 @@ pub(super) fn server_name(value: &str) -> Result<String, Invalid> {
     Ok(name)
 }
 
-/// The name for TLS that is set.
+/// The configured name for TLS.
 pub(super) fn ssl_name(
     config: &Config,
     endpoints: &[Endpoint],
@@ -213,11 +212,11 @@ pub(super) fn ssl_name(
             "is set while introspection_endpoint is http, where there is no TLS: make that https, or remove this",
         ));
     }
-    // Set through the field, it may be in capital letters.
+    // A value set through the field may have capital letters.
     Ok(server_name(value).ok())
 }
 
-/// Reads the versions of TLS that may be spoken.
+/// Reads the allowed versions of TLS.
 pub(super) fn ssl_protocols(value: &str) -> Result<SslProtocols, Invalid> {
     let (mut tls12, mut tls13) = (false, false);
     for word in value.split_ascii_whitespace() {
@@ -244,7 +243,7 @@ pub(super) fn ssl_protocols(value: &str) -> Result<SslProtocols, Invalid> {
     }
 }
 
-/// Our certificates and their key as PEM, read from their files and found to belong together.
+/// Our certificate chain and its key as PEM. They are read from their files and checked to belong together.
 pub(super) fn client_certificate(
     config: &Config,
     endpoints: &[Endpoint],
@@ -304,7 +303,7 @@ pub(super) fn client_certificate(
     }
 }
 
-/// Whether TLS is spoken with any of them.
+/// Whether any of these endpoints uses TLS.
 pub(super) fn any_tls(endpoints: &[Endpoint]) -> bool {
     endpoints
         .iter()
@@ -330,7 +329,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Invalid> {
 /// The only private key in a file, and whether every user may read it.
 fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, bool), Invalid> {
     let (bytes, others_may_read) = read_file(path, MAX_SECRET_FILE)?;
-    // In the label (RFC 7468 §11) or in a header (RFC 1421 §4.6.1.1).
+    // The marker is in the label (RFC 7468 §11) or in a header (RFC 1421 §4.6.1.1).
     if bytes.windows(9).any(|part| part == b"ENCRYPTED") {
         return Err(
             "is encrypted, and nobody is there to type its password: decrypt it with openssl pkey, and let nobody else \
@@ -339,7 +338,7 @@ fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, bool), Invalid> {
     }
     let mut keys = PrivateKeyDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
-        // The error may quote what it could not read.
+        // The library's error may quote the input.
         .map_err(|_| "holds a private key that is not PEM: write it again")?;
     match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => Ok((key, others_may_read)),
@@ -352,7 +351,7 @@ fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, bool), Invalid> {
     }
 }
 
-/// Certificates and their key as PEM (RFC 7468) and nothing else, whatever stood between them in their files.
+/// A certificate chain and its key as PEM (RFC 7468), without any other text of their files.
 fn pem(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Zeroizing<Vec<u8>> {
     let key_label = match key {
         PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
@@ -365,7 +364,7 @@ fn pem(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Zeroizing<Vec<u
             .map(|certificate| ("CERTIFICATE", certificate.as_ref()))
             .chain([(key_label, key.secret_der())])
     };
-    // Reserved in full, so that no half of a key is left behind by growing.
+    // Reserved in full: a growing buffer would leave parts of the key in memory.
     let capacity = blocks().map(|(_, der)| 128 + der.len() * 2).sum();
     let mut text = Zeroizing::new(String::with_capacity(capacity));
     for (label, der) in blocks() {

@@ -1,4 +1,4 @@
-//! URLs of settings: endpoints, issuers, Unix sockets. No error repeats a URL: it may hold a password.
+//! URLs of settings: endpoints, issuers, Unix sockets. No error repeats a URL: it may contain a password.
 
 use std::fmt;
 use std::os::unix::net::SocketAddr;
@@ -9,7 +9,7 @@ use url::{Host, Position, Url};
 use super::rules::Invalid;
 use crate::oauth::{Endpoint, Purpose};
 
-/// Reads the URL of an endpoint that has one.
+/// Reads the URL of an endpoint for this purpose.
 pub(super) fn endpoint_for(purpose: Purpose, value: &str) -> Result<Endpoint, Invalid> {
     located(purpose, value)
 }
@@ -45,7 +45,7 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// Reads the URLs of one endpoint at several servers, separated by spaces. No refusal repeats them.
+/// Reads the URLs of one endpoint at several servers, separated by spaces. No error repeats them.
 pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Invalid> {
     let values: Vec<_> = value.split(' ').collect();
     if values.len() < 2 || values.contains(&"") {
@@ -67,8 +67,7 @@ pub(super) fn endpoints(value: &str) -> Result<Vec<Endpoint>, Invalid> {
     Ok(urls)
 }
 
-/// Holds an endpoint that was set through a field to the rules of one that is read: written as text, it must be read as
-/// the same.
+/// Checks an endpoint that was set through a field: its text must be read as the same endpoint.
 pub(super) fn check_endpoint(purpose: Purpose, endpoint: &Endpoint) -> Result<(), Invalid> {
     let text = match &endpoint.socket {
         Some(path) => format!(
@@ -84,7 +83,7 @@ pub(super) fn check_endpoint(purpose: Purpose, endpoint: &Endpoint) -> Result<()
     }
 }
 
-/// Holds the addresses of the introspection endpoint to the rules of a list that is read.
+/// Checks the addresses of the introspection endpoint by the rules for a list that is read.
 pub(super) fn check_endpoints(endpoints: &[Endpoint]) -> Result<(), Invalid> {
     for (index, endpoint) in endpoints.iter().enumerate() {
         check_endpoint(Purpose::Introspection, endpoint)?;
@@ -100,7 +99,7 @@ fn twice(index: usize) -> Invalid {
     format!("is a list whose URL number {number} stands in it already: remove it").into()
 }
 
-/// Reads where an endpoint is: a URL, or a Unix socket and what to ask for there.
+/// Reads the location of an endpoint: a URL, or a Unix socket and the URL to request there.
 fn located(purpose: Purpose, value: &str) -> Result<Endpoint, Invalid> {
     match unix(value)? {
         Some((socket, url)) => Ok(Endpoint {
@@ -111,12 +110,12 @@ fn located(purpose: Purpose, value: &str) -> Result<Endpoint, Invalid> {
     }
 }
 
-/// Reads an endpoint's URL. No refusal repeats it: it may hold a password.
+/// Reads an endpoint's URL. No error repeats it: it may contain a password.
 pub(super) fn endpoint(value: &str) -> Result<Url, Invalid> {
     if value.is_empty() {
         return Err("is empty: set it to a URL such as https://as.example.com/introspect".into());
     }
-    // The parser below would quietly drop or rewrite these.
+    // The parser below would silently drop or rewrite these.
     if value
         .chars()
         .any(|char| char.is_control() || char.is_whitespace() || char == '\\')
@@ -134,7 +133,7 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Invalid> {
             "is not an http or https URL: write it as https://as.example.com/introspect".into(),
         );
     };
-    // `https:///introspect`: the parser would take the path for the host.
+    // `https:///introspect`: the parser would take the path as the host.
     if after_scheme.starts_with(['/', '?', '#']) {
         return Err("has no host: write it as https://as.example.com/introspect".into());
     }
@@ -150,7 +149,7 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Invalid> {
                 .into(),
         );
     }
-    // The parser takes more than any resolver knows: `$host` above all, which nobody fills in here.
+    // The parser accepts names that no resolver knows: above all `$host`, since variables are not evaluated here.
     if let Some(Host::Domain(name)) = url.host()
         && !is_host_name(name)
     {
@@ -173,7 +172,7 @@ pub(super) fn endpoint(value: &str) -> Result<Url, Invalid> {
     Ok(url)
 }
 
-/// Whether a name that a parser took is one that a resolver may know.
+/// Whether a name that the URL parser accepted can be a host name for a resolver.
 pub(super) fn is_host_name(name: &str) -> bool {
     name.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
@@ -198,8 +197,8 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Reads a Unix socket and the URL to ask for there, if the value is meant to be that; as nginx writes it, with
-/// `http://` before it or without. No refusal repeats it.
+/// Reads a Unix socket and the URL to request there, if the value has that form. The syntax is nginx's, with or without
+/// `http://` before it. No error repeats the value.
 pub(super) fn unix(value: &str) -> Result<Option<(PathBuf, Url)>, Invalid> {
     let starts = |prefix: &str| {
         let (start, rest) = value.split_at_checked(prefix.len())?;

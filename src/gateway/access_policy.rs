@@ -1,13 +1,15 @@
 //! The decision about a request, and the answer to one that is denied: the same for every host.
 //!
-//! An [`AccessPolicy`] is what stands between requests and something that is protected. A host asks it in two steps:
+//! An [`AccessPolicy`] protects a resource. A host uses it in two steps:
 //!
-//! 1. [`Credentials`] are what a request presents. [`AccessPolicy::token`] says whether there is a token to resolve.
-//! 2. With what the resolver said of it ([`Resolved`]), [`AccessPolicy::decide`] says whether the request may go on.
+//! 1. [`Credentials`] are what a request presents. [`AccessPolicy::token`] returns the token to resolve, if there is
+//! one.
+//! 2. With the resolver's result ([`Resolved`]), [`AccessPolicy::decide`] decides whether the request may go on.
 //!
-//! What follows is here too: [`AccessPolicy::change_request`] for a request that goes on, [`AccessPolicy::answer`] for one
-//! that does not. All of it is pure: the time comes in as an argument, and what costs something to find out, or may be
-//! asked once only, is asked of the host when it is needed. A request that goes on costs no allocation.
+//! Two more functions apply the decision: [`AccessPolicy::change_request`] for a request that goes on,
+//! [`AccessPolicy::answer`] for a request that is denied. All functions are pure: the time is an argument. Values that
+//! are expensive to compute, or that may be requested only once, are requested from the host when they are needed. A
+//! request that goes on costs no allocation.
 //!
 //! ```
 //! # fn ask(client: &phantom_token::Client) -> Result<(), phantom_token::gateway::requirements::PolicyError> {
@@ -67,37 +69,37 @@ use crate::token::Scheme;
 use crate::values::{no_key, switch};
 use crate::{Active, Error, ErrorKind, Resolution, Token, Verdict};
 
-/// What stands between a request and what it asks for. By default only an active token is needed, in `Authorization`; one
-/// that is bound to a key of its sender comes with its proof.
+/// An access policy: the rules by which a request for a protected resource is admitted or denied. By default it needs
+/// only an active token, in `Authorization`; a token that is bound to a key of its sender needs its proof.
 #[derive(Debug, Clone)]
 pub struct AccessPolicy {
     realm: Option<Box<str>>,
     resource_metadata: Option<Box<str>>,
-    /// Empty: `Authorization`.
+    /// Empty means `Authorization`.
     sources: Vec<Source>,
-    /// `None`: `Authorization`.
+    /// `None` means `Authorization`.
     forward: Option<Box<str>>,
     optional: bool,
     sender: SenderConstraint,
     proof_rules: ProofRules,
     requirements: Arc<TokenRequirements>,
-    /// Made of the rest.
+    /// Derived from the other fields.
     challenges: Challenges,
 }
 
-/// The values of `WWW-Authenticate` that can be known before any request.
+/// The values of `WWW-Authenticate` that do not depend on the request.
 #[derive(Debug, Clone, Default)]
 struct Challenges {
-    /// Of a request without a token: no error code (RFC 6750 §3.1).
+    /// The challenge for a request without a token: no error code (RFC 6750 §3.1).
     missing: Box<str>,
-    /// By [`Scheme`] and [`ErrorCode`].
+    /// The challenges for denied requests, by [`Scheme`] and [`ErrorCode`].
     denied: [[Box<str>; ErrorCode::ALL.len()]; 2],
 }
 
-/// What the resolver says of the token that a request presents. `A` refers to the active verdict.
+/// The resolver's result for the token that a request presents. `A` refers to the active verdict.
 #[derive(Debug, Clone, Copy)]
 pub enum Resolved<A> {
-    /// There was nothing to ask about.
+    /// There was no token to resolve.
     NotAsked,
     /// The token is active.
     Active(A),
@@ -134,14 +136,14 @@ impl From<Result<Resolution, Error>> for Resolved<Arc<Active>> {
     }
 }
 
-/// What to do with a request.
+/// The decision about a request.
 #[derive(Debug)]
 pub enum Decision<'p, A> {
-    /// It goes on with the JWT of its token.
+    /// The request goes on with the JWT of its token.
     Admitted(Admitted<A>),
-    /// It goes on without a token: it presents none, and none is needed.
+    /// The request goes on without a token: it presents none, and the policy needs none.
     Anonymous,
-    /// It is answered: see [`AccessPolicy::answer`].
+    /// The request is denied: [`AccessPolicy::answer`] makes its answer.
     Denied(Denial<'p>),
 }
 
@@ -174,19 +176,19 @@ impl<A> Admitted<A> {
 
 impl<A> fmt::Debug for Admitted<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It holds the JWT.
+        // The value holds the JWT.
         f.write_str("Admitted(..)")
     }
 }
 
-/// Why a request is denied, and how it has presented its token.
+/// The reason why a request is denied, and how the request presented its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Denial<'p> {
     /// The reason.
     pub reason: DenialReason<'p>,
     /// The scheme of the challenge.
     pub scheme: Scheme,
-    /// Whether something was presented in the query.
+    /// Whether the query presented something as a token.
     pub in_query: bool,
 }
 
@@ -209,18 +211,18 @@ impl<'p> Denial<'p> {
     }
 }
 
-/// The answer to a request that is denied: everything that is sent.
+/// The answer to a denied request: status, headers and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<'p> {
     /// The HTTP status (RFC 9110 §15).
     pub status: u16,
-    /// `WWW-Authenticate`; none where it is not the client's fault.
+    /// `WWW-Authenticate`; `None` where the client is not at fault.
     pub challenge: Option<Cow<'p, str>>,
-    /// `DPoP-Nonce` (RFC 9449 §8.2, §9), where proofs are to have one.
+    /// `DPoP-Nonce` (RFC 9449 §8.2, §9), where proofs must have a nonce.
     pub dpop_nonce: Option<String>,
     /// `Retry-After` in seconds (RFC 9110 §10.2.3), with 503.
     pub retry_after: Option<u64>,
-    /// `Cache-Control`, where something was presented in the query (RFC 6750 §2.3).
+    /// `Cache-Control`, where the query presented something as a token (RFC 6750 §2.3).
     pub cache_control: Option<&'static str>,
     /// The body, as [`Answer::CONTENT_TYPE`].
     pub body: &'static str,
@@ -230,7 +232,7 @@ impl Answer<'_> {
     /// The media type of [`Answer::body`].
     pub const CONTENT_TYPE: &'static str = "application/json";
 
-    /// All headers of the answer, in the order in which they are sent. What delimits the body is the host's.
+    /// All headers of the answer, in the order in which they are sent. The host adds the header that delimits the body.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
         let text = |text| Cow::Borrowed(text);
         [
@@ -252,17 +254,17 @@ impl Answer<'_> {
     }
 }
 
-/// The headers that the API's answer to a request gets besides its own.
+/// The headers that are added to the API's answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddedHeaders {
-    /// `DPoP-Nonce`, where that of the proof is not accepted for much longer (RFC 9449 §8.2).
+    /// `DPoP-Nonce`, where the nonce of the proof will soon no longer be accepted (RFC 9449 §8.2).
     pub dpop_nonce: Option<String>,
-    /// `Cache-Control`, where the token was in the query: no cache which many share may keep it (RFC 6750 §2.3).
+    /// `Cache-Control`, where the token was in the query: no shared cache may store the answer (RFC 6750 §2.3).
     pub cache_control: Option<&'static str>,
 }
 
 impl AddedHeaders {
-    /// All of them.
+    /// All added headers, as names and values.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("DPoP-Nonce", self.dpop_nonce.as_deref()),
@@ -276,16 +278,16 @@ impl AddedHeaders {
 /// A change to the headers of a request that goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderChange<'a> {
-    /// All headers of this name, as it is written, are taken out.
+    /// Removes all headers of this name. The name is compared exactly as it is written.
     Remove(&'a [u8]),
-    /// One header takes the place of all of this name.
+    /// Sets one header, which replaces all headers of this name.
     Set(&'a str, Cow<'a, [u8]>),
 }
 
-/// When a client is to try again where that is not known.
+/// The time after which a client should try again, where the real time is not known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The keys of [`AccessPolicy::set`] that [`TokenRequirements`] do not have.
+/// The keys of [`AccessPolicy::set`] that [`TokenRequirements`] does not have.
 const OWN: [&str; 8] = [
     "realm",
     "resource_metadata",
@@ -312,22 +314,22 @@ static KEYS: [&str; requirements::KEYS.len() + OWN.len()] = {
     keys
 };
 
-/// What an [`AccessPolicy`] is made of by a host that reads its settings itself.
+/// The parts of an [`AccessPolicy`], for a host that reads its settings itself.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// What is protected, as challenges name it (RFC 9110 §11.5).
+    /// The name of the protected resource in challenges (RFC 9110 §11.5).
     pub realm: Option<Box<str>>,
-    /// The URL of its metadata (RFC 9728), for challenges.
+    /// The URL of the resource's metadata (RFC 9728), for challenges.
     pub resource_metadata: Option<Box<str>>,
-    /// Where a token may be, in the order in which the places are read; empty: in `Authorization`.
+    /// The places where a token may be, in the order in which they are read. Empty means `Authorization`.
     pub sources: Vec<Source>,
-    /// The header in which the JWT goes on; `None`: `Authorization`.
+    /// The header that carries the JWT upstream. `None` means `Authorization`.
     pub forward: Option<Box<str>>,
     /// Whether a request without a token may go on.
     pub optional: bool,
-    /// What is done about tokens that are bound to a key of their sender.
+    /// How tokens that are bound to a key of their sender are handled.
     pub sender: SenderConstraint,
-    /// What is asked of DPoP proofs.
+    /// The requirements on DPoP proofs.
     pub proof_rules: ProofRules,
     /// The requirements on tokens.
     pub requirements: Arc<TokenRequirements>,
@@ -358,24 +360,24 @@ impl Default for AccessPolicy {
 }
 
 impl AccessPolicy {
-    /// Sets one key: one of [`TokenRequirements::set`], whose values are separated by spaces here, or
+    /// Sets one key. The keys are those of [`TokenRequirements::set`], with values separated by spaces, and these:
     ///
     /// | key | value |
     /// | --- | --- |
-    /// | `realm` | what is protected, as challenges name it (RFC 9110 §11.5) |
-    /// | `resource_metadata` | the URL of its metadata (RFC 9728), for challenges |
-    /// | `source` | where the token may be: `authorization`, `header NAME`, `cookie NAME`, `query NAME`, or several; set several times, all count |
-    /// | `forward` | where the JWT goes on: `authorization` or `header NAME` |
+    /// | `realm` | the name of the protected resource in challenges (RFC 9110 §11.5) |
+    /// | `resource_metadata` | the URL of the resource's metadata (RFC 9728), for challenges |
+    /// | `source` | the places where the token may be: `authorization`, `header NAME`, `cookie NAME`, `query NAME`, or several; the places of several calls add up |
+    /// | `forward` | the header that carries the JWT upstream: `authorization` or `header NAME` |
     /// | `optional` | whether a request without a token may go on: `on` or `off` |
     /// | `sender_constraint` | `enforce`, `require` or `ignore`: see [`SenderConstraint`] |
-    /// | `dpop_window` | for how long a proof is accepted from its `iat` on: from `1s` to `10m`; by default `60s` |
+    /// | `dpop_window` | how long a proof is accepted, counted from its `iat`: from `1s` to `10m`; by default `60s` |
     /// | `dpop_nonce` | whether a proof must hold a nonce of this process (RFC 9449 §9): `on` or `off` |
     ///
-    /// A value with spaces in it is written in double or single quotes, a quote or a backslash behind a backslash; any
-    /// other backslash stands for itself.
+    /// A value with spaces in it is written in double or single quotes. In it, a backslash escapes a quote or a
+    /// backslash; any other backslash is literal.
     ///
     /// # Errors
-    /// [`PolicyError`] when there is no such key, or the value is not one of it. Nothing is changed then.
+    /// [`PolicyError`] when the key does not exist, or the value is not valid for it. The policy is unchanged then.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), PolicyError> {
         if !KEYS.contains(&key) {
             return Err(PolicyError::plain(no_key(&KEYS, key)));
@@ -442,7 +444,7 @@ impl AccessPolicy {
         &KEYS
     }
 
-    /// Where a token may be, in the order in which the places are read.
+    /// The places where a token may be, in the order in which they are read.
     pub fn sources(&self) -> &[Source] {
         match &*self.sources {
             [] => &[Source::Authorization],
@@ -450,30 +452,30 @@ impl AccessPolicy {
         }
     }
 
-    /// The header in which the JWT goes on, if that is not `Authorization`.
+    /// The header that carries the JWT upstream, if it is not `Authorization`.
     pub fn forward(&self) -> Option<&str> {
         self.forward.as_deref()
     }
 
-    /// What is asked of a token beyond being active and its sender's.
+    /// The requirements on a token beyond being active and presented by its owner.
     pub fn requirements(&self) -> &TokenRequirements {
         &self.requirements
     }
 
-    /// What is done about tokens that are bound to a key of their sender.
+    /// How tokens that are bound to a key of their sender are handled.
     pub fn sender_constraint(&self) -> SenderConstraint {
         self.sender
     }
 
-    /// What is asked of DPoP proofs.
+    /// The requirements on DPoP proofs.
     pub fn proof_rules(&self) -> &ProofRules {
         &self.proof_rules
     }
 
-    /// The token that is to be resolved; `None` if there is none, and none is needed.
+    /// The token to resolve; `None` if the request presents none and the policy needs none.
     ///
     /// # Errors
-    /// [`Denial`] of a request that presents no token where one is needed, or none that can be used.
+    /// [`Denial`] of a request that presents no token where one is needed, or no usable token.
     #[inline]
     pub fn token<'a>(
         &self,
@@ -488,11 +490,11 @@ impl AccessPolicy {
         Err(Denial::new(reason, credentials))
     }
 
-    /// Decides about a request, after its token has been resolved. `now` is in seconds since the epoch.
+    /// Decides about a request whose token has been resolved. `now` is in seconds since the epoch.
     ///
-    /// What only the host knows it is asked for when it is needed: `sender` is to call [`AccessPolicy::check_sender`], once
-    /// for each request, since a proof may be used once; `values` gives what the host has for each
-    /// [`Expected::Slot`](requirements::Expected::Slot). Nothing is allocated.
+    /// The host supplies the values that only it knows, when they are needed. `sender` must call
+    /// [`AccessPolicy::check_sender`], once for each request, since a proof may be used once. `values` returns the
+    /// host's value of each [`Expected::Slot`](requirements::Expected::Slot). Nothing is allocated.
     pub fn decide<'v, A: Deref<Target = Active>>(
         &self,
         credentials: &Credentials<'_>,
@@ -507,12 +509,12 @@ impl AccessPolicy {
             (Ok(Some(_)), resolved) => {
                 self.decide_resolved(credentials, resolved, now, sender, values)
             }
-            // A verdict on nothing.
+            // A verdict without a token.
             (Ok(None), _) => Decision::Denied(Denial::new(DenialReason::Failed, credentials)),
         }
     }
 
-    /// [`AccessPolicy::decide`] for a host that has a token, of [`AccessPolicy::token`] or from elsewhere.
+    /// [`AccessPolicy::decide`] for a host that has the token already, from [`AccessPolicy::token`] or from elsewhere.
     pub fn decide_resolved<'v, A: Deref<Target = Active>>(
         &self,
         credentials: &Credentials<'_>,
@@ -523,7 +525,7 @@ impl AccessPolicy {
     ) -> Decision<'_, A> {
         let denied = |reason| Decision::Denied(Denial::new(reason, credentials));
         let active = match resolved {
-            // There is something to ask about.
+            // There is a token, so it must be resolved.
             Resolved::NotAsked => return denied(DenialReason::Failed),
             Resolved::Inactive => return denied(DenialReason::Inactive),
             Resolved::Unavailable { kind, retry_after } => {
@@ -552,9 +554,9 @@ impl AccessPolicy {
         })
     }
 
-    /// [`AccessPolicy::decide`] for a host that decides about a request once, and knows all of it.
+    /// [`AccessPolicy::decide`] for a host that decides once about a request, and knows all parts of the request.
     ///
-    /// `first_use` is asked last about a proof that is right in all else, and must note that it is used
+    /// `first_use` is called last, for a proof that passed all other checks, and must record that the proof is used
     /// ([`Client::first_use`](crate::Client::first_use) does).
     pub fn decide_request<A: Deref<Target = Active>>(
         &self,
@@ -568,8 +570,8 @@ impl AccessPolicy {
         self.decide(credentials, resolved, now, sender, &mut |_| None)
     }
 
-    /// [`AccessPolicy::decide_request`] about a verdict alone: for a host that has found the token by itself, and may not
-    /// say where.
+    /// [`AccessPolicy::decide_request`] with a verdict alone: for a host that has found the token by itself, and may
+    /// not say where it was.
     pub fn decide_verdict<A: Deref<Target = Active>>(
         &self,
         credentials: &Credentials<'_>,
@@ -592,16 +594,16 @@ impl AccessPolicy {
     ) -> impl FnOnce(&A) -> Result<Proven, SenderError> {
         move |active| match credentials.token() {
             Ok(Some(token)) => self.check_sender(active, token, request, now, first_use),
-            // How it was presented is not known, which matters only if there is something to prove.
+            // It is not known how the token was presented. That matters only if the sender must prove something.
             _ if active.is_bound() => Err(SenderError::NotPresented),
             _ => Ok(Proven::default()),
         }
     }
 
-    /// Whether a token comes from whom it was issued to: see [`sender::check`].
+    /// Checks that a token is presented by the client that it was issued to: see [`sender::check`].
     ///
     /// # Errors
-    /// [`SenderError`] when it does not, or when that can't be known.
+    /// [`SenderError`] when it is not, or when this can't be determined.
     pub fn check_sender(
         &self,
         active: &Active,
@@ -613,7 +615,7 @@ impl AccessPolicy {
         sender::check(active, token, request, &self.proof_rules, now, first_use)
     }
 
-    /// The answer to a request that is denied. `now` is in seconds since the epoch.
+    /// The answer to a denied request. `now` is in seconds since the epoch.
     pub fn answer<'p>(&'p self, denial: &Denial<'_>, now: i64) -> Answer<'p> {
         let status = denial.reason.http_status();
         let challenge = match (denial.reason, denial.reason.error()) {
@@ -627,14 +629,14 @@ impl AccessPolicy {
             (_, Some(error)) => Some(Cow::Borrowed(self.challenges.denied(denial.scheme, error))),
         };
         let seconds = |after: Duration| {
-            // A part of a second is a whole one to a client that counts seconds.
+            // The header has whole seconds: round up.
             (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
         };
         let retry_after = match denial.reason {
             DenialReason::Unavailable { retry_after, .. } => retry_after,
             _ => None,
         };
-        // With it the next proof is right at once.
+        // With the nonce, the client's next proof can succeed at once.
         let is_about_proof = denial.scheme == Scheme::Dpop
             && matches!(denial.reason, DenialReason::Sender(error) if error != SenderError::Host)
             && challenge.is_some();
@@ -648,7 +650,7 @@ impl AccessPolicy {
         }
     }
 
-    /// The headers that the API's answer gets besides its own, for a request that goes on; `None` for most.
+    /// The headers that are added to the API's answer, for a request that goes on; `None` for most requests.
     pub fn added_headers<A>(&self, admitted: &Admitted<A>, now: i64) -> Option<AddedHeaders> {
         let renews = admitted.proven.renew_nonce;
         (renews || admitted.in_query).then(|| AddedHeaders {
@@ -657,13 +659,13 @@ impl AccessPolicy {
         })
     }
 
-    /// The nonce that a proof is to have, where one is asked for.
+    /// The nonce that a proof must have, where the policy requires one.
     fn nonce(&self, now: i64) -> Option<String> {
         self.proof_rules.nonces.as_ref().map(|one| one.current(now))
     }
 
-    /// Changes the headers of a request that goes on, with the JWT of its token or without any: where the JWT stands,
-    /// nothing of the client's does, and what held its token is taken out. What is to be removed comes first.
+    /// Changes the headers of a request that goes on, with or without the JWT of its token. The header for the JWT
+    /// holds nothing from the client, and the header that held the token is removed. Removals come first.
     pub fn change_request<'a, A: Deref<Target = Active>>(
         &'a self,
         admitted: Option<&'a Admitted<A>>,
@@ -671,7 +673,7 @@ impl AccessPolicy {
         change: &mut dyn FnMut(HeaderChange<'a>),
     ) {
         let forward = self.forward.as_deref();
-        // What is set takes the place of these.
+        // A header that is set replaces these.
         let replaced = admitted.map(|_| forward.unwrap_or("authorization").as_bytes());
         let is_ours = |name: &[u8]| {
             name.eq_ignore_ascii_case(b"authorization")
@@ -706,7 +708,8 @@ impl AccessPolicy {
         }
     }
 
-    /// The target of a request that goes on, path and query, without what held the token; `None` if it stays as it is.
+    /// The target (path and query) of a request that goes on, without the parameter that held the token; `None` if the
+    /// target stays unchanged.
     pub fn change_target(&self, target: &[u8]) -> Option<Vec<u8>> {
         target_without(&self.sources, target)
     }
@@ -715,7 +718,7 @@ impl AccessPolicy {
         let challenge = |scheme, error| self.challenge(scheme, error, None).into_boxed_str();
         let mut missing = challenge(Scheme::Bearer, None);
         if self.sender == SenderConstraint::Require || self.proof_rules.nonces.is_some() {
-            // Both in one field: it is a list (RFC 9110 §11.6.1).
+            // Both challenges in one field, which is a list (RFC 9110 §11.6.1).
             missing = format!("{missing}, {}", challenge(Scheme::Dpop, None)).into_boxed_str();
         }
         let denied = [Scheme::Bearer, Scheme::Dpop].map(|scheme| {
@@ -758,7 +761,7 @@ fn is_url(text: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
-/// The words of a text, as nginx reads the arguments of a directive; `None` when a quote is not closed.
+/// The words of a text, read as nginx reads the arguments of a directive; `None` when a quote is not closed.
 fn words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = text.trim_start_matches(is_space).chars().peekable();

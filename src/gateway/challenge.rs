@@ -1,8 +1,8 @@
-//! The value of `WWW-Authenticate`: pure.
+//! The value of `WWW-Authenticate`. All code here is pure.
 //!
-//! A [`Challenge`] is written by RFC 6750 §3, with the parameters of RFC 9728 §5.1 (`resource_metadata`), RFC 9470 §3
-//! (`acr_values`, `max_age`) and RFC 9449 §7.1 (`algs`). Whatever is put into it, the value that comes out is one
-//! challenge on one line: no byte of a realm, a scope or a URL can end its quotes, let alone the header.
+//! A [`Challenge`] has the syntax of RFC 6750 §3, with the parameters of RFC 9728 §5.1 (`resource_metadata`), RFC 9470
+//! §3 (`acr_values`, `max_age`) and RFC 9449 §7.1 (`algs`). For any input, the value is one challenge on one line: no
+//! byte of a realm, a scope or a URL can end its quotes, or the header.
 //!
 //! ```
 //! use phantom_token::gateway::challenge::Challenge;
@@ -30,34 +30,35 @@ use crate::gateway::outcome::ErrorCode;
 use crate::gateway::requirements::TokenRequirements;
 use crate::token::Scheme;
 
-/// One challenge. A part that is `None`, or an empty text but for the realm, is left out.
+/// One challenge. A part that is `None` is left out. So is an empty text, except for the realm.
 ///
 /// Several challenges may stand in one field, with commas between (RFC 9110 §11.6.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Challenge<'a> {
-    /// How a token is to be presented.
+    /// The authentication scheme for the token.
     pub scheme: Scheme,
-    /// What is protected (RFC 9110 §11.5).
+    /// The name of the protected resource (RFC 9110 §11.5).
     pub realm: Option<&'a str>,
-    /// The error code; `None` when there was no token at all (RFC 6750 §3.1).
+    /// The error code; `None` when the request presented no token (RFC 6750 §3.1).
     pub error: Option<ErrorCode>,
-    /// A sentence for whoever develops the client.
+    /// A sentence for the developers of the client.
     pub error_description: Option<&'a str>,
-    /// Scopes that are required, separated by spaces.
+    /// The required scopes, separated by spaces.
     pub scope: Option<&'a str>,
-    /// Authentication context classes of which one is required, separated by spaces (RFC 9470 §3).
+    /// Authentication context classes, one of which is required, separated by spaces (RFC 9470 §3).
     pub acr_values: Option<&'a str>,
-    /// How long ago the user may have been authenticated, in whole seconds (RFC 9470 §3).
+    /// The maximum age of the user's authentication, in whole seconds (RFC 9470 §3).
     pub max_age: Option<Duration>,
-    /// The URL of the metadata of what is protected (RFC 9728 §5.1).
+    /// The URL of the resource's metadata (RFC 9728 §5.1).
     pub resource_metadata: Option<&'a str>,
-    /// Algorithms that a proof may be signed with, separated by spaces (RFC 9449 §7.1).
+    /// The accepted signature algorithms for proofs, separated by spaces (RFC 9449 §7.1).
     pub algs: Option<&'a str>,
 }
 
 impl<'a> Challenge<'a> {
-    /// The challenge for an error code, with what the requirements have to say to it: scopes where they are what is missing
-    /// or nothing has been presented yet, how the user is to be authenticated where that is.
+    /// The challenge for an error code, with the parameters that the requirements add to it. Scopes are added where
+    /// they are insufficient or where no token was presented, requirements on the user's authentication where that is
+    /// insufficient.
     pub fn new(
         scheme: Scheme,
         error: Option<ErrorCode>,
@@ -111,7 +112,7 @@ impl fmt::Display for Challenge<'_> {
     }
 }
 
-/// Text as it may stand in quotes (RFC 9110 §5.6.4): quotes and backslashes behind a backslash. A control character
+/// Text of a quoted string (RFC 9110 §5.6.4): quotes and backslashes are escaped with a backslash. A control character
 /// becomes a space, since no quoting makes it safe.
 struct Quoted<'a>(&'a str);
 
@@ -125,8 +126,8 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Text of which RFC 6750 §3 says that it has neither quotes nor backslashes nor anything outside of ASCII, not even
-/// quoted. Something else stands for each.
+/// Text for which RFC 6750 §3 forbids quotes, backslashes and characters outside of ASCII, even if they are quoted.
+/// Each of these is replaced.
 struct Plain<'a>(&'a str);
 
 impl fmt::Display for Plain<'_> {
@@ -141,7 +142,7 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
-/// A URL: what none may have is percent-encoded (RFC 3986 §2.1).
+/// A URL in which characters that are not allowed are percent-encoded (RFC 3986 §2.1).
 struct Url<'a>(&'a str);
 
 impl fmt::Display for Url<'_> {
@@ -262,7 +263,7 @@ mod tests {
         );
     }
 
-    /// The parameters, as a client reads them (RFC 9110 §11.2); `None` when it is not a list of them.
+    /// The parameters, parsed as a client does (RFC 9110 §11.2); `None` when they are not a valid list.
     fn read(challenge: &str) -> Option<Vec<(String, String)>> {
         let mut parameters = Vec::new();
         let mut rest = challenge

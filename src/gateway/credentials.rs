@@ -1,4 +1,4 @@
-//! The access token that a request presents: where it may be (RFC 6750 §2), and what is there.
+//! The access token that a request presents, and the places where it may be (RFC 6750 §2).
 //!
 //! ```
 //! use phantom_token::gateway::credentials::{Credentials, Source};
@@ -34,28 +34,27 @@ pub type Field<'a> = (&'a [u8], &'a [u8]);
 pub enum Source {
     /// `Authorization`, with its scheme.
     Authorization,
-    /// A header that holds nothing else.
+    /// A header that holds only the token.
     Header(Box<str>),
-    /// A cookie of this name.
+    /// The cookie of this name.
     Cookie(Box<str>),
-    /// A parameter of the query of this name.
+    /// The query parameter of this name.
     Query(Box<str>),
 }
 
 impl Source {
-    /// Reads a list of sources: `authorization`, `header NAME`, `cookie NAME`, `query NAME`, in any number. `setting` is
-    /// what messages call it.
+    /// Parses a list of sources: `authorization`, `header NAME`, `cookie NAME`, `query NAME`, in any number. `setting`
+    /// is the name of the setting in messages.
     ///
     /// # Errors
-    /// [`PolicyError`] for anything else, for a place that is named twice, and for a name that is none or has a meaning of
-    /// its own.
+    /// [`PolicyError`] for anything else, for a place that is named twice, and for a name that is invalid or reserved.
     pub fn parse(setting: &str, words: &[&str]) -> Result<Vec<Source>, PolicyError> {
         let mut sources = Vec::new();
         Source::parse_into(&mut sources, setting, words)?;
         Ok(sources)
     }
 
-    /// [`Source::parse`], for a list that is written in several parts. What is refused changes nothing.
+    /// [`Source::parse`], for a list that is set in several parts. After an error the list is unchanged.
     ///
     /// # Errors
     /// As [`Source::parse`].
@@ -117,7 +116,7 @@ impl Source {
         }
     }
 
-    /// Why a request is malformed that has something there that is no token.
+    /// The malformation of a request that has something other than a token in this place.
     fn malformation(&self) -> Malformation {
         match self {
             Source::Authorization => Malformation::Authorization,
@@ -128,18 +127,18 @@ impl Source {
     }
 }
 
-/// What a request presents in the places where its token may be. By default: nothing.
+/// The credentials of a request: the token in the places where it may be. Empty by default.
 ///
-/// Made by [`Credentials::read`], or place by place by a host that has its own lists of headers.
-// Small, because a host that decides several times about a request copies it each time.
+/// Read by [`Credentials::read`], or built place by place by a host that has its own lists of headers.
+// This type is small, because a host that decides several times about a request copies it each time.
 #[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
-    /// The first one.
+    /// The first token.
     token: Option<Token<'a>>,
-    /// How that is presented.
+    /// The scheme of the first token.
     scheme: Scheme,
     malformation: Option<Malformation>,
-    /// How many places hold something; more than 255 are as many.
+    /// The number of places that hold something; numbers above 255 count as 255.
     places: u8,
     in_query: bool,
 }
@@ -147,8 +146,8 @@ pub struct Credentials<'a> {
 const _: () = assert!(size_of::<Credentials>() <= 24);
 
 impl<'a> Credentials<'a> {
-    /// Reads all sources of a request. `target` is its path and query; `decoded` is the memory of a token that is
-    /// percent-encoded there. Nothing else is allocated.
+    /// Reads all sources of a request. `target` is its path and query. `decoded` stores a token that is percent-encoded
+    /// in the query. Nothing else is allocated.
     pub fn read(
         sources: &[Source],
         headers: impl Iterator<Item = Field<'a>> + Clone,
@@ -182,7 +181,7 @@ impl<'a> Credentials<'a> {
                     values(Form::Query, query(target), wanted.as_bytes()).map(|value| {
                         match decode(Form::Query, value)? {
                             Cow::Borrowed(value) => Some(value),
-                            // A second one is one too many, whatever it is.
+                            // A second token is an error, whatever its value.
                             Cow::Owned(value) => Some(decoded.get_or_init(|| value).as_slice()),
                         }
                     }),
@@ -192,7 +191,7 @@ impl<'a> Credentials<'a> {
         credentials
     }
 
-    /// Adds the values of `Authorization`, each a field of its own.
+    /// Adds the values of `Authorization`, one for each field.
     pub fn add_authorization(&mut self, mut values: impl Iterator<Item = &'a [u8]>) {
         let Some(value) = values.next() else {
             return;
@@ -209,8 +208,8 @@ impl<'a> Credentials<'a> {
         self.places = self.places.saturating_add(1);
     }
 
-    /// Adds what stands in another place: each value that it has, decoded; `None` for one that can't be. An empty value is
-    /// nothing, if it is the only one.
+    /// Adds the values of another place, decoded; `None` for a value that can't be decoded. A single empty value counts
+    /// as absent.
     pub fn add(&mut self, source: &Source, values: impl IntoIterator<Item = Option<&'a [u8]>>) {
         let mut values = values.into_iter();
         let Some(value) = values.next() else {
@@ -242,10 +241,10 @@ impl<'a> Credentials<'a> {
     /// The token; `None` if there is none.
     ///
     /// # Errors
-    /// [`Malformation`] when what is presented is no token, or several.
+    /// [`Malformation`] when the request presents something that is not a token, or several tokens.
     pub fn token(&self) -> Result<Option<Token<'a>>, Malformation> {
         if self.places > 1 {
-            // It says more than that one of them is none.
+            // This error says more than that one of them is not a token.
             return Err(Malformation::Several);
         }
         match self.malformation {
@@ -254,22 +253,22 @@ impl<'a> Credentials<'a> {
         }
     }
 
-    /// The first token, whatever else is presented: for messages and for what must not keep it.
+    /// The first token, whatever else the request presents: for messages, and for code that must remove the token.
     pub fn first_token(&self) -> Option<Token<'a>> {
         self.token
     }
 
-    /// How the token is presented.
+    /// The scheme of the token.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// How many places hold something.
+    /// The number of places that hold something.
     pub fn places(&self) -> u8 {
         self.places
     }
 
-    /// Whether the query has held something: caches are not to keep the answer (RFC 6750 §2.3).
+    /// Whether the query held something: then caches must not store the answer (RFC 6750 §2.3).
     pub fn is_in_query(&self) -> bool {
         self.in_query
     }
@@ -277,13 +276,13 @@ impl<'a> Credentials<'a> {
 
 impl fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It holds the token.
+        // The value holds the token.
         f.write_str("Credentials(..)")
     }
 }
 
-/// What is left of a `Cookie` header, or of all of them as one, without the cookies that are sources. `None` if there is
-/// nothing to take out.
+/// A `Cookie` header, or all of them as one, without the cookies that are sources. `None` if there is nothing to
+/// remove.
 pub(super) fn cookies_without<'a>(
     sources: &[Source],
     cookies: impl Iterator<Item = &'a [u8]> + Clone,
@@ -312,7 +311,7 @@ pub(super) fn cookies_without<'a>(
     Some(rest)
 }
 
-/// A target without the parameters that are sources, and without its fragment. `None` if there is nothing to take out.
+/// A target without the parameters that are sources, and without its fragment. `None` if there is nothing to remove.
 pub(super) fn target_without(sources: &[Source], target: &[u8]) -> Option<Vec<u8>> {
     let mut left: Option<Vec<u8>> = None;
     for source in sources {
@@ -347,14 +346,14 @@ fn query(target: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether it is the name of the `Cookie` header, for an application that may read it.
+/// Whether this is the name of the `Cookie` header, as an application may read it.
 pub fn is_cookie(name: &[u8]) -> bool {
     is_same_name(name, b"cookie")
 }
 
-/// Whether two names of headers differ in nothing but case and punctuation. CGI takes `-` and `_` for the same (RFC 3875
-/// §4.1.18), and applications that receive `HTTP_…` take any byte for `_` that is neither letter nor digit, PHP the dot
-/// for one.
+/// Whether two header names differ only in case and punctuation. CGI does not distinguish `-` and `_` (RFC 3875
+/// §4.1.18). Applications that receive `HTTP_…` replace any byte that is neither letter nor digit by `_`; PHP, for
+/// example, replaces the dot.
 pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
@@ -366,8 +365,8 @@ pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     one.iter().map(plain).eq(other.iter().map(plain))
 }
 
-/// Names of headers that are not the gateway's to read or to fill: those of the connection or of the message, and those
-/// that a proxy itself acts upon. `-` at the end stands for whatever follows.
+/// Reserved header names, which the gateway must neither read nor set: headers of the connection or of the message, and
+/// headers that a proxy itself acts upon. `-` at the end stands for any suffix.
 const RESERVED: [&str; 30] = [
     "Host",
     "Connection",
@@ -401,12 +400,11 @@ const RESERVED: [&str; 30] = [
     "Sec-WebSocket-",
 ];
 
-/// Checks the name of a header (RFC 9110 §5.1) that a token may come in or a JWT go on in. `setting` is what messages call
-/// the setting that names it.
+/// Checks the name of a header (RFC 9110 §5.1) that may hold a token, or carry the JWT upstream. `setting` is the name
+/// of the setting in messages.
 ///
 /// # Errors
-/// [`PolicyError`] for what is no name, for `Authorization`, which is a source of its own, and for a header that has a
-/// meaning of its own.
+/// [`PolicyError`] for an invalid name, for `Authorization`, which is a source of its own, and for a reserved header.
 pub fn header_name<'n>(setting: &str, name: &'n str) -> Result<&'n str, PolicyError> {
     if !is_name(name) {
         return Err(PolicyError::plain(format!(
@@ -436,7 +434,7 @@ pub fn header_name<'n>(setting: &str, name: &'n str) -> Result<&'n str, PolicyEr
     Ok(name)
 }
 
-/// The name of a cookie (RFC 6265 §4.1.1).
+/// Checks the name of a cookie (RFC 6265 §4.1.1).
 fn cookie_name<'n>(setting: &str, name: &'n str) -> Result<&'n str, PolicyError> {
     if is_name(name) {
         return Ok(name);
@@ -446,7 +444,7 @@ fn cookie_name<'n>(setting: &str, name: &'n str) -> Result<&'n str, PolicyError>
     )))
 }
 
-/// The name of a parameter, as it is when it has been decoded.
+/// Checks the name of a query parameter in its decoded form.
 fn parameter_name<'n>(setting: &str, name: &'n str) -> Result<&'n str, PolicyError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if !name.is_empty() && name.bytes().all(is_plain) {
@@ -457,7 +455,7 @@ fn parameter_name<'n>(setting: &str, name: &'n str) -> Result<&'n str, PolicyErr
     )))
 }
 
-/// `token`, RFC 9110 §5.6.2
+/// Whether a text is a `token` of RFC 9110 §5.6.2.
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -479,7 +477,7 @@ mod tests {
         "access_token",
     ];
 
-    /// What is presented everywhere: the token, nothing (`-`), or the malformation.
+    /// The credentials of a request with all sources: the token, nothing (`-`), or the malformation.
     fn presented(headers: &[(&str, &str)], target: &str) -> String {
         let sources = Source::parse("source", &EVERYWHERE).unwrap();
         let headers = headers

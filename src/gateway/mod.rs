@@ -1,11 +1,11 @@
-//! The gateway's decisions about a request: what every host needs to let it pass or to answer it. No I/O happens here.
+//! The gateway's decisions about a request: admit it, or answer it. Every host uses them. No I/O happens here.
 //!
-//! | module | what it has |
+//! | module | contents |
 //! | --- | --- |
-//! | [`access_policy`] | the decision about a request, and the answer to one that is denied |
-//! | [`credentials`] | the access token that a request presents, and where it may be |
+//! | [`access_policy`] | the decision about a request, and the answer to a denied request |
+//! | [`credentials`] | the access token that a request presents, and the places where it may be |
 //! | [`outcome`] | the vocabulary of decisions: outcomes, error codes, reasons |
-//! | [`source`] | cookies and queries: what is in them, and what is left without the token |
+//! | [`source`] | parsers of cookies and queries, and removal of the token from them |
 //! | [`requirements`] | requirements on a token: scopes, audience, claims |
 //! | [`sender`] | sender-constrained tokens: DPoP (RFC 9449), certificates (RFC 8705) |
 //! | [`challenge`] | `WWW-Authenticate` |

@@ -1,5 +1,5 @@
-//! The vocabulary of decisions: [`Outcome`] for logs and metrics, [`ErrorCode`] for clients, [`DenialReason`] for the rest
-//! of the gateway.
+//! The vocabulary of decisions: [`Outcome`] for logs and metrics, [`ErrorCode`] for clients, [`DenialReason`] for the
+//! rest of the gateway.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::gateway::sender::SenderError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
-    /// The token is accepted: the request goes on with the JWT.
+    /// The token is accepted, and the request goes on with the JWT.
     Ok,
-    /// There is no access token.
+    /// The request presents no access token.
     Missing,
-    /// The request presents something that is no access token, or several of them.
+    /// The request presents a malformed access token, or several access tokens.
     Malformed,
     /// The token is not active.
     Inactive,
@@ -27,7 +27,7 @@ pub enum Outcome {
     Unproven,
     /// The user must be authenticated again or in another way (RFC 9470).
     StepUp,
-    /// The token lacks a scope, or its client or a claim of it is not accepted here.
+    /// The token lacks a scope, or its client or one of its claims is not accepted here.
     Forbidden,
     /// There is no verdict on the token, or the request could not be processed.
     Unavailable,
@@ -37,7 +37,7 @@ impl Outcome {
     /// Every outcome, in the order in which they are counted.
     pub const ALL: &'static [Outcome] = <Outcome as VariantArray>::VARIANTS;
 
-    /// Their words, in the same order.
+    /// The words of all outcomes, in the same order.
     pub const WORDS: &'static [&'static str] = <Outcome as VariantNames>::VARIANTS;
 
     /// The word in logs and metrics.
@@ -74,20 +74,20 @@ impl ErrorCode {
     }
 }
 
-/// Why a request presents no access token that can be used.
+/// The reason why the access token of a request can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Malformation {
     /// It presents more than one (RFC 6750 §2).
     Several,
-    /// `Authorization` has a scheme of ours, and no token behind it.
+    /// `Authorization` has a supported scheme, and no token after it.
     #[strum(serialize = "token")]
     Authorization,
-    /// The header that holds the token holds something else.
+    /// The header for the token holds something else.
     Header,
-    /// The cookie that holds the token holds something else.
+    /// The cookie for the token holds something else.
     Cookie,
-    /// The query parameter that holds the token holds something else.
+    /// The query parameter for the token holds something else.
     Query,
 }
 
@@ -98,19 +98,19 @@ impl Malformation {
     }
 }
 
-/// Why a request is denied.
+/// The reason why a request is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DenialReason<'p> {
-    /// It presents no access token.
+    /// The request presents no access token.
     Missing,
-    /// It presents something that is no access token.
+    /// The request presents something that is not an access token.
     Malformed(Malformation),
     /// The token is not active.
     Inactive,
-    /// None of the authorization servers that may be asked is chosen by the request.
+    /// The request selects none of the authorization servers that may be used.
     Provider,
-    /// The sender of the token is not known to be its owner.
+    /// The sender of the request is not shown to be the owner of the token.
     Sender(SenderError),
     /// The token does not meet a requirement.
     Requirement(UnmetRequirement<'p>),
@@ -121,7 +121,7 @@ pub enum DenialReason<'p> {
         /// When trying again may help, if that is known.
         retry_after: Option<Duration>,
     },
-    /// The host could not process the request: no memory, most likely.
+    /// The host could not process the request, most likely because memory was exhausted.
     Failed,
 }
 
@@ -135,7 +135,7 @@ impl<'p> DenialReason<'p> {
             }
             DenialReason::Inactive => Outcome::Inactive,
             DenialReason::Provider => Outcome::Invalid,
-            // Without a code it is not the client's fault.
+            // Without an error code the client is not at fault.
             DenialReason::Sender(error) if error.error().is_none() => Outcome::Unavailable,
             DenialReason::Sender(_) => Outcome::Unproven,
             DenialReason::Requirement(unmet) => match unmet.kind {
@@ -149,8 +149,8 @@ impl<'p> DenialReason<'p> {
         }
     }
 
-    /// One word more than the outcome, of printable ASCII, for logs: `scope:write`, `proof_htu`, `several`, `timeout`;
-    /// empty where the outcome says everything.
+    /// Details of the outcome for logs, as one word of printable ASCII: `scope:write`, `proof_htu`, `several`,
+    /// `timeout`; empty where the outcome says everything.
     pub fn detail(self) -> &'p str {
         match self {
             DenialReason::Missing | DenialReason::Inactive => "",
@@ -187,7 +187,8 @@ impl<'p> DenialReason<'p> {
         }
     }
 
-    /// The body of the answer, as JSON. Code and message are those of other gateways that do the same.
+    /// The body of the answer, as JSON. Code and message are the same as those of other gateways for the phantom token
+    /// pattern.
     pub fn body(self) -> &'static str {
         match (self, self.outcome()) {
             (DenialReason::Malformed(Malformation::Several), _) => {

@@ -1,7 +1,7 @@
-//! What a purge asks for: the form that a host receives, shaped as a revocation request (RFC 7009 §2.1).
+//! A purge request: the form that a host receives, in the format of a revocation request (RFC 7009 §2.1).
 //!
-//! `token=…` names the token to forget. `token_type_hint` is for authorization servers, which may look for a token
-//! where it says; there is nothing to look for here. `all=1` is ours: it asks to forget everything of a provider.
+//! `token=…` names the token to forget. `token_type_hint` is ignored: it helps authorization servers to search for a
+//! token, and no search is needed here. `all=1` is our extension: it requests to forget all tokens of a provider.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// The longest form that is read, in bytes.
 pub const MAX_FORM_LENGTH: usize = 64 << 10;
 
-/// A form while it arrives: wiped when dropped.
+/// A form while it is received. It is wiped when dropped.
 #[derive(Default)]
 pub struct Form(Zeroizing<Vec<u8>>);
 
@@ -21,11 +21,11 @@ impl fmt::Debug for Form {
     }
 }
 
-/// What is to be forgotten.
+/// The target of a purge request.
 pub enum Purge {
-    /// This token. It may be none that could ever be presented: then there is nothing to forget.
+    /// This token. If the text can never be presented as a token, there is nothing to forget.
     Token(Zeroizing<String>),
-    /// Everything of the provider.
+    /// All tokens of the provider.
     All,
 }
 
@@ -38,13 +38,14 @@ impl fmt::Debug for Purge {
     }
 }
 
-/// What a request says about itself that tells whether a web page of another site may have made it. Each is the header's
-/// value, if there is one.
+/// The headers of a request that show whether a web page of another site may have made it. Each is the header's value,
+/// if there is one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Origins<'a> {
     /// `Content-Type`
     pub content_type: Option<&'a [u8]>,
-    /// `Sec-Fetch-Site`, by which browsers tell whose page has made a request (Fetch Metadata).
+    /// `Sec-Fetch-Site`: the relation between the origin of the request and its target, set by browsers (Fetch
+    /// Metadata).
     pub fetch_site: Option<&'a [u8]>,
     /// `Origin` (RFC 6454 §7)
     pub origin: Option<&'a [u8]>,
@@ -53,15 +54,15 @@ pub struct Origins<'a> {
 }
 
 impl Origins<'_> {
-    /// Decides whether a form may be read at all. A browser that is in a network which may purge, or that holds credentials
-    /// which may, sends requests for pages of any site; those are refused. A program that is no browser sends neither
-    /// `Sec-Fetch-Site` nor `Origin`.
+    /// Decides whether a form may be read at all. A browser may be in a network that may purge, or hold credentials
+    /// that may. It sends requests for pages of any site; requests of other sites are refused. A program that is not a
+    /// browser sends neither `Sec-Fetch-Site` nor `Origin`.
     ///
     /// # Errors
     /// [`PurgeError::NotAForm`], [`PurgeError::CrossSite`].
     pub fn check(&self) -> Result<(), PurgeError> {
         let own = match (self.fetch_site, self.origin) {
-            // Browsers vouch for it: no page can set it.
+            // Browsers set this header; a page can't set it.
             (Some(site), _) => matches!(site, b"same-origin" | b"none"),
             (None, Some(origin)) => self.is_own(origin),
             (None, None) => true,
@@ -83,7 +84,8 @@ impl Origins<'_> {
         }
     }
 
-    /// Whether an origin is that of the request itself. Its scheme does not count: TLS may end before the host.
+    /// Whether an origin is the origin of the request's target. The scheme is not compared: TLS may end before the
+    /// host.
     fn is_own(&self, origin: &[u8]) -> bool {
         let authority = ["https://", "http://"]
             .iter()
@@ -93,30 +95,30 @@ impl Origins<'_> {
     }
 }
 
-/// Why a request is no purge. Says nothing of what is in its form.
+/// The error about an invalid purge request. Does not contain any value of the form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeError {
-    /// Its `Content-Type` is not `application/x-www-form-urlencoded`.
+    /// The `Content-Type` is not `application/x-www-form-urlencoded`.
     NotAForm,
-    /// A web page of another site has made it.
+    /// A web page of another site made the request.
     CrossSite,
-    /// It is longer than [`MAX_FORM_LENGTH`].
+    /// The form is longer than [`MAX_FORM_LENGTH`].
     TooLong,
-    /// A percent sign without two hexadecimal digits after it.
+    /// The form has a percent sign without two hexadecimal digits after it.
     Malformed,
-    /// Neither `token` nor `all`.
+    /// The form has neither `token` nor `all`.
     Missing,
-    /// `token` with nothing in it.
+    /// `token` is empty.
     EmptyToken,
-    /// `token` or `all` more than once (RFC 6749 §3.2 has each parameter once), or both.
+    /// `token` or `all` is repeated (RFC 6749 §3.2 allows each parameter once), or the form has both.
     Repeated,
-    /// `all` is something else than `1`.
+    /// `all` has a value other than `1`.
     BadAll,
 }
 
 impl fmt::Display for PurgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Sent as an `error_description`: neither quotes nor backslashes (RFC 6749 §5.2).
+        // Sent as an `error_description`, so it must have neither quotes nor backslashes (RFC 6749 §5.2).
         f.write_str(match self {
             PurgeError::NotAForm => "send the form as application/x-www-form-urlencoded",
             PurgeError::CrossSite => "a page of another site cannot purge",
@@ -149,24 +151,24 @@ impl PurgeError {
 }
 
 impl Form {
-    /// A form of which `length` bytes are expected.
+    /// An empty form, with memory for the expected `length` in bytes.
     pub fn with_capacity(length: usize) -> Self {
         Form(Zeroizing::new(Vec::with_capacity(
             length.min(MAX_FORM_LENGTH),
         )))
     }
 
-    /// Appends what has arrived.
+    /// Appends received bytes.
     ///
     /// # Errors
-    /// [`PurgeError::TooLong`] when it is too much; the form stays as it was.
+    /// [`PurgeError::TooLong`] when the form would be too long. The form is unchanged then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), PurgeError> {
         let length = self.0.len() + bytes.len();
         if length > MAX_FORM_LENGTH {
             return Err(PurgeError::TooLong);
         }
         if length > self.0.capacity() {
-            // A vector that grows by itself would leave what it held behind.
+            // A vector that reallocates would leave its old content in memory.
             let mut larger = Zeroizing::new(Vec::with_capacity(
                 length.next_power_of_two().min(MAX_FORM_LENGTH),
             ));
@@ -177,10 +179,10 @@ impl Form {
         Ok(())
     }
 
-    /// Reads the form. Parameters that are not known are ignored, as RFC 6749 §3.2 wants it.
+    /// Parses the form. Unknown parameters are ignored, as RFC 6749 §3.2 requires.
     ///
     /// # Errors
-    /// [`PurgeError`] when it does not say what to forget.
+    /// [`PurgeError`] when the form is not a valid purge request.
     pub fn read(&self) -> Result<Purge, PurgeError> {
         if !is_percent_encoded(&self.0) {
             return Err(PurgeError::Malformed);
@@ -193,7 +195,7 @@ impl Form {
                 "all" => &mut all,
                 _ => continue,
             };
-            // Wiped whatever comes of it.
+            // Wiped in any case.
             let value = Zeroizing::new(Cow::into_owned(value));
             if place.replace(value).is_some() {
                 return Err(PurgeError::Repeated);
@@ -210,8 +212,8 @@ impl Form {
     }
 }
 
-/// Whether every percent sign begins an octet (RFC 3986 §2.1): a reader that lets others pass takes them for
-/// themselves, and would forget another token than the one that was meant.
+/// Whether every percent sign begins an octet (RFC 3986 §2.1). A lenient parser keeps other percent signs unchanged,
+/// and would forget a different token from the one that was meant.
 fn is_percent_encoded(form: &[u8]) -> bool {
     form.iter()
         .enumerate()

@@ -1,5 +1,5 @@
-//! What is protected, as clients and authorization servers know it: its identifier, and the metadata that tells a client
-//! where to get a token (RFC 9728). Pure.
+//! The protected resource, as clients and authorization servers know it: its identifier, and the metadata that tells a
+//! client where to get a token (RFC 9728). All code here is pure.
 //!
 //! ```
 //! use phantom_token::gateway::resource::{Metadata, metadata_url};
@@ -23,11 +23,11 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-/// What is put between host and path (RFC 9728 §3).
+/// The path prefix that is inserted between host and path (RFC 9728 §3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// Whether a text may identify what is protected (RFC 9728 §1.2): an `https` URL with a host and without a fragment. Of
-/// printable ASCII without quotes, for it is sent in a header, and without user and password.
+/// Whether a text may be a resource identifier (RFC 9728 §1.2): an `https` URL with a host and without a fragment. It
+/// must also be printable ASCII without quotes, because it is sent in a header, and have no user and password.
 pub fn is_identifier(text: &str) -> bool {
     let printable = text
         .bytes()
@@ -39,7 +39,7 @@ pub fn is_identifier(text: &str) -> bool {
         })
 }
 
-/// Scheme, host and port of what has this identifier. `None` if it is no identifier.
+/// The scheme, host and port of the resource with this identifier. `None` if the identifier is invalid.
 pub fn origin(identifier: &str) -> Option<&str> {
     if !is_identifier(identifier) {
         return None;
@@ -51,11 +51,11 @@ pub fn origin(identifier: &str) -> Option<&str> {
     Some(&identifier[..end])
 }
 
-/// Where the metadata of what has this identifier is (RFC 9728 §3.1). `None` if it is no identifier.
+/// The URL of the metadata of the resource with this identifier (RFC 9728 §3.1). `None` if the identifier is invalid.
 pub fn metadata_url(identifier: &str) -> Option<String> {
     let origin = origin(identifier)?;
     let rest = &identifier[origin.len()..];
-    // The slash that ends the host goes, where nothing or a query follows.
+    // The slash after the host is removed where nothing or a query follows.
     let rest = match rest.strip_prefix('/') {
         Some(after) if after.is_empty() || after.starts_with('?') => after,
         _ => rest,
@@ -63,38 +63,38 @@ pub fn metadata_url(identifier: &str) -> Option<String> {
     Some(format!("{origin}{WELL_KNOWN}{rest}"))
 }
 
-/// The metadata of what is protected (RFC 9728 §2). What is empty is left out, but for the ways to present a token: none
-/// means that there is none of RFC 6750.
+/// The metadata of a protected resource (RFC 9728 §2). Empty members are left out, except for `bearer_methods`: an
+/// empty list means that no method of RFC 6750 is supported.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata<'a> {
-    /// Its identifier.
+    /// The resource identifier.
     pub resource: &'a str,
-    /// Who issues tokens for it, by issuer identifier.
+    /// The authorization servers that issue tokens for it, by issuer identifier.
     pub authorization_servers: Vec<&'a str>,
-    /// Where its own keys are.
+    /// The URL of its own keys.
     pub jwks_uri: Option<&'a str>,
-    /// Scopes that it asks for.
+    /// The scopes that it requires.
     pub scopes: Vec<&'a str>,
-    /// How a bearer token may be presented: `header`, `query` (RFC 6750 §2).
+    /// The supported methods to present a bearer token: `header`, `query` (RFC 6750 §2).
     pub bearer_methods: Vec<&'a str>,
-    /// Its name, for people.
+    /// Its name for people.
     pub name: Option<&'a str>,
-    /// Where people can read how to use it.
+    /// The URL of its documentation for developers.
     pub documentation: Option<&'a str>,
-    /// Where people can read what may be done with its data.
+    /// The URL of its policy on the use of its data.
     pub policy_uri: Option<&'a str>,
-    /// Where people can read its terms.
+    /// The URL of its terms of service.
     pub tos_uri: Option<&'a str>,
-    /// Whether tokens that are bound to a certificate are checked (RFC 8705 §3).
+    /// Whether certificate-bound tokens are supported and checked (RFC 8705 §3).
     pub certificate_bound: bool,
-    /// What DPoP proofs may be signed with (RFC 9449).
+    /// The accepted signature algorithms for DPoP proofs (RFC 9449).
     pub dpop_algorithms: Vec<&'a str>,
     /// Whether a token must be bound to a key by DPoP.
     pub dpop_required: bool,
 }
 
 impl Metadata<'_> {
-    /// The document (RFC 9728 §3.2).
+    /// The metadata as JSON (RFC 9728 §3.2).
     pub fn json(&self) -> String {
         let mut document = Map::new();
         let mut say = |name: &str, value: Value| {

@@ -1,8 +1,8 @@
-//! Where a token may be besides `Authorization`: in a cookie (RFC 6265 §4.2) or in the query (RFC 6750 §2.3). Pure
-//! readers of both, and how what held a token is taken out of them.
+//! Parsers of cookies (RFC 6265 §4.2) and queries (RFC 6750 §2.3), which may hold a token besides `Authorization`, and
+//! the removal of the token from them. All code here is pure.
 //!
-//! They read as the readers behind a gateway do, or more strictly: whatever one of those could take for the token is
-//! found here, so that it can be counted and taken out. Nothing is allocated unless a value is percent-encoded.
+//! These parsers agree with those behind a gateway, or are stricter: any value that one of those could take as the
+//! token is found here, so that it can be counted and removed. Nothing is allocated unless a value is percent-encoded.
 //!
 //! ```
 //! use phantom_token::gateway::source::{Form, values, without};
@@ -19,13 +19,13 @@
 pub use crate::token::trim;
 use std::borrow::Cow;
 
-/// How names and values are written.
+/// The syntax of a list of names and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// The value of a `Cookie` header: `name=value` or `name="value"`, with semicolons between (RFC 6265 §4.2.1).
+    /// The value of a `Cookie` header: `name=value` or `name="value"`, separated by semicolons (RFC 6265 §4.2.1).
     Cookie,
-    /// A query: `application/x-www-form-urlencoded`, names and values percent-encoded, with `&` between. One that is the
-    /// end of a URI ends at its fragment.
+    /// A query: `application/x-www-form-urlencoded`, with percent-encoded names and values, separated by `&`. A query
+    /// at the end of a URI ends at the fragment.
     Query,
 }
 
@@ -37,7 +37,7 @@ impl Form {
         }
     }
 
-    /// What is written between two pairs.
+    /// The separator that is written between two pairs.
     const fn joint(self) -> &'static [u8] {
         match self {
             Form::Cookie => b"; ",
@@ -45,7 +45,7 @@ impl Form {
         }
     }
 
-    /// The pairs of a text, as they are written.
+    /// The pairs of a text, unchanged.
     fn pairs(self, text: &[u8]) -> impl Iterator<Item = &[u8]> {
         text.split(move |byte| *byte == self.separator())
             .map(move |pair| match self {
@@ -54,11 +54,11 @@ impl Form {
             })
     }
 
-    /// The value of a pair, as it is written, if it is of this name.
+    /// The value of a pair, unchanged, if the pair has this name.
     fn value<'a>(self, pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let (written, value) = match pair.iter().position(|byte| *byte == b'=') {
             Some(at) => (&pair[..at], &pair[at + 1..]),
-            // In a cookie this is a value without a name, in a query a name without a value.
+            // Without `=`, a cookie is a value without a name, and a query pair is a name without a value.
             None if self == Form::Cookie => return None,
             None => (pair, &[][..]),
         };
@@ -69,16 +69,16 @@ impl Form {
     }
 }
 
-/// The values of a name, as they are written: those of a query may be percent-encoded still, see [`decode`]. The name is
-/// compared byte for byte, in a query when it has been decoded.
+/// The values of a name, unchanged: values of a query may still be percent-encoded, see [`decode`]. The name is
+/// compared byte for byte, in a query after decoding.
 pub fn values<'a>(form: Form, text: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let (text, _) = split_fragment(form, text);
     form.pairs(text)
         .filter_map(move |pair| form.value(pair, name))
 }
 
-/// Hands what is left of a text to `take`, piece by piece, when all pairs of the name have been taken out of it. It is
-/// no longer than the text but for a space after each semicolon.
+/// Removes all pairs of the name, and passes the rest of the text to `take`, piece by piece. The rest is no longer than
+/// the text, except for a space after each semicolon.
 pub fn without<'a>(form: Form, text: &'a [u8], name: &[u8], take: &mut dyn FnMut(&'a [u8])) {
     let (text, fragment) = split_fragment(form, text);
     let mut first = true;
@@ -96,8 +96,8 @@ pub fn without<'a>(form: Form, text: &'a [u8], name: &[u8], take: &mut dyn FnMut
     }
 }
 
-/// The value of a query, decoded; that of a cookie is never encoded. `None` for a `%` that no two hexadecimal digits
-/// follow.
+/// The decoded value of a query; values of a cookie are never encoded. `None` for a `%` without two hexadecimal digits
+/// after it.
 pub fn decode(form: Form, value: &[u8]) -> Option<Cow<'_, [u8]>> {
     if form == Form::Cookie || !value.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Some(Cow::Borrowed(value));
@@ -110,8 +110,8 @@ pub fn decode(form: Form, value: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(decoded(value).collect()))
 }
 
-/// The bytes that an encoded text stands for (WHATWG URL, "application/x-www-form-urlencoded parsing"). A `%` that no two
-/// digits follow stands for itself.
+/// The decoded bytes of a text (WHATWG URL, "application/x-www-form-urlencoded parsing"). A `%` without two digits
+/// after it is kept unchanged.
 fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -125,7 +125,7 @@ fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The byte that a text begins with in percent-encoding (RFC 3986 §2.1).
+/// The byte that is percent-encoded at the beginning of a text (RFC 3986 §2.1).
 fn escaped(text: &[u8]) -> Option<u8> {
     let digit = |byte: u8| {
         (byte as char)
@@ -277,7 +277,7 @@ mod tests {
         #[test]
         fn nothing_of_the_name_is_left_and_nothing_grows(form in form(), text in text()) {
             let left = left(form, &text, b"t");
-            // Spaces may be written after a semicolon.
+            // A space may be added after each semicolon.
             let most = text.len() + text.iter().filter(|byte| **byte == b';').count();
             prop_assert!(left.len() <= most);
             prop_assert_eq!(values(form, &left, b"t").count(), 0);

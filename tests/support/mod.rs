@@ -1,7 +1,7 @@
-//! An authorization server that answers as a test tells it, byte by byte.
+//! A fake authorization server whose answers a test defines, byte by byte.
 //!
-//! The example authorization server is a real one; this one is for what no real one should do, and for counting
-//! exactly what arrived.
+//! The example authorization server behaves like a real one. This one is for answers that no real server should give,
+//! and for counting exactly the requests that arrive.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -22,9 +22,9 @@ pub struct Call {
     /// The request line and the header lines.
     pub head: String,
     pub body: String,
-    /// Which connection it came on, counted from 0.
+    /// The number of its connection, counted from 0.
     pub connection: usize,
-    /// Which request on that connection, counted from 0.
+    /// Its number on that connection, counted from 0.
     pub nth: usize,
 }
 
@@ -36,7 +36,7 @@ impl Call {
         })
     }
 
-    /// The token asked about, decoded.
+    /// The token in the form, decoded.
     pub fn token(&self) -> String {
         form_urlencoded::parse(self.body.as_bytes())
             .find(|(name, _)| name == "token")
@@ -51,7 +51,7 @@ pub enum Reply {
     Bytes(Vec<u8>),
     /// These bytes, then the connection is closed.
     BytesThenClose(Vec<u8>),
-    /// Nothing, for as long as the client stays.
+    /// Nothing, until the client disconnects.
     Silence,
 }
 
@@ -77,7 +77,7 @@ impl Server {
         Self::start_at("127.0.0.1:0".parse().unwrap(), answer)
     }
 
-    /// The same at an address of the caller's.
+    /// The same at a given address.
     pub fn start_at(
         address: SocketAddr,
         answer: impl Fn(&Call) -> Reply + Send + Sync + 'static,
@@ -116,7 +116,7 @@ impl Server {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// How many requests were being answered at the same time, at most.
+    /// The maximum number of concurrent requests.
     pub fn most_at_once(&self) -> usize {
         self.state.most.load(Ordering::SeqCst)
     }
@@ -125,7 +125,7 @@ impl Server {
         format!("http://{}/introspect", self.address)
     }
 
-    /// A configuration for it.
+    /// A configuration for this server.
     pub fn config(&self) -> Config {
         config(&self.url())
     }
@@ -147,7 +147,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.state.stopping.store(true, Ordering::SeqCst);
-        // Wakes the acceptor.
+        // Wakes the accepting thread.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -198,7 +198,7 @@ fn serve(
                 return;
             }
             Reply::Silence => {
-                // Until the client goes.
+                // Until the client disconnects.
                 let _ = stream.read(&mut [0; 64]);
                 return;
             }
@@ -206,7 +206,7 @@ fn serve(
     }
 }
 
-/// The next request on a connection: its head and its body. None when the client has gone.
+/// The next request on a connection: its head and its body. `None` when the client has disconnected.
 pub fn read_request(stream: &mut impl Read, buffer: &mut Vec<u8>) -> Option<(String, String)> {
     let mut chunk = [0; 16 * 1024];
     loop {
@@ -253,7 +253,7 @@ pub fn bare_jwt(jwt: &str) -> Reply {
     Reply::Bytes(response(200, &[("Content-Type", "application/jwt")], jwt))
 }
 
-/// 200 that says that the token is not active.
+/// 200 with an inactive token.
 pub fn inactive() -> Reply {
     Reply::Bytes(response(
         200,
@@ -262,7 +262,7 @@ pub fn inactive() -> Reply {
     ))
 }
 
-/// An active answer to whatever token, after `latency`.
+/// An active answer for any token, after `latency`.
 pub fn active_after(latency: Duration) -> impl Fn(&Call) -> Reply {
     move |call| {
         thread::sleep(latency);
@@ -278,7 +278,7 @@ pub fn resolve(client: &Client, text: &str) -> Result<Resolution, Error> {
     client.resolve(token(text), None)
 }
 
-/// Whom the token stands for, or `inactive`.
+/// The subject of the token, or `inactive`.
 pub fn subject(resolution: &Resolution) -> String {
     match &resolution.verdict {
         Verdict::Active(active) => active
@@ -291,7 +291,7 @@ pub fn subject(resolution: &Resolution) -> String {
     }
 }
 
-/// A JWT with these claims (a JSON object). Its signature is none of ours to check.
+/// A JWT with these claims (a JSON object). Its signature is not checked.
 pub fn jwt(claims: &str) -> String {
     format!(
         "{}.{}.{}",
@@ -301,7 +301,7 @@ pub fn jwt(claims: &str) -> String {
     )
 }
 
-/// A JWT whose subject is the token it stands for.
+/// A JWT whose subject is the token that it replaces.
 pub fn jwt_of(token: &str) -> String {
     jwt(&format!(r#"{{"sub":"{token}","scope":"read"}}"#))
 }

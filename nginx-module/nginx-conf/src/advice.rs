@@ -1,5 +1,5 @@
-//! Advice about directives of other modules: they may answer before a token is checked, keep the JWT from the API, or leave
-//! a location of this module open to everybody.
+//! Advice about directives of other modules. Such a directive may answer before a token is checked, keep the JWT from
+//! the API, or open a location of this module to everybody.
 //!
 //! Levels inherit by nginx's rules. Advice changes nothing about how a request is handled.
 
@@ -7,7 +7,7 @@ use phantom_token::gateway::credentials::is_same_name;
 
 use crate::Directive;
 
-/// The severity of an advice.
+/// The severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// The configuration is refused.
@@ -21,13 +21,13 @@ pub enum Level {
 pub struct Advice {
     /// Its severity.
     pub level: Level,
-    /// What is wrong, and how to mend it.
+    /// The problem, and how to fix it.
     pub message: String,
-    /// Where.
+    /// The position in the configuration.
     pub place: String,
 }
 
-/// The messages about a configuration, whose directives outside of all blocks are given.
+/// The messages about a configuration. `directives` are those outside of all blocks.
 pub fn advise(directives: &[Directive]) -> Vec<Advice> {
     let mut adviser = Adviser::default();
     for http in named(directives, "http") {
@@ -50,11 +50,11 @@ pub fn advise(directives: &[Directive]) -> Vec<Advice> {
 #[derive(Default)]
 struct Adviser<'t> {
     advice: Vec<Advice>,
-    /// The locations that introspect: their headers are for the authorization server.
+    /// The introspection locations: their headers are for the authorization server.
     introspecting: Vec<&'t str>,
 }
 
-/// Blocks from `http` to the one at hand.
+/// The blocks from `http` to the current one.
 struct Levels<'t>(Vec<&'t [Directive]>);
 
 impl<'t> Levels<'t> {
@@ -64,7 +64,7 @@ impl<'t> Levels<'t> {
         Levels(levels)
     }
 
-    /// The directives that apply where those of a level replace those of the level above: nginx's rule.
+    /// The directives that apply at this level, by nginx's rule: those of a level replace those of the level above.
     fn nearest(&self, is_one: impl Fn(&Directive) -> bool) -> Vec<&'t Directive> {
         let of_level = |block: &&'t [Directive]| -> Vec<&'t Directive> {
             block.iter().filter(|directive| is_one(directive)).collect()
@@ -77,14 +77,14 @@ impl<'t> Levels<'t> {
             .unwrap_or_default()
     }
 
-    /// The value of a directive that is there once.
+    /// The value of a directive that occurs once.
     fn value(&self, name: &str) -> Option<&'t str> {
         self.nearest(|directive| directive.name() == name)
             .first()
             .map(|directive| directive.value())
     }
 
-    /// Whether tokens are resolved here.
+    /// Whether tokens are resolved at this level.
     fn is_protected(&self) -> bool {
         !matches!(self.value("phantom_token"), None | Some("off"))
     }
@@ -114,7 +114,7 @@ impl<'t> Adviser<'t> {
         for location in named(block, "location") {
             let levels = levels.and(&location.block);
             let name = location.words.last().map_or("", String::as_str);
-            // They are not there for clients.
+            // Clients can't reach them.
             let is_named = location.words.len() == 2 && name.starts_with('@');
             let is_internal = levels.0.iter().any(|block| has(block, "internal"));
             let is_hidden = is_internal || is_named || self.introspecting.contains(&name);
@@ -157,10 +157,10 @@ impl<'t> Adviser<'t> {
         }
     }
 
-    /// What is handed on to an upstream, if the block has one.
+    /// Checks the headers that are passed to an upstream, if the block has one.
     fn of_upstream(&mut self, levels: &Levels<'t>, block: &'t [Directive]) {
-        /// What hands a request on; by which directive headers are set, with `HTTP_` before the name or without; and by
-        /// which those of the client are left out.
+        /// The directives that pass a request to an upstream. For each: the directive that sets headers, whether
+        /// `HTTP_` precedes their names, and the directive that omits the client's headers.
         const WAYS: [(&str, &str, bool, &str); 5] = [
             (
                 "proxy_pass",
@@ -202,7 +202,7 @@ impl<'t> Adviser<'t> {
             };
             let sets = levels.nearest(|directive| directive.name() == set);
             let own: Vec<_> = sets.iter().filter(is_it).collect();
-            // What a variable holds is not known here.
+            // The value of a variable is not known here.
             let is_constant = |directive: &Directive| {
                 let value = directive.words.get(2).map_or("", String::as_str);
                 !value.contains('$')
@@ -226,7 +226,7 @@ impl<'t> Adviser<'t> {
         }
     }
 
-    /// A location that shows or forgets what not everybody should.
+    /// Checks a location that shows or purges what not everybody should.
     fn of_content(&mut self, levels: &Levels<'t>, block: &'t [Directive]) {
         let Some(content) = block.iter().find(|directive| {
             matches!(
@@ -270,7 +270,7 @@ impl<'t> Adviser<'t> {
         }
     }
 
-    /// Says something of a directive, once: several locations may inherit it.
+    /// Adds a message about a directive, once: several locations may inherit it.
     fn say(&mut self, level: Level, message: String, of: &Directive) {
         let place = of.place();
         let is_said = |said: &Advice| said.place == place && said.message == message;
@@ -284,17 +284,17 @@ impl<'t> Adviser<'t> {
     }
 }
 
-/// Whether `return` gives what was asked for: it neither refuses nor leads elsewhere.
+/// Whether `return` serves a response itself: it neither refuses the request nor redirects it.
 fn is_good(answer: &Directive) -> bool {
     answer.value().parse::<u16>().is_ok_and(|code| code < 300)
 }
 
-/// The variable that shows a header of the request.
+/// The variable that holds a header of the request.
 fn variable_of(header: &str) -> String {
     format!("http_{}", header.to_ascii_lowercase().replace('-', "_"))
 }
 
-/// Whether nothing but this machine reaches an address as `listen` writes it.
+/// Whether an address of `listen` can be reached from this machine only.
 fn is_loopback(address: &str) -> bool {
     ["127.", "[::1]", "localhost", "unix:"]
         .iter()

@@ -1,18 +1,18 @@
-//! Directives, their blocks, and the files that they include.
+//! Directives, their blocks, and their included files.
 
 use std::rc::Rc;
 
 use crate::lexer::{End, Lexer, Token};
 
-/// How deep files may include each other, and blocks be in each other.
+/// The most levels of nested includes, and of nested blocks.
 const DEPTH: usize = 100;
 
-/// A directive as it is written.
+/// A directive as it is written in the configuration.
 #[derive(Debug)]
 pub struct Directive {
     /// Its name and its arguments, without quotes.
     pub words: Vec<String>,
-    /// What is in its braces, of the blocks that matter here: those of `http`.
+    /// The directives in its block, for the relevant blocks: those of `http`.
     pub block: Vec<Directive>,
     file: Rc<str>,
     line: usize,
@@ -29,7 +29,7 @@ impl Directive {
         self.words.get(1).map_or("", String::as_str)
     }
 
-    /// Where it ends, as nginx says it: `FILE:LINE`.
+    /// The position of its end, as nginx writes it: `FILE:LINE`.
     pub fn place(&self) -> String {
         format!("{}:{}", self.file, self.line)
     }
@@ -40,12 +40,12 @@ pub trait Files {
     /// The content of a file; `None` if it can't be read again.
     fn read(&mut self, path: &str) -> Option<Vec<u8>>;
 
-    /// The paths of the files that an `include` with this pattern reads; `None` if that can't be found out.
+    /// The paths of the files that an `include` with this pattern reads; `None` if they can't be determined.
     fn included(&mut self, pattern: &str) -> Option<Vec<String>>;
 }
 
-/// Reads the directives of a file, and of the files that it includes. `None` when one of them can't be read again, or is
-/// not what nginx accepts: then nothing is known about the configuration.
+/// Reads the directives of a file, and of the files that it includes. `None` when a file can't be read again, or has
+/// syntax that nginx does not accept: then nothing is known about the configuration.
 pub fn read(files: &mut dyn Files, path: &str) -> Option<Vec<Directive>> {
     let mut directives = Vec::new();
     Reader { files }.file(path, 0, Some(&mut directives))?;
@@ -56,13 +56,13 @@ struct Reader<'f> {
     files: &'f mut dyn Files,
 }
 
-/// The blocks that hold what is of interest here.
+/// Whether a block of this name contains relevant directives.
 fn is_of_interest(name: &str) -> bool {
     matches!(name, "http" | "server" | "location" | "if" | "limit_except")
 }
 
 impl Reader<'_> {
-    /// Reads a file. Its directives are kept if there is a place for them.
+    /// Reads a file. Its directives are stored in `keep`, if that is given.
     fn file(&mut self, path: &str, depth: usize, keep: Option<&mut Vec<Directive>>) -> Option<()> {
         if depth > DEPTH {
             return None;
@@ -71,7 +71,7 @@ impl Reader<'_> {
         self.block(&mut Lexer::new(&text), &Rc::from(path), depth, keep, false)
     }
 
-    /// Reads what is in a block, up to its end or that of the file.
+    /// Reads the content of a block, up to the end of the block or of the file.
     fn block(
         &mut self,
         lexer: &mut Lexer<'_>,

@@ -1,6 +1,6 @@
 //! Words, as nginx reads them.
 
-/// The end of a directive.
+/// The end of a directive: a semicolon or an opening brace.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Semicolon,
@@ -18,7 +18,7 @@ pub(crate) enum Token {
     End,
 }
 
-/// Reads words as nginx does.
+/// A lexer that reads words as nginx does.
 pub(crate) struct Lexer<'t> {
     text: &'t [u8],
     at: usize,
@@ -47,7 +47,7 @@ impl<'t> Lexer<'t> {
         self.text.get(self.at).copied()
     }
 
-    /// The next directive. `None` when the text is not what nginx would take.
+    /// The next directive. `None` when the text has syntax that nginx does not accept.
     pub fn next(&mut self) -> Option<Token> {
         let mut words = Vec::new();
         loop {
@@ -107,7 +107,7 @@ impl<'t> Lexer<'t> {
         Some(())
     }
 
-    /// Goes past a block of Lua, whose brace has been read: it has words of its own.
+    /// Skips a block of Lua whose opening brace has been read: Lua has a syntax of its own.
     pub fn skip_lua(&mut self) -> Option<()> {
         let mut open = 1_usize;
         while open > 0 {
@@ -131,7 +131,7 @@ impl<'t> Lexer<'t> {
                         self.byte()?;
                         self.skip_long_bracket()?;
                     }
-                    // A comment of one line, unless a long bracket has been gone past.
+                    // A comment of one line, unless a long bracket was skipped.
                     if self.at <= before + 1 || self.text.get(self.at - 1) != Some(&b']') {
                         while self.byte()? != b'\n' {}
                     }
@@ -142,7 +142,7 @@ impl<'t> Lexer<'t> {
         Some(())
     }
 
-    /// Goes past `[[…]]`, `[=[…]=]` and so on, whose first bracket has been read; nothing else is gone past.
+    /// Skips `[[…]]`, `[=[…]=]` and so on, whose first bracket has been read. Skips nothing else.
     fn skip_long_bracket(&mut self) -> Option<()> {
         let rest = &self.text[self.at..];
         let level = rest.iter().take_while(|byte| **byte == b'=').count();

@@ -1,13 +1,13 @@
-//! The syntax of nginx's configuration, and advice about directives beside those of Phantom Token.
+//! The syntax of nginx's configuration, and advice about directives of other modules.
 //!
-//! The nginx module reads the text of the configuration again, because nginx gives no module the settings of another one.
-//! Everything here is text in, text out: it needs no nginx, and is tested without one.
+//! The nginx module reads the text of the configuration again, because nginx gives no module access to the settings of
+//! another module. This crate processes text only: it needs no nginx, and is tested without nginx.
 //!
-//! | file | what it has |
+//! | file | contents |
 //! | --- | --- |
 //! | `lexer.rs` | words, as nginx reads them |
 //! | `directives.rs` | directives, their blocks, and the files that they include |
-//! | `advice.rs` | what `nginx -t` should say about them |
+//! | `advice.rs` | the messages of `nginx -t` about other directives |
 
 mod advice;
 mod directives;

@@ -30,7 +30,7 @@ fn policy(parts: &[(&str, &str)]) -> AccessPolicy {
     policy
 }
 
-/// What a request presents. By default: nothing.
+/// The credentials of a request. Empty by default.
 #[derive(Clone, Copy)]
 struct Presented<'a> {
     authorization: Option<&'a [u8]>,
@@ -60,7 +60,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// Everything about a denial and its answer.
+/// All parts of a denial and its answer.
 #[derive(Debug, PartialEq)]
 struct Denied {
     http_status: u16,
@@ -124,7 +124,7 @@ fn decide(
     }
 }
 
-/// What a policy says to a token when every proof is the first.
+/// The policy's decision about a token when every proof is used for the first time.
 fn say(
     policy: &AccessPolicy,
     token: Value,
@@ -151,7 +151,7 @@ fn reason(policy: &AccessPolicy, token: Value, presented: Option<&Presented<'_>>
     say(policy, token, presented).map_or_else(|denied| denied.detail, |()| "ok".into())
 }
 
-/// A proof of the key that [`bound`] tokens are bound to.
+/// A proof with the key that [`bound`] tokens are bound to.
 fn proof(nonce: Option<&str>) -> String {
     let key = key(Algorithm::ES256);
     let mut jwk = key.public_jwk();
@@ -278,7 +278,7 @@ fn what_is_no_token_is_told_apart_from_none() {
         (Some(&b"Basic YTpi"[..]), 401, ""),
         (Some(b"Bearer a b"), 400, "token"),
         (Some(b"DPoP"), 400, "token"),
-        // It has to be asked about.
+        // The token must be resolved first.
         (Some(b"Bearer abc"), 500, "failed"),
     ] {
         let presented = Presented {
@@ -381,7 +381,7 @@ fn a_bound_token_passes_with_its_proof_and_with_nothing_less() {
         assert_eq!(reason(&policy, bound(), Some(&presented)), reason_wanted);
     }
     assert_eq!(reason(&policy, bound(), None), "presentation_missing");
-    // Nor does the proof of a key let another token in.
+    // The proof of a key does not admit another token either.
     assert_eq!(
         reason(&policy, json!({"cnf": {"jkt": "other"}}), Some(&good)),
         "proof_key"
@@ -605,7 +605,7 @@ fn a_request_without_a_token_goes_on_where_none_is_needed() {
         decide(&policy, Resolved::NotAsked, None, FirstUse::First),
         Ok(())
     );
-    // One that is presented must be right.
+    // A presented token must be valid even where it is optional.
     let malformed = Presented {
         authorization: Some(b"Bearer"),
         ..Presented::default()
@@ -749,7 +749,7 @@ fn a_verdict_on_nothing_lets_nothing_through() {
     assert!(matches!(decision, Decision::Denied(denial) if denial.outcome() == Outcome::Malformed));
 }
 
-/// What an upstream is sent of these headers.
+/// The headers that an upstream receives for these headers of a request.
 fn upstream(policy: &AccessPolicy, admitted: bool, headers: &[(&str, &str)]) -> Vec<String> {
     let active = active(json!({}));
     let admitted = admitted.then(|| Admitted {

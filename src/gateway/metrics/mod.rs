@@ -1,29 +1,29 @@
-//! What all processes have done, summed.
+//! Metrics of all processes, and their sums.
 //!
-//! | file | what it owns |
+//! | file | contents |
 //! | --- | --- |
-//! | `memory.rs` | what is where |
-//! | `words.rs` | what is counted, as the words that are kept of it |
-//! | `text.rs` | messages that nobody reads half |
+//! | `memory.rs` | the memory layout |
+//! | `words.rs` | the counters and gauges, as words in memory |
+//! | `text.rs` | error messages that are read whole or not at all |
 //!
-//! Each process counts for itself, in its own memory, and *publishes* what it has counted from time to time: it writes
-//! the numbers to a row of its own in memory that all processes share. A sum of all rows is what all have done. There is
-//! no lock: a row has one writer, its numbers are words that are written whole, and they only grow.
+//! Each process counts for itself, in its own memory. From time to time it *publishes* its numbers: it writes them to
+//! its own row in memory that all processes share. The sum of all rows is the total of all processes. There is no lock:
+//! a row has one writer, its numbers are words that are written atomically, and counters only grow.
 //!
 //! # Rows outlive their process
 //!
-//! The row of a process that has ended, or was killed, keeps its numbers, and the next process that counts for the same
-//! provider goes on from there. So a sum never falls when a worker dies or the configuration is loaded anew, where the
-//! workers of both are at work for a while. What a process *holds* (entries, requests under way) ends with it, and counts
-//! only while it lives.
+//! The row of a process that has ended, or was killed, keeps its numbers. The next process that counts for the same
+//! provider continues from them. So a sum never decreases when a worker dies or the configuration is reloaded; during a
+//! reload the workers of both configurations run for a while. Gauges of a process (entries, requests under way) end
+//! with the process, and count only while it lives.
 //!
-//! Rows are told apart by the provider's name, which is what the numbers are shown under: a provider that is given
-//! another address or secret is the same one still.
+//! A row is identified by the provider's name, under which the numbers are shown. A provider with a changed address or
+//! secret is the same provider.
 //!
-//! # Nothing in it is believed
+//! # The memory is not trusted
 //!
-//! Whatever stands in the memory, reading it ends and gives numbers: nothing in it is a pointer, a size that is not
-//! bounded, or something to wait for.
+//! Whatever bytes the memory contains, reading it terminates and gives numbers. Nothing in it is used as a pointer, an
+//! unbounded size, or a condition to wait for.
 
 mod memory;
 #[cfg(test)]
@@ -48,31 +48,32 @@ use crate::verdict::CacheStatus;
 
 const VERDICTS: usize = CacheStatus::ALL.len();
 
-/// How often a row is read that changes hands meanwhile.
+/// The most attempts to read a row whose owner changes during the read.
 const READ_ATTEMPTS: usize = 4;
 
-/// How many outcomes of requests there is room for.
+/// The most outcomes of requests that can be counted.
 pub const OUTCOMES: usize = 16;
 
-/// What a process has done for a provider, since it began.
+/// The metrics of one process for one provider, since the process began.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessMetrics {
-    /// What its client has.
+    /// The metrics of the provider's client.
     pub stats: Stats,
-    /// Requests by what became of them; what each place stands for is for the host to say.
+    /// Requests by outcome. The host defines the meaning of each index.
     pub outcomes: [u64; OUTCOMES],
-    /// Those among them that got a verdict, by where it came from: by [`CacheStatus::index`].
+    /// The requests among them that got a verdict, by its cache status ([`CacheStatus::index`]).
     pub verdicts: [u64; VERDICTS],
-    /// What went wrong last.
+    /// The last error of each kind.
     pub last_errors: LastErrors,
 }
 
-/// What all processes have done for a provider.
+/// The metrics of all processes for one provider.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
-    /// What it comes to. Of what is held, what the living hold; `breaker_open` is how many of them ask nothing.
+    /// The sums. Gauges count living processes only; `breaker_open` is the number of processes whose circuit breaker is
+    /// open.
     pub done: ProcessMetrics,
-    /// How many processes count for it now.
+    /// The number of processes that count for the provider now.
     pub processes: u64,
 }
 
@@ -80,23 +81,23 @@ pub struct Totals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// It has fewer bytes than [`SharedMetrics::SIZE`]: this many.
+    /// The memory has fewer bytes than [`SharedMetrics::SIZE`]: this many.
     #[error("{0} bytes are too few: it takes {size}", size = SharedMetrics::SIZE)]
     TooSmall(usize),
-    /// It does not begin with a page.
+    /// The memory does not begin at a page boundary.
     #[error("the memory must be aligned to a page")]
     Unaligned,
 }
 
-/// The rows.
+/// The rows of metrics that processes share.
 pub struct SharedMetrics {
     memory: NonNull<Memory>,
-    /// Whether the memory is this one's to free.
+    /// Whether this value owns the memory and must free it.
     own: bool,
 }
 
-// SAFETY: the memory is atomics, and stays where it is for as long as there is a `SharedMetrics` of it, as whoever made it has
-// promised or because it is its own.
+// SAFETY: the memory consists of atomics. It stays at its address for as long as a `SharedMetrics` uses it: the caller
+// of `attach` has promised that, or the memory is owned.
 unsafe impl Send for SharedMetrics {}
 // SAFETY: as above.
 unsafe impl Sync for SharedMetrics {}
@@ -110,20 +111,22 @@ impl fmt::Debug for SharedMetrics {
 }
 
 impl SharedMetrics {
-    /// How many bytes it takes. Only those that are written to become memory of the machine: a few kilobytes for each
-    /// process and provider.
+    /// The size of the memory in bytes. Only the pages that are written to take physical memory: a few kilobytes for
+    /// each process and provider.
     pub const SIZE: usize = size_of::<Memory>();
 
-    /// How many rows there are: one for each process and provider, in the two configurations that are at work during a
-    /// reload.
+    /// The number of rows. Each process takes one row for each provider, in each of the two configurations that run
+    /// during a reload.
     pub const ROWS: usize = memory::ROWS;
 
-    /// Takes memory for it: goes on with what is in it, or begins anew. `unix` is the time, in seconds since the epoch.
+    /// Attaches to shared memory: continues with the numbers in it, or starts from zero. `unix` is the time, in seconds
+    /// since the epoch.
     ///
     /// # Safety
-    /// - `base` is aligned to a page, and [`SharedMetrics::SIZE`] bytes at it can be read and written for as long as the tally
-    ///   or a row of it is used; they are zero, or were last used by a tally.
-    /// - Nobody else attaches at the same time; whoever uses it meanwhile does so through tallies of the same version.
+    /// - `base` is aligned to a page. The [`SharedMetrics::SIZE`] bytes at it can be read and written for as long as
+    ///   the returned value or a row of it is used. They are zero, or were last used by a `SharedMetrics`.
+    /// - No other thread or process attaches at the same time. Every concurrent user of the memory uses a
+    ///   `SharedMetrics` of the same version.
     ///
     /// # Errors
     /// When the memory is too small or not aligned.
@@ -157,7 +160,7 @@ impl SharedMetrics {
         Ok((Arc::new(tally), attached))
     }
 
-    /// One for a process that shares with nobody.
+    /// Metrics in memory of this process alone.
     pub fn alone(unix: i64) -> Arc<Self> {
         let tally = SharedMetrics {
             memory: Memory::allocate(),
@@ -167,24 +170,24 @@ impl SharedMetrics {
         Arc::new(tally)
     }
 
-    /// Since when is counted, in seconds since the epoch.
+    /// The time when counting began, in seconds since the epoch.
     pub fn since(&self) -> i64 {
         time(self.memory().header.since.load(Relaxed))
     }
 
-    /// A row for this process and the provider of this name: one that another has left, or a new one. `None` when all
-    /// rows are taken. `known` are the names of all providers of the configuration: rows of others are taken when no
-    /// other is left. A process takes one row for each name.
+    /// Takes a row for this process and the provider of this name: a row that another process has left, or a new one.
+    /// `None` when all rows are taken. `known` are the names of all providers of the configuration: a row of a provider
+    /// that is not among them is taken only when no other row is free. A process takes one row for each name.
     pub fn row(self: &Arc<Self>, name: &str, known: &[&str]) -> Option<Slot> {
         self.row_of(name, known, std::process::id(), &is_alive)
     }
 
-    /// What all have done for the provider of this name.
+    /// The metrics of all processes for the provider of this name.
     pub fn sum(&self, name: &str) -> Totals {
         self.sum_by(name, &is_alive)
     }
 
-    /// How many processes count for any provider now.
+    /// The number of processes that count for any provider now.
     pub fn processes(&self) -> usize {
         let mut pids: Vec<u32> = self
             .memory()
@@ -199,17 +202,17 @@ impl SharedMetrics {
     }
 
     fn memory(&self) -> &Memory {
-        // SAFETY: the memory is aligned and as large as a `Memory`, checked in `attach` or allocated as one, and stays
-        // for as long as `self` does. All of it is atomics, which are valid whatever the bytes and may change while
-        // they are borrowed.
+        // SAFETY: the memory is aligned and as large as a `Memory`: that is checked in `attach`, or it was allocated as
+        // one. It stays valid for as long as `self` does. All of it is atomics, which are valid for any bytes and may
+        // change while they are borrowed.
         unsafe { self.memory.as_ref() }
     }
 
-    /// Empties it. If that is cut short, the memory holds none.
+    /// Clears the memory. If this is interrupted, the memory does not contain valid metrics.
     fn format(&self, unix: i64) {
         let Memory { header, heads, .. } = self.memory();
         header.magic.store(0, Relaxed);
-        // No write below comes before that.
+        // No write below is ordered before this one.
         fence(SeqCst);
         header.layout.store(LAYOUT, Relaxed);
         header.size.store(Self::SIZE as u64, Relaxed);
@@ -217,7 +220,7 @@ impl SharedMetrics {
             .since
             .store(u64::try_from(unix).unwrap_or(0), Relaxed);
         for head in heads {
-            // What a row holds is cleared when it is taken.
+            // The contents of a row are cleared when the row is taken.
             head.state.store(VACANT, Relaxed);
             head.owner.store(0, Relaxed);
         }
@@ -240,7 +243,7 @@ impl SharedMetrics {
                 .filter(|(_, head)| fits(head))
                 .find_map(|(index, head)| {
                     let owner = Owner::of(head).taken_by(head, pid, alive)?;
-                    // It may have been another's for a moment.
+                    // It may have belonged to another process for a moment.
                     if fits(head) {
                         return Some((index, owner));
                     }
@@ -259,7 +262,7 @@ impl SharedMetrics {
         if is_known {
             place.mend();
         } else {
-            // Nobody's until it is whole: whoever comes after a process that died here finds it so.
+            // The row stays vacant until it is complete: if this process dies here, the next process finds it vacant.
             place.head.state.store(VACANT, Relaxed);
             fence(SeqCst);
             place.clear();
@@ -288,7 +291,7 @@ impl SharedMetrics {
                 let owner = Owner::of(head);
                 let lives = owner.pid != NOBODY && alive(owner.pid);
                 let found = place.read(lives);
-                // No read above comes after those below.
+                // No read above is ordered after the reads below.
                 fence(Acquire);
                 if Name::in_row(head) == wanted && head.state.load(Relaxed) == TAKEN {
                     words::add(&mut sum.done, &found);
@@ -304,20 +307,20 @@ impl SharedMetrics {
 impl Drop for SharedMetrics {
     fn drop(&mut self) {
         if self.own {
-            // SAFETY: `alone` made it, and rows hold the tally: nobody uses it any more.
+            // SAFETY: `alone` allocated it. Rows hold a reference to this value, so nobody uses the memory any more.
             unsafe { Memory::free(self.memory) };
         }
     }
 }
 
-/// A process's row for a provider. It is given up when it is dropped.
+/// A process's row for a provider. Dropping it releases the row.
 pub struct Slot {
     tally: Arc<SharedMetrics>,
     index: usize,
     owner: Owner,
-    /// Which has it: a child that is forked has not.
+    /// The process that owns the row. A forked child does not own it.
     process: u32,
-    /// What was in it: what this process counts comes on top.
+    /// The numbers that were in the row when it was taken. The numbers of this process are added to them.
     base: [u64; COUNTERS],
     written: LastErrors,
 }
@@ -331,11 +334,12 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
-    /// Writes what this process has done since it began.
+    /// Publishes the metrics of this process since it began.
     pub fn publish(&mut self, done: &ProcessMetrics) {
         let place = self.tally.memory().place(self.index);
         if Owner::of(place.head) != self.owner {
-            // Somebody took this process for dead, or wrote over the memory: whoever has the row now counts on from it.
+            // Another process considered this one dead, or overwrote the memory. The row's new owner continues from its
+            // numbers.
             return;
         }
         let Counted { counters, gauges } = Counted::of(done);
@@ -367,11 +371,12 @@ impl Drop for Slot {
 
 const NOBODY: u32 = 0;
 
-/// Whose a row is.
+/// The owner of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owner {
     pid: u32,
-    /// How often the row has changed hands: so that two who take it from a third are told apart.
+    /// The number of times that the row has changed its owner. It distinguishes two processes that take the row from a
+    /// third one.
     turn: u32,
 }
 
@@ -388,7 +393,8 @@ impl Owner {
         u64::from(self.turn) << 32 | u64::from(self.pid)
     }
 
-    /// Takes the row from this owner, if that one has left or died. One with the same number was another process.
+    /// Takes the row from this owner, if that process has left the row or died. An owner with the process number of
+    /// this process was another process.
     fn taken_by(self, head: &Head, pid: u32, alive: &dyn Fn(u32) -> bool) -> Option<Self> {
         if self.pid != NOBODY && self.pid != pid && alive(self.pid) {
             return None;
@@ -405,7 +411,7 @@ impl Owner {
             pid,
             turn: self.turn.wrapping_add(1),
         };
-        // What the one has written to the row is seen by the other.
+        // All that the former owner has written to the row is visible to the new owner.
         head.owner
             .compare_exchange(self.word(), next.word(), AcqRel, Relaxed)
             .ok()
@@ -413,7 +419,7 @@ impl Owner {
     }
 }
 
-/// A provider's name, as it stands in a row.
+/// A provider's name, as it is stored in a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Name([u64; 4]);
 
@@ -438,7 +444,7 @@ impl Name {
     }
 }
 
-/// A time that somebody may have made up.
+/// A time from untrusted memory.
 fn time(word: u64) -> i64 {
     i64::try_from(word).unwrap_or(0)
 }
@@ -448,7 +454,7 @@ impl Place<'_> {
         self.body.counters.each_ref().map(|word| word.load(Relaxed))
     }
 
-    /// Makes good what a process has left that died: what it held is gone, and what it was about to write is not whole.
+    /// Cleans up after a process that died: removes its gauges and incomplete messages.
     fn mend(&self) {
         for word in &self.body.gauges {
             word.store(0, Relaxed);

@@ -7,7 +7,7 @@ use super::text::LONGEST;
 use super::*;
 use crate::LastError;
 
-/// Processes that the tests make up: those of at least 1000 live.
+/// Fictitious processes: those with a number of at least 1000 are alive.
 fn alive(pid: u32) -> bool {
     pid >= 1000
 }
@@ -24,7 +24,7 @@ fn sum(tally: &SharedMetrics, name: &str) -> Totals {
     tally.sum_by(name, &alive)
 }
 
-/// What shows in each number which one it is.
+/// Metrics with a different value in each number, so that a test can tell the numbers apart.
 fn done(times: u64) -> ProcessMetrics {
     let mut done = ProcessMetrics::default();
     let stats = &mut done.stats;
@@ -67,7 +67,7 @@ fn failure(at: i64, message: &str) -> Option<LastError> {
     })
 }
 
-/// All numbers that only grow.
+/// All counters.
 fn counters(done: &ProcessMetrics) -> Vec<u64> {
     Counted::of(done).counters.to_vec()
 }
@@ -100,7 +100,7 @@ fn what_a_process_has_done_outlives_it_and_what_it_held_does_not() {
     let mut left = row(&tally, "a", 1001);
     left.publish(&done(1));
     drop(left);
-    // Another in its place, which is killed.
+    // A process that takes its place, and is killed.
     let mut killed = row(&tally, "a", 50);
     assert_eq!(counters(&sum(&tally, "a").done), counters(&done(1)));
     killed.publish(&done(1));
@@ -108,7 +108,7 @@ fn what_a_process_has_done_outlives_it_and_what_it_held_does_not() {
     assert_eq!(counters(&all.done), counters(&done(2)));
     assert_eq!(gauges(&all.done), [0; words::GAUGES]);
     assert_eq!(all.processes, 0);
-    // And a third.
+    // A third process.
     let mut third = row(&tally, "a", 1003);
     assert_eq!(third.index, 0, "the same row");
     assert_eq!(counters(&sum(&tally, "a").done), counters(&done(2)));
@@ -116,7 +116,7 @@ fn what_a_process_has_done_outlives_it_and_what_it_held_does_not() {
     third.publish(&done(1));
     assert_eq!(counters(&sum(&tally, "a").done), counters(&done(3)));
     assert_eq!(gauges(&sum(&tally, "a").done), gauges(&done(1)));
-    // The one that was taken for dead changes nothing any more.
+    // The process that was considered dead changes nothing any more.
     killed.publish(&done(100));
     drop(killed);
     assert_eq!(counters(&sum(&tally, "a").done), counters(&done(3)));
@@ -138,7 +138,7 @@ fn a_process_with_the_number_of_one_that_died_takes_its_row() {
 fn old_and_new_workers_count_side_by_side_and_rows_are_used_again() {
     let tally = tally();
     for generation in 0..100_u32 {
-        // The next ones start before the former have ended.
+        // The new workers start before the old ones have ended.
         let mut old: Vec<_> = (0..4)
             .map(|worker| row(&tally, "a", 1000 + generation * 8 + worker))
             .collect();
@@ -202,7 +202,7 @@ fn the_last_error_of_each_kind_is_that_of_whoever_had_it_last() {
     assert_eq!(last[0], failure(200, "refused again"));
     assert_eq!(last[5], failure(300, "late"));
     assert_eq!(last[1], None);
-    // They outlive their processes too.
+    // The errors outlive their processes too.
     drop((first, second));
     let third = row(&tally, "a", 1003);
     assert_eq!(sum(&tally, "a").done.last_errors, last);
@@ -252,13 +252,13 @@ fn a_message_whose_writer_died_is_left_out_and_the_next_one_counts_again() {
 
 use std::sync::atomic::AtomicU64 as AtomicWord;
 
-/// All of the memory as words.
+/// The whole memory as words.
 fn all_words(tally: &SharedMetrics) -> &[AtomicWord] {
-    // SAFETY: it is made of such words and of the space between them, which nobody else uses.
+    // SAFETY: the memory consists of such words and of padding between them, which nobody else uses.
     unsafe { std::slice::from_raw_parts(tally.memory.as_ptr().cast(), SharedMetrics::SIZE / 8) }
 }
 
-/// From the first message of the first row on.
+/// The words from the first message of the first row on.
 fn words_of_slot(tally: &SharedMetrics) -> &[AtomicWord] {
     let slot = &raw const tally.memory().bodies[0].errors[0];
     let first = (slot.addr() - tally.memory.as_ptr().addr()) / 8;
@@ -306,8 +306,8 @@ fn nobody_reads_a_message_half_while_it_is_written() {
 
 #[test]
 fn a_sum_never_falls_while_processes_come_and_are_killed() {
-    // Shared with children, which are killed at any point.
-    // SAFETY: new memory is asked for, and unmapped with the test's process.
+    // Shared with child processes, which are killed at any point.
+    // SAFETY: new memory is requested. It is unmapped when the test's process ends.
     let base = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -326,13 +326,13 @@ fn a_sum_never_falls_while_processes_come_and_are_killed() {
     let mut former = sum(&tally, "a").done;
     let mut one = done(0);
     for round in 0..60_u64 {
-        // SAFETY: the child takes a row and writes to it until it is killed: what it needs of the system's allocator is
-        // in order after a fork, and no lock of ours is involved.
+        // SAFETY: the child takes a row and writes to it until it is killed. The system's allocator works after a fork,
+        // and no lock of ours is involved.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let row = tally.row("a", &["a"]);
             let Some(mut row) = row else {
-                // SAFETY: the child ends here.
+                // SAFETY: ends the child.
                 unsafe { libc::_exit(1) }
             };
             loop {
@@ -370,7 +370,7 @@ fn a_sum_never_falls_while_processes_come_and_are_killed() {
         .filter(|head| head.state.load(Relaxed) == TAKEN);
     assert_eq!(used.count(), 1, "one after the other took the same row");
 
-    // SAFETY: as above; it is as the tally has left it.
+    // SAFETY: as above; the memory is as the `SharedMetrics` left it.
     let (again, attached) =
         unsafe { SharedMetrics::attach(base.cast(), SharedMetrics::SIZE, 2) }.unwrap();
     assert_eq!(attached, Attached::Kept);
@@ -391,7 +391,7 @@ fn a_sum_never_falls_while_processes_come_and_are_killed() {
 fn memory_that_does_not_fit_is_refused() {
     let mut bytes = [0_u64; 16];
     let base = bytes.as_mut_ptr().cast::<u8>();
-    // SAFETY: nothing of the memory is looked at.
+    // SAFETY: the memory is not read.
     unsafe {
         assert!(SharedMetrics::attach(base, 128, 0).is_err());
         assert!(SharedMetrics::attach(std::ptr::null_mut(), SharedMetrics::SIZE, 0).is_err());
@@ -417,7 +417,7 @@ proptest! {
         if let Some(value) = everywhere {
             words.iter().for_each(|word| word.store(value, Relaxed));
         }
-        // Most of them where something is.
+        // Most of the changes hit bytes that are in use.
         let front = (&raw const tally.memory().bodies[4]).addr() - tally.memory.as_ptr().addr();
         for (number, (index, value)) in writes.iter().enumerate() {
             let among = if number % 8 == 0 { words.len() } else { front / 8 };

@@ -1,8 +1,8 @@
-//! Messages that nobody reads half.
+//! Error messages that are read whole or not at all.
 //!
-//! A message is longer than a word, and its writer may be at it, or have died at it, when somebody reads. So a number
-//! stands with it that is odd while it is being written and another one afterwards; who finds it odd, or changed, has
-//! read nothing.
+//! A message is longer than a word. Its writer may be writing it, or may have died while writing it, when another
+//! process reads it. So each message has a sequence number, which is odd during a write and changes with every write. A
+//! reader that finds an odd or changed number discards what it has read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -12,18 +12,18 @@ use super::time;
 use crate::LastError;
 
 const WORDS: usize = 25;
-/// Bytes that are kept of a message.
+/// The most bytes of a message that are stored.
 pub(super) const LONGEST: usize = WORDS * 8;
-/// What a message ends with of which a part is left out.
+/// The end of a message that was cut.
 const CUT: &str = "…";
-/// How often a message is read that is written meanwhile.
+/// The most attempts to read a message that is being written.
 const ATTEMPTS: usize = 16;
 
 /// The last error of a kind.
 #[repr(C)]
 pub(super) struct Slot {
     sequence: AtomicU64,
-    /// In seconds since the epoch; 0: there was none.
+    /// In seconds since the epoch; 0 means no error.
     at: AtomicU64,
     length: AtomicU64,
     words: [AtomicU64; WORDS],
@@ -47,10 +47,10 @@ impl Slot {
             length += CUT.len();
         }
 
-        // Odd, whatever it was: its last writer may have died.
+        // Odd, whatever the value was: the last writer may have died.
         let writing = self.sequence.load(Relaxed).wrapping_add(1) | 1;
         self.sequence.store(writing, Relaxed);
-        // Whoever reads a word that is written below finds the number changed.
+        // A reader that sees a word written below also sees the changed sequence number.
         fence(Release);
         self.at.store(u64::try_from(error.at).unwrap_or(0), Relaxed);
         self.length.store(length as u64, Relaxed);
@@ -60,7 +60,7 @@ impl Slot {
         self.sequence.store(writing.wrapping_add(1), Release);
     }
 
-    /// What is there; without its text when that can't be had whole.
+    /// The stored error; without its text when that can't be read whole.
     pub(super) fn read(&self) -> Option<LastError> {
         for _ in 0..ATTEMPTS {
             let before = self.sequence.load(Acquire);
@@ -73,7 +73,7 @@ impl Slot {
             for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&self.words) {
                 *chunk = word.load(Relaxed).to_le_bytes();
             }
-            // No read above comes after this one.
+            // No read above is ordered after this one.
             fence(Acquire);
             if before.is_multiple_of(2) && self.sequence.load(Relaxed) == before {
                 let length = usize::try_from(length).map_or(LONGEST, |length| length.min(LONGEST));
@@ -93,7 +93,7 @@ impl Slot {
         }
     }
 
-    /// Takes away what is not whole.
+    /// Removes an incomplete message.
     pub(super) fn mend(&self) {
         if self.sequence.load(Relaxed) % 2 == 1 {
             let at = time(self.at.load(Relaxed));
@@ -114,7 +114,7 @@ impl Slot {
     }
 }
 
-/// Somebody may have made it up: nothing of it may end a line.
+/// The text is untrusted: no byte of it may end a line.
 fn printable(bytes: &[u8]) -> Arc<str> {
     String::from_utf8_lossy(bytes)
         .chars()

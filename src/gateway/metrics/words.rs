@@ -1,5 +1,5 @@
-//! What is counted, as the words that are kept of it. Each field of [`Stats`] is named here twice, and one that is
-//! forgotten does not compile.
+//! The counters and gauges, as words in memory. Each field of [`Stats`] is named here twice; a missing field is a
+//! compile error.
 
 use super::{OUTCOMES, ProcessMetrics, VERDICTS};
 use crate::{ErrorKind, Stats};
@@ -8,9 +8,9 @@ const ERRORS: usize = ErrorKind::ALL.len();
 const BUCKETS: usize = Stats::LATENCY_BOUNDS.len() + 1;
 const SINGLE: usize = 12;
 
-/// What only grows.
+/// The number of counters, which only grow.
 pub(super) const COUNTERS: usize = SINGLE + ERRORS + BUCKETS + OUTCOMES + VERDICTS;
-/// What comes and goes.
+/// The number of gauges, which rise and fall.
 pub(super) const GAUGES: usize = 6;
 
 /// A row's numbers.
@@ -80,7 +80,7 @@ impl Counted {
         }
     }
 
-    /// The numbers in their places again; there are no messages among them.
+    /// The metrics that these numbers represent; there are no error messages among them.
     pub(super) fn done(&self) -> ProcessMetrics {
         let mut rest = self.counters.into_iter();
         let mut next = || rest.next().unwrap_or(0);
@@ -140,7 +140,7 @@ impl Counted {
     }
 }
 
-/// Adds what one process has done to what others have.
+/// Adds the metrics of one process to those of others.
 pub(super) fn add(all: &mut ProcessMetrics, one: &ProcessMetrics) {
     let mut sum = Counted::of(all);
     let more = Counted::of(one);

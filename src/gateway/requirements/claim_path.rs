@@ -1,23 +1,23 @@
-//! Where in a token's claims something stands.
+//! Paths to values in the claims of a token.
 
 use serde_json::{Map, Value};
 
 use super::{PolicyError, is_exact_header_value};
 use crate::jwt::Claims;
 
-/// The way to a claim: names with dots between them, `realm_access.roles`.
+/// The path to a claim: names separated by dots, `realm_access.roles`.
 ///
-/// - A name may hold dots itself (`https://example.com/roles`). Of the names that an object has, the longest that the
-///   path begins with counts, and there is no way back from it: what it holds is searched with the rest of the path,
-///   and if nothing is there, there is nothing.
+/// - A name may contain dots itself (`https://example.com/roles`). In each object, the longest of its names with which
+///   the path begins is followed, without backtracking. Its value is searched with the rest of the path. If nothing is
+///   found there, the result is empty.
 /// - A list is searched element by element, so that `authorization_details.type` (RFC 9396 §2) finds each type.
-/// - A member that is `null` is one that is not there.
-/// - The names are those that the token has: neither `scp` stands in for `scope` here, nor `azp` for `client_id`.
+/// - A member that is `null` counts as absent.
+/// - Names are those of the token: `scp` does not stand for `scope` here, nor `azp` for `client_id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimPath(Box<str>);
 
 impl ClaimPath {
-    /// Reads a path.
+    /// Parses a path.
     ///
     /// # Errors
     /// [`PolicyError`] when it is empty, begins or ends with a dot, or has a control character.
@@ -42,7 +42,7 @@ impl ClaimPath {
         &self.0
     }
 
-    /// Whether `test` holds for a value that the path leads to. `test` is also told whether there was a list on the
+    /// Whether `test` holds for a value at the path. The second argument of `test` is whether there was a list on the
     /// way. Nothing is allocated.
     pub(super) fn any<'a>(
         &self,
@@ -52,15 +52,16 @@ impl ClaimPath {
         in_object(claims.members(), &self.0, false, test)
     }
 
-    /// Writes to `out` what the token says there, as the text of a variable or a header. Returns whether it says
-    /// anything that can be written; if not, `out` is as it was.
+    /// Writes the value at the path to `out`, as the text of a variable or a header. Returns whether there is a value
+    /// that can be written; if not, `out` is unchanged.
     ///
-    /// - A string is written as it is, a number and a boolean as JSON writes them, an object as JSON.
-    /// - A list, or what stands there in each element of a list on the way, is written with spaces between; with an
-    ///   object in it, it is a JSON array. With a string in it that has a space, or is empty, it is nothing: one value
-    ///   must not look like two.
-    /// - What a header would not carry unchanged ([`is_exact_header_value`]) is nothing: a text with a line break or another
-    ///   control character, or with white space at either end; so is a list without elements.
+    /// - A string is written unchanged, a number and a boolean as JSON writes them, an object as JSON.
+    /// - A list is written with spaces between its elements, and likewise the values in all elements of a list on the
+    ///   way. If an element is an object, the text is a JSON array. If an element is a string that has a space or is
+    ///   empty, there is no value: one value must not look like two.
+    /// - A text that a header would not carry unchanged ([`is_exact_header_value`]) is not a value: one with a line
+    ///   break or another control character, or with white space at either end. A list without elements is not a value
+    ///   either.
     pub fn text(&self, claims: &Claims, out: &mut String) -> bool {
         let mut found = Vec::new();
         let mut listed = false;
@@ -112,7 +113,7 @@ fn in_value<'a>(
 ) -> bool {
     match value {
         Value::Object(members) => in_object(members, path, in_list, test),
-        // No deeper than JSON is read.
+        // The JSON parser limits the depth.
         Value::Array(elements) => elements
             .iter()
             .any(|element| in_value(element, path, true, test)),

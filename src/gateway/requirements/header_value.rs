@@ -1,10 +1,11 @@
-//! Which texts a header carries unchanged.
+//! Texts that a header carries unchanged.
 
-/// Whether a text arrives unchanged when it is sent as the value of a header: whoever reads it there reads these bytes.
+/// Whether a text is unchanged after it is sent as the value of a header: every reader of the header reads these bytes.
 ///
-/// Not one with a control character, which may end the header, nor one that begins or ends with white space: that is no
-/// part of a field value (RFC 9110 §5.5), so the next reader takes `" admin"` for `admin`. White space is that of
-/// Unicode, because some frameworks strip it. Other characters beyond ASCII stand as the bytes of their UTF-8.
+/// A text with a control character is not, because that may end the header. Nor is a text with white space at its
+/// beginning or end: it is not part of a field value (RFC 9110 §5.5), so the next reader reads `" admin"` as `admin`.
+/// White space is that of Unicode, because some frameworks strip it. Other characters beyond ASCII are sent as the
+/// bytes of their UTF-8.
 pub fn is_exact_header_value(value: &[u8]) -> bool {
     match std::str::from_utf8(value) {
         Ok(text) => text.trim().len() == text.len() && !text.contains(char::is_control),

@@ -1,7 +1,7 @@
 //! Requirements on a token beyond being active: pure, and evaluated on every request.
 //!
-//! [`TokenRequirements`] are made once, when the configuration is read; [`TokenRequirements::check`] looks at claims that have been read
-//! already and allocates nothing, not even to say why a token is refused: all words that it may need are there before.
+//! [`TokenRequirements`] are made once, when the configuration is read. [`TokenRequirements::check`] evaluates parsed
+//! claims. It allocates nothing, not even for the reason of a denial: the text of every possible reason exists before.
 //!
 //! ```
 //! use phantom_token::jwt::Claims;
@@ -42,29 +42,29 @@ use crate::values::{NOT_A_SWITCH, NOT_A_TIME, no_key, quoted, switch, time};
 use requirement::Requirement;
 use scopes::{BadScope, Scopes};
 
-/// How far in the future a time may be that `max_age` counts from, in seconds: clocks differ.
+/// The tolerance for a time in the future that `max_age` counts from, in seconds: clocks differ.
 const LEEWAY: i64 = 60;
 
-/// What a location asks of a token beyond being active. By default that is nothing.
+/// The requirements of a location on a token, beyond being active. By default there are none.
 ///
-/// Its parts are scopes, audiences, issuers, clients, claims, authentication context classes and the age of the
-/// authentication. Each that is set must hold.
+/// They are about scopes, audiences, issuers, clients, claims, authentication context classes and the age of the
+/// authentication. Each requirement that is set must hold.
 #[derive(Debug, Clone, Default)]
 pub struct TokenRequirements {
     scopes: Scopes,
-    /// Unset: they are required, and not only advertised.
+    /// `None`: scopes are enforced, and not only advertised.
     enforce_scopes: Option<bool>,
     audiences: Vec<Box<str>>,
     issuers: Vec<Box<str>>,
     clients: Vec<Box<str>>,
     requirements: Vec<Arc<Requirement>>,
     acr: Vec<Box<str>>,
-    /// The same, separated by one space each.
+    /// The authentication context classes, separated by one space each.
     acr_values: String,
     max_age: Option<Duration>,
 }
 
-/// A policy that cannot be: says what is wrong with what was written, and what would be right.
+/// An error about an invalid policy: says what is wrong in the text, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError(String);
 
@@ -91,7 +91,7 @@ impl std::error::Error for PolicyError {}
 pub struct UnmetRequirement<'a> {
     /// Its kind.
     pub kind: RequirementKind,
-    /// The same in one word of printable ASCII, for a log: `scope:write`, `claim:tenant`, `audience`, …
+    /// The requirement in one word of printable ASCII, for logs: `scope:write`, `claim:tenant`, `audience`, …
     pub reason: &'a str,
 }
 
@@ -99,17 +99,17 @@ pub struct UnmetRequirement<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequirementKind {
-    /// It was not granted a scope.
+    /// A scope was not granted.
     Scope,
-    /// It is for others (RFC 7519 §4.1.3).
+    /// The token is for another audience (RFC 7519 §4.1.3).
     Audience,
-    /// Somebody else issued it.
+    /// The token is from another issuer.
     Issuer,
-    /// Another client's.
+    /// The token was issued to another client.
     Client,
-    /// A claim is not as required.
+    /// A claim does not have a required value.
     Claim,
-    /// The user has not been authenticated in a way that is required (RFC 9470).
+    /// The user was not authenticated in a required way (RFC 9470).
     Acr,
     /// The user's authentication was too long ago (RFC 9470).
     MaxAge,
@@ -155,7 +155,7 @@ pub(crate) const KEYS: [&str; 9] = [
 ];
 
 impl TokenRequirements {
-    /// Whether nothing is asked: then there is no need to read the claims.
+    /// Whether nothing is required. Then the claims need not be read.
     pub fn is_empty(&self) -> bool {
         self.scopes.is_empty()
             && self.audiences.is_empty()
@@ -166,63 +166,62 @@ impl TokenRequirements {
             && self.max_age.is_none()
     }
 
-    /// Adds an alternative: all scopes of a list separated by spaces. A token must have those of one alternative.
+    /// Adds an alternative: all scopes of a list separated by spaces. A token must have all scopes of one alternative.
     ///
     /// # Errors
-    /// [`PolicyError`] when the list is empty or RFC 6749 §3.3 does not allow one of the scopes.
+    /// [`PolicyError`] when the list is empty, or RFC 6749 §3.3 does not allow one of the scopes.
     pub fn add_scopes(&mut self, list: &str) -> Result<(), PolicyError> {
         self.scopes
             .add_list(list)
             .map_err(|error| bad_scope(list, error))
     }
 
-    /// Adds a scope (or several, separated by spaces) that a token must have whichever alternative holds.
+    /// Adds a scope (or several, separated by spaces) that a token must have with every alternative.
     ///
     /// # Errors
-    /// [`PolicyError`] when the list is empty or RFC 6749 §3.3 does not allow one of the scopes.
+    /// [`PolicyError`] when the list is empty, or RFC 6749 §3.3 does not allow one of the scopes.
     pub fn add_scope(&mut self, scope: &str) -> Result<(), PolicyError> {
         self.scopes
             .add_always(scope)
             .map_err(|error| bad_scope(scope, error))
     }
 
-    /// Sets whether a token must have the scopes (it must), or challenges only advertise them.
+    /// Sets whether scopes are enforced (the default), or only advertised in challenges.
     pub fn set_scopes_enforce(&mut self, enforce: bool) {
         self.enforce_scopes = Some(enforce);
     }
 
-    /// Sets whom the token must be for: `aud` (RFC 7519 §4.1.3) is or contains one of these.
+    /// Sets the accepted audiences: `aud` (RFC 7519 §4.1.3) is or contains one of these.
     ///
     /// # Errors
-    /// [`PolicyError`] when there is none, or one is empty or has a control character.
+    /// [`PolicyError`] when the list is empty, or a value is empty or has a control character.
     pub fn set_audiences(&mut self, audiences: &[&str]) -> Result<(), PolicyError> {
         self.audiences = one_of(audiences)?;
         Ok(())
     }
 
-    /// Sets who must have issued the token: `iss` (RFC 7519 §4.1.1) is one of these.
+    /// Sets the accepted issuers: `iss` (RFC 7519 §4.1.1) is one of these.
     ///
     /// # Errors
-    /// [`PolicyError`] when there is none, or one is empty or has a control character.
+    /// [`PolicyError`] when the list is empty, or a value is empty or has a control character.
     pub fn set_issuers(&mut self, issuers: &[&str]) -> Result<(), PolicyError> {
         self.issuers = one_of(issuers)?;
         Ok(())
     }
 
-    /// Sets the client that the token must have been issued to: `client_id`, or `azp`, is one of these.
+    /// Sets the accepted clients: `client_id`, or `azp`, is one of these.
     ///
     /// # Errors
-    /// [`PolicyError`] when there is none, or one is empty or has a control character.
+    /// [`PolicyError`] when the list is empty, or a value is empty or has a control character.
     pub fn set_clients(&mut self, clients: &[&str]) -> Result<(), PolicyError> {
         self.clients = one_of(clients)?;
         Ok(())
     }
 
-    /// Sets how the user must have been authenticated: `acr` is one of these authentication context classes
-    /// (RFC 9470 §3).
+    /// Sets the accepted authentication context classes of the user: `acr` is one of these (RFC 9470 §3).
     ///
     /// # Errors
-    /// [`PolicyError`] when there is none, or one is empty or has anything but printable ASCII without spaces.
+    /// [`PolicyError`] when the list is empty, or a value is empty or has anything but printable ASCII without spaces.
     pub fn set_acr(&mut self, values: &[&str]) -> Result<(), PolicyError> {
         if let Some(bad) = values
             .iter()
@@ -238,19 +237,18 @@ impl TokenRequirements {
         Ok(())
     }
 
-    /// Sets how long ago the user may have been authenticated (`auth_time`; of a token without it, how long ago it may
-    /// have been issued, `iat`). Whole seconds count. A token that says neither, or a time that is more than a minute
-    /// in the future, is denied.
+    /// Sets the maximum age of the user's authentication (`auth_time`; for a token without it, `iat`). Whole seconds
+    /// count. A token with neither claim, or with a time more than a minute in the future, is denied.
     pub fn set_max_age(&mut self, max_age: Duration) {
         self.max_age = Some(max_age);
     }
 
-    /// Adds a requirement on a claim: what `path` leads to (see [`ClaimPath`]) is one of `values`, or contains one if it
-    /// is a list. Strings are compared as they are, numbers and booleans as JSON writes them; `null` and objects are
-    /// equal to nothing. Without values the claim must be there, and be neither `null` nor `false` nor empty.
+    /// Adds a requirement on a claim: the value at `path` (see [`ClaimPath`]) is one of `values`, or contains one if it
+    /// is a list. Strings are compared unchanged, numbers and booleans as JSON writes them; `null` and objects equal
+    /// nothing. Without `values` the claim must be present, and be neither `null` nor `false` nor empty.
     ///
     /// # Errors
-    /// [`PolicyError`] when `path` is not one.
+    /// [`PolicyError`] when `path` is invalid.
     pub fn add_requirement(
         &mut self,
         path: &str,
@@ -262,21 +260,21 @@ impl TokenRequirements {
         Ok(())
     }
 
-    /// Sets one part by its name, as nginx, C and Python do:
+    /// Sets one part by its key, as nginx, C and Python do:
     ///
     /// | key | values |
     /// | --- | --- |
-    /// | `scopes` | scopes, all of which are required; set several times, those of one time suffice |
-    /// | `scope` | scopes that are required in any case |
-    /// | `audience`, `issuer`, `client`, `acr` | what the token must have one of; replaces what was set |
-    /// | `require` | a claim and what it must be one of ([`Expected::parse`]); set several times, all must hold |
+    /// | `scopes` | scopes, all of which are required; set several times, one of the lists suffices |
+    /// | `scope` | scopes that are always required |
+    /// | `audience`, `issuer`, `client`, `acr` | the accepted values, of which the token must have one; replaces the values set before |
+    /// | `require` | a claim and its accepted values ([`Expected::parse`]); set several times, all must hold |
     /// | `max_age` | one time: `5m` |
-    /// | `scopes_enforce` | `on`; or `off`: scopes are advertised and not required |
+    /// | `scopes_enforce` | `on`; or `off`: scopes are advertised and not enforced |
     ///
-    /// What is refused changes nothing.
+    /// After an error nothing is changed.
     ///
     /// # Errors
-    /// [`PolicyError`] when there is no such key, or a value is not one of it.
+    /// [`PolicyError`] when there is no such key, or a value is not valid for it.
     pub fn set(&mut self, key: &str, values: &[&str]) -> Result<(), PolicyError> {
         let Some(known) = KEYS.iter().find(|known| **known == key) else {
             return Err(PolicyError(no_key(&KEYS, key)));
@@ -307,8 +305,9 @@ impl TokenRequirements {
         &KEYS
     }
 
-    /// Takes each part that is not set here from the policy of the level above: `scopes` and `scope` are two parts, and
-    /// what is required of each claim is one. So what is added here takes nothing away that is asked above.
+    /// Inherits each part that is not set here from the policy of the level above. `scopes` and `scope` are two parts,
+    /// and the requirements on each claim are one. So a part that is set here removes no requirement of another part
+    /// above.
     pub fn inherit(&mut self, above: &TokenRequirements) {
         fn part<T: Clone>(own: &mut Vec<T>, above: &[T]) {
             if own.is_empty() {
@@ -336,13 +335,13 @@ impl TokenRequirements {
         self.max_age = self.max_age.or(above.max_age);
     }
 
-    /// Decides whether a token with these claims may pass. `now` is in seconds since the epoch; `values` gives what the
-    /// host has for each [`Expected::Slot`]. Nothing is allocated, but by a regular expression that meets something for
-    /// the first time.
+    /// Decides whether a token with these claims is accepted. `now` is in seconds since the epoch. `values` returns the
+    /// host's value of each [`Expected::Slot`]. Nothing is allocated, except by a regular expression that meets
+    /// something for the first time.
     ///
     /// # Errors
-    /// The first part that does not hold. What makes it a token for others comes first, what the user could mend by
-    /// logging in again last: nobody is sent there in vain.
+    /// The first requirement that the token does not meet. Requirements that reject a token of another audience come
+    /// first. Requirements that the user could meet by logging in again come last: no user logs in again in vain.
     pub fn check<'v>(
         &self,
         claims: &Claims,
@@ -396,18 +395,19 @@ impl TokenRequirements {
         self.scopes.advertised()
     }
 
-    /// The scopes of all alternatives, each once: what metadata advertises (RFC 9728 §2, `scopes_supported`).
+    /// The scopes of all alternatives, without duplicates, as metadata advertises them (RFC 9728 §2,
+    /// `scopes_supported`).
     pub fn scopes_supported(&self) -> Vec<&str> {
         self.scopes.union()
     }
 
-    /// The authentication context classes, separated by one space each, as a challenge has them (RFC 9470 §3); empty
-    /// if none is required.
+    /// The authentication context classes, separated by one space each, in the format of a challenge (RFC 9470 §3);
+    /// empty if none is required.
     pub fn acr_values(&self) -> &str {
         &self.acr_values
     }
 
-    /// How long ago the user may have been authenticated.
+    /// The maximum age of the user's authentication.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age
     }
@@ -420,7 +420,7 @@ fn has(set: &[Box<str>], value: Option<&str>) -> bool {
 /// Whether the user was authenticated at most `max_age` ago.
 fn is_younger(claims: &Claims, max_age: Duration, now: i64) -> bool {
     let since = match claims.get("auth_time") {
-        // One that cannot be read is not one that is not there.
+        // An unreadable time is not an absent one.
         Some(auth_time) => seconds(auth_time),
         None => claims.iat,
     };
@@ -430,7 +430,7 @@ fn is_younger(claims: &Claims, max_age: Duration, now: i64) -> bool {
     })
 }
 
-/// Values of which a token must have one.
+/// Values, of which a token must have one.
 fn one_of(values: &[&str]) -> Result<Vec<Box<str>>, PolicyError> {
     if values.is_empty() {
         return Err(PolicyError::plain("a value is missing"));

@@ -1,4 +1,4 @@
-//! What a claim must be.
+//! Requirements on claims.
 
 use std::fmt::{self, Write};
 
@@ -8,32 +8,33 @@ use serde_json::Value;
 use super::{ClaimPath, PolicyError};
 use crate::jwt::Claims;
 
-/// What a claim is compared with.
+/// The expected value of a claim.
 #[derive(Debug, Clone)]
 pub enum Expected {
-    /// A text: the claim is this, to the last byte.
+    /// A text: the claim must equal it byte for byte.
     Literal(Box<str>),
-    /// A regular expression: the claim matches it.
+    /// A regular expression: the claim must match it.
     Pattern(Pattern),
-    /// What the host has under this number at the time of the request, an nginx variable say. A value that is not
-    /// there, is empty, is not UTF-8, or has a NUL or a line break is equal to no claim.
+    /// The host's value with this number at the time of the request, for example an nginx variable. A value that is
+    /// absent, empty or not UTF-8, or that has a NUL or a line break, equals no claim.
     Slot(usize),
 }
 
-/// A regular expression that matches in time linear in what it is held against (there is no backtracking), anywhere in
-/// it unless it has anchors. `\d`, `\w` and case are those of ASCII, and `$` is the end: nothing may follow, not even a
-/// line break.
+/// A regular expression that matches in time linear in the length of the text, without backtracking. It matches
+/// anywhere in the text unless it has anchors. `\d`, `\w` and case are those of ASCII. `$` is the end of the text:
+/// nothing may follow, not even a line break.
 #[derive(Debug, Clone)]
 pub struct Pattern(Regex);
 
-/// The most memory that a regular expression may take, in bytes, once as it is and once for its matching.
+/// The most memory for a compiled regular expression, in bytes, and as much again for its matching.
 const PATTERN_SIZE: usize = 1 << 20;
 
 impl Pattern {
-    /// Reads a regular expression, which is case-insensitive or not.
+    /// Parses a regular expression, which is case-insensitive or not.
     ///
     /// # Errors
-    /// [`PolicyError`] when it is none, looks around or back (which takes backtracking), or is too large.
+    /// [`PolicyError`] when it is invalid, has look-around or backreferences (which need backtracking), or is too
+    /// large.
     pub fn parse(text: &str, ignore_case: bool) -> Result<Self, PolicyError> {
         if text.is_empty() {
             return Err(PolicyError::plain(
@@ -41,7 +42,7 @@ impl Pattern {
             ));
         }
         RegexBuilder::new(text)
-            // ASCII is what an operator has in mind who writes `\d` or asks for no case: "K" is not the sign of Kelvin.
+            // An operator who writes `\d` or ignores case expects ASCII: "K" does not match the Kelvin sign.
             .unicode(false)
             .case_insensitive(ignore_case)
             .size_limit(PATTERN_SIZE)
@@ -50,7 +51,7 @@ impl Pattern {
             .map(Pattern)
             .map_err(|error| {
                 let text_of_it = error.to_string();
-                // Of the several lines that point into the expression, the last says what it is about.
+                // The last of the several lines of the error states the problem.
                 let why = text_of_it.lines().last().unwrap_or_default().trim();
                 PolicyError::new(
                     text,
@@ -68,8 +69,8 @@ impl Pattern {
 }
 
 impl Expected {
-    /// Reads a value as nginx's `if` and `location` write it: `~regex`, `~*regex` for one that is case-insensitive,
-    /// or the text itself. A text that begins with `~` is written as a regular expression: `~^~text$`.
+    /// Parses a value in the syntax of nginx's `if` and `location`: `~regex`, `~*regex` for a case-insensitive one, or
+    /// the text itself. A text that begins with `~` is written as a regular expression: `~^~text$`.
     ///
     /// # Errors
     /// [`PolicyError`] when it is empty, has a control character, begins with `!~`, or is not a regular expression.
@@ -98,7 +99,7 @@ impl Expected {
     }
 }
 
-/// A claim, and what it must be one of.
+/// A claim, and the values of which it must have one.
 #[derive(Debug)]
 pub(super) struct Requirement {
     path: ClaimPath,
@@ -109,7 +110,7 @@ pub(super) struct Requirement {
 }
 
 impl Requirement {
-    /// Which claim it is about.
+    /// The path of the claim.
     pub(super) fn path(&self) -> &ClaimPath {
         &self.path
     }
@@ -117,7 +118,7 @@ impl Requirement {
     pub(super) fn new(path: ClaimPath, values: Vec<Expected>) -> Self {
         let mut reason = String::from("claim:");
         reason.extend(path.as_str().chars().map(|char| match char {
-            // It is to stand in logs and headers.
+            // The text is used in logs and headers.
             '"' | '\\' => '_',
             char if char.is_ascii_graphic() => char,
             _ => '_',
@@ -165,7 +166,7 @@ impl Requirement {
         {
             return true;
         }
-        // The host is asked once for each, and only if it matters.
+        // The host is asked at most once for each slot, and only if the value matters.
         self.slots.iter().any(|&slot| {
             values(slot).and_then(comparable).is_some_and(|wanted| {
                 let wanted = &mut |text: &str| text == wanted;
@@ -176,14 +177,14 @@ impl Requirement {
     }
 }
 
-/// A value of the host's that a claim can be equal to.
+/// A value of the host that a claim can equal.
 fn comparable(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
     (!text.is_empty() && !text.contains(['\0', '\r', '\n'])).then_some(text)
 }
 
-/// Whether a claim for which no value is given is there: `null`, `false`, and what is empty say nothing. A number says
-/// something, also 0.
+/// Whether a claim without expected values counts as present: `null`, `false`, and empty values do not. Any number
+/// does, also 0.
 fn says_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -209,7 +210,7 @@ fn any_text(value: &Value, test: &mut dyn FnMut(&str) -> bool) -> bool {
     }
 }
 
-/// Room for a number's text that is no allocation.
+/// A buffer for the text of a number, without allocation.
 #[derive(Default)]
 struct Short {
     bytes: [u8; 32],
@@ -218,7 +219,7 @@ struct Short {
 
 impl Short {
     fn as_str(&self) -> &str {
-        // Whole strings came in.
+        // Only whole strings were written.
         std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 }

@@ -1,15 +1,15 @@
 //! Scopes (RFC 6749 §3.3).
 
-/// The scopes that a location requires (RFC 6749 §3.3): all of them.
+/// The scopes that a location requires (RFC 6749 §3.3): all of them must be granted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct RequiredScopes {
-    /// Each behind [`REASON`], so that the reason for a denial is there before it is needed.
+    /// Each with the prefix [`REASON`], so that the reason for a denial needs no allocation.
     scopes: Vec<Box<str>>,
-    /// All of them, separated by one space: what a challenge advertises.
+    /// All scopes, separated by one space, as a challenge advertises them.
     joined: String,
 }
 
-/// What stands before a scope in the reason for a denial.
+/// The prefix of a scope in the reason for a denial.
 const REASON: &str = "scope:";
 
 /// A scope that RFC 6749 §3.3 does not allow.
@@ -25,10 +25,10 @@ impl std::fmt::Display for BadScope {
 impl std::error::Error for BadScope {}
 
 impl RequiredScopes {
-    /// Adds the scopes of a list separated by spaces. A list that is refused changes nothing.
+    /// Adds the scopes of a list separated by spaces. After an error nothing is changed.
     ///
     /// # Errors
-    /// [`BadScope`] when there is none in it, or one that has a byte RFC 6749 §3.3 does not allow.
+    /// [`BadScope`] when the list is empty, or a scope has a byte that RFC 6749 §3.3 does not allow.
     fn add(&mut self, list: &str) -> Result<(), BadScope> {
         let scopes: Vec<_> = list.split(' ').filter(|scope| !scope.is_empty()).collect();
         if scopes.is_empty() || !scopes.iter().all(|scope| is_scope(scope)) {
@@ -38,7 +38,7 @@ impl RequiredScopes {
         Ok(())
     }
 
-    /// Adds those of others.
+    /// Adds the scopes of another list.
     fn extend(&mut self, others: &RequiredScopes) {
         self.push(others.iter());
     }
@@ -57,17 +57,17 @@ impl RequiredScopes {
         self.scopes.is_empty()
     }
 
-    /// All of them, separated by one space.
+    /// All scopes, separated by one space.
     fn as_str(&self) -> &str {
         &self.joined
     }
 
-    /// Each of them.
+    /// Each scope.
     fn iter(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(|reason| &reason[REASON.len()..])
     }
 
-    /// The first of them that is not among those that were granted, as the reason for a denial: `scope:write`.
+    /// The first scope that was not granted, as the reason for a denial: `scope:write`.
     fn lacking(&self, granted: &str) -> Option<&str> {
         self.scopes.iter().map(|reason| &**reason).find(|reason| {
             let required = &reason[REASON.len()..];
@@ -76,12 +76,12 @@ impl RequiredScopes {
     }
 }
 
-/// The scopes that a location requires: those of one of several lists, and some in any case.
+/// The scopes that a location requires: those of one of several lists, and scopes that are always required.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scopes {
     lists: Vec<RequiredScopes>,
     always: RequiredScopes,
-    /// Each list together with those that are needed in any case; empty when nothing is required.
+    /// Each list together with the scopes that are always required; empty when nothing is required.
     alternatives: Vec<RequiredScopes>,
 }
 
@@ -95,15 +95,15 @@ impl Scopes {
         Ok(())
     }
 
-    /// Adds scopes that are needed whichever alternative holds.
+    /// Adds scopes that are required with every alternative.
     pub(super) fn add_always(&mut self, list: &str) -> Result<(), BadScope> {
         self.always.add(list)?;
         self.combine();
         Ok(())
     }
 
-    /// Takes the lists from the level above if there are none here, and the scopes that are needed in any case if there
-    /// are none of those.
+    /// Inherits from the level above: the lists, if there are none here, and likewise the scopes that are always
+    /// required.
     pub(super) fn inherit(&mut self, above: &Scopes) {
         if self.lists.is_empty() {
             self.lists.clone_from(&above.lists);
@@ -130,7 +130,8 @@ impl Scopes {
         self.alternatives.is_empty()
     }
 
-    /// Why the scopes that were granted do not do: the first that is lacking of the alternative that is advertised.
+    /// The reason why the granted scopes are insufficient: the first scope of the advertised alternative that is
+    /// missing.
     pub(super) fn lacking(&self, granted: &str) -> Option<&str> {
         let mut others = self.alternatives.iter();
         let lacking = others.next()?.lacking(granted)?;
@@ -139,14 +140,14 @@ impl Scopes {
             .then_some(lacking)
     }
 
-    /// The first alternative, separated by one space each.
+    /// The first alternative, its scopes separated by one space.
     pub(super) fn advertised(&self) -> &str {
         self.alternatives
             .first()
             .map_or("", |scopes| scopes.as_str())
     }
 
-    /// The scopes of all alternatives, each once.
+    /// The scopes of all alternatives, without duplicates.
     pub(super) fn union(&self) -> Vec<&str> {
         let mut union = Vec::new();
         for scope in self.alternatives.iter().flat_map(RequiredScopes::iter) {
@@ -253,7 +254,7 @@ mod tests {
             assert_eq!(scopes.add(list), Err(BadScope), "{list:?}");
             assert_eq!(scopes, required("read"), "{list:?}");
         }
-        // %x21 / %x23-5B / %x5D-7E, at its edges.
+        // The edges of %x21 / %x23-5B / %x5D-7E.
         for list in ["!", "#", "[", "]", "~", "https://api.example.com/read"] {
             assert_eq!(required(list).as_str(), list);
         }

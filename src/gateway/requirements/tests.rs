@@ -25,7 +25,7 @@ fn checked(requirements: &TokenRequirements, token: Value) -> String {
     }
 }
 
-/// Whether a token passes a requirement on a claim.
+/// Whether a token meets a requirement on a claim.
 fn meets(path: &str, values: &[&str], token: Value) -> bool {
     let mut arguments = vec![path];
     arguments.extend(values);
@@ -252,14 +252,14 @@ fn the_age_is_that_of_the_authentication_or_else_of_the_token() {
         (json!({"auth_time": NOW - 301}), "max_age"),
         (json!({"iat": NOW - 300}), "ok"),
         (json!({"iat": NOW - 301}), "max_age"),
-        // A token that was renewed does not make its user's login younger, nor the other way round.
+        // Renewing a token does not renew its user's login, nor the other way round.
         (json!({"iat": NOW, "auth_time": NOW - 301}), "max_age"),
         (json!({"iat": NOW - 301, "auth_time": NOW - 300}), "ok"),
         (json!({"auth_time": (NOW - 10).to_string()}), "ok"),
         (json!({"auth_time": NOW + 60}), "ok"),
         (json!({"auth_time": NOW + 61}), "max_age"),
         (json!({"iat": NOW + 61}), "max_age"),
-        // In milliseconds, as some write it by mistake.
+        // In milliseconds, a common mistake.
         (json!({"iat": NOW * 1000}), "max_age"),
         (json!({"iat": NOW, "auth_time": "yesterday"}), "max_age"),
         (json!({"iat": NOW, "auth_time": true}), "max_age"),
@@ -332,7 +332,7 @@ fn without_values_a_claim_must_be_there_and_say_something() {
         assert_eq!(meets("c", &[], json!({"c": claim})), there, "{claim}");
     }
     assert!(!meets("c", &[], json!({"d": 1})));
-    // A host's value that is not there is not a value that was left out.
+    // A value that the host does not have is not an omitted value.
     let mut requirements = TokenRequirements::default();
     requirements
         .add_requirement("c", vec![Expected::Slot(0)])
@@ -374,7 +374,7 @@ fn a_path_leads_into_objects_and_through_lists() {
         ("authorization_details.actions", "write", true),
         ("authorization_details", "noise", true),
         ("authorization_details.0.type", "account", false),
-        // The longest name counts, and there is no way back.
+        // The longest matching name counts, without backtracking.
         ("a.b.c", "long", true),
         ("a.b.c", "short", false),
         ("a.b.d", "hidden", false),
@@ -400,7 +400,7 @@ fn a_regular_expression_matches_anywhere_unless_it_has_anchors() {
         ("~^admin$", "root\nadmin", false),
         ("~ADMIN", "admin", false),
         ("~*ADMIN", "admin", true),
-        // Nothing but ASCII: neither the sign of Kelvin nor Arabic digits.
+        // ASCII only: neither the Kelvin sign nor Arabic digits.
         ("~*^k$", "\u{212a}", false),
         (r"~^\d+$", "\u{0663}", false),
         (r"~^\d+$", "42", true),
@@ -540,7 +540,7 @@ fn what_is_added_below_takes_nothing_away_that_is_asked_above() {
         checked(&scope, token("admin", "acme", "clerk")),
         "scope:read"
     );
-    // Of one claim the nearest counts.
+    // For each claim, the requirement of the nearest level counts.
     let role = below(&[("require", &["role", "manager"])]);
     assert_eq!(checked(&role, token("read api", "acme", "manager")), "ok");
     assert_eq!(
@@ -682,7 +682,7 @@ fn a_claims_text_is_what_a_header_may_hold() {
         (json!(null), None),
         (json!([]), None),
         (json!([null]), None),
-        // One value must not look like two.
+        // One value must not look like two values.
         (json!(["a b"]), None),
         (json!(["a", "b\u{a0}c"]), None),
         (json!(["a", ""]), None),
@@ -693,7 +693,7 @@ fn a_claims_text_is_what_a_header_may_hold() {
         (json!("a\u{85}"), None),
         (json!(["a", "b\n"]), None),
         (json!({"a": "b\u{7f}"}), None),
-        // Escaped, and so harmless.
+        // Escaped, and so safe.
         (json!({"a": "b\n"}), Some(r#"{"a":"b\n"}"#)),
     ] {
         assert_eq!(
@@ -713,13 +713,13 @@ fn a_claims_text_is_what_a_header_may_hold() {
     assert_eq!(text_at("d.s", details), None, "it stands in a list");
 }
 
-/// Any JSON, with few names so that paths lead somewhere.
+/// Any JSON, with few names so that paths match.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        // Beyond that none is read.
+        // Larger numbers are not read.
         (-1e15..1e15).prop_map(Value::from),
         "[a-c ]{0,3}".prop_map(Value::from),
         any::<String>().prop_map(Value::from),

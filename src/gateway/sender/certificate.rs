@@ -8,23 +8,24 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-/// The SHA-256 of a certificate in DER: the `x5t#S256` of tokens that are bound to it.
+/// The SHA-256 thumbprint of a certificate in DER: the `x5t#S256` of tokens that are bound to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thumbprint([u8; 32]);
 
 impl Thumbprint {
-    /// Of a certificate in DER.
+    /// The thumbprint of a certificate in DER.
     pub fn of_der(der: &[u8]) -> Self {
         let mut thumbprint = [0; 32];
         thumbprint.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
         Thumbprint(thumbprint)
     }
 
-    /// Of the first certificate in PEM. It may be escaped as in a URL (nginx's `$ssl_client_escaped_cert`), and its lines
-    /// may begin with white space (`$ssl_client_cert`). `None` when there is none.
+    /// The thumbprint of the first certificate in PEM. The PEM may be percent-encoded (nginx's
+    /// `$ssl_client_escaped_cert`), and its lines may begin with white space (`$ssl_client_cert`). `None` when there is
+    /// no certificate.
     pub fn of_pem(pem: &[u8]) -> Option<Self> {
         let pem = if pem.contains(&b'%') {
-            // No byte of PEM is a percent sign, so that it is either all escaped or not at all.
+            // PEM has no percent sign, so the text is escaped as a whole or not at all.
             Cow::Owned(unescaped(pem)?)
         } else if pem.contains(&b'\t') {
             Cow::Owned(pem.iter().copied().filter(|&byte| byte != b'\t').collect())
@@ -35,7 +36,7 @@ impl Thumbprint {
         Some(Self::of_der(&certificate))
     }
 
-    /// From its text in a token: base64url without padding.
+    /// Parses a thumbprint in a token: base64url without padding.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         bytes.try_into().ok().map(Thumbprint)
@@ -64,7 +65,7 @@ mod tests {
         (made.cert.der().to_vec(), made.cert.pem())
     }
 
-    /// As nginx writes `$ssl_client_escaped_cert`.
+    /// Escapes PEM as nginx does for `$ssl_client_escaped_cert`.
     fn escaped(pem: &str) -> String {
         let escape = |byte: u8| match byte {
             byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
@@ -87,7 +88,7 @@ mod tests {
             pem.trim_end().to_owned(),
             pem.replace("\r\n", "\n").trim_end().replace('\n', "\n\t"),
             pem.replace("\r\n", "\n").replace('\n', "\r\n"),
-            // With those that have issued it behind it.
+            // Followed by its issuers' certificates.
             format!("{pem}{another}"),
         ] {
             assert_eq!(Thumbprint::of_pem(text.as_bytes()), Some(truth), "{text}");
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_thumbprint_is_none() {
-        // RFC 8705 §3.1, but for its last character, which is that of no 32 bytes.
+        // From RFC 8705 §3.1, except for the last character: the one there does not encode 32 bytes.
         let good = "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0";
         assert!(Thumbprint::parse(good).is_some());
         for bad in [
@@ -128,7 +129,7 @@ mod tests {
             &format!("{good}="),
             &format!("{good}A"),
             &good.replace('_', "/"),
-            // The last character has two bits that are of no byte: they are zero.
+            // The last character has two unused bits, which must be zero.
             &good.replace("dg0", "dg2"),
         ] {
             assert_eq!(Thumbprint::parse(bad), None, "{bad}");

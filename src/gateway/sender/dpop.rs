@@ -1,8 +1,7 @@
-//! A proof that the sender of a request has a key (RFC 9449 §4.3).
+//! DPoP proofs: a proof that the sender of a request has a key (RFC 9449 §4.3).
 //!
-//! Every check there is stands in [`check`], once. The signature comes after those that cost nothing, so that whoever
-//! sends junk makes us compute little; whether the proof was used before comes last, so that only a proof that is right
-//! takes any room.
+//! [`check`] contains every check once. The signature is verified after the checks that cost nothing, so that a client
+//! that sends junk causes little computation. Replay detection comes last, so that only a valid proof takes memory.
 
 use std::time::Duration;
 
@@ -17,13 +16,13 @@ use crate::Token;
 use crate::cache::{FirstUse, PROOF_AHEAD, ProofId, ProofTime};
 use crate::jwt::{SelfSigned, SelfSignedError, seconds};
 
-/// The longest proof that is looked at, in bytes. One with an RSA key of 4096 bits and its signature has 1,700.
+/// The longest proof that is parsed, in bytes. A proof with an RSA key of 4096 bits and its signature has 1,700.
 pub const MAX_PROOF_LENGTH: usize = 8192;
 
 /// The longest `jti` of a proof, in bytes.
 pub const MAX_JTI_LENGTH: usize = 256;
 
-/// How far ahead of our clock that of a client may be: the `iat` of a proof may be as much later than now.
+/// The tolerance for a client's clock that is ahead of ours: the `iat` of a proof may be this much later than now.
 pub const AHEAD: Duration = PROOF_AHEAD;
 
 impl From<SelfSignedError> for SenderError {
@@ -38,7 +37,7 @@ impl From<SelfSignedError> for SenderError {
     }
 }
 
-/// Checks the proof that comes with a token which is bound to the key with the thumbprint `jkt`.
+/// Checks a proof for a token that is bound to the key with the thumbprint `jkt`.
 pub(super) fn check(
     jkt: &str,
     token: Token<'_>,
@@ -74,7 +73,7 @@ pub(super) fn check(
     if last < now || iat > now.saturating_add_unsigned(ahead) {
         return Err(SenderError::ProofIat);
     }
-    // A proof need not have these (RFC 9449 §4.2), but where they stand they hold (RFC 7519 §4.1).
+    // These claims are optional in a proof (RFC 9449 §4.2). If they are present, they must hold (RFC 7519 §4.1).
     if time("exp")?.is_some_and(|exp| exp <= now)
         || time("nbf")?.is_some_and(|nbf| nbf > now.saturating_add_unsigned(ahead))
     {
@@ -112,17 +111,17 @@ pub(super) fn check(
         FirstUse::First => Ok(Proven { renew_nonce }),
         FirstUse::Replayed => Err(SenderError::ProofReplayed),
         FirstUse::Full => Err(SenderError::ReplaysFull),
-        // Nobody notes proofs: nobody knows.
+        // No proofs are recorded, so a replay can't be detected.
         FirstUse::Lost | FirstUse::Unsupported => Err(SenderError::ReplaysLost),
     }
 }
 
-/// The name of a proof: its key and its `jti`. One key uses a `jti` once (RFC 9449 §4.2), whatever for, so the URI is no
-/// part of it; and nobody can use up the `jti` of another's key.
+/// The identifier of a proof: its key and its `jti`. A key uses a `jti` once for all URIs (RFC 9449 §4.2), so the URI
+/// is not included. And no client can use up a `jti` of another client's key.
 fn id(jkt: &str, jti: &str) -> ProofId {
     let mut context = Context::new(&digest::SHA256);
     context.update(b"phantom-token proof\0");
-    // Of one length always: it is that of a thumbprint, with which it has been compared.
+    // The length is constant: `jkt` was compared with a thumbprint.
     context.update(jkt.as_bytes());
     context.update(jti.as_bytes());
     let mut id = [0; 32];

@@ -1,21 +1,21 @@
-//! Whether a token is presented by whom it was issued to.
+//! Sender-constrained tokens: checks that a token is presented by the client that it was issued to.
 //!
-//! An authorization server may bind a token to a key of its client (`cnf`, RFC 7800): to the certificate of its TLS
-//! connections (`x5t#S256`, RFC 8705 §3), or to a key that it proves to have with each request (`jkt`, RFC 9449). Such a
-//! token is worth nothing to a thief, as long as somebody looks; this is where that is done, on every request, whether or
-//! not the token was remembered.
+//! An authorization server may bind a token to a key of its client (`cnf`, RFC 7800). The key is that of the
+//! certificate of its TLS connections (`x5t#S256`, RFC 8705 §3), or a key that the client proves to have with each
+//! request (`jkt`, RFC 9449). Such a token is useless to a thief if the resource server checks the binding. This module
+//! checks it on every request, whether or not the verdict came from a cache.
 //!
-//! | file | what it owns |
+//! | file | contents |
 //! | --- | --- |
-//! | `mod.rs` | which confirmations a token needs |
-//! | `dpop.rs` | a proof, check by check (RFC 9449 §4.3) |
-//! | `target.rs` | the URI of a request, of what a server knows of it |
-//! | `uri.rs` | whether two URIs are the same |
+//! | `mod.rs` | the required confirmations of a token |
+//! | `dpop.rs` | all checks of a proof (RFC 9449 §4.3) |
+//! | `target.rs` | the URI of a request, composed of its parts |
+//! | `uri.rs` | comparison of URIs |
 //! | `nonce.rs` | nonces of the server (RFC 9449 §9) |
 //! | `certificate.rs` | thumbprints of certificates |
 //!
-//! All of it is pure. That a proof is used once is for the caller to see to, who is asked when all else is right:
-//! [`Client::first_use`](crate::Client::first_use) does.
+//! All of it is pure. The caller must ensure that a proof is used once; it is asked after all other checks have passed.
+//! [`Client::first_use`](crate::Client::first_use) does that.
 //!
 //! ```
 //! # fn ask(client: &phantom_token::Client, active: &phantom_token::Active, token: phantom_token::Token<'_>) {
@@ -63,16 +63,16 @@ use crate::token::Scheme;
 use crate::values::time;
 use crate::{Active, Token};
 
-/// What is done about tokens that are bound to a key of their sender (RFC 7800).
+/// How tokens that are bound to a key of their sender (RFC 7800) are handled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Constraint {
-    /// One that is bound is refused without its proof.
+    /// A bound token without its proof is refused.
     #[default]
     Enforce,
-    /// One that is not bound is refused as well.
+    /// An unbound token is refused as well.
     Require,
-    /// Nobody looks: something else has.
+    /// The binding is not checked here: another component checks it.
     Ignore,
 }
 
@@ -82,10 +82,10 @@ impl Constraint {
         name.parse().ok()
     }
 
-    /// Whether a request with this token must show who sends it: most need not.
+    /// Whether a request with this token must prove its sender: most need not.
     ///
     /// # Errors
-    /// [`SenderError::NotBound`] for a token that is bound to nothing where that is required.
+    /// [`SenderError::NotBound`] for an unbound token where a binding is required.
     pub fn applies_to(self, active: &Active, scheme: Scheme) -> Result<bool, SenderError> {
         match self {
             Constraint::Ignore => Ok(false),
@@ -96,23 +96,23 @@ impl Constraint {
     }
 }
 
-/// For how long a proof may be accepted: it is remembered as long.
+/// The allowed values of [`ProofRules::window`]. A used proof is remembered for that time.
 pub const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
-/// Reads such a time.
+/// Parses a value of [`ProofRules::window`].
 pub fn window(text: &str) -> Option<Duration> {
     time(text).filter(|window| WINDOWS.contains(window))
 }
 
-/// How often there is a new nonce. One is accepted for as long again.
+/// The interval at which the nonce changes. A nonce is accepted for one more interval.
 pub const NONCE_STEP: Duration = Duration::from_secs(60);
 
-/// What is asked of a proof beside that it is right.
+/// The requirements on a proof besides being valid.
 #[derive(Debug, Clone)]
 pub struct ProofRules {
-    /// For how long a proof is accepted from its `iat` on.
+    /// How long a proof is accepted, counted from its `iat`.
     pub window: Duration,
-    /// The nonces of which a proof must have one. `None`: it need not have any, and whichever it has is not looked at.
+    /// The accepted nonces. `None`: a proof need not have a nonce, and a nonce in it is not checked.
     pub nonces: Option<Arc<Nonces>>,
 }
 
@@ -128,11 +128,11 @@ impl Default for ProofRules {
 /// The `DPoP` header of a request (RFC 9449 §4.1).
 #[derive(Clone, Copy)]
 pub enum Proof<'a> {
-    /// There is none.
+    /// The request has none.
     None,
-    /// There is one: its value.
+    /// The request has one, with this value.
     One(&'a [u8]),
-    /// There are several, which is not allowed.
+    /// The request has several, which is not allowed.
     Several,
 }
 
@@ -146,19 +146,19 @@ impl fmt::Debug for Proof<'_> {
     }
 }
 
-/// A request, as far as the sender of its token is concerned.
+/// The parts of a request that are needed to check its sender.
 #[derive(Clone, Copy)]
 pub struct RequestContext<'a> {
-    /// How the token is presented.
+    /// The scheme with which the token is presented.
     pub scheme: Scheme,
-    /// The method, as it stands in the request: it is case-sensitive.
+    /// The method, unchanged: it is case-sensitive.
     pub method: &'a [u8],
-    /// What was asked for, as the client sees it.
+    /// The requested URI, as the client sees it.
     pub uri: Uri<'a>,
     /// The request's `DPoP` header.
     pub proof: Proof<'a>,
-    /// The certificate with which the client has authenticated its connection, whoever has issued it. Asked for only when
-    /// the token is bound to one.
+    /// The certificate with which the client has authenticated its TLS connection, of any issuer. Called only when the
+    /// token is bound to a certificate.
     pub certificate: &'a dyn Fn() -> Option<Thumbprint>,
 }
 
@@ -171,36 +171,37 @@ impl fmt::Debug for RequestContext<'_> {
     }
 }
 
-/// A sender who has shown what was asked for.
+/// The result of a successful check of the sender.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proven {
-    /// The proof's nonce will not be accepted for much longer: hand out the current one with the answer (RFC 9449 §8.2).
+    /// Whether the answer should carry the current nonce (RFC 9449 §8.2): the nonce of the proof will soon no longer be
+    /// accepted.
     pub renew_nonce: bool,
 }
 
-/// Why a token is not accepted from this sender. Says nothing of the token or the proof themselves.
+/// The reason why a token is not accepted from this sender. Contains nothing of the token or the proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum SenderError {
-    /// The token is bound, and the host does not say how the request presents it.
+    /// The token is bound, and the host does not report how the request presents it.
     #[strum(serialize = "presentation_missing")]
     NotPresented,
-    /// The token is bound to a key, and presented with `Bearer` (RFC 9449 §7.2).
+    /// The token is bound to a key, and presented with the scheme `Bearer` (RFC 9449 §7.2).
     Scheme,
-    /// The token is bound to no key, and presented with `DPoP` (RFC 9449 §7.1).
+    /// The token is not bound to a key, and presented with the scheme `DPoP` (RFC 9449 §7.1).
     NotBound,
-    /// The token is bound, and to what is not known here, or can't be read.
+    /// The token is bound by a confirmation method that is unknown here, or its confirmation is invalid.
     ConfirmationUnknown,
-    /// The client has no certificate, and the token is bound to one.
+    /// The token is bound to a certificate, and the client has none.
     CertificateMissing,
     /// The token is bound to another certificate.
     CertificateOther,
-    /// There is no proof.
+    /// The request has no proof.
     ProofMissing,
-    /// There is more than one.
+    /// The request has more than one proof.
     ProofSeveral,
-    /// It is not a JWT with all that a proof has (RFC 9449 §4.2), or too long.
+    /// The proof is not a JWT with all required members (RFC 9449 §4.2), or too long.
     ProofMalformed,
     /// Its `typ` is not `dpop+jwt`.
     #[strum(serialize = "proof_typ")]
@@ -212,38 +213,38 @@ pub enum SenderError {
     ProofJwk,
     /// Its signature is not that of its `jwk`.
     ProofSignature,
-    /// It is for another method.
+    /// Its `htm` is another method.
     ProofHtm,
-    /// It is for another URI, or for none.
+    /// The proof is for another URI, or for none.
     ProofHtu,
-    /// What the client has named as the host that it asks is none.
+    /// The host that the client has named is invalid.
     Host,
-    /// It is too old, or of the future.
+    /// Its `iat` is too old, or in the future.
     ProofIat,
-    /// It has no `jti`, or one that is too long.
+    /// Its `jti` is missing, or too long.
     ProofJti,
-    /// It is for another token.
+    /// Its `ath` is that of another token.
     ProofAth,
-    /// It is of another key than the one that the token is bound to.
+    /// Its key is not the key that the token is bound to.
     ProofKey,
-    /// It has no nonce, or one that is not accepted (any more).
+    /// Its nonce is missing, or not accepted (any more).
     ProofNonce,
-    /// It was used before.
+    /// The proof was used before.
     ProofReplayed,
-    /// It can't be noted that it was used: there is no room left.
+    /// The use of the proof can't be recorded: there is no space left.
     ReplaysFull,
-    /// It is not known whether it was used before, and a new one will do.
+    /// It is not known whether the proof was used before. A new proof will be accepted.
     ReplaysLost,
 }
 
 impl SenderError {
-    /// One word, for logs.
+    /// The reason in one word, for logs.
     pub fn reason(self) -> &'static str {
         self.into()
     }
 
-    /// The status of the answer: 400 when the request itself is wrong, 401 when its sender has to show something else, 503
-    /// when the request is as good as any and can't be answered.
+    /// The HTTP status of the answer: 400 when the request is malformed, 401 when the sender must present another
+    /// proof, certificate or token, 503 when the request may be valid and can't be checked.
     pub fn http_status(self) -> u16 {
         match self {
             SenderError::Host => 400,
@@ -252,8 +253,8 @@ impl SenderError {
         }
     }
 
-    /// The `error` of the challenge (RFC 6750 §3.1, RFC 9449 §7.1). `None` when it is not the client's fault, and never a
-    /// pass.
+    /// The `error` of the challenge (RFC 6750 §3.1, RFC 9449 §7.1). `None` when the client is not at fault; the request
+    /// is still denied.
     pub fn error(self) -> Option<ErrorCode> {
         Some(match self {
             SenderError::NotPresented
@@ -270,7 +271,7 @@ impl SenderError {
         })
     }
 
-    /// The scheme of the challenge that says it.
+    /// The scheme of the challenge for this error.
     pub fn scheme(self) -> Scheme {
         match self {
             SenderError::NotPresented
@@ -282,7 +283,7 @@ impl SenderError {
     }
 }
 
-/// A sentence that may stand in quotes, as an `error_description`.
+/// A sentence for an `error_description`, with characters that are allowed in quotes.
 impl fmt::Display for SenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -322,19 +323,20 @@ impl fmt::Display for SenderError {
 
 impl std::error::Error for SenderError {}
 
-/// The algorithms that a proof may be signed with, as the `algs` of a challenge (RFC 9449 §7.1) lists them.
+/// The accepted signature algorithms for proofs, in the format of the `algs` of a challenge (RFC 9449 §7.1).
 pub fn algorithms() -> String {
     let names: Vec<_> = Algorithm::ALL.iter().map(|one| one.as_str()).collect();
     names.join(" ")
 }
 
-/// Checks that a token is presented by whom it was issued to: whatever it is bound to is shown, all of it.
+/// Checks that a token is presented by the client that it was issued to: every confirmation of the token must be
+/// satisfied.
 ///
-/// `now` is in seconds since the epoch. `first_use` is asked last, about a proof that is right in all else, and must note
-/// that it is used.
+/// `now` is in seconds since the epoch. `first_use` is called last, for a proof that passed all other checks, and must
+/// record that the proof is used.
 ///
 /// # Errors
-/// [`SenderError`] when it is not, or when that can't be known.
+/// [`SenderError`] when the check fails, or when it can't be completed.
 pub fn check(
     active: &Active,
     token: Token<'_>,
@@ -365,7 +367,7 @@ pub fn check(
     }
 }
 
-/// What a token is bound to: one of these at least.
+/// The confirmations of a bound token: at least one.
 struct Confirmations<'a> {
     /// A certificate (RFC 8705 §3.1).
     certificate: Option<Thumbprint>,
@@ -374,8 +376,8 @@ struct Confirmations<'a> {
 }
 
 impl<'a> Confirmations<'a> {
-    /// Reads `cnf`. Members that are not known here are left alone beside one that is (RFC 7800 §3.1); one that is known
-    /// and can't be read is no confirmation, and no reason to go without.
+    /// Reads `cnf`. Unknown members are ignored beside a known one (RFC 7800 §3.1). A known member that is invalid
+    /// confirms nothing, and the token is still bound.
     fn of(claims: &'a Claims) -> Result<Self, SenderError> {
         const UNKNOWN: SenderError = SenderError::ConfirmationUnknown;
         let Some(Value::Object(members)) = claims.get("cnf") else {

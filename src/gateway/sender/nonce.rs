@@ -1,7 +1,7 @@
-//! Nonces of the server (RFC 9449 §9): proof that a proof was made lately, whatever the client's clock says.
+//! Nonces of the server (RFC 9449 §9): they show that a proof is recent, whatever the client's clock.
 //!
-//! Nothing is kept of them. A nonce is an HMAC of the span of time that it was handed out in, so that whoever holds the
-//! same secret accepts it: all workers of a host, which makes the secret before it starts them.
+//! Nonces are not stored. A nonce is an HMAC of the time interval in which it was issued. So every process with the
+//! same secret accepts it: all workers of a host that creates the secret before it starts them.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,18 +10,19 @@ use aws_lc_rs::{constant_time, hmac, rand};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// As much of the HMAC is handed out, in bytes: nobody guesses it.
+/// The length to which the HMAC is truncated, in bytes. It can't be guessed.
 const LENGTH: usize = 16;
 
-/// Hands out nonces, and knows them again.
+/// Issues nonces, and verifies them.
 pub struct Nonces {
     key: hmac::Key,
-    /// In seconds: at least one.
+    /// The interval in seconds: at least 1.
     step: u64,
 }
 
 impl Nonces {
-    /// Nonces under a secret. There is a new one in every `step`; each is accepted during its own step and the next.
+    /// Nonces from a secret. A new nonce is issued in every `step`. Each is accepted during its own step and the next
+    /// one.
     pub fn new(secret: &[u8; 32], step: Duration) -> Self {
         Nonces {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),
@@ -29,17 +30,17 @@ impl Nonces {
         }
     }
 
-    /// Nonces under a new secret.
+    /// Nonces from a new random secret.
     ///
     /// # Errors
-    /// When the system has no random bytes to give: says so.
+    /// When the system has no random bytes: a message that says so.
     pub fn random(step: Duration) -> Result<Self, &'static str> {
         let mut secret = zeroize::Zeroizing::new([0; 32]);
         rand::fill(&mut *secret).map_err(|_| "no random numbers can be had")?;
         Ok(Self::new(&secret, step))
     }
 
-    /// The one to hand out at `now`, in seconds since the epoch: 22 characters of base64url.
+    /// The nonce to issue at `now`, in seconds since the epoch: 22 characters of base64url.
     pub fn current(&self, now: i64) -> String {
         URL_SAFE_NO_PAD.encode(self.of(self.number(now)))
     }
@@ -50,7 +51,7 @@ impl Nonces {
         self.is_of(nonce, number) || self.is_of(nonce, number.wrapping_sub(1))
     }
 
-    /// Whether it is the one that is handed out at `now`, and not the one before.
+    /// Whether the nonce is the current one at `now`, and not the previous one.
     pub(super) fn is_current(&self, nonce: &[u8], now: i64) -> bool {
         self.is_of(nonce, self.number(now))
     }

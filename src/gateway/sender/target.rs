@@ -1,38 +1,38 @@
-//! The URI that a request is for, as its client sees it: put together of what a server knows of the request (RFC 9110 §7.1).
+//! The URI of a request as its client sees it, reconstructed from the parts of the request that a server knows (RFC
+//! 9110 §7.1).
 
 use std::fmt;
 
 use super::SenderError;
 use super::uri::{has_path, normalized, push_host};
 
-/// What a request is for, by what a proof is compared with (RFC 9449 §4.3).
+/// The URI of a request, with which the `htu` of a proof is compared (RFC 9449 §4.3).
 #[derive(Clone, Copy)]
 pub enum Uri<'a> {
-    /// The URI, from who knows better than the request: `https://api.example.com/orders`. Of what comes after the path
-    /// nothing is looked at.
+    /// The URI from a trusted source other than the request: `https://api.example.com/orders`. Everything after the
+    /// path is ignored.
     Whole(&'a [u8]),
-    /// The URI, put together by a host of the client's `Host` and the request's target. Without a path right behind its
-    /// host it was made of something that is no host, which could make a proof for one path good for another.
+    /// A URI that the host has composed of the client's `Host` and the request's target. If no path follows directly
+    /// after its host, the `Host` was invalid. Such a URI could make a proof for one path valid for another.
     Composed(&'a [u8]),
-    /// The parts that the request itself tells.
+    /// The parts of the URI, as the request has them.
     Of(Target<'a>),
 }
 
-/// The parts of a request's URI, none of which has been put beside another yet: a `Host` of `api.example.com?` must not
-/// make a query of the path.
+/// The parts of a request's URI, not yet joined: a `Host` of `api.example.com?` must not turn the path into a query.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// `http` or `https`, by the connection.
+    /// `http` or `https`, by the type of the connection.
     pub scheme: &'a [u8],
-    /// What the client has named as the host that it asks, as it wrote it, `HOST[:PORT]`: in an absolute request target,
-    /// else in `:authority` or `Host`. `None` when it has named none.
+    /// The host that the client has named, unchanged, as `HOST[:PORT]`: in an absolute request target, else in
+    /// `:authority` or `Host`. `None` when it has named none.
     pub authority: Option<&'a [u8]>,
-    /// The host by which the server was chosen: that of `authority` in lower case, without port and final dot; or the
-    /// server's own name, where the client has named none.
+    /// The host that selected the server: that of `authority` in lower case, without port and final dot; or the
+    /// server's own name, where the client has named no host.
     pub host: &'a [u8],
-    /// The port that the client is connected to. It counts where the client has named no host.
+    /// The port that the client is connected to. It is used only where the client has named no host.
     pub port: u16,
-    /// Path and query, as the client wrote them.
+    /// Path and query, unchanged.
     pub path: &'a [u8],
 }
 
@@ -50,10 +50,10 @@ impl fmt::Debug for Target<'_> {
 }
 
 impl Uri<'_> {
-    /// The URI in its one normal form. `None` when no proof is for it.
+    /// The URI in normal form. `None` when no proof can match it.
     ///
     /// # Errors
-    /// [`SenderError::Host`] when what the client has named is no host.
+    /// [`SenderError::Host`] when the host that the client has named is invalid.
     pub(super) fn normalized(&self) -> Result<Option<String>, SenderError> {
         match self {
             Uri::Whole(uri) => Ok(normalized(uri)),
@@ -65,8 +65,8 @@ impl Uri<'_> {
 }
 
 impl<'a> Target<'a> {
-    /// The parts of a request to a server that serves every host. `target` is what the request line or `:path` has;
-    /// `hosts` are its `Host` headers, or `:authority`, which do not count where the target names a host itself (RFC 9112
+    /// The parts of a request to a server that serves every host. `target` is the request line's target or `:path`.
+    /// `hosts` are the `Host` headers, or `:authority`; they are ignored where the target names a host itself (RFC 9112
     /// §3.2.2).
     pub fn new(
         scheme: &'a [u8],
@@ -83,7 +83,7 @@ impl<'a> Target<'a> {
             }
             None => match (hosts.next(), hosts.next()) {
                 (Some(host), None) => (Some(host), target),
-                // Several are none.
+                // Several are as invalid as none.
                 _ => (None, target),
             },
         };
@@ -105,19 +105,19 @@ impl Target<'_> {
         Ok(normalized(&uri))
     }
 
-    /// Host and port that the client asks, if they are nothing else.
+    /// The host and port that the client has named, if they are valid and contain nothing else.
     fn authority(&self) -> Option<String> {
         let Some(authority) = self.authority else {
             let host = std::str::from_utf8(self.host).ok()?;
             let port = push_host(&mut String::new(), host)?;
-            // The server's name has none.
+            // The server's name has no port.
             return port
                 .is_none()
                 .then(|| format!("{host}:{port}", port = self.port));
         };
         let authority = std::str::from_utf8(authority).ok()?;
         push_host(&mut String::new(), authority)?;
-        // The host that was asked is the one by which the server was chosen, and not what another header says.
+        // The named host must be the one that selected the server; another header may not change it.
         host_of(authority)
             .as_bytes()
             .eq_ignore_ascii_case(self.host)

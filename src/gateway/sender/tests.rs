@@ -28,7 +28,7 @@ fn bound_to(key: &SigningKey) -> Active {
     active(&json!({"cnf": {"jkt": key.kid()}}))
 }
 
-/// The public key as a client puts it into a proof.
+/// The public key as a client includes it in a proof.
 fn jwk(key: &SigningKey) -> Value {
     let mut jwk = key.public_jwk();
     for name in ["kid", "alg", "use"] {
@@ -53,7 +53,7 @@ fn sign(key: &SigningKey, header: &Value, claims: &Value) -> String {
     key.sign_parts(header.to_string().as_bytes(), claims.to_string().as_bytes())
 }
 
-/// A proof with other members: `null` takes one away.
+/// A proof with changed members: `null` removes one.
 fn with(header_of: Value, claims_of: Value) -> String {
     let key = key(Algorithm::ES256);
     let merged = |mut all: Value, other: Value| {
@@ -76,7 +76,7 @@ fn says(claims: Value) -> String {
     with(json!({}), claims)
 }
 
-/// A request of which one thing is not as it should be.
+/// A valid request, of which tests change one part.
 #[derive(Clone)]
 struct Asked<'a> {
     active: &'a Active,
@@ -103,7 +103,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What is said, and what was noted.
+    /// The result of the check, and the recorded use of the proof.
     fn noting(
         &self,
         proof: Proof<'_>,
@@ -140,7 +140,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What is said of a proof for a token that is bound to the P-256 key.
+/// The error for a proof for a token that is bound to the P-256 key.
 fn refused(proof: &str) -> SenderError {
     let active = bound_to(&key(Algorithm::ES256));
     Asked::new(&active).with(proof).unwrap_err()
@@ -178,7 +178,7 @@ fn the_proof_of_rfc_9449_is_accepted() {
     assert_eq!(asked.with(proof), Err(SenderError::ProofIat));
     asked.now = 1_562_262_618;
     assert_eq!(asked.with(proof), Ok(Proven::default()));
-    // A bit of each part.
+    // One bit in each part of the JWT.
     for at in [5, 300, 500] {
         let mut other = proof.to_owned();
         let with = if &other[at..=at] == "A" { "B" } else { "A" };
@@ -209,7 +209,7 @@ fn a_token_that_is_bound_is_not_a_bearer_token() {
         scheme: Scheme::Bearer,
         ..Asked::new(&active)
     };
-    // Not even with a proof.
+    // The scheme stays wrong even with a proof.
     assert_eq!(asked.with(&says(json!({}))), Err(SenderError::Scheme));
     assert_eq!(asked.noting(Proof::None).0, Err(SenderError::Scheme));
 }
@@ -238,7 +238,7 @@ fn what_a_token_is_bound_to_and_cannot_be_read_is_not_passed_over() {
         json!({"x5t#S256": "short"}),
         json!({"x5t#S256": [good]}),
         json!({"x5t#S256": format!("{good}=")}),
-        // One that can be read does not make up for it.
+        // A valid member does not make up for an invalid one.
         json!({"x5t#S256": good, "jkt": 1}),
         json!({"x5t#S256": 1, "jkt": good}),
     ] {
@@ -256,7 +256,7 @@ fn what_a_token_is_bound_to_and_cannot_be_read_is_not_passed_over() {
             );
         }
     }
-    // Members that are not known may stand beside one that is.
+    // Unknown members are allowed beside a known one.
     let key = key(Algorithm::ES256);
     let active = active(&json!({"cnf": {"jkt": key.kid(), "kid": 1}}));
     assert!(Asked::new(&active).with(&says(json!({}))).is_ok());
@@ -307,7 +307,7 @@ fn a_token_that_is_bound_to_a_certificate_passes_with_that_one() {
     };
     assert_eq!(dpop.with(&says(json!({}))), Err(SenderError::NotBound));
 
-    // Bound to both, it needs both.
+    // A token that is bound to both needs both.
     let key = key(Algorithm::ES256);
     let both = active(&json!({"cnf": {"x5t#S256": text, "jkt": key.kid()}}));
     let asked = |certificate| Asked {
@@ -451,7 +451,7 @@ fn a_proof_of_8_kib_passes_and_none_that_is_longer() {
     accepted(&padded(fits));
     assert_eq!(refused(&padded(fits + 4)), SenderError::ProofMalformed);
     assert_eq!(refused(&"a".repeat(1 << 20)), SenderError::ProofMalformed);
-    // Nested without end, which the reader of JSON bounds.
+    // Deeply nested: the JSON parser limits the depth.
     let deep = format!(r#"{{"typ":"dpop+jwt","x":{}"#, "[".repeat(4000));
     let deep = key(Algorithm::ES256).sign_parts(deep.as_bytes(), b"{}");
     assert_eq!(refused(&deep), SenderError::ProofMalformed);
@@ -553,7 +553,7 @@ fn the_key_must_be_a_public_one_that_goes_with_the_algorithm() {
             "{jwk}"
         );
     }
-    // These have the right thumbprint: of its members only some count for it.
+    // These have the right thumbprint, which is computed from some members only.
     for member in [
         json!({"d": "AAAA"}),
         json!({"k": "AAAA"}),
@@ -580,7 +580,7 @@ fn the_key_must_be_a_public_one_that_goes_with_the_algorithm() {
             "{alg}"
         );
     }
-    // A key that is no point of its curve, to which a token may be bound all the same.
+    // A key that is not a point of its curve. A token may be bound to it all the same.
     let wrong = json!({"kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)});
     let text = format!(
         r#"{{"crv":"P-256","kty":"EC","x":{},"y":{}}}"#,
@@ -619,7 +619,7 @@ fn other_keys_in_the_header_are_not_looked_at() {
     ] {
         accepted(&with(member, json!({})));
     }
-    // Nor do they stand in for the one that is missing.
+    // Nor do they replace the missing member.
     assert_eq!(
         refused(&with(json!({"x5c": ["MIIB"], "jwk": null}), json!({}))),
         SenderError::ProofJwk
@@ -633,11 +633,11 @@ fn a_proof_of_another_key_is_refused_and_so_is_one_under_a_borrowed_name() {
     let asked = Asked::new(&active);
     let proof = sign(&other, &header(&other), &claims());
     assert_eq!(asked.with(&proof), Err(SenderError::ProofKey));
-    // With the right key in the header, and signed with a wrong one of the same kind.
+    // The right key in the header, and a signature of another key of the same kind.
     let thief = SigningKey::generate().unwrap();
     let proof = sign(&thief, &header(&own), &claims());
     assert_eq!(asked.with(&proof), Err(SenderError::ProofSignature));
-    // What is bound to something that is no thumbprint is bound to no key that there is.
+    // A token that is bound to an invalid thumbprint is bound to no existing key.
     for jkt in [
         String::new(),
         format!("{}=", own.kid()),
@@ -738,7 +738,7 @@ fn the_uri_is_that_of_the_request_however_it_is_written() {
         ("https://[::1]/a?b", "https://[0:0:0:0:0:0:0:1]:443/a", true),
         ("http://h:8080/a%20b", "http://h:8080/a%20b", true),
         ("http://h:8080/a", "http://h/a", false),
-        // What can't be told from another is the same as none, itself included.
+        // An ambiguous URI matches no URI, not even itself.
         ("https://u@h/", "https://u@h/", false),
         ("/a", "/a", false),
         ("", "", false),
@@ -800,12 +800,12 @@ fn a_proof_is_accepted_for_its_window_and_not_a_second_longer() {
     for iat in [json!(0), json!(-NOW), json!(i64::MIN), json!(u64::MAX)] {
         assert_eq!(refused(&says(json!({"iat": iat}))), SenderError::ProofIat);
     }
-    // Milliseconds, as some would have them.
+    // Milliseconds, a common mistake.
     assert_eq!(
         refused(&says(json!({"iat": NOW * 1000}))),
         SenderError::ProofIat
     );
-    // What a proof need not have holds where it stands.
+    // Optional claims must hold if they are present.
     accepted(&says(json!({"exp": NOW + 1, "nbf": NOW + 10})));
     for other in [json!({"exp": NOW}), json!({"nbf": NOW + 11})] {
         assert_eq!(refused(&says(other)), SenderError::ProofIat);
@@ -883,7 +883,7 @@ fn where_nonces_are_asked_for_a_proof_has_the_right_one() {
     ] {
         assert_eq!(said(nonce.clone()), Err(SenderError::ProofNonce), "{nonce}");
     }
-    // And where not, it may have any.
+    // Without nonces, a proof may have any.
     accepted(&says(json!({"nonce": "any"})));
 }
 
@@ -933,7 +933,7 @@ fn the_name_of_a_proof_is_that_of_its_key_and_its_jti() {
     let [to_one, to_other] = [&one, &other].map(bound_to);
     let asked = Asked::new(&to_one);
     let first = name(&to_one, &asked, &says(json!({})));
-    // Signed again, at another time, for another URI: the same.
+    // Signed again, at another time, for another URI: the same identifier.
     assert_eq!(name(&to_one, &asked, &says(json!({"iat": NOW - 5}))), first);
     let elsewhere = Asked {
         uri: "https://h/",
@@ -988,7 +988,7 @@ fn each_error_has_a_word_of_its_own_and_says_what_the_answer_is() {
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         );
-        // It stands in quotes in a header.
+        // The text is put in quotes in a header.
         let text = error.to_string();
         assert!(text.is_ascii() && !text.contains(['"', '\\']));
         if let Some(word) = error.error() {
@@ -1019,7 +1019,7 @@ proptest! {
         let active = bound_to(&key(Algorithm::ES256));
         let asked = Asked::new(&active);
         prop_assert!(asked.noting(Proof::One(&bytes)).0.is_err());
-        // A proof with one byte that is another one.
+        // A proof with one changed byte.
         static PROOF: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| says(json!({})));
         let mut other = PROOF.clone().into_bytes();
         let at = cut.index(other.len());

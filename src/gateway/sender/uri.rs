@@ -1,9 +1,10 @@
-//! Whether two URIs are the same (RFC 3986 §6.2.2 and §6.2.3), as far as a proof is for one (RFC 9449 §4.3).
+//! Comparison of URIs (RFC 3986 §6.2.2 and §6.2.3), as needed for the `htu` of a proof (RFC 9449 §4.3).
 
 use std::net::Ipv6Addr;
 
-/// A URI of `http` or `https` in its one normal form, without query and fragment. `None` when it is none, or has what no
-/// proof is for: a user, bytes that a URI can't have, a backslash, which some take for a slash.
+/// The normal form of a URI of `http` or `https`, without query and fragment. `None` when the text is not a URI, or has
+/// a part that no proof may have: a user, bytes that are not allowed in a URI, or a backslash, which some parsers take
+/// as a slash.
 pub(super) fn normalized(uri: &[u8]) -> Option<String> {
     let end = uri.iter().position(|byte| b"?#".contains(byte));
     let uri = &uri[..end.unwrap_or(uri.len())];
@@ -13,7 +14,7 @@ pub(super) fn normalized(uri: &[u8]) -> Option<String> {
     {
         return None;
     }
-    // ASCII, by the check above.
+    // The bytes are ASCII, by the check above.
     let uri = std::str::from_utf8(uri).ok()?;
     let (scheme, rest) = uri.split_once("://")?;
     let (scheme, default_port) = [("http", 80), ("https", 443)]
@@ -43,7 +44,7 @@ pub(super) fn push_host(normal: &mut String, authority: &str) -> Option<Option<u
         port
     } else {
         let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-        // Without escapes, which no name of a host that resolves has; and without `@`, so that there is no user.
+        // No escapes, which no resolvable host name has, and no `@`, so that there is no user.
         let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
         if host.is_empty() || !host.bytes().all(named) {
             return None;
@@ -62,8 +63,8 @@ pub(super) fn push_host(normal: &mut String, authority: &str) -> Option<Option<u
     }
 }
 
-/// Whether a URI has a path that begins right behind its host: what a server puts together of a host and the target of a
-/// request has one, unless the host holds a `?` or `#`, which makes a query of the path.
+/// Whether the path of a URI begins directly after its host. A URI that a server composes of a host and the request's
+/// target has such a path, unless the host contains a `?` or `#`, which turns the path into a query.
 pub(super) fn has_path(uri: &[u8]) -> bool {
     let scheme = uri.windows(3).position(|part| part == b"://");
     scheme
@@ -71,10 +72,10 @@ pub(super) fn has_path(uri: &[u8]) -> bool {
         .is_some_and(|&byte| byte == b'/')
 }
 
-/// Appends a path: with escapes for what needs them and for nothing else, without dot segments (RFC 3986 §5.2.4). `None`
-/// for one that is not the same path to everybody: where `..` takes back a segment that is empty or holds an escaped
-/// slash. Servers that merge slashes, or unescape them first, take back another one, so that a proof for `/` would be as
-/// good as one for `/admin/`, which `/admin%2Fx/..` is to them.
+/// Appends a path: characters are escaped only where that is needed, and dot segments are removed (RFC 3986 §5.2.4).
+/// `None` for an ambiguous path: one in which `..` removes a segment that is empty or contains an escaped slash.
+/// Servers that merge slashes, or unescape them first, remove another segment: they read `/admin%2Fx/..` as `/admin/`.
+/// So a proof for `/` would be valid for `/admin/` too.
 fn push_path(normal: &mut String, path: &str) -> Option<()> {
     let start = normal.len();
     let mut segments = path.split('/').skip(1).peekable();
@@ -99,7 +100,7 @@ fn push_path(normal: &mut String, path: &str) -> Option<()> {
             }
             normal.truncate(start + parent);
         }
-        // A path that ends with one names a directory.
+        // A path that ends with a dot segment names a directory.
         if segments.peek().is_none() {
             normal.push('/');
         }
@@ -117,7 +118,7 @@ fn push_segment(normal: &mut String, segment: &str) -> Option<()> {
             byte
         };
         let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        // What has a meaning of its own means another thing when it is escaped.
+        // An escaped reserved character has another meaning than the plain one.
         let reserved = b"!$&'()*+,;=:@".contains(&byte) && !is_escaped;
         if unreserved || reserved {
             normal.push(char::from(byte));
@@ -128,7 +129,7 @@ fn push_segment(normal: &mut String, segment: &str) -> Option<()> {
     Some(())
 }
 
-/// The byte that is escaped with these two digits.
+/// The byte that these two hexadecimal digits encode.
 pub(super) fn escaped(high: Option<&u8>, low: Option<&u8>) -> Option<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
@@ -208,7 +209,7 @@ mod tests {
             assert!(normal(other).is_some(), "{other}");
             assert_ne!(normal(other), base, "{other}");
         }
-        // A sub-delimiter is not what it is when it is escaped (RFC 3986 §2.2).
+        // An escaped sub-delimiter differs from the plain one (RFC 3986 §2.2).
         assert_ne!(normal("https://h/a;b"), normal("https://h/a%3Bb"));
     }
 

@@ -1,41 +1,41 @@
-//! The text in which metrics are exchanged: Prometheus' format 0.0.4, and OpenMetrics 1.0.
+//! Text formats for the exposition of metrics: Prometheus' text format 0.0.4, and OpenMetrics 1.0.
 //!
-//! Written by hand: the two differ in a handful of lines, and libraries for them keep the numbers themselves, which ours
-//! are not theirs to keep.
+//! Written by hand: the two formats differ in a handful of lines. Libraries for them store the numbers themselves,
+//! which does not fit: our numbers are stored in shared memory.
 
 use std::fmt::{Display, Write as _};
 
-/// Which of the two.
+/// The text format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Prometheus,
     OpenMetrics,
 }
 
-/// What a metric is.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MetricType {
     Counter,
     Gauge,
     Histogram,
-    /// A gauge that is always 1, with what there is to know in its labels.
+    /// A gauge that is always 1, with the information in its labels.
     Info,
 }
 
 /// A metric.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Metric {
-    /// Without the suffix that its kind brings.
+    /// The name without the suffix of its type.
     pub(super) name: &'static str,
     pub(super) kind: MetricType,
-    /// Of which there is one, the name ends in it.
+    /// The unit, if there is one. The name ends in it.
     pub(super) unit: &'static str,
     pub(super) help: &'static str,
 }
 
 pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// A text that grows.
+/// The text of an exposition, as it is written.
 pub(super) struct Exposition {
     dialect: Dialect,
     text: String,
@@ -49,7 +49,7 @@ impl Exposition {
         }
     }
 
-    /// Begins a metric: its samples come next, all of them.
+    /// Begins a metric. All its samples must follow at once.
     pub(super) fn begin(&mut self, metric: &Metric) {
         let name = metric.name;
         let (suffix, kind) = match (self.dialect, metric.kind) {
@@ -78,7 +78,8 @@ impl Exposition {
         self.line(metric.name, suffix, labels, None, value);
     }
 
-    /// A histogram: how many were at most each bound, the last of which has none, and the sum of all.
+    /// A histogram: for each bound the number of values up to it, and the sum of all values. The last bound is
+    /// infinite.
     pub(super) fn histogram(
         &mut self,
         metric: &Metric,
@@ -88,7 +89,7 @@ impl Exposition {
     ) {
         let mut all = 0;
         for &(bound, count) in buckets {
-            // OpenMetrics wants a canonical float.
+            // OpenMetrics requires a canonical float.
             let bound = bound.map_or("+Inf".to_owned(), |bound| format!("{bound:?}"));
             self.line(metric.name, "_bucket", labels, Some(&bound), count);
             all = count;

@@ -1,4 +1,4 @@
-//! The snapshot as JSON, for whatever is no scraper of metrics. `docs/operations.md` describes it.
+//! The snapshot as JSON, for consumers other than Prometheus. `docs/operations.md` describes it.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! What is exported, under which names. `docs/operations.md` lists them for those who build dashboards: a name that is
-//! changed here breaks theirs.
+//! The exported metrics and their names. `docs/operations.md` lists them for authors of dashboards: renaming a metric
+//! here breaks their dashboards.
 
 use super::exposition::{Dialect, Exposition, Metric, MetricType};
 use super::{ProviderStatus, Snapshot, ZoneStatus, seconds};
@@ -219,7 +219,7 @@ const OF_ZONES: [OfZone; 5] = [
     ),
 ];
 
-/// Writes all of it.
+/// Writes all metrics.
 pub(super) fn write(snapshot: &Snapshot, dialect: Dialect) -> String {
     let mut out = Exposition::new(dialect);
     let Snapshot {
@@ -317,7 +317,7 @@ fn of_providers(
     }
 }
 
-/// Several numbers of each provider, told apart by a word.
+/// Several numbers of each provider, distinguished by a label.
 fn by_word(
     out: &mut Exposition,
     metric: &Metric,

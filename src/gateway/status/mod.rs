@@ -1,16 +1,17 @@
-//! What a gateway shows of itself, to machines and to people.
+//! Status of a gateway: metrics, JSON, and a page for people.
 //!
-//! | file | what it owns |
+//! | file | contents |
 //! | --- | --- |
-//! | `negotiate.rs` | which format is wanted |
-//! | `metrics.rs` | what is exported, under which names: Prometheus and OpenMetrics |
-//! | `exposition.rs` | … and how that is written |
-//! | `json.rs` | the same as JSON |
-//! | `page.rs`, `page.css` | the page for people |
-//! | `numbers.rs` | numbers as people read them |
+//! | `negotiate.rs` | content negotiation: the format of the answer |
+//! | `metrics.rs` | the exported metrics and their names: Prometheus and OpenMetrics |
+//! | `exposition.rs` | the text formats of metrics |
+//! | `json.rs` | the status as JSON |
+//! | `page.rs`, `page.css` | the status page for people |
+//! | `numbers.rs` | numbers formatted for people |
 //!
-//! All of it is pure: a [`Snapshot`] and what was asked for in, headers and a body out. Where the numbers come from is the
-//! host's affair; see [`SharedMetrics`](crate::gateway::metrics::SharedMetrics). No token, JWT or secret is in a snapshot.
+//! All of it is pure: it takes a [`Snapshot`] and the requested format, and returns headers and a body. The host
+//! collects the numbers; see [`SharedMetrics`](crate::gateway::metrics::SharedMetrics). No token, JWT or secret is in a
+//! snapshot.
 //!
 //! ```
 //! use phantom_token::gateway::status::{RequestedFormat, Snapshot, render};
@@ -40,48 +41,49 @@ pub use negotiate::{Format, RequestedFormat, UnknownFormat};
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Everything that is shown, as of one moment.
+/// The status of a gateway at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// When that is, in seconds since the epoch.
+    /// The time of the snapshot, in seconds since the epoch.
     pub now: i64,
-    /// Since when is counted, in seconds since the epoch.
+    /// The time when counting began, in seconds since the epoch.
     pub since: i64,
-    /// What is at work: names, which must be valid in a label, and versions.
+    /// The components and their versions. The names must be valid in a label.
     pub versions: Vec<(&'static str, String)>,
-    /// How many processes count now.
+    /// The number of processes that count now.
     pub processes: u64,
-    /// What each place of [`ProcessMetrics::outcomes`](crate::gateway::metrics::ProcessMetrics::outcomes) stands for: words for labels.
+    /// The labels of the outcomes: one for each index of
+    /// [`ProcessMetrics::outcomes`](crate::gateway::metrics::ProcessMetrics::outcomes).
     pub outcomes: &'static [&'static str],
     /// The providers, in the order in which they are shown.
     pub providers: Vec<ProviderStatus>,
-    /// The zones, likewise.
+    /// The zones, in the order in which they are shown.
     pub zones: Vec<ZoneStatus>,
 }
 
-/// What is shown of a provider.
+/// The status of a provider.
 #[derive(Debug, Clone, Default)]
 pub struct ProviderStatus {
     /// Its name.
     pub name: String,
-    /// The zone in which processes remember together.
+    /// The zone in which processes share verdicts.
     pub zone: Option<String>,
-    /// How many bytes all processes together may remember in, each for itself.
+    /// The sum of the cache sizes of all processes, in bytes.
     pub capacity: u64,
-    /// What they have done.
+    /// The metrics of all processes for the provider.
     pub sum: Totals,
 }
 
-/// What is shown of a zone.
+/// The status of a zone.
 #[derive(Debug, Clone, Default)]
 pub struct ZoneStatus {
     /// Its name.
     pub name: String,
-    /// What it holds and has done.
+    /// Its metrics.
     pub counts: ZoneCounts,
 }
 
-/// What is sent.
+/// The answer to a status request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The media type.
@@ -92,10 +94,10 @@ pub struct Rendered {
     pub body: String,
 }
 
-/// Writes a snapshot as it was asked for.
+/// Renders a snapshot in the requested format.
 pub fn render(snapshot: &Snapshot, asked: RequestedFormat) -> Rendered {
     let mut headers = vec![
-        // It is of this moment.
+        // The status is valid for this moment only.
         ("Cache-Control", "no-store".to_owned()),
         ("X-Content-Type-Options", "nosniff".to_owned()),
         ("Vary", "Accept".to_owned()),
@@ -127,7 +129,7 @@ pub fn render(snapshot: &Snapshot, asked: RequestedFormat) -> Rendered {
 }
 
 impl Snapshot {
-    /// Each outcome that has a name, and how many requests of the provider ended so.
+    /// Each outcome that has a label, and the number of the provider's requests with that outcome.
     fn requests(&self, provider: &ProviderStatus) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = provider.sum.done.outcomes;
         self.outcomes.iter().copied().zip(counts)
@@ -139,7 +141,7 @@ impl ProviderStatus {
         &self.sum.done.stats
     }
 
-    /// Where verdicts came from, and for how many requests.
+    /// The sources of verdicts, and the number of requests for each.
     fn verdicts(&self) -> impl Iterator<Item = (String, u64)> {
         CacheStatus::ALL
             .iter()
@@ -147,7 +149,7 @@ impl ProviderStatus {
             .zip(self.sum.done.verdicts)
     }
 
-    /// The part of all verdicts that was remembered, in the process or the zone, and not past its time.
+    /// The fraction of all verdicts that came from a cache (of the process or the zone) and were fresh.
     fn hit_ratio(&self) -> Option<f64> {
         let verdicts = &self.sum.done.verdicts;
         let all: u128 = verdicts.iter().copied().map(u128::from).sum();
@@ -170,7 +172,7 @@ impl ProviderStatus {
         })
     }
 
-    /// How many calls took at most so many seconds, for each bound; the last one has none and counts all.
+    /// The number of calls up to each latency bound. The last bound is infinite, and counts all calls.
     fn latency(&self) -> Vec<(Option<f64>, u64)> {
         let bounds = Stats::LATENCY_BOUNDS
             .iter()

@@ -1,9 +1,9 @@
-//! Which format is wanted: what the query says, else what the client takes best (RFC 9110 §12.5.1).
+//! Content negotiation: the format that the query names, else the format that the client prefers (RFC 9110 §12.5.1).
 
 use mime::Mime;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-/// In what form a snapshot is written.
+/// The format of a rendered snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum Format {
@@ -18,15 +18,16 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them. Of those that a client likes equally, it gets the first.
+    /// All formats. Of formats that a client prefers equally, it gets the first one.
     pub const ALL: &'static [Format] = Self::VARIANTS;
 
-    /// The word in a query.
+    /// The name of the format in a query.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// The media type, and the versions of it that we have, if it has versions. Who knows OpenMetrics 0.0.1 reads 1.0.0.
+    /// The media type, and its supported versions, if it has versions. A client that knows OpenMetrics 0.0.1 can read
+    /// 1.0.0.
     fn media_type(self) -> (&'static str, &'static str, &'static [&'static str]) {
         match self {
             Format::Prometheus => ("text", "plain", &["0.0.4"]),
@@ -36,7 +37,7 @@ impl Format {
         }
     }
 
-    /// How exactly a media range names this format; `None` if it does not.
+    /// How specifically a media range matches this format; `None` if it does not match.
     fn matched_by(self, range: &Mime) -> Option<u8> {
         let (main, sub, versions) = self.media_type();
         if range.type_() == mime::STAR {
@@ -48,7 +49,7 @@ impl Format {
         if range.subtype() == mime::STAR {
             return Some(1);
         }
-        // A suffix is no part of what `subtype` returns.
+        // `subtype` does not include the suffix.
         if range.subtype() != sub || range.suffix().is_some() {
             return None;
         }
@@ -59,26 +60,26 @@ impl Format {
     }
 }
 
-/// What was asked for.
+/// The requested format and options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestedFormat {
     /// The format.
     pub format: Format,
-    /// Whether a page is to load itself anew every few seconds.
+    /// Whether the page reloads itself every few seconds.
     pub refresh: bool,
 }
 
-/// The query names a format that there is not.
+/// The error for a query that names an unknown format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("format is prometheus, openmetrics, json or html")]
 pub struct UnknownFormat;
 
 impl RequestedFormat {
-    /// Reads the query (without its question mark) and the values of `Accept`, joined by commas. Who says nothing, or
-    /// takes nothing that there is, gets Prometheus.
+    /// Reads the query (without its question mark) and the values of `Accept`, joined by commas. A client that names no
+    /// format, or accepts none of them, gets Prometheus.
     ///
     /// # Errors
-    /// When the query names a format that there is not.
+    /// When the query names an unknown format.
     pub fn of(query: &str, accept: &str) -> Result<Self, UnknownFormat> {
         let mut named = None;
         let mut refresh = true;
@@ -98,12 +99,12 @@ impl RequestedFormat {
     }
 }
 
-/// The format that the client takes best.
+/// The format that the client prefers.
 fn preferred(accept: &str) -> Format {
     let ranges: Vec<(Mime, u16)> = elements(accept).filter_map(range).collect();
     let mut best = (Format::Prometheus, 0);
     for &format in Format::ALL {
-        // What is said of a format most exactly is what counts.
+        // The most specific range that matches a format counts.
         let quality = ranges
             .iter()
             .filter_map(|(range, quality)| Some((format.matched_by(range)?, *quality)))
@@ -116,7 +117,7 @@ fn preferred(accept: &str) -> Format {
     best.0
 }
 
-/// The elements of a list (RFC 9110 §5.6.1), some of which may hold commas in quotes.
+/// The elements of a list (RFC 9110 §5.6.1). An element may contain commas in quotes.
 fn elements(list: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let mut escaped = false;

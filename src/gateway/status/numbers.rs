@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Numbers formatted for people.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-/// With a comma before each three digits: `1,234,567`.
+/// A number with thousands separators: `1,234,567`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -15,7 +15,7 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// `3.4 MiB`
+/// A size in bytes: `3.4 MiB`.
 pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if number < 1024 {
@@ -24,7 +24,7 @@ pub(super) fn bytes(number: u64) -> String {
     let mut value = number as f64 / 1024.0;
     let mut unit = UNITS[0];
     for next in &UNITS[1..] {
-        // What would be rounded up to a thousand and more is one of the next.
+        // A value that would be rounded up to 1000 or more is shown in the next unit.
         if value < 999.5 {
             break;
         }
@@ -38,7 +38,7 @@ pub(super) fn bytes(number: u64) -> String {
     }
 }
 
-/// `98.7 %`. What is not all is not shown as all, nor as nothing what is something.
+/// A percentage: `98.7 %`. Less than all is never shown as 100 %, and more than nothing never as 0 %.
 pub(super) fn percent(part: f64) -> String {
     let percent = part * 100.0;
     match percent {
@@ -49,7 +49,7 @@ pub(super) fn percent(part: f64) -> String {
     }
 }
 
-/// A span in seconds, in one unit: `12 s`, `3 min`, `5 h`, `8 d`.
+/// A duration in seconds, in one unit: `12 s`, `3 min`, `5 h`, `8 d`.
 pub(super) fn span(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{} s", seconds.max(0)),
@@ -59,7 +59,7 @@ pub(super) fn span(seconds: i64) -> String {
     }
 }
 
-/// A short span: `500 µs`, `2.5 ms`, `10 s`.
+/// A short duration: `500 µs`, `2.5 ms`, `10 s`.
 pub(super) fn short_span(micros: u64) -> String {
     let with = |value: f64, unit: &str| format!("{value} {unit}");
     match micros {
@@ -69,7 +69,7 @@ pub(super) fn short_span(micros: u64) -> String {
     }
 }
 
-/// A moment as HTTP writes it (RFC 9110 §5.6.7): `Tue, 24 Nov 2026 09:30:00 GMT`. Empty before the epoch and beyond the
+/// A date as HTTP writes it (RFC 9110 §5.6.7): `Tue, 24 Nov 2026 09:30:00 GMT`. Empty before the epoch and after the
 /// year 9999, for which HTTP has no date.
 pub(super) fn moment(unix: i64) -> String {
     match u64::try_from(unix) {

@@ -1,8 +1,8 @@
-//! The page for people.
+//! The status page for people.
 //!
-//! It needs nothing but itself: no script, no image, no font and nothing from elsewhere, which its security policy also
-//! says. So there is no `style` attribute either: lengths are attributes of SVG. It is written with a library that
-//! escapes whatever stands between tags and in attributes.
+//! The page is self-contained: it has no script, no image, no font, and nothing from another URL. Its
+//! `Content-Security-Policy` enforces that. So it has no `style` attribute either: lengths are attributes of SVG. A
+//! library generates the HTML and escapes text and attribute values.
 
 use std::sync::LazyLock;
 
@@ -15,13 +15,13 @@ use super::numbers::{bytes, count, moment, percent, short_span, span};
 use super::{ProviderStatus, Snapshot, ZoneStatus};
 use crate::{ErrorKind, Stats};
 
-/// How often it loads itself anew, in seconds.
+/// The interval at which the page reloads itself, in seconds.
 const REFRESH: u32 = 5;
 const STYLE: &str = include_str!("page.css");
-/// Part of a meter from which on it asks for attention.
+/// The fraction of a meter from which on it is highlighted.
 const HIGH: f64 = 0.9;
 
-/// The page's `Content-Security-Policy`: its own style, an icon that is none, and nothing else.
+/// The page's `Content-Security-Policy`: allows its own style sheet and an empty icon, and nothing else.
 pub(super) fn security_policy() -> String {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
@@ -48,7 +48,7 @@ pub(super) fn write(snapshot: &Snapshot, refresh: bool) -> String {
                     meta http-equiv="refresh" content=(REFRESH);
                 }
                 title { "Phantom Token status" }
-                // Or browsers ask the gateway for one.
+                // Without this, browsers request an icon from the gateway.
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) }
             }
@@ -149,7 +149,7 @@ fn breaker(open: u64, processes: u64) -> Markup {
     }
 }
 
-/// A bar that is filled in part.
+/// A bar that is filled up to a fraction.
 fn meter(class: &str, part: f64, warns: bool) -> Markup {
     let class_of_fill = if warns && part >= HIGH {
         "fill high"
@@ -163,7 +163,7 @@ fn meter(class: &str, part: f64, warns: bool) -> Markup {
     }
 }
 
-/// A part of a thousand.
+/// A fraction in thousandths.
 fn length(part: f64) -> u32 {
     (part.clamp(0.0, 1.0) * 1000.0).round() as u32
 }
@@ -201,7 +201,7 @@ fn verdicts(provider: &ProviderStatus) -> Markup {
     shares("Verdicts", counts.collect())
 }
 
-/// Counts as parts of a bar, with a legend: colours, words and counts.
+/// A bar with a segment for each count, and a legend with colours, words and counts.
 fn shares(title: &str, mut counts: Vec<(String, String, u64)>) -> Markup {
     let all = counts
         .iter()
@@ -243,7 +243,8 @@ fn shares(title: &str, mut counts: Vec<(String, String, u64)>) -> Markup {
     }
 }
 
-/// The bound that so large a part of all calls stayed within; `None` when there was no call, or none is large enough.
+/// The index of the latency bound that this fraction of all calls stayed within; `None` when there was no call, or no
+/// bound is large enough.
 fn within(buckets: &[(Option<f64>, u64)], part: f64) -> Option<usize> {
     let all = buckets.last()?.1;
     if all == 0 {

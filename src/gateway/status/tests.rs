@@ -118,7 +118,7 @@ fn openmetrics_names_families_without_their_suffix_has_units_and_an_end() {
     assert!(text.ends_with("\n# EOF\n"));
 }
 
-/// The samples of an exposition, by name and labels, read by rules and not by how it was written.
+/// The samples of an exposition, by name and labels, parsed by the format's rules and independently of the writer.
 fn samples(text: &str) -> BTreeMap<(String, Vec<(String, String)>), String> {
     let mut samples = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -256,7 +256,7 @@ fn numbers_of_any_size_are_shown() {
     }
 }
 
-/// The tags of a page, in their order.
+/// The tags of a page, in document order.
 fn tags(page: &str) -> Vec<String> {
     let mut tags = Vec::new();
     let mut rest = page;

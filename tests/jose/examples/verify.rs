@@ -1,8 +1,9 @@
-//! Verifies a JWT with jwt-simple, and prints its claims. For tests that read what nginx sends and publishes.
+//! Verifies a JWT with jwt-simple, and prints its claims. For tests of the JWTs that nginx sends and the keys that it
+//! publishes.
 //!
 //! Usage: verify JWKS ISSUER < JWT
 //!
-//! JWKS is a file. What does not verify ends with an error.
+//! JWKS is a file. A JWT that does not verify is an error.
 
 use std::collections::HashSet;
 
@@ -37,7 +38,7 @@ fn main() -> Result<(), Error> {
         required_signature_type: Some("at+jwt".to_owned()),
         ..Default::default()
     });
-    // By what the key is for and not by what the JWT says of itself.
+    // The algorithm is that of the key, and not that of the JWT's header.
     let claims: JWTClaims<Map<String, Value>> = match jwk["alg"].as_str() {
         Some("ES256") => {
             ES256PublicKey::from_bytes(&[&[4][..], &part("x")?, &part("y")?].concat())?

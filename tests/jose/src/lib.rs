@@ -1,4 +1,4 @@
-//! Test data for JOSE libraries that others wrote: a JWKS, and a minted JWT for each of its keys.
+//! Test data for third-party JOSE libraries: a JWKS, and a minted JWT for each of its keys.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use phantom_token::clock;
 use phantom_token::jwt::{Algorithm, SigningError, SigningKey, jwks, minted_claims};
 use serde_json::{Map, Value, json};
 
-/// Who the JWTs are from.
+/// The issuer of the JWTs.
 pub const ISSUER: &str = "https://gateway.example.com";
-/// Whom they are for.
+/// The audience of the JWTs.
 pub const AUDIENCE: &str = "https://api.example.com";
 
-/// An RSA key, an EC key of each curve and an Ed25519 key, made for these tests and good for nothing else.
+/// An RSA key, an EC key of each curve and an Ed25519 key, made for these tests only.
 const KEYS: [(&str, &[Algorithm]); 4] = [
     (
         include_str!("../keys/rsa.pem"),

@@ -1,4 +1,4 @@
-//! Prints what [`jose_interop::minted`] makes.
+//! Prints the test data of [`jose_interop::minted`].
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", jose_interop::minted()?);

@@ -1,4 +1,4 @@
-//! Verifies JWTs that we sign with jwt-simple.
+//! Verifies our JWTs with jwt-simple.
 
 use std::collections::HashSet;
 
