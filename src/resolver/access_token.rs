@@ -18,7 +18,7 @@ use crate::oauth::Server;
 use crate::secret::Secret;
 use crate::{Error, ErrorKind, clock};
 
-/// A token that is refused is fetched anew this often at most, in milliseconds.
+/// The minimum time between two fetches of a token that is refused, in milliseconds.
 const REFUSED_AGAIN_AFTER: u64 = 10_000;
 /// A fetch in the background that failed is not tried again sooner than this, in milliseconds.
 const LEAST_PAUSE: u64 = 1_000;
@@ -43,7 +43,7 @@ impl Held {
         }
     }
 
-    /// Whether whoever asks is to fetch another now: one of all who ask.
+    /// Whether the caller is to fetch another token now. True for only one of all callers.
     fn is_due(&self, now: u64) -> bool {
         let due = self.due.load(Ordering::Relaxed);
         if now < due {
@@ -87,10 +87,9 @@ impl AccessToken {
         }
     }
 
-    /// The token. It waits for one that is being fetched; whoever calls bounds how long.
+    /// The token. Waits for a token that is being fetched; the caller bounds how long.
     ///
-    /// # Errors
-    /// When none can be had.
+    /// # Errors When no token can be obtained.
     pub(super) async fn get(self: &Arc<Self>, server: &Arc<Server>) -> Result<Arc<Held>, Error> {
         let ended = self.ended.load(Ordering::Acquire);
         if let Some(held) = self.held() {

@@ -57,7 +57,7 @@ const FIRST_PROBES: u64 = 20;
 const PROBES: u64 = 4;
 
 // The words.
-/// What has failed: see [`Record`].
+/// The failure counts: see [`Record`].
 const RECORD: usize = 0;
 /// Until when calls stop, or when the span ends over which they are spread; 0 when all go out. The highest bit is set
 /// when they are spread.
@@ -70,7 +70,7 @@ const KNOWN_PROBE: usize = 3;
 /// Marks [`OPEN_UNTIL`]: in doubt.
 const DOUBT: u64 = 1 << 63;
 
-/// What is set of it.
+/// Settings of the circuit breaker.
 #[derive(Clone, Copy)]
 pub(super) struct BreakerSettings {
     /// How many failures in a row it takes; 0: it never opens.
@@ -109,7 +109,7 @@ impl BreakerSettings {
     }
 }
 
-/// What a failed call says about the authorization server.
+/// The evidence that a failed call gives about the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
     /// No token was sent: it is about the server.
@@ -177,10 +177,10 @@ fn state(open_until: u64) -> (State, u64) {
     }
 }
 
-/// What has failed, in one word: each number saturates.
+/// The failure counts, packed into one word: each number saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Record {
-    /// What tokens have failed with since the last answer.
+    /// The weighted count of failed tokens since the last answer.
     run: u64,
     /// How many calls in a row had no connection.
     cut_off: u64,
@@ -196,7 +196,7 @@ impl Record {
     const CUT_OFF: u32 = 16;
     const ENDED: u32 = 20;
     const OPENINGS: u32 = 8;
-    /// What `run` and `ended` hold at most.
+    /// The maximum of `run` and `ended`.
     const LIMIT: u64 = (1 << Self::RUN) - 1;
 
     fn read(word: u64) -> Self {

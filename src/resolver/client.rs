@@ -33,7 +33,7 @@ use crate::{Error, ErrorKind, Provider, Token};
 #[derive(Clone)]
 pub struct Client(Arc<Handle>);
 
-/// What the host holds: when the last of these goes, the thread ends.
+/// The host's handle: when the last one is dropped, the thread ends.
 struct Handle {
     shared: Arc<Shared>,
     /// How the thread is reached, once it has been started.
@@ -50,7 +50,7 @@ struct Engine {
     thread: ThreadId,
 }
 
-/// What became of the thread.
+/// The state of the thread.
 enum Stage {
     /// It could not be started yet, and is tried again at this time.
     Unstarted(u64),
@@ -63,7 +63,7 @@ const START_AGAIN: u64 = 1000;
 /// How often a hit has the authorization server asked while it is in doubt, in milliseconds.
 const TRIAL: u64 = 1000;
 
-/// What the host's threads and the client's own have in common.
+/// State that the host's threads and the client's own thread share.
 pub(super) struct Shared {
     pub provider: Arc<Provider>,
     pub levels: TieredCache,
@@ -114,7 +114,7 @@ impl Shared {
             });
     }
 
-    /// What decides whether the authorization server is asked at all.
+    /// The circuit breaker, which decides whether the authorization server is asked at all.
     pub(super) fn breaker(&self) -> Breaker<'_> {
         Breaker {
             words: self.levels.words(),
@@ -136,14 +136,14 @@ impl Shared {
     }
 }
 
-/// What a client works in: everything that a host may bring along.
+/// The environment of a client: everything that a host may provide.
 #[derive(Clone, Default)]
 pub struct ClientOptions {
     /// Where its log lines go.
     pub log: Option<LogSink>,
-    /// What it remembers in together with others, behind its own memory.
+    /// The store that the client shares with others, behind its own memory.
     pub store: Option<Arc<dyn Store>>,
-    /// What makes its calls, for a provider whose calls are the host's to make ([`crate::Config::host_endpoint`]).
+    /// The sink for its calls, for a provider whose calls the host makes ([`crate::Config::host_endpoint`]).
     pub calls: Option<CallSink>,
 }
 
@@ -162,7 +162,7 @@ impl fmt::Debug for ClientOptions {
 #[error("the client's thread could not be started: {0}")]
 pub struct StartError(#[source] io::Error);
 
-/// What became of a submitted request.
+/// The result of submitting a request.
 #[derive(Debug)]
 pub enum Submitted {
     /// It is answered already.
@@ -217,10 +217,9 @@ impl Client {
         &self.0.shared.provider
     }
 
-    /// What memory knows of the token: `Ok(None)` when nothing. Never blocks; allocates nothing on a hit.
+    /// Looks up the token in memory: `Ok(None)` when nothing is cached. Never blocks; allocates nothing on a hit.
     ///
-    /// # Errors
-    /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
+    /// # Errors [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
     pub fn lookup(&self, token: Token<'_>) -> Result<Option<Resolution>, Error> {
         self.0.check()?;
         let shared = &self.0.shared;
@@ -335,12 +334,11 @@ impl Client {
         self.0.process.is_current() && self.0.shared.flights.leave(id)
     }
 
-    /// Forgets what is known of a token, here and in the store that is shared: whoever asks after this has returned,
-    /// anywhere, gets an answer that the authorization server gave after this was called. Whether anything was known
-    /// is not told.
+    /// Removes a token's entry from this client's memory and from the shared store. Any request that starts after this
+    /// call has returned, in any process, gets an answer that the authorization server gave after this call began. The
+    /// result does not say whether there was an entry.
     ///
-    /// # Errors
-    /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
+    /// # Errors [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
     pub fn purge(&self, token: Token<'_>) -> Result<(), Error> {
         self.0.check()?;
         let shared = &self.0.shared;
@@ -358,11 +356,11 @@ impl Client {
         Ok(())
     }
 
-    /// Notes that the proof of a sender is used (RFC 9449 §11.1): in the store that is shared, and where there is
-    /// none, or it notes no proofs, in this client's own memory. Any thread may call it; it never blocks for long. No purge
-    /// forgets a proof. A client that has been stopped, or was started before a fork, knows of none: [`FirstUse::Lost`].
-    /// It is noted for as long as the longest window that this client was asked about accepts it; whoever knows a longer
-    /// one says so with [`Client::expect_proof_window`].
+    /// Records that a sender's proof is used (RFC 9449 §11.1): in the shared store, or in this client's own memory
+    /// where there is no store or the store records no proofs. Any thread may call it; it never blocks for long. No
+    /// purge removes a proof. A client that has been stopped, or was started before a fork, knows no proofs:
+    /// [`FirstUse::Lost`]. The proof is recorded for as long as the longest window that this client was asked about
+    /// accepts it. A caller that knows a longer window announces it with [`Client::expect_proof_window`].
     pub fn first_use(&self, proof: &ProofId, time: ProofTime) -> FirstUse {
         if self.0.check().is_err() {
             return FirstUse::Lost;
@@ -377,7 +375,7 @@ impl Client {
         self.0.shared.levels.expect_window(window);
     }
 
-    /// What it has done. In a forked child: nothing.
+    /// The client's statistics. Empty in a forked child.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         if !self.0.process.is_current() {
@@ -482,7 +480,7 @@ impl Handle {
         }
     }
 
-    /// What is answered when the authorization server is not asked, because of `error`.
+    /// The result when the authorization server is not asked because of `error`.
     fn without_asking(
         &self,
         subject: VersionedKey,
@@ -520,8 +518,8 @@ impl Handle {
         Some(shared.not_asked(after))
     }
 
-    /// What a hit has done in the background: its verdict is due to be found out again, or the authorization server has
-    /// failed on so many tokens that one is needed that it has called active.
+    /// Starts the background work of a hit: its verdict is due for a refresh, or the authorization server has failed on
+    /// so many tokens that it must be asked about one that it has called active.
     fn beside_hit(&self, subject: VersionedKey, token: Token<'_>, hit: &Hit, now: Now) {
         if hit.refresh {
             self.in_background(subject, token, Reason::Refresh);

@@ -1,8 +1,8 @@
-//! What calls authenticate with as time goes by.
+//! Credentials of calls, and their rotation.
 //!
-//! Secrets rotate. When the authorization server refuses us, the file that our secret came from is read again, and if
-//! there is another in it the call is repeated, once. An nginx worker often may not read what its master read as root: it
-//! goes on with what it has then, and says so.
+//! Secrets rotate. When the authorization server refuses our credentials, the file that our secret came from is read
+//! again. If the file holds another secret, the call is repeated once. An nginx worker often may not read a file that
+//! its master read as root: it then continues with the secret that it has, and logs that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::{Error, LogLevel, clock};
 /// How long a call waits for a file to be read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What one call authenticates with.
+/// The credentials of one call.
 pub(super) struct CallCredentials {
     /// The number of the credentials.
     number: u64,

@@ -29,7 +29,7 @@ const AGAIN_AT_LEAST: Duration = Duration::from_secs(10);
 /// How many fetches have to fail before no request waits for the next.
 const EVIDENCE: u32 = 2;
 
-/// What is known of the server.
+/// The current metadata of the server and its state.
 #[derive(Clone)]
 enum Known {
     /// Nothing that would do, and why, once that has been tried, and how often in a row.

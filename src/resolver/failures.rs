@@ -1,4 +1,4 @@
-//! What went wrong last.
+//! The last error of each kind.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{Error, ErrorKind};
 pub struct LastError {
     /// When it was, in seconds since the epoch.
     pub at: i64,
-    /// What it said: for whoever runs the gateway, and without any secret.
+    /// Its message: for the operator of the gateway, and without any secret.
     pub message: Arc<str>,
 }
 

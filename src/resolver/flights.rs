@@ -22,7 +22,7 @@ use crate::verdict::{CacheStatus, Resolution, Verdict};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// How one who waits is told.
+/// How a waiting request is notified.
 pub(super) enum Notify {
     /// A completion in an event loop's queue.
     Queue(Arc<CompletionQueue>, u64),
@@ -32,7 +32,7 @@ pub(super) enum Notify {
 
 /// How a flight ended.
 pub(super) struct LookupOutcome {
-    /// What all who wait are told.
+    /// The outcome for all waiting requests.
     pub outcome: Result<Verdict, Error>,
     /// Where the verdict came from, if not from the authorization server for this flight.
     pub cache: Option<CacheStatus>,
@@ -68,7 +68,7 @@ pub(super) struct Started {
     pub gone: oneshot::Receiver<()>,
 }
 
-/// What became of a request that asked to wait.
+/// The result of a request to join a flight.
 pub(super) enum Joined {
     /// It is the first: somebody has to ask the authorization server.
     Started(RequestId, Started),
@@ -104,7 +104,7 @@ struct Entry {
     waiters: BTreeMap<RequestId, Waiter>,
     /// It goes on when nobody waits for it: a call may have been made for it, or nobody was meant to wait.
     keeps: bool,
-    /// Dropped with the entry, by which the flight is told.
+    /// Dropped with the entry. The drop notifies the flight.
     _alive: oneshot::Sender<()>,
 }
 
@@ -145,12 +145,12 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         }
     }
 
-    /// Joins the flight for `subject`, or starts it. One that began before a purge is for another subject: whoever comes
-    /// after the purge does not get its answer.
+    /// Joins the flight for `subject`, or starts one. A flight that began before a purge is for another subject, so a
+    /// request that comes after the purge does not get its answer.
     ///
-    /// `known` looks once more for a verdict before a flight starts. A flight leaves its verdict in the cache
-    /// before it ends here, so that whoever finds no flight finds the verdict: no request that comes at that
-    /// moment asks a second time.
+    /// `known` looks up the verdict once more before a flight starts. A flight stores its verdict in the cache before
+    /// it ends here, so a request that finds no flight finds the verdict: no request that comes at that moment asks a
+    /// second time.
     pub(super) fn join(
         &self,
         subject: VersionedKey,
@@ -211,7 +211,8 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         true
     }
 
-    /// Whether a flight is still wanted that is to be sent now. From here on it goes on whoever leaves.
+    /// Whether a flight that is to be sent now is still wanted. From here on the flight continues even if all waiting
+    /// requests leave.
     pub(super) fn send(&self, subject: &VersionedKey, number: u64) -> bool {
         let mut state = self.state.lock();
         let entry = state.entry(subject, number);
@@ -221,8 +222,8 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         })
     }
 
-    /// On whose behalf a call may be made next for the flight for `subject`: each of those who wait is named once. If
-    /// nobody waits the flight ends here, so that whoever comes after starts another.
+    /// The request on whose behalf the next call of the flight for `subject` may be made. Each waiting request is named
+    /// once. If none waits, the flight ends here, so that the next request starts another.
     pub(super) fn behalf(&self, subject: &VersionedKey) -> Behalf {
         let mut state = self.state.lock();
         let Some(entry) = state.by_subject.get_mut(subject) else {
@@ -259,8 +260,9 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         Some(state.start(subject, BTreeMap::new()))
     }
 
-    /// Ends the flight of this number for `subject` and tells all who wait. `count` learns how many that are before they
-    /// do, so that whoever has been told finds itself counted. Nothing happens if the flight has ended already.
+    /// Ends the flight of this number for `subject` and notifies all waiting requests. `count` receives their number
+    /// before they are notified, so that a notified request is already counted. Does nothing if the flight has ended
+    /// already.
     pub(super) fn complete(
         &self,
         subject: &VersionedKey,
@@ -390,7 +392,7 @@ mod tests {
         }
     }
 
-    /// What one node does with one token: as the client does it, less the network.
+    /// One node's calls for one token: the same steps as the client's, without the network.
     struct Node {
         flights: Flights<AnyOrder>,
         cache: MemoryCache,
@@ -410,7 +412,7 @@ mod tests {
             })
         }
 
-        /// Asks. What is told must have been found out under this version or a later one.
+        /// Asks. The result must have been obtained under this version or a later one.
         fn ask(self: &Arc<Self>, since: u32) {
             let subject = subject(self.version.load(Ordering::SeqCst) as u32);
             let known = || {

@@ -52,12 +52,12 @@ impl Call {
         self.tag
     }
 
-    /// What is to be sent as `Accept`.
+    /// The value of `Accept` to send.
     pub fn accept(&self) -> &[u8] {
         self.accept.as_ref().map_or(b"*/*", HeaderValue::as_bytes)
     }
 
-    /// What is to be sent. It holds the token.
+    /// The body to send. It holds the token.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
@@ -102,12 +102,12 @@ impl Call {
 
     /// Hands the answer over, or says why there is none. May be called on any thread; never blocks.
     pub fn answer(self, outcome: Result<Answer, CallFailure>) {
-        // Whoever asked may have given up.
+        // The receiver may have given up.
         let _ = self.reply.send(outcome);
     }
 }
 
-/// What came back.
+/// The HTTP response of a call that the host made.
 pub struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -169,7 +169,7 @@ impl Answer {
     /// ([`CallFailure::TooLarge`]).
     #[must_use]
     pub fn push(&mut self, piece: &[u8]) -> bool {
-        /// What is reserved at first: few answers are larger.
+        /// The initial capacity: few answers are larger.
         const USUAL: usize = 16 << 10;
         if !self.has_room_for(piece.len()) {
             return false;
@@ -221,7 +221,7 @@ pub(super) fn call(
     (call, answer)
 }
 
-/// What the reader of answers makes of an outcome.
+/// Converts an outcome into the form that the reader of answers takes.
 pub(super) fn response(
     provider: &Provider,
     endpoint: &Endpoint,

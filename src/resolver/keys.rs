@@ -1,9 +1,10 @@
 //! The keys that the authorization server publishes (RFC 7517), for those providers whose answers are read with them.
 //!
-//! They are fetched when the client starts, and again when their time is over, by one task: whoever needs them waits for
-//! it, so that there is one fetch at a time. When they can't be fetched, the last that could go on being used. An answer
-//! that is signed with a key that is not among them has them fetched at once: the server may have begun to sign with a new
-//! one. Since whoever can make it answer so could make us fetch, that is done once a minute at most.
+//! One task fetches them when the client starts, and again when their lifetime is over. All callers that need the keys
+//! wait for this task, so there is one fetch at a time. When the keys can't be fetched, the last fetched ones stay in
+//! use. An answer that is signed with a key that is not among them causes a fetch at once: the server may have begun to
+//! sign with a new key. Anybody who can trigger such an answer could also trigger a fetch, so this is done once a
+//! minute at most.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ const UNKNOWN: u64 = 60_000;
 /// How soon it does after a fetch that failed, in milliseconds.
 const UNKNOWN_AFTER_FAILURE: u64 = 1_000;
 
-/// What is known of the keys.
+/// The current key set and its state.
 #[derive(Clone)]
 struct State {
     keys: Option<Arc<KeySet>>,
@@ -43,10 +44,10 @@ struct State {
     fetching: bool,
 }
 
-/// What is to be done for somebody for whom what is known will not do.
+/// The next step of a caller for whom the current keys are not enough.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// What is known is other than what they have.
+    /// The current keys differ from the caller's.
     Look,
     Wait,
     Fetch,

@@ -16,9 +16,9 @@ use crate::{Error, Resolution};
 pub struct Completion {
     /// Which.
     pub id: RequestId,
-    /// What the submitter gave along.
+    /// The tag that the submitter passed.
     pub tag: u64,
-    /// What came of it.
+    /// The result of the request.
     pub outcome: Result<Resolution, Error>,
 }
 
@@ -85,7 +85,7 @@ impl CompletionQueue {
         let was_empty = finished.is_empty();
         finished.push_back(completion);
         drop(finished);
-        // Whoever drains takes all or signals again, so that one signal per filling is enough.
+        // Every drain takes all entries or signals again, so one signal per filling is enough.
         if was_empty {
             self.wakeup.signal();
         }

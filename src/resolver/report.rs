@@ -1,4 +1,4 @@
-//! What is logged, and how often: one line that an operator can act on, never a flood.
+//! Logging and its rate limits: one line that an operator can act on, never a flood.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ impl Reporter {
         }
     }
 
-    /// Says something that whoever calls this says rarely.
+    /// Logs a line that the caller logs rarely.
     pub(super) fn say(&self, level: LogLevel, line: &str) {
         if let Some(sink) = &self.sink {
             sink(level, line);

@@ -59,7 +59,7 @@ pub(super) struct LookupJob {
 pub(super) enum Reason {
     /// Nothing is known of it.
     Unknown,
-    /// What is remembered is good still: it is to be found out again.
+    /// The cached verdict is still valid but due for a background refresh.
     Refresh,
     /// It is known to be active, and the authorization server is in doubt: does it say so?
     Trial,
@@ -225,7 +225,7 @@ fn keep_going<T: Future<Output = ()> + Send + 'static>(task: impl Fn() -> T + Se
     }));
 }
 
-/// What calls share on the thread.
+/// State that all calls on the thread share.
 struct Dispatcher {
     shared: Arc<Shared>,
     passes: CredentialSource,
@@ -289,8 +289,8 @@ impl Dispatcher {
         flight.finish(lookup_outcome);
     }
 
-    /// Finds out what the token stands for, from whoever knows first: another process that is asking already, or the
-    /// authorization server.
+    /// Obtains the verdict for the token from the first source that has it: another process that is already asking, or
+    /// the authorization server.
     async fn find_out(
         &self,
         flight: &mut Flight<'_>,
@@ -304,7 +304,7 @@ impl Dispatcher {
         };
         let started = Instant::now();
         let mut waited_for = None;
-        // A verdict that is due to be found out anew is no news to one who is to do that.
+        // A cached verdict that is due for a refresh is not a result for the job that refreshes it.
         let mut refresh = job.reason == Reason::Refresh;
         let known = |refresh: bool| {
             let hit = levels.shared(subject, token, clock::now())?;
@@ -321,7 +321,7 @@ impl Dispatcher {
             match store.lease(&subject.key, &lease) {
                 LeaseOutcome::Granted => {
                     flight.holds_claim = true;
-                    // Whoever held it until now may have left the verdict since we looked.
+                    // The previous holder of the lease may have stored the verdict since the last lookup.
                     if let Some(verdict) = known(refresh) {
                         flight.cache = Some(CacheStatus::Coalesced);
                         return Ok(verdict);
@@ -335,7 +335,8 @@ impl Dispatcher {
                 }
             }
             tokio::time::sleep(pause(started.elapsed())).await;
-            // Somebody else finds out anew; whoever has come to wait here meanwhile may have what there is.
+            // Another process does the refresh. Requests that started to wait here meanwhile may use the cached
+            // verdict.
             refresh = false;
             if let Some(verdict) = known(refresh) {
                 flight.cache = Some(CacheStatus::Coalesced);
@@ -701,7 +702,7 @@ impl Dispatcher {
         }
     }
 
-    /// Reads an answer; anew if newer keys of the authorization server may help, and there are any.
+    /// Reads an answer. Reads it again if newer keys of the authorization server may help and there are any.
     async fn read(
         &self,
         server: &Server,
@@ -926,7 +927,7 @@ impl Dispatcher {
     }
 }
 
-/// What the authorization server has said of a token.
+/// The authorization server's answer about a token.
 struct Answer {
     verdict: Verdict,
     /// For how long it may be remembered.
@@ -985,7 +986,7 @@ struct Flight<'a> {
     /// The endpoint at which the authorization server was called for it last, and its number if tokens are introspected
     /// there.
     asked: Option<(Option<usize>, Arc<Server>)>,
-    /// What the server says of a token that is to be exchanged, and for how long that may be remembered.
+    /// The server's answer about a token that is to be exchanged, and for how long it may be cached.
     exchanged: Option<(Map<String, Value>, Duration)>,
     /// Who is to blame if what is under way fails.
     blame: Blame,
@@ -993,7 +994,7 @@ struct Flight<'a> {
     others_failure: bool,
     /// Where the verdict came from, if not from the authorization server.
     cache: Option<CacheStatus>,
-    /// What other processes are to be told.
+    /// The failure to report to other processes.
     failure: Option<Error>,
     /// Nobody waited for it any more before it could be found out: it has been ended.
     abandoned: bool,
@@ -1099,7 +1100,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert!(error.message().contains("please report"), "{error}");
 
-        // The next one starts anew.
+        // The next thread starts with a new channel.
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
         let joined = shared.flights.join(subject, notify, || None);

@@ -1,4 +1,4 @@
-//! What is counted.
+//! Statistics of a client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Verdict, clock};
 
 const BUCKETS: usize = Stats::LATENCY_BOUNDS.len() + 1;
 
-/// What a client has done since it was started, and what it holds now.
+/// Statistics of a client: counters since it was started, and its current sizes.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stats {

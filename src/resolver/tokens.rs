@@ -1,9 +1,11 @@
-//! What is known of single tokens beside their verdicts: which of them the authorization server has called active, and on
-//! which it has failed lately. It is this process's own, of bounded size, and old entries make room for new ones.
+//! Per-token state beside the verdicts: the tokens that the authorization server has called active, and the tokens on
+//! which it has failed lately. The state belongs to this process and has a bounded size; old entries make room for new
+//! ones.
 //!
-//! A token on which the server fails again and again is not asked about for a while: from its second failure in a row on
-//! for `fail_timeout`, which doubles, or for as long as the server says in `Retry-After`, and for ten seconds at most. So a
-//! client that repeats one such token costs one call in ten seconds, and nobody else anything.
+//! A token on which the server fails again and again is not asked about for a while. This begins with its second
+//! failure in a row and lasts for `fail_timeout`, which doubles, or for as long as the server says in `Retry-After`,
+//! but for ten seconds at most. So a client that repeats one such token costs one call in ten seconds and has no effect
+//! on others.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,15 +1,16 @@
 //! HTTP and TLS to the authorization server.
 //!
-//! Nothing here decides about tokens: a request goes out, an answer of bounded size comes back, or a failure that
+//! Nothing here decides about tokens: a request goes out, and the result is an answer of bounded size or a failure that
 //! says what an operator can do about it.
 //!
-//! **Addresses.** All addresses that a name has are tried when a connection is made, IPv6 and IPv4 at the same time
-//! where the first kind is slow (RFC 8305). The name is looked up for every connection anew, so what bounds the use of
-//! an address that it has no longer is how long connections live: an idle one [`IDLE`], any other [`AGE`].
+//! **Addresses.** All addresses of a name are tried when a connection is made, IPv6 and IPv4 at the same time where the
+//! first kind is slow (RFC 8305). The name is looked up again for every connection. So an address that the name no
+//! longer has stays in use for at most the lifetime of a connection: an idle one [`IDLE`], any other [`AGE`].
 //!
-//! **`ssl_name`.** The HTTP client takes one name from the URL for all purposes. So the URL is given the name that TLS is
-//! to use, that name is looked up as the endpoint's own host, and `Host` says what it would have said. HTTP/2 knows no
-//! `Host` beside the URL's name, so these calls are HTTP/1.1. Whatever verifies certificates is told nothing special.
+//! **`ssl_name`.** The HTTP client takes one name from the URL for all purposes. So the URL contains the name that TLS
+//! is to use, and that name resolves to the addresses of the endpoint's own host. `Host` contains the value that it
+//! would have without `ssl_name`. HTTP/2 has no `Host` beside the URL's name, so these calls are HTTP/1.1. The
+//! certificate verifier needs no special setting.
 
 use std::error::Error as StdError;
 use std::io;
@@ -36,7 +37,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// No call is begun on a connection older than this, however busy it is.
 const AGE: Duration = Duration::from_secs(300);
 
-/// What came back.
+/// An HTTP response.
 pub(super) struct Response {
     pub status: u16,
     pub headers: HeaderMap,
@@ -67,7 +68,7 @@ pub(super) struct Transport {
     clients: Mutex<Vec<Made>>,
 }
 
-/// What calls must have in common to share connections.
+/// The properties that calls must have in common to share connections.
 #[derive(Clone, PartialEq, Eq)]
 struct Route {
     /// The Unix socket at which the endpoint is.
@@ -76,7 +77,7 @@ struct Route {
     host: Option<String>,
     /// TLS is spoken, so there is something to verify.
     tls: bool,
-    /// Every call connects anew.
+    /// Every call makes a new connection.
     fresh: bool,
 }
 
@@ -139,8 +140,8 @@ impl Transport {
         read(provider, endpoint, response).await
     }
 
-    /// The client for a route. Whoever still uses one that has become too old keeps it until the call has ended; then
-    /// its connections are closed.
+    /// The client for a route. Callers that still use a client that has become too old keep it until their call has
+    /// ended; then its connections are closed.
     fn client(
         &self,
         provider: &Provider,

@@ -10,7 +10,7 @@ const POLICY: BreakerSettings = BreakerSettings {
     probe: 5000,
 };
 
-/// What nginx's defaults make of it.
+/// The settings that nginx's defaults give.
 const USUAL: BreakerSettings = BreakerSettings {
     max_fails: 5,
     ..POLICY
