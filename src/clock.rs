@@ -1,4 +1,4 @@
-//! What time it is, in the two senses that an expiry needs.
+//! The current time, in the two senses that an expiry needs.
 //!
 //! A JWT's `exp` is a moment of the wall clock, which an operator may set; a time to live is a span, which must
 //! not stretch or shrink when that happens. Everything that decides takes a [`Now`] as an argument, so that tests

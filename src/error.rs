@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
 
-/// What went wrong, as far as a caller can act on it. Numbers are those of the C ABI and never reused.
+/// The kind of an error, as far as a caller can act on it. Numbers are those of the C ABI and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
@@ -77,7 +77,7 @@ pub struct Error {
     retry_after: Option<Duration>,
     /// The answer itself says that the authorization server has failed (5xx).
     server_failed: bool,
-    /// What was read needs a key that is not known here.
+    /// The answer needs a key that is not known here.
     unknown_key: bool,
 }
 
@@ -137,7 +137,7 @@ impl Error {
 
     /// The error in a form in which it can be shared with other processes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        /// What a store need keep of a message: enough for a line of a log.
+        /// The maximum length of a message that a store keeps: enough for a line of a log.
         const MOST: usize = 480;
         let end = (0..=MOST.min(self.message.len()))
             .rev()
@@ -171,12 +171,12 @@ impl Error {
         })
     }
 
-    /// What went wrong.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What happened and what to do about it, for a log.
+    /// The cause and the remedy, for a log.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -89,7 +89,7 @@ fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// What is said of a key that there is not: what may have been meant, or what there is.
+/// The message for an unknown key: it names the nearest known key, or lists the known ones.
 pub(crate) fn no_key(names: &[&str], name: &str) -> String {
     let nearest = names
         .iter()

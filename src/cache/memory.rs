@@ -1,11 +1,11 @@
 //! The cache of one process.
 //!
-//! A hit takes one uncontended lock for the time of one hash-table probe and copies out a pointer: nothing is
-//! allocated and no byte of a JWT is moved. Keys are SHA-256 digests: bits of their own choose the shard, and the
-//! table's hash is one multiplication of eight of their bytes with a secret of the process ([`lru::DefaultHasher`]).
+//! A hit takes one uncontended lock for the time of one hash-table probe and copies out a pointer: nothing is allocated
+//! and no byte of a JWT is moved. Keys are SHA-256 digests: separate bits of them choose the shard, and the table's
+//! hash is one multiplication of eight of their bytes with a secret of the process ([`lru::DefaultHasher`]).
 //!
-//! Active and inactive verdicts are kept apart, each within bounds of its own: whoever sends a million random
-//! tokens fills the inactive share and pushes out not one live entry.
+//! Active and inactive verdicts are kept apart, each within its own bounds: a client that sends a million random tokens
+//! fills the inactive share and evicts no live entry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,11 +37,11 @@ const RECENCY: u64 = 10_000;
 /// Remembered verdicts, bounded by number and by bytes.
 pub struct MemoryCache {
     shards: Box<[Mutex<Shard>]>,
-    /// What one shard may hold.
+    /// The bounds of one shard.
     bounds: Bounds,
 }
 
-/// What a cache holds and has done.
+/// The sizes and counters of a cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheCounts {
     /// Verdicts served.
@@ -121,12 +121,12 @@ impl Stamp {
     }
 }
 
-/// What is known of a key.
+/// A cached verdict.
 #[derive(Debug)]
 pub struct Hit {
     /// The verdict.
     pub verdict: Verdict,
-    /// It is time to ask anew. Said once.
+    /// The verdict is due for a refresh. Reported once.
     pub refresh: bool,
 }
 
@@ -175,7 +175,7 @@ impl MemoryCache {
         }
     }
 
-    /// What is known of `key` at `now`, when its version is `version`: what was found out under another is forgotten.
+    /// The cached verdict of `key` at `now`, when its version is `version`: an entry of another version is removed.
     pub fn get(&self, key: &Key, now: Now, version: u32) -> Option<Hit> {
         let mut shard = self.shard(key).lock();
         if let Some(entry) = shard.active.peek_mut(key) {
@@ -223,7 +223,7 @@ impl MemoryCache {
         })
     }
 
-    /// What is known of `key` and past its time, but not for longer than it may be served then.
+    /// The cached verdict of `key` past its lifetime, but not for longer than it may be served then.
     pub fn stale(&self, key: &Key, now: Now, version: u32) -> Option<Verdict> {
         let mut shard = self.shard(key).lock();
         let entry = shard.active.peek_mut(key)?;
@@ -298,7 +298,7 @@ impl MemoryCache {
         drop(dead);
     }
 
-    /// What it holds and has done.
+    /// The sizes and counters of the cache.
     pub fn counts(&self) -> CacheCounts {
         let mut counts = CacheCounts::default();
         for shard in &self.shards {
