@@ -1,4 +1,4 @@
-//! How long a verdict is remembered, and when it is time to ask anew.
+//! The lifetime of cached verdicts, and the time of their refresh.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Lifetime {
     pub fresh: Duration,
     /// How long it is kept after that, to be served when the authorization server can't be asked.
     pub stale: Duration,
-    /// After what time a hit asks anew.
+    /// The time after which a hit requests a refresh.
     pub refresh: Option<Duration>,
 }
 
@@ -44,12 +44,12 @@ impl Lifetime {
     }
 }
 
-/// How long `verdict` may be remembered; zero means not at all.
+/// The time for which `verdict` may be cached; zero means not at all.
 ///
-/// The shortest of: what remains until `exp`; `cache_ttl`, or `cache_inactive_ttl` for an inactive verdict; and
-/// what the answer's own `Cache-Control` says (RFC 9111 §5.2.2), less its `Age`, as far as `cache_control` tells
-/// us to listen. RFC 7662 §4 allows caching; most servers put `no-store` on every answer of theirs, which is why
-/// it counts only under `strict`.
+/// It is the shortest of: the time until `exp`; `cache_ttl`, or `cache_inactive_ttl` for an inactive verdict; and the
+/// lifetime in the answer's own `Cache-Control` (RFC 9111 §5.2.2), less its `Age`, as far as `cache_control` makes us
+/// use it. RFC 7662 §4 allows caching. Most servers put `no-store` on all of their answers, which is why `no-store`
+/// counts only under `strict`.
 pub fn lifetime(
     provider: &Provider,
     verdict: &Verdict,

@@ -1,4 +1,4 @@
-//! What is where in a zone.
+//! The memory layout of a zone.
 //!
 //! ```text
 //! zone:   Front (header, versions, strays, providers) | shard | shard | …
@@ -82,7 +82,7 @@ pub(super) struct ShardHead {
     /// The first of the blocks that were never used: those from here on are free as well. So a zone that is new, or
     /// that was emptied, touches none of its pages.
     pub(super) fresh: Relaxed32,
-    /// What is held, by [`EntryKind`].
+    /// The entries, by [`EntryKind`].
     pub(super) lists: [List; 4],
     pub(super) evictions: Relaxed64,
     pub(super) recoveries: Relaxed64,
@@ -103,8 +103,8 @@ pub(super) struct List {
     pub(super) blocks: Relaxed32,
 }
 
-/// What an entry is. Each kind has a list of its own and a share of the blocks, so that none can push out another; but
-/// proofs have theirs within that of active verdicts.
+/// The kind of an entry. Each kind has its own list and its own share of the blocks, so that none can evict another;
+/// but the share of proofs is within that of active verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub(super) enum EntryKind {
     Active,
@@ -113,7 +113,7 @@ pub(super) enum EntryKind {
     Proof,
 }
 
-/// What can be asked for under a key: one entry of each of these may be there.
+/// The key spaces: one entry of each of these may exist under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Space {
     Verdict,
@@ -175,8 +175,8 @@ impl EntryKind {
 }
 
 impl Block {
-    /// The block as the first of an entry. That it is one is nothing that can be known from the block; if it is not,
-    /// what is read is nonsense, as it is when the memory was overwritten, and every number is checked before use.
+    /// The block as the first of an entry. The block itself does not show whether it is one. If it is not, the values
+    /// read are nonsense, as they are when the memory was overwritten, and every number is checked before use.
     pub(super) fn head(&self) -> &Head {
         // SAFETY: a `Head` is smaller than a block and no more aligned, as asserted above. All of it is atomics,
         // without padding, so that any bytes are a valid one, it may change while it is borrowed, and no reference but
@@ -198,8 +198,8 @@ impl Block {
     pub(super) unsafe fn read(&self, skip: usize, to: *mut u8, count: usize) {
         debug_assert!(skip + count <= BLOCK);
         let count = count.min(BLOCK.saturating_sub(skip));
-        // SAFETY: `skip + count` is within the block. Whoever writes to these bytes holds the lock, which we do, so
-        // that they don't change meanwhile. The rest is our caller's promise.
+        // SAFETY: `skip + count` is within the block. Every writer to these bytes holds the lock, which we do, so that
+        // they don't change meanwhile. The rest is our caller's promise.
         unsafe {
             self.0
                 .get()
@@ -218,8 +218,8 @@ impl Block {
         debug_assert!(skip + part.len() <= BLOCK);
         crash::point();
         let count = part.len().min(BLOCK.saturating_sub(skip));
-        // SAFETY: `skip + count` is within the block. Whoever reads or writes these bytes holds the lock, which we do.
-        // `part` is in no zone: no reference to bytes of a value is ever made.
+        // SAFETY: `skip + count` is within the block. Every reader or writer of these bytes holds the lock, which we
+        // do. `part` is in no zone: no reference to bytes of a value is ever made.
         unsafe {
             self.0
                 .get()
@@ -295,8 +295,8 @@ pub(super) struct Map {
     secret: u64,
 }
 
-// SAFETY: the memory stays where it is for as long as there is a `Map` of it, as whoever made it has promised, and all
-// that is handed out is shared references to what is `Sync`.
+// SAFETY: the memory stays where it is for as long as there is a `Map` of it, as the caller that made the map has
+// promised, and all that is handed out is shared references to types that are `Sync`.
 unsafe impl Send for Map {}
 // SAFETY: as above.
 unsafe impl Sync for Map {}
@@ -317,7 +317,7 @@ impl Map {
     /// # Safety
     /// - `base` is aligned to a block, and `size` bytes at it, at least `Zone::MIN_SIZE`, can be read and written for
     ///   as long as the map is used.
-    /// - Whoever else uses these bytes meanwhile does so through a `Map` of the same size.
+    /// - All other users of these bytes use them meanwhile through a `Map` of the same size.
     pub(super) unsafe fn new(base: NonNull<u8>, size: usize) -> Self {
         Map {
             base,

@@ -1,20 +1,20 @@
-//! A memory that processes share.
+//! A cache in memory that processes share.
 //!
-//! | file | what it owns |
+//! | file | contents |
 //! | --- | --- |
-//! | `layout.rs` | what is where |
-//! | `words.rs` | the atomics that all of it is made of |
+//! | `layout.rs` | the memory layout |
+//! | `atomics.rs` | the atomics that the layout is made of |
 //! | `lock.rs` | locks that survive their holder |
-//! | `providers.rs` | which provider has which part |
-//! | `table.rs` | a shard: entries and claims under one lock |
+//! | `providers.rs` | the assignment of parts to providers |
+//! | `table.rs` | a shard: entries and leases under one lock |
 //!
-//! The memory is divided into up to 64 shards, each with a lock of its own, which is held for the time of one probe and
-//! one copy. When a process dies while it holds one, the next one who asks for it is told by the kernel and empties that
-//! shard: what it held is forgotten, and nothing else. So no point at which a process may die leaves a wrong entry, and
-//! none needs thinking about.
+//! The memory is divided into up to 64 shards. Each has its own lock, which is held for the time of one probe and one
+//! copy. When a process dies while it holds a lock, the kernel notifies the next process that takes the lock, and that
+//! process empties the shard: its entries are lost, and nothing else. So a process may die at any point without leaving
+//! a wrong entry, and no single point needs separate analysis.
 //!
-//! A zone reads nothing of what it stores: see `sealed.rs` for what that is. Proofs (see `store.rs`) are digests, which
-//! nothing can be had from either.
+//! A zone does not interpret the values it stores: see `sealed.rs` for their format. Proofs (see `store.rs`) are
+//! digests, from which nothing can be recovered either.
 
 mod atomics;
 mod layout;
@@ -54,7 +54,7 @@ pub struct Zone {
     map: Map,
 }
 
-/// What became of the memory that [`Zone::attach`] was given.
+/// The result of [`Zone::attach`] for the memory that it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attached {
     /// It held a zone of this layout, which goes on.
@@ -65,7 +65,7 @@ pub enum Attached {
     Replaced,
 }
 
-/// What a zone holds and has done.
+/// The sizes and counters of a zone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ZoneCounts {
     /// Verdicts held, active and inactive. Those that ended, or were cleared, are among them until their room is
@@ -120,16 +120,15 @@ impl Zone {
     /// How many providers a zone serves. With more, those that were opened longest ago remember nothing together.
     pub const MAX_PROVIDERS: usize = PROVIDERS;
 
-    /// Takes memory for a zone: goes on with what is in it, or makes a new one.
+    /// Attaches memory as a zone: continues with its contents, or makes a new zone.
     ///
     /// # Safety
     /// - `base` is aligned to a page and `size` bytes at it can be read and written for as long as the zone or a store
     ///   made of it is used; they are zero, or were last used by a zone.
-    /// - Nobody else attaches at the same time; whoever uses it later does so through zones of the same version.
+    /// - No other process attaches at the same time; all later users use it through zones of the same version.
     /// - The memory does not outlive the system's run: after a reboot, its locks and its times mean nothing.
     ///
-    /// # Errors
-    /// When the memory is too small or not aligned, or the system has no locks that processes share.
+    /// # Errors When the memory is too small or not aligned, or the system has no locks that processes share.
     pub unsafe fn attach(base: *mut u8, size: usize) -> Result<(Arc<Zone>, Attached), ZoneError> {
         if !Lock::SUPPORTED {
             return Err(ZoneError::Unsupported);
@@ -189,7 +188,7 @@ impl Zone {
         }
     }
 
-    /// What it holds and has done.
+    /// The sizes and counters of the zone.
     pub fn counts(&self) -> ZoneCounts {
         let geometry = self.map.geometry();
         let mut all = ZoneCounts::default();
@@ -235,7 +234,7 @@ impl Zone {
         header.lock.set(size_of::<Lock>() as u32);
         header.size.set(self.map.geometry().size as u64);
         header.secret.set(u64::from_le_bytes(secret));
-        // Not zero: whoever remembers something of a zone that was here before believes it no more.
+        // Not zero: a process that cached entries of an earlier zone in this memory must not use them any more.
         front.versions.iter().for_each(bump);
         front.strays.iter().for_each(|stray| stray.set(0));
         // SAFETY: nobody uses the memory.
@@ -265,7 +264,7 @@ impl Zone {
         number: usize,
         work: impl FnOnce(&Table<'_>) -> Result<T, Corrupt>,
     ) -> Option<T> {
-        /// Empties the shard when a panic comes by. None should; but what it leaves behind must not be believed.
+        /// Empties the shard on a panic. There should be none; but the state that a panic leaves must not be used.
         struct OnPanic<'a>(&'a Table<'a>);
 
         impl Drop for OnPanic<'_> {
@@ -336,7 +335,7 @@ impl ZoneStore {
         })
     }
 
-    /// What [`Store::get`] does, at a time.
+    /// [`Store::get`] at a given time.
     fn get_at(&self, key: &Key, value: &mut Vec<u8>, now: u64) -> Option<Duration> {
         let at = self.at(key, now)?;
         for _ in 0..GET_ATTEMPTS {

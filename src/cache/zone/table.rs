@@ -1,36 +1,38 @@
 //! One shard of a zone: a hash table of entries, under a lock.
 //!
-//! Every call does work that is bounded by the length of the value it was given, or of the one it found: entries are
-//! chains of blocks of one size, so that taking and freeing them needs no search, and an entry is pushed out for
-//! another only until there are blocks enough. Nothing here allocates, panics, makes a system call or reads a clock.
+//! The work of every call is bounded by the length of the value that it receives or finds. Entries are chains of blocks
+//! of one size, so taking and freeing them needs no search, and entries are evicted for another only until there are
+//! enough blocks. Nothing here allocates, panics, makes a system call or reads a clock.
 //!
 //! # Trust
 //!
-//! Whoever died while holding the lock leaves the shard in any state, so it is emptied before the next one looks at
-//! it: [`Table::empty`] reads nothing of what it overwrites. Beyond that, no number in the memory is believed. A block's
-//! number is looked up within bounds, a chain is followed for as many steps as it can have, and what contradicts itself
-//! is [`Corrupt`]; the caller then empties the shard. So memory that somebody overwrote costs what was in it, and can
-//! make a wrong value of a right one, which its seal shows; it can do no more. The locks are the exception: see `lock.rs`.
+//! A process that died while holding the lock may leave the shard in any state, so it is emptied before the next holder
+//! looks at it: [`Table::empty`] reads nothing of the memory that it overwrites. Beyond that, no number in the memory
+//! is trusted. A block's number is looked up within bounds, a chain is followed for at most its maximum number of
+//! steps, and a contradiction is [`Corrupt`]; the caller then empties the shard. So overwritten memory costs its
+//! contents, and can turn a right value into a wrong one, which its seal detects; it can do no more. The locks are the
+//! exception: see `lock.rs`.
 //!
 //! # Inactive tokens
 //!
-//! When a token is called inactive, what any process remembers of it must end, and the version of its key is what ends
-//! it. But a version is shared by many keys, and random tokens are called inactive as often as anybody likes: so it is
-//! changed only if somebody may remember something active. A process does so only of what was stored here, for no
-//! longer than here, so what is here answers that, but for what left before its time: pushed out, or too large to be
-//! stored. That is marked ([`Shard::strays`]), and the mark lasts until the version changes next. So random tokens change
-//! no version more often than active verdicts were pushed out.
+//! When a token is called inactive, its cached entries must end in all processes. A change of its key's version ends
+//! them. But a version is shared by many keys, and any client can send random tokens, which are called inactive, as
+//! often as it likes. So the version is changed only if some process may have cached an active verdict. A process
+//! caches only verdicts that were stored here, and for no longer than here. So the contents of the shard answer that
+//! question, except for verdicts that left before their time: evicted, or too large to be stored. Those are marked
+//! ([`Shard::strays`]), and the mark lasts until the version changes next. So random tokens change no version more
+//! often than active verdicts were evicted.
 //!
-//! An active verdict that was asked for before a token was called inactive and arrives later must not be stored. Each end
-//! is counted beside the version, in the same word, and a verdict of another count is refused. Nothing that is remembered
-//! ends by that; a verdict that random tokens get refused is asked for again.
+//! An active verdict that was asked for before a token was called inactive and arrives later must not be stored. Each
+//! end is counted beside the version, in the same word, and a verdict of another count is refused. No cached entry ends
+//! by that; a verdict that is refused because of random tokens is asked for again.
 //!
 //! # Proofs
 //!
-//! Of a verdict that was emptied with its shard nothing is missed, but a proof that was noted there could be used again.
-//! So a shard remembers the latest `iat` of the proofs that it has forgotten ([`ShardHead::forgotten`]), and refuses every
-//! proof that was not made after it. A proof whose note has ended is forgotten when its room is needed. Of a shard that was
-//! emptied it is not known which proofs were there: all that could have been noted by then are taken for forgotten.
+//! A verdict that is lost when its shard is emptied does no harm, but a proof whose record is lost could be used again.
+//! So a shard keeps the latest `iat` of the proofs that it has forgotten ([`ShardHead::forgotten`]), and refuses every
+//! proof that was not made after it. A proof whose record has ended is forgotten when its room is needed. When a shard
+//! was emptied, it is not known which proofs were there: all that could have been recorded by then count as forgotten.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,7 +48,7 @@ use crate::token::Key;
 /// stays where it is. Moving it touches the heads of its neighbours, and takes the cache lines from the other
 /// processors.
 const RECENCY: u16 = 10;
-/// For how long it is told to those who waited that a flight has failed, in milliseconds.
+/// The time for which waiting flights receive the failure of a flight, in milliseconds.
 const FAILURE_KEPT: u64 = 2_000;
 /// As much of a failure is kept, in bytes.
 pub(super) const MAX_FAILURE: usize = 512;
@@ -57,7 +59,7 @@ const SETTLED: u32 = 0;
 /// A proof's value is its `iat`.
 const PROOF: usize = size_of::<i64>();
 
-/// What changes [`Version::epoch`] in a word that holds a version.
+/// The increment of [`Version::epoch`] in a word that holds a version.
 const EPOCH: u64 = 1 << 32;
 
 /// The memory contradicts itself.
@@ -81,7 +83,7 @@ pub(super) struct At<'a> {
     pub(super) now: u64,
 }
 
-/// What was found.
+/// The result of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Got {
     Nothing,
@@ -91,7 +93,7 @@ pub(super) enum Got {
     Longer(usize),
 }
 
-/// What became of a lease.
+/// The result of a lease request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Granted,
@@ -104,7 +106,7 @@ pub(super) enum Asked {
     Failed(usize),
 }
 
-/// What a shard holds and has done.
+/// The sizes and counters of a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TableCounts {
     /// By [`EntryKind`].
@@ -261,8 +263,8 @@ impl<'a> Table<'a> {
         Ok(true)
     }
 
-    /// What [`Table::put`] does of a provider that has no slot any more: nothing is stored, but whoever asks may remember
-    /// it.
+    /// [`Table::put`] for a provider that no longer has a slot: nothing is stored, but the caller may cache the
+    /// verdict.
     pub(super) fn put_elsewhere(&self, place: Place, kind: EntryKind, version: Version) -> bool {
         let may = self.may_remember(place, kind, version);
         if may && kind == EntryKind::Active {
@@ -380,8 +382,8 @@ impl<'a> Table<'a> {
         dead: Option<u64>,
         failure: &mut [u8; MAX_FAILURE],
     ) -> Result<Asked, Corrupt> {
-        // Whoever began before the key was purged may ask, but what it finds out will not be stored: nobody has to wait
-        // for it, and it takes the place of nobody.
+        // A flight that began before the key was purged may ask, but its result will not be stored: no other flight has
+        // to wait for it, and it takes no other flight's place.
         let outdated = self.now(at.place).epoch != lease.version.epoch;
         if let Some(index) = self.find(at.key, at.place, Space::FetchLease)? {
             let entry = self.entry(index)?;
@@ -557,7 +559,7 @@ impl<'a> Table<'a> {
         at.now < entry.until.get() && self.is_visible(entry, at.slot)
     }
 
-    /// What is stored under the key, of one of its spaces.
+    /// The entry under the key in one of its spaces.
     fn find(&self, key: &Key, place: Place, space: Space) -> Result<Option<u32>, Corrupt> {
         let name = words_of(key.as_bytes());
         let mut index = self.bucket(place.bucket)?.get();
@@ -811,7 +813,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// What a claim says, and what its failure does: so many bytes, copied to `failure`.
+    /// The record of a lease and of its failure: this many bytes, copied to `failure`.
     fn record(
         &self,
         index: u32,
@@ -832,8 +834,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Changes a version. Those who load it hold no lock: whoever sees the new one also finds gone, under the lock, what was
-/// removed with it.
+/// Changes a version. Readers of it hold no lock: a reader that sees the new version, and then takes the lock, finds
+/// the entries gone that were removed with it.
 pub(super) fn bump(version: &AtomicU64) {
     crash::point();
     version.fetch_add(EPOCH, Ordering::Release);

@@ -89,7 +89,7 @@ fn lease(flight: u64, version: Version) -> FetchLease {
     }
 }
 
-/// What must hold whatever happened: the zone is whole, and says nothing but what was put.
+/// Checks that must hold in all cases: the zone is intact, and returns only values that were put.
 fn verify(zone: &Arc<Zone>, at: u64) {
     zone.check()
         .unwrap_or_else(|wrong| panic!("write {at}: {wrong}"));
@@ -115,8 +115,8 @@ fn verify(zone: &Arc<Zone>, at: u64) {
         .unwrap_or_else(|wrong| panic!("write {at}: {wrong}"));
 }
 
-/// What must hold of a zone that was filled, whatever it has forgotten since: a proof that was used is not new until its
-/// time is over.
+/// Checks that must hold for a full zone, whatever it has forgotten since: a used proof is not new until its time is
+/// over.
 fn verify_proofs(zone: &Arc<Zone>, at: u64) {
     let store = zone.store(&provider(1));
     let truth = match zone.counts().recoveries {
@@ -365,7 +365,7 @@ fn of_processes_that_use_one_proof_at_once_one_is_the_first() {
 struct Herd<'a> {
     children: Vec<libc::pid_t>,
     zone: &'a Arc<Zone>,
-    /// What each child has done so far, and what all have found wrong.
+    /// The progress of each child, and the errors that all of them have found.
     done: &'a [AtomicU64],
     wrong: &'a AtomicU64,
 }

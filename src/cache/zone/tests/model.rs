@@ -113,7 +113,7 @@ struct Held {
     failure: Option<Vec<u8>>,
 }
 
-/// What a zone that never runs out of room would say.
+/// A model of a zone that never runs out of room.
 #[derive(Default)]
 struct Model {
     stored: HashMap<usize, Stored>,
