@@ -1,4 +1,4 @@
-//! What the dialects have in common.
+//! Shared code of the dialects: the reader of an answer.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -29,7 +29,7 @@ pub(super) struct Reader<'a> {
     note: RefCell<Option<String>>,
 }
 
-/// What was asked is in reach of whoever reads.
+/// Gives access to the request that was asked.
 impl<'a> Deref for Reader<'a> {
     type Target = AnswerContext<'a>;
 
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         Verdict::Inactive
     }
 
-    /// What the log is to say, if anything.
+    /// The message to log, if any.
     pub fn into_note(self) -> Option<String> {
         self.note.into_inner()
     }
@@ -181,7 +181,8 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    /// What to set for a server that hands over no JWT: what it says it can do, and what needs nothing of it.
+    /// The settings to suggest for a server that returns no JWT: those that it says it supports, and those that need no
+    /// support.
     fn alternatives(&self) -> String {
         let mut ways = Vec::new();
         let signs = &self.server.introspection_signing_algorithms;
@@ -285,7 +286,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What is said of a JWT that does not verify.
+    /// The error for a JWT that does not verify.
     pub fn unverified(&self, what: &str, error: &VerifyError) -> Error {
         let said = self.bad(&format!(
             "{what} does not verify, so nothing is believed of it: {error}{}",
@@ -347,7 +348,7 @@ pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What the answer calls itself, where that is a media type and nothing else.
+/// The media type of the answer as a phrase for messages; empty if it is not a plain media type.
 pub(super) fn content_type(headers: &HeaderMap) -> String {
     let essence = headers
         .get(CONTENT_TYPE)

@@ -27,7 +27,7 @@ use crate::config::TokenKind;
 /// Where servers say it: RFC 7662 itself; Ory Hydra and Amazon Cognito; Keycloak; Curity.
 const MEMBERS: [&str; 4] = ["token_type", "token_use", "typ", "purpose"];
 
-/// What an access token is called: by its type (RFC 6749 §7.1, RFC 9449 §5), or by name (RFC 8693 §3, RFC 9068 §2.1).
+/// The names of access tokens: by type (RFC 6749 §7.1, RFC 9449 §5), or by name (RFC 8693 §3, RFC 9068 §2.1).
 const ACCESS: [&str; 9] = [
     "bearer",
     "dpop",
@@ -40,7 +40,7 @@ const ACCESS: [&str; 9] = [
     "urn:ietf:params:oauth:token-type:access_token",
 ];
 
-/// What others are called.
+/// The names of other kinds of tokens.
 const OTHERS: [&str; 9] = [
     "refresh_token",
     "refresh",

@@ -12,7 +12,7 @@ use crate::config::Minting;
 use crate::jwt::{self, MAX_JWT_LENGTH, TOKEN_INTROSPECTION};
 use crate::{Error, ErrorKind, Verdict};
 
-/// What a minted JWT calls itself (RFC 9068 §2.1).
+/// The `typ` of a minted JWT (RFC 9068 §2.1).
 const TYPE: &str = "at+jwt";
 
 pub(super) fn read(
@@ -59,7 +59,7 @@ pub(super) fn mint(
     }
     // A JWT that has this one is about another (RFC 9701 §5).
     response.remove(TOKEN_INTROSPECTION);
-    // Whoever is bound to a key must not become somebody who is not, because the claim is not what it should be.
+    // A bound token must not become an unbound one because the claim has the wrong form.
     if response.get("cnf").is_some_and(is_jwt) {
         return Err(reader.bad(
             "the token is bound to a key (cnf), but by a JWT where RFC 7800 §3.1 has an object; this is a fault of the \

@@ -1,11 +1,11 @@
 //! Dialect `signed`: an introspection response that the server signs (RFC 9701).
 //!
-//! What is read is what has been verified: the signature with a key that the server publishes, that it is an
-//! introspection response (`typ`), of our server (`iss`), and for us (`aud`). A response that is not signed is an error
-//! whatever it says, since anybody could have written it.
+//! Only verified content is read. Verified are the signature with a key that the server publishes, and that the JWT is
+//! an introspection response (`typ`), of our server (`iss`), and for us (`aud`). A response that is not signed is an
+//! error whatever it says, since anybody could have written it.
 //!
-//! The response is about an access token and is none itself (RFC 9701 §5): it goes upstream only where `forward signed`
-//! says so, and else a JWT that is minted of it.
+//! The response is about an access token and is not one itself (RFC 9701 §5). It goes upstream only where `forward
+//! signed` says so; otherwise a JWT that is minted from it goes upstream.
 
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ use super::{kind, mint};
 use crate::jwt::{self, Algorithm, Expected, TOKEN_INTROSPECTION, about_token};
 use crate::{Error, Verdict};
 
-/// What the response calls itself (RFC 9701 §5).
+/// The `typ` of the response (RFC 9701 §5).
 const TYPE: &str = "token-introspection+jwt";
 
 pub(super) fn read(

@@ -75,7 +75,8 @@ pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body:
     }
 }
 
-/// What the host says in the authorization server's place, or what only the host can mend. `None` for all else.
+/// The error for an answer that the host gives in place of the authorization server, or that only the host can fix.
+/// `None` for all other answers.
 fn of_host(reader: &Reader<'_>, status: u16) -> Option<Error> {
     let error = match status {
         401 | 403 => reader.error(
@@ -118,7 +119,7 @@ fn bad_request(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Error {
         error_code(body)
     };
     match code.as_deref() {
-        // Whoever authenticates in the form may be refused in this way (RFC 6749 §5.2).
+        // A client that authenticates in the form may be refused in this way (RFC 6749 §5.2).
         Some(code @ ("invalid_client" | "unauthorized_client")) => {
             refused(reader, &format!("400, {code}"))
         }

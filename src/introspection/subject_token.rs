@@ -80,7 +80,7 @@ pub(crate) fn read(
     if !reader.is_active(&response)? {
         return Ok(SubjectToken::Inactive { note: None });
     }
-    // The server is told that it is to exchange an access token, and sees to that itself.
+    // The request tells the server to exchange an access token, and the server checks that itself.
     if kind::refused_as_other(&reader, &response).is_some() {
         return Ok(SubjectToken::Inactive {
             note: reader.into_note(),

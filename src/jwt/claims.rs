@@ -39,8 +39,8 @@ pub struct Claims {
 #[error("{0}")]
 pub struct ClaimsError(pub &'static str);
 
-/// The last second of the year 9999, and as long before the epoch. A time beyond is cut to it, so that whoever
-/// reckons with times need not think of overflow.
+/// The last second of the year 9999, and as long before the epoch. A time beyond it is set to it, so that arithmetic
+/// with times cannot overflow.
 const FAR: i64 = 253_402_300_799;
 
 const SCOPE: [&str; 2] = ["scope", "scp"];
@@ -167,7 +167,7 @@ impl Claims {
         &self.members
     }
 
-    /// Whether the token is bound to a key of its sender (RFC 7800 §3.1): whoever presents it must show that it has it.
+    /// Whether the token is bound to a key of its sender (RFC 7800 §3.1): the sender must prove that it has the key.
     pub fn is_bound(&self) -> bool {
         self.get("cnf").is_some()
     }
@@ -207,7 +207,7 @@ impl Claims {
     }
 }
 
-/// What the members of an object hold on the heap.
+/// The size of an object's members on the heap.
 fn tree_size(members: &Map<String, Value>) -> usize {
     fn held(value: &Value) -> usize {
         match value {
@@ -232,9 +232,9 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// What must be kept of an introspection response so that, with the JWT's payload, it makes the same claims again: one
-/// JSON object without what the payload says as well, or nothing at all. A server that answers with everything it put
-/// into the JWT does not make us keep it twice.
+/// The members of an introspection response that must be kept so that, with the JWT's payload, they give the same
+/// claims again. The result is one JSON object without the members that the payload has as well, or empty. So a server
+/// whose response repeats everything in the JWT does not make us keep it twice.
 pub(crate) fn extra_claims(
     payload: &Map<String, Value>,
     response: &Map<String, Value>,

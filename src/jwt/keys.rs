@@ -102,7 +102,7 @@ impl Algorithm {
     }
 }
 
-/// What a key is, and with it which algorithms it is good for.
+/// The type of a key, which determines the algorithms that it can be used with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyType {
     P256,
@@ -133,7 +133,7 @@ pub enum Unusable {
     /// It is a shared secret (`oct`), which has no place in what a server publishes.
     #[error("it is a shared secret (kty oct), which must never be published")]
     Symmetric,
-    /// It has private members: whoever reads the set can sign with it.
+    /// It has private members: anybody who reads the set can sign with it.
     #[error(
         "it is a private key: whoever can read the JWKS can sign with it; take it out and \
          make a new one"

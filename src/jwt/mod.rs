@@ -136,8 +136,8 @@ pub fn check_compact(bytes: &[u8]) -> Result<Compact<'_>, JwtError> {
     read_compact(bytes).map(|(compact, _)| compact)
 }
 
-/// A JWT that [`check_compact`] has accepted before. It comes from where nobody else can write, but no other byte
-/// reaches a header whoever wrote it: that much is checked again.
+/// A JWT that [`check_compact`] has accepted before. It comes from memory that no other party can write to. Still, a
+/// byte that is not allowed must never reach a header, so that much is checked again.
 pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
     if bytes.is_empty() || bytes.len() > MAX_JWT_LENGTH || !is_compact_text(bytes) {
         return None;
@@ -149,8 +149,9 @@ pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
 /// The member in which a signed introspection response says what it says of the token (RFC 9701 §5).
 pub(crate) const TOKEN_INTROSPECTION: &str = "token_introspection";
 
-/// What a JWT says of the token that it stands for: its claims, or, of a signed introspection response, what stands in its
-/// `token_introspection`. The claims beside it that are about the response: its `aud` is the gateway and not the API.
+/// The claims of a JWT about the token that it stands for: its own claims, or, of a signed introspection response,
+/// those in its `token_introspection`. The claims beside that member are about the response: its `aud` is the gateway
+/// and not the API.
 pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value> {
     match payload.remove(TOKEN_INTROSPECTION) {
         None => payload,
@@ -233,7 +234,7 @@ pub(crate) fn read_compact(bytes: &[u8]) -> Result<(Compact<'_>, Map<String, Val
     decode(signature)?;
     let header = object(&decode(header)?).map_err(|_| JwtError::BadHeader)?;
     match header.get("alg") {
-        // The name is case-sensitive; whoever writes it otherwise means no better.
+        // The name is case-sensitive, but `none` in another case is refused in the same way.
         Some(Value::String(alg)) if alg.eq_ignore_ascii_case("none") => {
             return Err(JwtError::Unsecured);
         }

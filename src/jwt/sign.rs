@@ -1,8 +1,8 @@
-//! Signing JWTs with our own key, and publishing what verifies them.
+//! Signing JWTs with our own key, and publishing the public keys that verify them.
 //!
-//! A key comes from a PEM file in whichever of the usual forms; what is wrong with one is said with the command that
-//! mends it, since it is read while an operator is looking. Its private part leaves this file in no form: it is wiped
-//! with the [`SigningKey`], and neither `Debug` nor an error shows it.
+//! A key comes from a PEM file in any of the usual forms. An error about a key includes the command that fixes it,
+//! since an operator reads it. The private part never leaves this file in any form: it is wiped with the
+//! [`SigningKey`], and neither `Debug` nor an error shows it.
 
 use std::fmt;
 
@@ -334,10 +334,11 @@ impl SecretAlgorithm {
     }
 }
 
-/// Signs claims with a shared secret, for `client_secret_jwt` (OpenID Connect Core §9). Nothing is ever verified with one.
+/// Signs claims with a shared secret, for `client_secret_jwt` (OpenID Connect Core §9). Shared secrets are never used
+/// to verify.
 ///
-/// # Errors
-/// [`SigningError`] when the secret is shorter than RFC 7518 §3.2 allows: whoever sees the JWT could guess it at leisure.
+/// # Errors [`SigningError`] when the secret is shorter than RFC 7518 §3.2 allows: anybody who sees the JWT could guess
+/// it offline.
 pub fn sign_with_secret(
     secret: &Secret,
     algorithm: SecretAlgorithm,

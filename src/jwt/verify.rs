@@ -1,9 +1,9 @@
-//! Whether a JWT is what it claims to be (RFC 7515 §5.2, RFC 7519 §7.2, RFC 8725).
+//! Verification of JWTs (RFC 7515 §5.2, RFC 7519 §7.2, RFC 8725).
 //!
-//! A header is written by whoever made the JWT, so nothing in it chooses anything but a key among those that we hold,
-//! and an algorithm among those that are allowed: `jwk`, `jku`, `x5c` and `x5u` are not looked at, an extension that is
-//! called critical is one that we do not understand, and an algorithm with a shared secret is not among those that can
-//! be allowed. Claims are read only after the signature has been verified.
+//! The author of a JWT also writes its header, so the header can only choose a key among those that we hold, and an
+//! algorithm among those that are allowed. `jwk`, `jku`, `x5c` and `x5u` are ignored, an extension that is called
+//! critical is one that we do not understand, and algorithms with a shared secret can't be allowed. Claims are read
+//! only after the signature has been verified.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ const MAX_TRIED: usize = 8;
 /// The most characters of a header or a claim that are shown.
 const SHOWN: usize = 64;
 
-/// What a JWT must be. Everything is said, so that nothing is forgotten.
+/// The requirements on a JWT. There are no defaults, so that no requirement is forgotten.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// The algorithms that are allowed.
@@ -50,14 +50,15 @@ pub enum VerifyError {
     DuplicateInHeader,
     /// Its `alg` is not among those that are allowed: what it is, escaped.
     Algorithm(Box<str>),
-    /// It has `crit`: whoever does not understand the extensions it names must refuse it, and we understand none.
+    /// It has `crit`: a recipient that does not understand the extensions it names must refuse it, and we understand
+    /// none.
     Critical,
     /// Its `b64` is not true: the payload would not be base64url (RFC 7797).
     Unencoded,
     /// Its `typ` is none of those expected: what it is, escaped; `None` when it has none.
     Type(Option<Box<str>>),
-    /// None of the keys is the one it was signed with: its `kid`, escaped, or `None` when it names none and nothing that
-    /// was tried fits. Reading the set of keys anew may help.
+    /// None of the keys is the one it was signed with. Contains its `kid`, escaped, or `None` when it names none and no
+    /// key that was tried fits. Fetching the key set again may help.
     UnknownKey(Option<Box<str>>),
     /// The key that it names is not for its algorithm.
     KeyNotForAlgorithm(Algorithm),
@@ -78,7 +79,7 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Whether reading the server's set of keys anew may help: it may have a new key.
+    /// Whether fetching the server's key set again may help: it may have a new key.
     pub fn is_unknown_key(&self) -> bool {
         matches!(self, VerifyError::UnknownKey(_))
     }
@@ -195,7 +196,7 @@ pub(super) fn is_signed(
         .is_ok_and(|verifier| verifier.verify(message.as_bytes(), signature).is_ok())
 }
 
-/// What a header decides.
+/// The parts of a header that verification uses.
 struct Header {
     algorithm: Algorithm,
     kid: Option<String>,

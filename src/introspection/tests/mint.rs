@@ -39,7 +39,7 @@ impl Gateway {
         super::read(&self.provider, 200, &HeaderMap::new(), body.as_bytes(), NOW)
     }
 
-    /// What is minted of an answer, verified as an API does.
+    /// The JWT that is minted from an answer, verified as an API does.
     fn minted(&self, answer: &Value) -> (Arc<Active>, Value) {
         let active = active(self.read(&answer.to_string()));
         let keys = KeySet::parse(self.provider.jwks().unwrap().as_bytes()).unwrap();
@@ -226,7 +226,7 @@ fn only_an_active_access_token_has_one_minted() {
     }
 }
 
-/// What the log is told of a refused token.
+/// The log message about a refused token.
 fn note(gateway: &Gateway, body: &str) -> String {
     let provider = &gateway.provider;
     let asked = AnswerContext {

@@ -1,4 +1,4 @@
-//! What is believed, and above all what is not.
+//! JWTs that are accepted, and above all those that are not.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
