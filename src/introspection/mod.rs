@@ -1,8 +1,8 @@
-//! The introspection protocol (RFC 7662), pure: what to send, and what an answer says. No I/O happens here.
+//! The introspection protocol (RFC 7662), pure: the request, and the meaning of an answer. No I/O happens here.
 //!
-//! [`request`] makes the one call there is; [`read`] turns what came back into a verdict or an error. What an
-//! answer says of a token is believed only when it says it in the form that the provider's dialect has; whatever
-//! is unexpected is an error, which names the mend, and lets nobody through.
+//! [`request`] makes the only kind of call; [`read`] turns the response into a verdict or an error. A statement about a
+//! token is accepted only in the form that the provider's dialect has. Anything unexpected is an error, which names the
+//! fix, and gives no access.
 //!
 //! # `Accept`
 //!
@@ -68,12 +68,12 @@ pub fn request(
     Ok(request)
 }
 
-/// Whom an answer came from, and what it is read with.
+/// The origin of an answer, and the data to read it with.
 #[derive(Clone, Copy)]
 pub struct AnswerContext<'a> {
     /// By whose dialect.
     pub provider: &'a Provider,
-    /// What is known of the authorization server.
+    /// The metadata and endpoints of the authorization server.
     pub server: &'a Server,
     /// Where it was asked.
     pub endpoint: &'a Endpoint,

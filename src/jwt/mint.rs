@@ -22,7 +22,8 @@ use super::{ClaimsError, check_compact};
 ///
 /// Nothing is made up: a response without `sub` or `aud` gives a JWT without.
 ///
-/// # Errors [`SigningError`] when the response's `exp` is not a number of seconds, and when the system has no random
+/// # Errors
+/// [`SigningError`] when the response's `exp` is not a number of seconds, and when the system has no random
 /// bytes.
 pub fn minted_claims(
     introspection: Map<String, Value>,

@@ -337,7 +337,8 @@ impl SecretAlgorithm {
 /// Signs claims with a shared secret, for `client_secret_jwt` (OpenID Connect Core §9). Shared secrets are never used
 /// to verify.
 ///
-/// # Errors [`SigningError`] when the secret is shorter than RFC 7518 §3.2 allows: anybody who sees the JWT could guess
+/// # Errors
+/// [`SigningError`] when the secret is shorter than RFC 7518 §3.2 allows: anybody who sees the JWT could guess
 /// it offline.
 pub fn sign_with_secret(
     secret: &Secret,

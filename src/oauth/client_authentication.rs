@@ -1,10 +1,10 @@
-//! Client authentication: who we are to an authorization server, and how we prove it (RFC 6749 §2.3, RFC 7523,
-//! RFC 8705, OpenID Connect Core 1.0 §9).
+//! Client authentication: our identity at an authorization server, and how we prove it (RFC 6749 §2.3, RFC 7523, RFC
+//! 8705, OpenID Connect Core 1.0 §9).
 //!
 //! # Which method
 //!
-//! What `client_auth` says. Where it says nothing, what is configured has methods, in this order, and the first that the
-//! server lists is taken (RFC 8414 §2); where it lists none of them, or nothing, the first:
+//! The method that `client_auth` names. Without `client_auth`, the configured settings allow methods in this order. The
+//! first one that the server lists is used (RFC 8414 §2); if the server lists none of them, or has no list, the first:
 //!
 //! | what is set | methods |
 //! | --- | --- |
@@ -14,14 +14,14 @@
 //! | `ssl_certificate` | `tls_client_auth`, `self_signed_tls_client_auth`, after those of what else is set |
 //! | nothing | `none` |
 //!
-//! Many servers say how a client authenticates at their token endpoint and not how where tokens are introspected. It is
-//! hardly ever another way, so that list stands in for the one that is missing.
+//! Many servers list the authentication methods of their token endpoint but not those of introspection. The two hardly
+//! ever differ, so the first list stands in for a missing second one.
 //!
 //! # Secrets that change
 //!
-//! The credential is behind a lock that is held for as long as it takes to clone an `Arc`, once per call: calls in progress
-//! keep the credential that they started with. Each credential has a number, so that of many calls that are refused at the
-//! same time one reads the file again, and the others see that it has been read. The resolver reads it.
+//! The credential is behind a lock that is held for the time of cloning an `Arc`, once per call: calls in progress keep
+//! the credential that they started with. Each credential has a number. So when many calls are refused at the same
+//! time, one of them reads the file again, and the others see that it has been read. The resolver reads it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +50,7 @@ pub(crate) const SECRET_ALGORITHM: SecretAlgorithm = SecretAlgorithm::HS256;
 /// A file is not read again sooner than this, in milliseconds, however often the server refuses what it holds.
 const READ_AGAIN_AFTER: u64 = 10_000;
 
-/// What proves who we are.
+/// The credential that proves our identity.
 pub(crate) enum ClientCredential {
     /// Nothing, or a certificate, which TLS presents.
     Nothing,
@@ -71,14 +71,14 @@ pub(crate) struct ClientAuthenticator {
     pub configured: Option<ClientAuth>,
     /// TLS presents a certificate of ours.
     pub certificate: bool,
-    /// What an assertion is for, if that is configured.
+    /// The audience of an assertion, if it is configured.
     pub audience: Option<String>,
-    /// What an access token of ours is to be good for.
+    /// The scope of our own access token.
     pub scope: Option<String>,
     pub proof: CurrentCredential,
 }
 
-/// The proof in use, and how it comes by another.
+/// The credential in use, and how to obtain another.
 pub(crate) struct CurrentCredential {
     proof: RwLock<(Arc<ClientCredential>, u64)>,
     /// When its file may be read again, on the monotonic clock.
@@ -145,7 +145,7 @@ impl ClientAuthenticator {
             .unwrap_or(ClientAuth::None)
     }
 
-    /// What to tell an operator when the server's metadata does not list what we do.
+    /// The warning for an operator when the server's metadata does not list our method.
     pub fn warn_if_unlisted(&self, server: &Server) -> Option<String> {
         let unlisted = |method: ClientAuth, names: &Option<Vec<String>>, member: &str| {
             let names = names.as_deref()?;

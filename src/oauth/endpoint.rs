@@ -7,7 +7,7 @@ use std::sync::Arc;
 use strum::IntoStaticStr;
 use url::Url;
 
-/// What an endpoint is for.
+/// The purpose of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Purpose {
@@ -42,7 +42,7 @@ impl Purpose {
 /// Where a call goes to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// What it is for.
+    /// The purpose of this endpoint.
     pub purpose: Purpose,
     /// Its URL. For one at a Unix socket, what is said over it.
     pub url: Url,
@@ -111,9 +111,9 @@ impl fmt::Debug for Endpoint {
 /// Where a host introspects tokens in its own way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostEndpoint {
-    /// What it is called in messages.
+    /// The name in messages.
     pub shown: String,
-    /// What tells it from all others, also from those of other configurations: whatever is remembered is remembered of
-    /// this.
+    /// The identity that distinguishes this endpoint from all others, including those of other configurations: all
+    /// cached state about an endpoint is kept under this identity.
     pub identity: String,
 }

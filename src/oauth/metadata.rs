@@ -1,11 +1,11 @@
-//! What an authorization server says of itself (RFC 8414; OpenID Connect Discovery 1.0 §3).
+//! Authorization server metadata (RFC 8414; OpenID Connect Discovery 1.0 §3).
 
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::jwt::object;
 
-/// What is of use here of an authorization server's metadata.
+/// The parts of an authorization server's metadata that are used here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// `introspection_endpoint`

@@ -53,7 +53,7 @@ impl Server {
             .collect()
     }
 
-    /// What is configured goes before what the metadata says.
+    /// Adds metadata. Configured values take precedence over the metadata.
     pub fn with_metadata(mut self, metadata: &Metadata) -> Self {
         let at = |purpose, url: &Option<Url>| url.clone().map(|url| Endpoint::new(purpose, url));
         if self.introspection.is_empty() {

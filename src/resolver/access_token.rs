@@ -89,7 +89,8 @@ impl AccessToken {
 
     /// The token. Waits for a token that is being fetched; the caller bounds how long.
     ///
-    /// # Errors When no token can be obtained.
+    /// # Errors
+    /// When no token can be obtained.
     pub(super) async fn get(self: &Arc<Self>, server: &Arc<Server>) -> Result<Arc<Held>, Error> {
         let ended = self.ended.load(Ordering::Acquire);
         if let Some(held) = self.held() {

@@ -219,7 +219,8 @@ impl Client {
 
     /// Looks up the token in memory: `Ok(None)` when nothing is cached. Never blocks; allocates nothing on a hit.
     ///
-    /// # Errors [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
+    /// # Errors
+    /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
     pub fn lookup(&self, token: Token<'_>) -> Result<Option<Resolution>, Error> {
         self.0.check()?;
         let shared = &self.0.shared;
@@ -338,7 +339,8 @@ impl Client {
     /// call has returned, in any process, gets an answer that the authorization server gave after this call began. The
     /// result does not say whether there was an entry.
     ///
-    /// # Errors [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
+    /// # Errors
+    /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
     pub fn purge(&self, token: Token<'_>) -> Result<(), Error> {
         self.0.check()?;
         let shared = &self.0.shared;

@@ -128,7 +128,8 @@ impl Zone {
     /// - No other process attaches at the same time; all later users use it through zones of the same version.
     /// - The memory does not outlive the system's run: after a reboot, its locks and its times mean nothing.
     ///
-    /// # Errors When the memory is too small or not aligned, or the system has no locks that processes share.
+    /// # Errors
+    /// When the memory is too small or not aligned, or the system has no locks that processes share.
     pub unsafe fn attach(base: *mut u8, size: usize) -> Result<(Arc<Zone>, Attached), ZoneError> {
         if !Lock::SUPPORTED {
             return Err(ZoneError::Unsupported);
