@@ -17,7 +17,7 @@ use crate::oauth::Request;
 use crate::oauth::Server;
 use crate::{Error, LogLevel, clock};
 
-/// How long a call waits for a file to be read.
+/// The time for which a call waits for a file to be read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The credentials of one call.
@@ -27,7 +27,7 @@ pub(super) struct CallCredentials {
     token: Option<Arc<Held>>,
 }
 
-/// Hands out passes.
+/// The source of [`CallCredentials`].
 pub(super) struct CredentialSource {
     shared: Arc<Shared>,
     files: Arc<Files>,
@@ -48,10 +48,10 @@ impl CredentialSource {
         }
     }
 
-    /// A pass for calls to `server`. It waits for an access token, where that is what authenticates us.
+    /// Issues credentials for calls to `server`. Waits for an access token, where an access token authenticates us.
     ///
     /// # Errors
-    /// When no access token can be had.
+    /// When no access token can be obtained.
     pub(super) async fn issue(&self, server: &Arc<Server>) -> Result<CallCredentials, Error> {
         let credentials = &self.shared.provider.credentials;
         let number = credentials.number();
@@ -62,10 +62,10 @@ impl CredentialSource {
         Ok(CallCredentials { number, token })
     }
 
-    /// Another pass, after one that the server has refused; `None` when there is none that may do better.
+    /// Issues other credentials after the server has refused some; `None` when there are none that may be accepted.
     ///
     /// # Errors
-    /// When no access token can be had.
+    /// When no access token can be obtained.
     pub(super) async fn renew(
         &self,
         server: &Arc<Server>,
@@ -82,10 +82,10 @@ impl CredentialSource {
         }
     }
 
-    /// Puts into a request what of a pass is not in it yet.
+    /// Adds the credentials to a request, as far as they are not in it yet.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Internal`] when no header can hold it.
+    /// [`crate::ErrorKind::Internal`] when no header can hold them.
     pub(super) fn show(&self, pass: &CallCredentials, request: &mut Request) -> Result<(), Error> {
         match &pass.token {
             Some(held) => {
@@ -98,15 +98,16 @@ impl CredentialSource {
     }
 }
 
-/// The file that proves who we are.
+/// The file of the credential.
 pub(super) struct Files {
     shared: Arc<Shared>,
-    /// Held by the thread that reads it again.
+    /// Held by the thread that reads the file again.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Files {
-    /// The server has refused the credentials of number `refused`. Returns whether there are others now.
+    /// Reports that the server has refused the credentials of number `refused`. Returns whether there are other
+    /// credentials now.
     pub(super) async fn renewed(&self, refused: u64) -> bool {
         let provider = &self.shared.provider;
         let credentials = &provider.credentials;
@@ -124,8 +125,8 @@ impl Files {
             return false;
         }
         let reader = Arc::clone(provider);
-        // On a thread of its own, and never on two: a file system that hangs must not hold up other calls, nor use up
-        // the threads that resolve names.
+        // On a thread of its own, and only on one at a time: a file system that hangs must not delay other calls, nor
+        // use up the threads that resolve names.
         let read = tokio::task::spawn_blocking(move || {
             let read = reader.read_credential_again(now);
             drop(reading);
@@ -159,7 +160,7 @@ impl Files {
                 );
                 false
             }
-            // It panicked, or the runtime is going.
+            // The thread panicked, or the runtime is shutting down.
             Err(_) => false,
         }
     }

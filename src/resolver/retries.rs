@@ -8,17 +8,17 @@
 
 use parking_lot::Mutex;
 
-/// How many repetitions may be saved up.
+/// The maximum number of saved repetitions.
 const MOST: u64 = 100;
-/// In how many milliseconds there is another.
+/// The time in milliseconds in which one repetition is added.
 const EARNED: u64 = 1000;
 
-/// The repetitions that are left.
+/// The remaining repetitions.
 pub(super) struct Retries(Mutex<State>);
 
 struct State {
     left: u64,
-    /// Up to when time has been paid for, in milliseconds on the monotonic clock.
+    /// The time up to which repetitions have been added, in milliseconds on the monotonic clock.
     paid: u64,
 }
 
@@ -30,13 +30,13 @@ impl Retries {
         }))
     }
 
-    /// There was an answer.
+    /// Records an answer.
     pub(super) fn answered(&self) {
         let mut state = self.0.lock();
         state.left = (state.left + 1).min(MOST);
     }
 
-    /// Takes one, if there is one left; of the second half only if that is `likely` to help.
+    /// Takes one repetition, if there is one left; one of the second half only if a repetition is `likely` to help.
     pub(super) fn take(&self, likely: bool, now: u64) -> bool {
         let mut state = self.0.lock();
         let earned = now.saturating_sub(state.paid) / EARNED;

@@ -30,11 +30,11 @@ use crate::oauth::Endpoint;
 use crate::oauth::Request;
 use crate::{Error, ErrorKind, Provider, clock};
 
-/// An idle connection is closed after this: below the 60 s and more after which servers and middleboxes do it, so
-/// that it is mostly us who end one.
+/// The time after which an idle connection is closed. It is below the 60 s and more after which servers and middleboxes
+/// close it, so that mostly we are the side that closes.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// No call is begun on a connection older than this, however busy it is.
+/// The maximum age of a connection on which a call is started, however busy it is.
 const AGE: Duration = Duration::from_secs(300);
 
 /// An HTTP response.
@@ -55,9 +55,9 @@ pub(super) struct Failure {
 /// Who may be to blame for a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// The authorization server, or the way to it: no client's token had any part in it.
+    /// The authorization server, or the path to it: no client's token was involved.
     Server,
-    /// The server, or the token that was sent: what happens to others tells.
+    /// The server, or the token that was sent: the results for other tokens tell.
     Token,
     /// Neither.
     Nobody,
@@ -71,11 +71,11 @@ pub(super) struct Transport {
 /// The properties that calls must have in common to share connections.
 #[derive(Clone, PartialEq, Eq)]
 struct Route {
-    /// The Unix socket at which the endpoint is.
+    /// The Unix socket of the endpoint.
     socket: Option<PathBuf>,
-    /// The host to connect to where the URL has the name for TLS instead.
+    /// The host to connect to where the URL contains the name for TLS instead.
     host: Option<String>,
-    /// TLS is spoken, so there is something to verify.
+    /// Whether TLS is used, so that there is a certificate to verify.
     tls: bool,
     /// Every call makes a new connection.
     fresh: bool,
@@ -85,12 +85,12 @@ struct Route {
 struct Made {
     route: Route,
     client: Result<reqwest::Client, Error>,
-    /// When it was made, in milliseconds on the monotonic clock.
+    /// The time when it was created, in milliseconds on the monotonic clock.
     at: u64,
 }
 
 impl Transport {
-    /// Takes some milliseconds: certificates are read.
+    /// Takes some milliseconds: it reads certificates.
     pub(super) fn new(provider: &Provider) -> Self {
         let transport = Transport {
             clients: Mutex::new(Vec::new()),
@@ -100,7 +100,7 @@ impl Transport {
             if endpoint.host.is_some() {
                 continue;
             }
-            // What fails now is said to those who call.
+            // An error at this point is reported to the callers.
             let _ = transport.client(provider, Route::of(provider, &endpoint, false), now);
         }
         transport
@@ -191,7 +191,7 @@ impl Route {
     }
 }
 
-/// The URL to give to the HTTP client, and what `Host` must say if that is not the URL's host.
+/// The URL for the HTTP client, and the value of `Host` if that is not the URL's host.
 fn target(provider: &Provider, endpoint: &Endpoint, route: &Route) -> (Url, Option<HeaderValue>) {
     let mut url = endpoint.url.clone();
     let (Some(name), Some(_)) = (&provider.ssl_name, &route.host) else {
@@ -207,14 +207,14 @@ fn target(provider: &Provider, endpoint: &Endpoint, route: &Route) -> (Url, Opti
     (url, host)
 }
 
-/// Looks up one host, whatever name it is asked for.
+/// Resolves one host, for any name that is asked for.
 struct Always(Arc<str>);
 
 impl Resolve for Always {
     fn resolve(&self, _: Name) -> Resolving {
         let host = Arc::clone(&self.0);
         Box::pin(async move {
-            // The port is the URL's.
+            // The port comes from the URL.
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -260,7 +260,7 @@ fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::Clien
         builder = builder.proxy(reqwest::Proxy::all(proxy.url.expose())?);
     }
     if !tls {
-        // Nothing is verified: a machine without any authorities can do that as well.
+        // Nothing is verified: this works on a machine without any certificate authorities too.
         builder = builder.tls_certs_only([]);
     } else if !provider.ssl_verify {
         builder = builder.tls_danger_accept_invalid_certs(true);
@@ -279,8 +279,8 @@ fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::Clien
     Ok(builder)
 }
 
-/// How long a connection may take to be made. It ends before `timeout` does, so that a server to which there is no
-/// connection is told from one that has the token and says nothing.
+/// The time limit for making a connection. It ends before `timeout` does, so that a server that can't be reached is
+/// distinguished from one that has the token and does not answer.
 fn connect_timeout(provider: &Provider) -> Duration {
     provider.connect_timeout.min(provider.timeout * 3 / 4)
 }
@@ -375,7 +375,7 @@ fn proxy<'a>(provider: &'a Provider, endpoint: &Endpoint) -> Option<&'a Proxy> {
 
 fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> Failure {
     let cause = root_cause(error);
-    // What fails to connect has sent nothing.
+    // A call that fails to connect has sent nothing.
     let blame = if error.is_connect() {
         Blame::Server
     } else {
@@ -392,7 +392,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
                 ErrorKind::Unreachable,
                 format!("{place}: TLS failed: {tls}{}", tls_mend(provider, tls)),
             ),
-            // Only what a peer or a lost segment did to this one connection may pass.
+            // Only errors that a peer or a lost segment caused on this one connection may be temporary.
             again: !matches!(
                 tls,
                 rustls::Error::InvalidCertificate(_)
@@ -451,7 +451,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
             blame,
         };
     }
-    // What hyper cannot parse is an answer; what ends early is none.
+    // Bytes that hyper cannot parse are an answer; an answer that ends early is none.
     let unparsable = find::<hyper::Error>(error).is_some_and(|hyper| hyper.is_parse());
     if unparsable {
         return Failure {
@@ -461,8 +461,8 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
                     "{place}: the answer is not HTTP: {cause}; is this the introspection endpoint?"
                 ),
             ),
-            // It may be the rest of the answer before it on this connection: there are servers that send a body
-            // with 204, after it.
+            // The bytes may be the rest of the previous answer on this connection: some servers send a body after a
+            // 204.
             again: true,
             blame,
         };
@@ -577,7 +577,7 @@ mod tests {
         config.build().unwrap()
     }
 
-    /// A server on 127.0.0.1 that answers all there is with nothing, and counts connections.
+    /// A server on 127.0.0.1 that answers everything with nothing, and counts connections.
     fn server() -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -623,7 +623,7 @@ mod tests {
         let (address, _) = server();
         let provider = provider(&[("introspection_endpoint", "http://as.test/")]);
         let route = Route::of(&provider, &provider.server.introspection[0], false);
-        // Nothing listens on the others.
+        // No server listens on the others.
         let others: [SocketAddr; 2] = [
             (Ipv6Addr::LOCALHOST, address.port()).into(),
             (Ipv4Addr::new(127, 0, 0, 9), address.port()).into(),
