@@ -20,27 +20,27 @@ use crate::jwt::KeySet;
 use crate::oauth::Request;
 use crate::{Error, ErrorKind, LogLevel, Provider, cache};
 
-/// For how long keys are good that do not say.
+/// The default lifetime of keys without a stated one.
 const USUAL: Duration = Duration::from_secs(3600);
-/// However short or long they say: they are asked for this often at most, and at least.
+/// The bounds of a stated lifetime.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(86_400);
-/// How soon to ask again after the first failure, in milliseconds; it doubles up to a minute.
+/// The time until the next fetch after the first failure, in milliseconds; it doubles up to a minute.
 const AGAIN: u64 = 500;
-/// How often an unknown key has them fetched at most, in milliseconds.
+/// The minimum time between two fetches because of unknown keys, in milliseconds.
 const UNKNOWN: u64 = 60_000;
-/// How soon it does after a fetch that failed, in milliseconds.
+/// The minimum time after a fetch that failed, in milliseconds.
 const UNKNOWN_AFTER_FAILURE: u64 = 1_000;
 
 /// The current key set and its state.
 #[derive(Clone)]
 struct State {
     keys: Option<Arc<KeySet>>,
-    /// Why the last fetch failed, and when that was, in milliseconds on the monotonic clock.
+    /// The error and the time of the last failed fetch, in milliseconds on the monotonic clock.
     failure: Option<(Error, u64)>,
-    /// When an unknown key had them fetched last.
+    /// The time of the last fetch because of an unknown key.
     unknown: Option<u64>,
-    /// A fetch is under way, or about to be.
+    /// A fetch is in progress, or about to start.
     fetching: bool,
 }
 
@@ -51,7 +51,7 @@ enum Step {
     Look,
     Wait,
     Fetch,
-    /// There is nothing newer to be had now.
+    /// No newer keys can be obtained now.
     Give,
 }
 
@@ -78,7 +78,7 @@ impl State {
 
 pub(super) struct Keys {
     state: watch::Sender<State>,
-    /// Somebody needs newer ones.
+    /// Signals that a caller needs newer keys.
     wanted: Notify,
 }
 
@@ -89,22 +89,22 @@ impl Keys {
                 keys: None,
                 failure: None,
                 unknown: None,
-                // The task begins with it.
+                // The task starts with a fetch.
                 fetching: true,
             }),
             wanted: Notify::new(),
         }
     }
 
-    /// The keys, as far as they are known.
+    /// The current keys, if there are any.
     pub(super) fn known(&self) -> Option<Arc<KeySet>> {
         self.state.borrow().keys.clone()
     }
 
-    /// Other keys than these, which will not do; `None` when there are no others to be had now.
+    /// Returns other keys than these, which are not enough; `None` when no others can be obtained now.
     ///
     /// # Errors
-    /// Why there are none at all.
+    /// The reason why there are no keys at all.
     pub(super) async fn newer(
         &self,
         than: Option<&Arc<KeySet>>,
@@ -127,7 +127,7 @@ impl Keys {
                 Step::Wait => {
                     asked = true;
                     if changes.changed().await.is_err() {
-                        // The sender is ours: it is there as long as we are.
+                        // We own the sender: it lives as long as we do.
                         std::future::pending::<()>().await;
                     }
                 }
@@ -141,7 +141,7 @@ impl Keys {
         }
     }
 
-    /// Keeps up with what the server publishes; never returns.
+    /// Keeps the keys current; never returns.
     pub(super) async fn keep_up(
         &self,
         provider: &Provider,
@@ -190,7 +190,7 @@ impl Keys {
     }
 }
 
-/// Fetches the keys, and tells for how long they are good.
+/// Fetches the keys. Returns their lifetime as well.
 async fn fetch(
     provider: &Provider,
     discovery: &Discovery,

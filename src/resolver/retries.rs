@@ -1,10 +1,10 @@
-//! How many calls may be made a second time.
+//! The budget of repeated calls.
 //!
-//! A call that failed after the token was sent is repeated, at the same address or another, since the failure may be that
-//! of one connection or one address. But it may be the token's, and a stranger's tokens must not cost the authorization
-//! server twice what they are. So there is a budget: an answer pays for one repetition, time for one in a second, and
-//! 100 may be saved up. Half of that is kept for what is most likely to help: another address, if it is not known to fail. A
-//! call whose token was not sent may be repeated without any of it.
+//! A call that failed after the token was sent is repeated, at the same address or another, since one connection or one
+//! address may be the cause. But the token may be the cause, and a stranger's tokens must not double the load on the
+//! authorization server. So there is a budget: an answer adds one repetition, time adds one per second, and up to 100
+//! are saved. Half of that is kept for the repetitions that are most likely to help: at another address that is not
+//! known to fail. A call whose token was not sent may be repeated without using the budget.
 
 use parking_lot::Mutex;
 

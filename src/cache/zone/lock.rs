@@ -46,10 +46,10 @@ impl Lock {
     /// Whether this system has such locks.
     pub(super) const SUPPORTED: bool = system::SUPPORTED;
 
-    /// Makes a lock of the memory, whatever was in it.
+    /// Initializes the memory as a lock, whatever its contents.
     ///
     /// # Safety
-    /// Nobody uses the lock, in any process, until this returns.
+    /// No process uses the lock until this returns.
     pub(super) unsafe fn init(&self) -> Result<(), ZoneError> {
         // SAFETY: the pointer is valid, aligned and writable for as long as `self` is; the rest is our caller's
         // promise.
@@ -98,9 +98,9 @@ mod system {
 
     pub(super) type Mutex = libc::pthread_mutex_t;
     pub(super) const SUPPORTED: bool = true;
-    /// How often a lock is tried before falling asleep.
+    /// The number of attempts to take a lock before sleeping.
     const SPINS: usize = 50;
-    /// For how long to sleep at most before trying again, in nanoseconds.
+    /// The maximum time to sleep before the next attempt, in nanoseconds.
     const LOOK_AGAIN: libc::c_long = 5_000_000;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,7 @@ mod system {
     /// # Safety
     /// `mutex` is initialized.
     pub(super) unsafe fn lock(mutex: *mut Mutex) -> Status {
-        // What the locks guard takes less time than to fall asleep and be woken.
+        // The work under the locks takes less time than falling asleep and being woken.
         for _ in 0..SPINS {
             // SAFETY: our caller's promise.
             match unsafe { libc::pthread_mutex_trylock(mutex) } {
@@ -179,7 +179,7 @@ mod system {
         }
     }
 
-    /// When to look again, on the clock that the system wants it on.
+    /// The time of the next attempt, on the clock that the system requires.
     fn soon() -> libc::timespec {
         let mut time = libc::timespec {
             tv_sec: 0,
@@ -211,7 +211,7 @@ mod system {
     }
 }
 
-/// A mutex without robustness would be one that a killed worker takes with it, and all workers after it: better none.
+/// A mutex without robustness would be lost with a killed worker, and stop all workers after it: better none.
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
 mod system {
     use super::ZoneError;

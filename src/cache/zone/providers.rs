@@ -21,7 +21,7 @@ const TAKEN: u32 = 1;
 #[repr(C, align(128))]
 pub(super) struct Providers {
     pub(super) lock: Lock,
-    /// How often any was opened.
+    /// The number of times that any slot was opened.
     opened: Relaxed64,
     slots: [Slot; PROVIDERS],
 }
@@ -33,7 +33,7 @@ struct Slot {
     /// The value of [`Providers::opened`] when the slot was opened last.
     opened: Relaxed64,
     state: Relaxed32,
-    /// Changes whenever the slot is given to another.
+    /// Changes whenever the slot is given to another provider.
     generation: Relaxed32,
     words: Words,
 }
@@ -41,7 +41,7 @@ struct Slot {
 #[repr(C, align(64))]
 struct Words(SharedAtomics);
 
-/// A slot as long as it is its holder's.
+/// A slot, for as long as its holder owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holding {
     slot: usize,
@@ -72,8 +72,8 @@ impl Providers {
         }
     }
 
-    /// The provider's slot: its own, or a vacant one, or that of the provider opened longest ago. `hide` must make
-    /// invisible all that was stored under a slot; it is also told whether another provider had the slot.
+    /// Returns the provider's slot: its own, or a vacant one, or that of the provider opened longest ago. `hide` must
+    /// make all entries of a slot invisible; its argument says whether another provider had the slot.
     pub(super) fn open(
         &self,
         provider: &Fingerprint,
@@ -136,7 +136,7 @@ impl Providers {
     }
 }
 
-/// Bytes as the words in which they are kept.
+/// The words in which bytes are stored.
 pub(super) fn words_of(bytes: &[u8; 32]) -> [u64; 4] {
     let mut words = [0; 4];
     for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
