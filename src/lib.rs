@@ -1,9 +1,9 @@
 //! Turns opaque OAuth access tokens into the JWTs that internal APIs want.
 //!
 //! A gateway receives an *opaque access token*: a random string that says nothing. The APIs behind it want a
-//! JWT. This crate stands between them: it asks the authorization server at its introspection endpoint
-//! (RFC 7662), remembers the verdict, and hands the JWT out again at the price of a hash and a lookup.
-//!
+//! A gateway receives an *opaque access token*: a random string without content. The APIs behind it need a JWT. This
+//! crate is between them: it asks the authorization server at its introspection endpoint (RFC 7662), caches the
+//! verdict, and returns the JWT for later requests at the cost of a hash and a lookup.
 //! ```no_run
 //! use phantom_token::{Client, Config, Token, Verdict};
 //!

@@ -47,7 +47,7 @@ pub(super) fn read(
 ) -> Result<Verdict, Error> {
     let mut answer = reader.object(headers, body)?;
     match answer.get("issued_token_type") {
-        // It is required, but there are servers that leave it out; what was issued must be a JWT in any case.
+        // It is required, but some servers leave it out; the issued token must be a JWT in any case.
         None | Some(Value::Null) => {}
         Some(Value::String(issued)) if issued == JWT || issued == ACCESS_TOKEN => {}
         Some(_) => {
@@ -90,7 +90,7 @@ pub(super) fn read(
         let exp = reader.now.saturating_add(lifetime);
         response.insert("exp".to_owned(), exp.into());
     }
-    // It is said where it is not the scope that was asked for (RFC 6749 §5.1).
+    // It is present where it differs from the requested scope (RFC 6749 §5.1).
     if let Some(scope) = answer.remove("scope") {
         response.insert("scope".to_owned(), scope);
     }

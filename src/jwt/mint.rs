@@ -65,8 +65,8 @@ pub fn minted_claims(
     Ok(claims)
 }
 
-/// The claims with which a client authenticates at a server: RFC 7523 §3, OpenID Connect Core §9. `audience` is what the
-/// server wants to be called, its issuer or one of its endpoints; no server takes the same `jti` twice.
+/// The claims with which a client authenticates at a server: RFC 7523 §3, OpenID Connect Core §9. `audience` is the
+/// name that the server expects, its issuer or one of its endpoints; no server accepts the same `jti` twice.
 ///
 /// # Errors
 /// [`SigningError`] when the system has no random bytes.
@@ -201,7 +201,7 @@ mod tests {
             names(Some(&["active"]), &["iss", "iat", "exp", "jti"]),
             "exp iat iss jti"
         );
-        // That exp is not among those that are allowed does not make the token last longer.
+        // An `exp` that is not in the allow-list does not make the token last longer.
         assert_eq!(
             minted(json!({"exp": NOW + 9}), Some(&[]), &["exp"])["exp"],
             NOW + 9

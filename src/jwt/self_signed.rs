@@ -11,7 +11,7 @@ use super::sign::thumbprint;
 use super::verify::is_signed;
 use super::{Algorithm, Parts, decode, object, parts};
 
-/// Why it is not believed.
+/// The reason why a self-signed JWT is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SelfSignedError {
     /// Not a JWT with unique names at every depth and a `jwk`, or one with extensions, of which we understand none.
@@ -36,7 +36,7 @@ pub(crate) struct SelfSigned<'a> {
 }
 
 impl<'a> SelfSigned<'a> {
-    /// Reads a JWT in compact form with this `typ`, which is compared as it stands.
+    /// Reads a JWT in compact form with this `typ`, which is compared exactly.
     pub fn read(bytes: &'a [u8], typ: &str) -> Result<Self, SelfSignedError> {
         const MALFORMED: SelfSignedError = SelfSignedError::Malformed;
         let parts = parts(bytes).map_err(|_| MALFORMED)?;
