@@ -17,10 +17,10 @@
 //!     stored 8 | fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | bound 1 | JWT | extra_claims     of an active one
 //! ```
 //!
-//! `stored` is in seconds since the epoch, `fresh` and `stale` are in milliseconds.
-//! `claims` is what the claims take in memory once they are read, `extra_claims` what the introspection response said and the
-//! JWT does not (often nothing). `bound` is 1 if the token has a `cnf`, else 0. A nonce is random; two seals under one key and one nonce would take some 2^48 entries
-//! for one and the same token.
+//! `stored` is in seconds since the epoch, `fresh` and `stale` are in milliseconds. `claims` is the size of the claims
+//! in memory once they are parsed. `extra_claims` are the members of the introspection response that the JWT does not
+//! have (often none). `bound` is 1 if the token has a `cnf`, else 0. A nonce is random; two seals under one key and one
+//! nonce would take some 2^48 entries for one and the same token.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! API behind the gateway verifies it. Every JWT is checked so that nothing else can reach a header
 //! ([`check_compact`]). Where an answer must be authenticated by its signature, [`verify`] checks it against the
 //! server's [`KeySet`]. JWTs of the gateway itself are signed with a [`SigningKey`].
+//!
 //! ```
 //! use phantom_token::jwt::{Algorithm, Expected, KeySet, SigningKey, jwks, verify};
 //!

@@ -254,8 +254,8 @@ pub(super) fn response(
              no answer",
         ),
     };
-    // The host has its own ways to try again; and of what it has not done nobody can say whether the token, or what else
-    // of the request goes along, has a part in it.
+    // The host has its own ways to retry. Of a call that failed there, it is unknown whether the token or another part
+    // of the request is the cause.
     Err(Failure {
         error,
         again: false,
@@ -266,7 +266,7 @@ pub(super) fn response(
     })
 }
 
-/// That a client was started without what its provider is made for.
+/// The error of a client that was started without the call sink that its provider needs.
 pub(super) fn no_host(provider: &Provider) -> Failure {
     Failure {
         error: Error::new(

@@ -68,7 +68,7 @@ fn filled(memory: &Memory) -> Arc<Zone> {
     zone
 }
 
-/// Of one that is noted for a minute from the start on.
+/// Of a proof that is recorded for a minute from the start on.
 const PROOF_TIME: ProofTime = ProofTime {
     iat: 1_700_000_998,
     now: 1_700_001_000,
@@ -99,7 +99,7 @@ fn verify(zone: &Arc<Zone>, at: u64) {
             assert!(is_value(number, &seen), "write {at}, key {number}");
         }
     }
-    // And it goes on.
+    // The zone can still be used.
     for number in 90..110 {
         store.set(
             &key(number),
@@ -135,8 +135,8 @@ fn verify_proofs(zone: &Arc<Zone>, at: u64) {
     }
 }
 
-/// Lets a child die at each of its writes, or at every `stride`th when there are many. Returns how many deaths there
-/// were, and how many of them cost a shard.
+/// Makes a child die at each of its writes, or at every `stride`th when there are many. Returns the number of deaths,
+/// and the number of deaths that emptied a shard.
 fn die_everywhere(stride: u64, work: impl Fn(&ZoneStore)) -> [u64; 2] {
     let mut emptied = 0;
     let mut deaths = 0;
@@ -361,7 +361,7 @@ fn of_processes_that_use_one_proof_at_once_one_is_the_first() {
     zone.check().unwrap();
 }
 
-/// Children that do this and that with a zone, until they are killed. They don't outlive the test.
+/// Children that make random calls to a zone until they are killed. They don't outlive the test.
 struct Herd<'a> {
     children: Vec<libc::pid_t>,
     zone: &'a Arc<Zone>,
@@ -476,7 +476,7 @@ fn processes_killed_at_any_moment_leave_no_deadlock_and_no_wrong_value() {
         std::thread::sleep(Duration::from_micros(1_000 + mixed(round) % 12_000));
         let victim = mixed(round ^ 77) as usize % CHILDREN;
         herd.kill(victim);
-        // The others go on.
+        // The others continue.
         let before: Vec<u64> = done
             .iter()
             .map(|done| done.load(Ordering::Relaxed))
