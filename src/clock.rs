@@ -1,4 +1,4 @@
-//! What time it is, in the two senses that an expiry needs.
+//! The current time, in the two senses that an expiry needs.
 //!
 //! A JWT's `exp` is a moment of the wall clock, which an operator may set; a time to live is a span, which must
 //! not stretch or shrink when that happens. Everything that decides takes a [`Now`] as an argument, so that tests
@@ -6,17 +6,17 @@
 
 use std::time::Duration;
 
-/// One moment, read from both clocks.
+/// One point in time, read from both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Seconds since the epoch.
     pub unix: i64,
-    /// Milliseconds on a clock that never jumps. Its zero means nothing.
+    /// Milliseconds on a clock that never jumps. Its zero has no meaning.
     pub monotonic: u64,
 }
 
 impl Now {
-    /// The same moment, `span` later.
+    /// The point in time that is `span` later.
     pub fn after(self, span: Duration) -> Self {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Now {
@@ -26,8 +26,8 @@ impl Now {
     }
 }
 
-/// Reads both clocks. On Linux the coarse ones: they are a few milliseconds behind, cost 5 ns instead of 25, and
-/// neither makes a system call.
+/// Reads both clocks, on Linux the coarse ones: they lag by a few milliseconds, cost 5 ns instead of 25, and neither
+/// makes a system call.
 pub fn now() -> Now {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const CLOCKS: [libc::clockid_t; 2] =

@@ -1,15 +1,15 @@
-//! Why a token could not be resolved: the one error type of the path from token to verdict.
+//! The error type of the path from token to verdict: the reason why a token could not be resolved.
 //!
-//! An error is never a verdict: it says nothing about the token, is not remembered, and never lets a request
-//! through. Its kind decides the HTTP status and whether trying again helps; its message is for the operator's
-//! log and carries neither token, JWT nor credentials.
+//! An error is never a verdict: it says nothing about the token, is not cached, and never lets a request through. Its
+//! kind decides the HTTP status and whether a retry helps. Its message is for the operator's log and contains neither
+//! token, JWT nor credentials.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
 
-/// What went wrong, as far as a caller can act on it. Numbers are those of the C ABI and never reused.
+/// The kind of an error, as far as a caller can act on it. Numbers are those of the C ABI and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
@@ -68,7 +68,8 @@ impl ErrorKind {
     }
 }
 
-/// Why a token could not be resolved. Cheap to clone: all who wait for one flight share one message.
+/// The reason why a token could not be resolved. Cheap to clone: all requests that wait for one flight share one
+/// message.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -77,12 +78,12 @@ pub struct Error {
     retry_after: Option<Duration>,
     /// The answer itself says that the authorization server has failed (5xx).
     server_failed: bool,
-    /// What was read needs a key that is not known here.
+    /// The answer needs a key that is not known here.
     unknown_key: bool,
 }
 
 impl Error {
-    /// An error of `kind`; `message` says what happened and what to do, and holds no secret.
+    /// Creates an error of `kind`; `message` says what happened and what to do, and contains no secret.
     pub fn new(kind: ErrorKind, message: impl Into<Arc<str>>) -> Self {
         Error {
             kind,
@@ -93,19 +94,19 @@ impl Error {
         }
     }
 
-    /// The same with the time after which trying again may help (`Retry-After`, RFC 9110 §10.2.3).
+    /// Sets the time after which a retry may help (`Retry-After`, RFC 9110 §10.2.3).
     pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.retry_after = after;
         self
     }
 
-    /// The same, said of an answer by which the authorization server admits to have failed.
+    /// Marks the error as an answer by which the authorization server reports its own failure.
     pub(crate) fn with_server_failed(mut self) -> Self {
         self.server_failed = true;
         self
     }
 
-    /// The same, said of an answer that is signed with a key that is not known.
+    /// Marks the error as an answer that is signed with an unknown key.
     pub(crate) fn with_unknown_key(mut self) -> Self {
         self.unknown_key = true;
         self
@@ -116,8 +117,8 @@ impl Error {
         self.unknown_key
     }
 
-    /// Whether it is a failure of the authorization server or of the way to it, so that another of its addresses, or the
-    /// same a little later, may do better.
+    /// Whether this is a failure of the authorization server or of the path to it, so that another of its addresses, or
+    /// the same address a little later, may succeed.
     pub(crate) fn is_outage(&self) -> bool {
         self.server_failed
             || matches!(
@@ -129,15 +130,15 @@ impl Error {
             )
     }
 
-    /// Whether it means that the authorization server could not be asked: what is known of old may do then, if
-    /// `stale_if_error` says so. An answer that can't be used is an answer.
+    /// Whether this means that the authorization server could not be asked: a stale verdict may be used then, if
+    /// `stale_if_error` allows it. An answer that can't be used is an answer.
     pub(crate) fn is_no_answer(&self) -> bool {
         self.is_outage() || self.kind == ErrorKind::Overloaded
     }
 
-    /// The error in a form in which it can be shared with other processes.
+    /// Encodes the error in a form that can be shared with other processes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        /// What a store need keep of a message: enough for a line of a log.
+        /// The maximum length of a message that a store keeps: enough for a line of a log.
         const MOST: usize = 480;
         let end = (0..=MOST.min(self.message.len()))
             .rev()
@@ -152,11 +153,11 @@ impl Error {
         bytes
     }
 
-    /// Reads what [`Error::to_bytes`] made; `None` for anything else.
+    /// Decodes the output of [`Error::to_bytes`]; `None` for anything else.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&[kind, server_failed, ref after @ ..], message) = bytes.split_first_chunk::<6>()?;
         let after = u32::from_le_bytes(*after);
-        // It comes from memory that others write to: nothing that could forge a line of a log.
+        // It comes from memory that others write to: it must not be able to forge a line of a log.
         let message: String = std::str::from_utf8(message)
             .ok()?
             .chars()
@@ -171,22 +172,22 @@ impl Error {
         })
     }
 
-    /// What went wrong.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What happened and what to do about it, for a log.
+    /// The cause and the remedy, for a log.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The message, to be kept.
+    /// The message, shared.
     pub(crate) fn shared_message(&self) -> Arc<str> {
         Arc::clone(&self.message)
     }
 
-    /// When trying again may help, if that is known.
+    /// The time after which a retry may help, if it is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

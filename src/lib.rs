@@ -1,8 +1,8 @@
-//! Turns opaque OAuth access tokens into the JWTs that internal APIs want.
+//! Turns opaque OAuth access tokens into the JWTs that internal APIs need.
 //!
-//! A gateway receives an *opaque access token*: a random string that says nothing. The APIs behind it want a
-//! JWT. This crate stands between them: it asks the authorization server at its introspection endpoint
-//! (RFC 7662), remembers the verdict, and hands the JWT out again at the price of a hash and a lookup.
+//! A gateway receives an *opaque access token*: a random string without content. The APIs behind it need a JWT. This
+//! crate is between them: it asks the authorization server at its introspection endpoint (RFC 7662), caches the
+//! verdict, and returns the JWT for later requests at the cost of a hash and a lookup.
 //!
 //! ```no_run
 //! use phantom_token::{Client, Config, Token, Verdict};
@@ -25,14 +25,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Rooms of the crate need each other in one direction only: `ROOMS` in `tests/layers.rs` is the list, and
+//! Modules of the crate depend on each other in one direction only: `ROOMS` in `tests/layers.rs` is the list, and
 //! docs/development.md shows it.
 //!
 //! # Features
 //!
 //! - `c-abi` (by default): the C ABI, `ffi`. Its symbols are exported by any shared object that the crate is linked into.
-//! - `gateway` (a part of `c-abi`): the decisions of a gateway about requests, and its status page. Without it the crate
-//!   resolves tokens, and does not depend on what writes pages and reads regular expressions.
+//! - `gateway` (a part of `c-abi`): the decisions of a gateway about requests, and its status page. Without it the
+//!   crate resolves tokens, and does not depend on libraries for pages and regular expressions.
 
 #![warn(missing_debug_implementations)]
 

@@ -1,6 +1,6 @@
 //! Other processes.
 
-/// Whether there is such a process. One of another user is one, and so is one that nobody has waited for yet.
+/// Whether a process exists. This includes processes of other users and zombies.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else {
         return false;

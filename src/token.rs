@@ -1,4 +1,4 @@
-//! The opaque access token and the name under which it is remembered.
+//! The opaque access token and its cache key.
 //!
 //! A [`Token`] is a borrowed, checked view of bytes that the host already holds: taking one costs no
 //! allocation. It has no `Debug` and no `Display`, so that it cannot slip into a log.
@@ -41,7 +41,7 @@ impl fmt::Debug for Token<'_> {
     }
 }
 
-/// Why bytes are not a token. Says nothing of the bytes themselves.
+/// The reason why bytes are not a token. It contains none of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// No byte at all.
@@ -55,20 +55,20 @@ pub enum TokenError {
     BadByte,
 }
 
-/// How a request presents a token: the scheme of its `Authorization` header, or of the challenge that asks for one.
+/// The scheme of a token in an `Authorization` header, or of the challenge that asks for one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scheme {
-    /// Whoever has the token may use it (RFC 6750 §2.1).
+    /// A bearer token: any party that has it may use it (RFC 6750 §2.1).
     #[default]
     Bearer,
-    /// With a proof that the sender has the key that the token is bound to (RFC 9449 §7.1).
+    /// A token with a proof that the sender has the key that the token is bound to (RFC 9449 §7.1).
     Dpop,
 }
 
 impl Scheme {
     const ALL: [Scheme; 2] = [Scheme::Bearer, Scheme::Dpop];
 
-    /// Its name in a header. It is compared without case (RFC 9110 §11.1).
+    /// The name in a header. It is compared without case (RFC 9110 §11.1).
     pub fn as_str(self) -> &'static str {
         match self {
             Scheme::Bearer => "Bearer",
@@ -77,7 +77,7 @@ impl Scheme {
     }
 }
 
-/// What a request presents as credentials.
+/// The credentials that a request presents.
 #[derive(Debug)]
 pub enum Credentials<'a> {
     /// A well-formed access token, and how it is presented.
@@ -111,7 +111,7 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// The token itself. Whoever calls this answers for where it goes.
+    /// The token itself. The caller is responsible for where it goes.
     pub fn expose(self) -> &'a str {
         self.0
     }
@@ -143,7 +143,7 @@ impl<'a> Credentials<'a> {
             Some(byte) if byte.is_ascii_whitespace() || byte.is_ascii_control() => {
                 Credentials::Malformed
             }
-            // Another scheme whose name begins in the same way.
+            // Another scheme, whose name begins with this one's.
             Some(_) => Credentials::Missing,
         }
     }
@@ -163,7 +163,7 @@ impl TrimSpaces for [u8] {
     }
 }
 
-/// What distinguishes one provider's answers from another's: part of every [`Key`].
+/// A digest of the settings on which a provider's answers depend: part of every [`Key`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) [u8; 32]);
 
@@ -175,7 +175,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl Fingerprint {
-    /// The fingerprint of a description, which must differ wherever answers may.
+    /// Computes the fingerprint of a description. The description must differ wherever answers may differ.
     pub fn of(description: &[u8]) -> Self {
         Fingerprint(sha256(description))
     }
@@ -192,28 +192,29 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     name
 }
 
-/// Makes the keys of one provider.
+/// Computes the keys of one provider.
 ///
-/// A key is the SHA-256 of the fingerprint, filled with zeroes to one of SHA-256's blocks of 64 bytes, and of the token.
-/// The first block is the same for every token, so what SHA-256 has come to after it is kept; a token of up to 55 bytes
-/// costs one more block, and that is all the hashing of a hit. The message's end is written here too: a hasher's own
-/// buffer, copied and cleared for every token, costs as much again as the block.
+/// A key is the SHA-256 of the fingerprint, filled with zeroes to one of SHA-256's blocks of 64 bytes, and of the
+/// token. The first block is the same for every token, so the state of SHA-256 after it is kept. A token of up to 55
+/// bytes costs one more block, and that is all the hashing of a hit. The message's end is written here too: a hasher's
+/// own buffer, copied and cleared for every token, costs as much again as the block.
 #[derive(Clone, Copy)]
 pub(crate) struct Keys {
-    /// What SHA-256 has come to after the blocks that come before the token.
+    /// The state of SHA-256 after the blocks that precede the token.
     before_token: [u32; 8],
-    /// How many bytes those blocks are.
+    /// The size of those blocks in bytes.
     bytes: usize,
 }
 
-/// A digest of what names a verdict besides its provider and its token.
+/// A digest of the further inputs of a verdict besides its provider and its token.
 ///
 /// It is for a host that makes the calls itself ([`crate::oauth::HostEndpoint`]) in a way that depends on more than the
-/// provider: on the host that a client has asked for, say. Requests with equal contexts share verdicts, others do not.
+/// provider, for example on the host name that a client has requested. Requests with equal contexts share verdicts,
+/// others do not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Context([u8; 32]);
 
-/// Computes a [`Context`] of its parts. Allocates nothing.
+/// Computes a [`Context`] from its parts. Allocates nothing.
 #[derive(Clone, Default)]
 pub struct ContextBuilder(Sha256);
 
@@ -230,7 +231,7 @@ impl fmt::Debug for ContextBuilder {
 }
 
 impl ContextBuilder {
-    /// Adds a part. The order of parts and where one ends count.
+    /// Adds a part. The order of the parts and their boundaries count.
     pub fn add(&mut self, part: &[u8]) -> &mut Self {
         self.0.update((part.len() as u64).to_be_bytes());
         self.0.update(part);
@@ -243,7 +244,7 @@ impl ContextBuilder {
     }
 }
 
-/// What SHA-256 begins with (FIPS 180-4 §5.3.3).
+/// The initial state of SHA-256 (FIPS 180-4 §5.3.3).
 const SHA256_START: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
@@ -270,8 +271,8 @@ impl Keys {
         }
     }
 
-    /// The keys of the same provider in a context, which is one more block before the token. A token has no zero byte, so
-    /// that no token can be taken for a context and a shorter one.
+    /// The keys of the same provider in a context. The context is one more block before the token. A token has no zero
+    /// byte, so no token can be mistaken for a context and a shorter token.
     pub fn within(&self, context: &Context) -> Self {
         let mut block = [0; BLOCK];
         block[..32].copy_from_slice(&context.0);
@@ -290,7 +291,8 @@ impl Keys {
         if !whole.is_empty() {
             compress256(&mut state, whole);
         }
-        // What follows the message (FIPS 180-4 §5.1.1): one bit, zeroes, and its length in bits at the end of a block.
+        // The padding after the message (FIPS 180-4 §5.1.1): one bit, zeroes, and its length in bits at the end of a
+        // block.
         let mut end = [[0; BLOCK]; 2];
         let bytes = end.as_flattened_mut();
         bytes[..rest.len()].copy_from_slice(rest);
@@ -309,7 +311,7 @@ impl Keys {
     }
 }
 
-/// The SHA-256 name under which a token is remembered. The token cannot be had from it.
+/// The SHA-256 cache key of a token. The token cannot be computed from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key(pub(crate) [u8; 32]);
 
@@ -341,8 +343,8 @@ impl Key {
     }
 }
 
-/// By what logs name a token: the first 16 hexadecimal digits of its [`Key`]. The same token has the same as long as the
-/// provider's settings are the same. It tells apart, and lets nobody in.
+/// A token's name in logs: the first 16 hexadecimal digits of its [`Key`]. The same token has the same name as long as
+/// the provider's settings are the same. It identifies a token, and gives no access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenId([u8; 16]);
 
@@ -356,15 +358,15 @@ impl TokenId {
 
 impl std::hash::Hash for Key {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        // A SHA-256 is as good a hash as any: no second one is computed over it.
+        // The key is a SHA-256, which is a good hash: no second one is computed over it.
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
         state.write_u64(u64::from_le_bytes(first));
     }
 }
 
-/// A text without the spaces and tabs around it (RFC 6265 §5.2, RFC 9110 §5.6.3). What the library takes for white space
-/// beside them is none in a header.
+/// A text without the spaces and tabs around it (RFC 6265 §5.2, RFC 9110 §5.6.3). The other characters that the library
+/// counts as white space are not white space in a header.
 pub fn trim(text: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = text.iter().position(|byte| !is_space(byte));
@@ -397,12 +399,12 @@ mod tests {
         assert_eq!(key.id().as_str(), &hex[..16]);
     }
 
-    /// What `Token::parse` says, in a form that can be compared.
+    /// The result of `Token::parse`, in a form that can be compared.
     fn parse(bytes: impl AsRef<[u8]>) -> Result<String, TokenError> {
         Token::parse(bytes.as_ref()).map(|token| token.expose().to_owned())
     }
 
-    /// What a header presents: the token, or a word.
+    /// The credentials in a header: the token, or a word.
     fn presented(value: impl AsRef<[u8]>) -> String {
         match Credentials::from_authorization(value.as_ref()) {
             Credentials::Token(Scheme::Bearer, token) => format!("token {}", token.expose()),
@@ -506,7 +508,7 @@ mod tests {
         ] {
             assert_eq!(presented(value), "token abc", "{value:?}");
         }
-        // The case of the token is its own.
+        // The case of the token is preserved.
         assert_eq!(presented("Bearer AbC="), "token AbC=");
         assert_eq!(presented("Bearer Bearer"), "token Bearer");
     }
@@ -573,7 +575,7 @@ mod tests {
             "Bearer abc,def",
             "Bearer a\tb",
             "Bearer a\0",
-            // White space of other kinds is none in a header, and does not end a token.
+            // Other kinds of white space are not white space in a header, and do not end a token.
             "Bearer a\u{c}",
             "Bearer a\n",
             "Bearer a\r\n",
@@ -624,11 +626,11 @@ mod tests {
             let text = "t".repeat(length);
             let token = Token::parse(text.as_bytes()).unwrap();
             let whole = [fingerprint.0.as_slice(), &[0; 32], text.as_bytes()].concat();
-            // As another implementation has it.
+            // As computed by another implementation.
             assert_eq!(keys.key(token).as_bytes(), &sha256(&whole), "{length}");
             assert!(Key::new(&fingerprint, token) == keys.key(token));
         }
-        // A digest that others have published.
+        // A published digest.
         assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// The rest of the sentence about a value that is no time.
+/// The rest of the message about a value that is not a time.
 pub const NOT_A_TIME: &str = "is not a time: write it as 500ms, 5s or 1m";
-/// The rest of the sentence about a value that is no size.
+/// The rest of the message about a value that is not a size.
 pub(crate) const NOT_A_SIZE: &str = "is not a size: write it as 64k, 10m or 1g";
-/// The rest of the sentence about a value that is no switch.
+/// The rest of the message about a value that is not a switch.
 pub const NOT_A_SWITCH: &str = "is not a switch: write it as on or off";
 
 /// Units of time from the longest to the shortest, with their length in milliseconds. A month has 30 days and a
@@ -24,8 +24,8 @@ const UNITS: [(&str, u64); 8] = [
 const DAY: u64 = 86_400_000;
 const SECOND: &str = "s";
 
-/// A time such as `500ms`, `5s` or `1h 30m`: the longer unit first, each at most once; a number without a unit is
-/// seconds. `None` when it is not one, or longer than 64 bits of milliseconds can say.
+/// Parses a time such as `500ms`, `5s` or `1h 30m`: the longer unit first, each at most once; a number without a unit
+/// is seconds. `None` when it is not a time, or exceeds 64 bits of milliseconds.
 pub fn time(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = UNITS.iter();
@@ -38,7 +38,7 @@ pub fn time(text: &str) -> Option<Duration> {
             "" => SECOND,
             unit => unit,
         };
-        // What `find` passes over cannot follow any more.
+        // A unit that `find` has skipped may not follow any more.
         let (_, millis) = units.find(|(name, _)| *name == unit)?;
         total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*millis)?)?;
         if rest.is_empty() {
@@ -48,8 +48,8 @@ pub fn time(text: &str) -> Option<Duration> {
     }
 }
 
-/// A size such as `64k`, `10m` or `1g`; a number without a unit is bytes. `None` when it is not one, or larger
-/// than 64 bits can say.
+/// Parses a size such as `64k`, `10m` or `1g`; a number without a unit is bytes. `None` when it is not a size, or
+/// exceeds 64 bits.
 pub(crate) fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text, |byte| byte.is_ascii_digit());
     let factor = match unit {
@@ -62,14 +62,14 @@ pub(crate) fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// A number made of digits alone.
+/// Parses a number that has digits only.
 pub(crate) fn count(text: &str) -> Option<u64> {
-    // `parse` would take a sign as well.
+    // `parse` would accept a sign as well.
     let (number, rest) = split(text, |byte| byte.is_ascii_digit());
     rest.is_empty().then(|| number.parse().ok())?
 }
 
-/// `on` or `off`, in any case as in nginx.
+/// Parses `on` or `off`, in any case as in nginx.
 pub fn switch(text: &str) -> Option<bool> {
     if text.eq_ignore_ascii_case("on") {
         Some(true)
@@ -89,7 +89,7 @@ fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// What is said of a key that there is not: what may have been meant, or what there is.
+/// The message for an unknown key: it names the nearest known key, or lists the known ones.
 pub(crate) fn no_key(names: &[&str], name: &str) -> String {
     let nearest = names
         .iter()
@@ -104,7 +104,7 @@ pub(crate) fn no_key(names: &[&str], name: &str) -> String {
     format!("there is no key {}; {mend}", quoted(name))
 }
 
-/// A value in quotes, escaped, and cut where it is too long for a line.
+/// A value in quotes, escaped, and truncated if it is too long for a line.
 pub(crate) fn quoted(value: &str) -> String {
     const MOST: usize = 80;
     match value.char_indices().nth(MOST) {

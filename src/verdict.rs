@@ -1,4 +1,4 @@
-//! What is known of a token: the verdict, and how it was come by.
+//! The introspection result of a token: the verdict and its cache status.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -7,75 +7,75 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::jwt::{self, Claims, Compact};
 
-/// What the authorization server says of a token. An error is never a verdict.
+/// The authorization server's verdict on a token. An error is never a verdict.
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// The token is active: here is its JWT.
+    /// The token is active. Contains its JWT.
     Active(Arc<Active>),
-    /// The token is unknown, expired, revoked or not meant for us; the server does not say which
-    /// (RFC 7662 §2.2).
+    /// The token is unknown, expired, revoked or not meant for us; the server does not say which of these (RFC 7662
+    /// §2.2).
     Inactive,
 }
 
-/// Where a verdict came from.
+/// The source of a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "UPPERCASE")]
 #[non_exhaustive]
 pub enum CacheStatus {
-    /// Remembered.
+    /// From this process's memory.
     Hit,
-    /// Remembered in the store that is shared with others.
+    /// From the store that is shared with other processes.
     Shared,
     /// Another request had already asked; this one shared its answer.
     Coalesced,
-    /// Remembered, and past its time: the authorization server can't be asked, and `stale_if_error` allows it.
+    /// From memory, past its lifetime: the authorization server can't be asked, and `stale_if_error` allows it.
     Stale,
     /// The authorization server was asked for this request.
     Miss,
 }
 
 impl CacheStatus {
-    /// Every one, in the order in which they are counted.
+    /// All values, in the order in which they are counted.
     pub const ALL: &'static [CacheStatus] = Self::VARIANTS;
 
-    /// Its place in [`CacheStatus::ALL`].
+    /// The index in [`CacheStatus::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// The word in logs and in `$phantom_token_cache`.
+    /// The name in logs and in `$phantom_token_cache`.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// A verdict and where it came from.
+/// A verdict and its source.
 #[derive(Debug, Clone)]
 pub struct Resolution {
-    /// What is known of the token.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Where that came from.
+    /// The source of the verdict.
     pub cache: CacheStatus,
 }
 
 const PREFIX: &str = "Bearer ";
 
-/// What is known of claims that have not been read yet.
+/// Properties of claims that have not been parsed yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unread {
-    /// Their `exp`.
+    /// The claims' `exp`.
     pub exp: Option<i64>,
-    /// Whether they have a `cnf`.
+    /// Whether the claims have a `cnf`.
     pub bound: bool,
-    /// What they will hold on the heap.
+    /// The size of the parsed claims on the heap, in bytes.
     pub claims_size: usize,
 }
 
-/// What an active token stands for: a JWT, ready to be sent, and its claims. Never changes once made, so that
-/// one copy serves every request until it expires.
+/// The JWT of an active token, ready to be sent, and its claims. Never changes once made, so that one copy serves every
+/// request until it expires.
 ///
-/// One that comes out of a store has its claims read when they are first asked for: most requests ask for none, and
-/// reading JSON costs more than all the rest of opening an entry.
+/// When it is read from a store, its claims are parsed on first use: most requests use none, and parsing JSON costs
+/// more than all the rest of opening an entry.
 // The order of the fields is kept: where the header's value is stands beside the reference count, in the one line of
 // the processor's cache that a hit touches anyway.
 // Aligned so that an address has four bits to spare: the C ABI keeps what it knows of a result there.
@@ -86,22 +86,23 @@ pub struct Active {
     exp: Option<i64>,
     /// See [`Active::is_bound`].
     bound: bool,
-    /// What the introspection response says and the JWT does not, as [`jwt::extra_claims`] writes it.
+    /// The members of the introspection response that the JWT does not have, as [`jwt::extra_claims`] writes them.
     extra_claims: Box<str>,
     claims: OnceLock<Claims>,
-    /// What the claims hold on the heap once they have been read, in bytes: counted from the beginning, so that the
-    /// size is the same at all times.
+    /// The size of the parsed claims on the heap, in bytes. It is computed at the start, so that the total size is the
+    /// same at all times.
     claims_size: usize,
 }
 
 impl Active {
-    /// An active verdict of a JWT that [`crate::jwt::check_compact`] has accepted, and of the claims in its payload.
+    /// Creates an active verdict from a JWT that [`crate::jwt::check_compact`] has accepted, and from the claims in its
+    /// payload.
     pub fn new(jwt: &Compact<'_>, claims: Claims) -> Self {
         Self::with_response(jwt, Box::default(), claims)
     }
 
-    /// An active verdict of a JWT, of what the introspection response says beside it (see [`jwt::extra_claims`]), and of the
-    /// claims of both.
+    /// Creates an active verdict from a JWT, from the additional members of the introspection response (see
+    /// [`jwt::extra_claims`]), and from the claims of both.
     pub(crate) fn with_response(jwt: &Compact<'_>, extra_claims: Box<str>, claims: Claims) -> Self {
         let unread = Unread {
             exp: claims.exp,
@@ -109,12 +110,12 @@ impl Active {
             claims_size: claims.heap_size(),
         };
         let active = Self::unread(jwt, extra_claims, unread);
-        // It is empty: nobody else has it yet.
+        // The cell is empty: no other thread has access to it yet.
         let _ = active.claims.set(claims);
         active
     }
 
-    /// The same, with the claims to be read when they are asked for.
+    /// Like [`Active::with_response`], but the claims are parsed on first use.
     pub(crate) fn unread(jwt: &Compact<'_>, extra_claims: Box<str>, unread: Unread) -> Self {
         let jwt = jwt.as_str();
         let mut authorization = String::with_capacity(PREFIX.len() + jwt.len() + 1);
@@ -131,9 +132,10 @@ impl Active {
         }
     }
 
-    /// The value of the `Authorization` header to send upstream, `Bearer <jwt>`, for whom need not show a key; `None` for a
-    /// token that is bound to one ([`Active::is_bound`]). Of that, an
-    /// [`AccessPolicy`](crate::gateway::access_policy::AccessPolicy::decide) hands out the JWT to a request that has shown it.
+    /// The value of the `Authorization` header to send upstream, `Bearer <jwt>`, for a sender that need not prove a
+    /// key; `None` for a token that is bound to a key ([`Active::is_bound`]). For a bound token,
+    /// [`AccessPolicy`](crate::gateway::access_policy::AccessPolicy::decide) gives the JWT to a request that has proved
+    /// the key.
     pub fn authorization(&self) -> Option<&str> {
         (!self.bound).then(|| self.authorization_after_sender_check())
     }
@@ -143,12 +145,12 @@ impl Active {
         (!self.bound).then(|| self.jwt_after_sender_check())
     }
 
-    /// [`Active::authorization`] for a host that has checked the sender itself ([`crate::gateway::sender::check`]), or knows that
-    /// another party does: whoever has a copy of a token that is bound to a key would else be let in without the key. The
-    /// byte after it is NUL.
+    /// [`Active::authorization`] for a host that has checked the sender itself ([`crate::gateway::sender::check`]), or
+    /// knows that another party checks it. Without that check, anybody with a copy of a token that is bound to a key
+    /// would get access without the key. The byte after the value is NUL.
     #[inline]
     pub fn authorization_after_sender_check(&self) -> &str {
-        // Without looking for the NUL: it is at the end of a thousand bytes that nothing has touched for a while.
+        // Does not search for the NUL: it is at the end of a thousand bytes that are not in the processor's cache.
         // SAFETY: `unread` has put a NUL there, and a character that is one byte ends where it begins.
         unsafe {
             self.authorization
@@ -161,39 +163,40 @@ impl Active {
         &self.authorization_after_sender_check()[PREFIX.len()..]
     }
 
-    /// When the token expires, in seconds since the epoch: the claims' `exp`, without reading the others.
+    /// The token's expiry, in seconds since the epoch: the claims' `exp`. Does not parse the other claims.
     pub fn exp(&self) -> Option<i64> {
         self.exp
     }
 
-    /// Whether the token is bound to a key of its sender (`cnf`, RFC 7800 §3.1), without reading the claims: every hit
-    /// asks.
+    /// Whether the token is bound to a key of its sender (`cnf`, RFC 7800 §3.1). Does not parse the claims: every hit
+    /// calls this.
     pub fn is_bound(&self) -> bool {
         self.bound
     }
 
-    /// What is claimed of the token.
+    /// The token's claims.
     pub fn claims(&self) -> &Claims {
-        // What was stored could be read before it was. Should it be otherwise one day, a token of which nothing can be
-        // said has no scope.
+        // Stored claims could be parsed before they were stored. Should parsing fail one day, the token has no claims
+        // and so no scope.
         self.claims.get_or_init(|| {
             jwt::reread(self.jwt_after_sender_check(), &self.extra_claims)
                 .unwrap_or_else(|_| Claims::empty())
         })
     }
 
-    /// What the introspection response says and the JWT does not, as one JSON object; empty if there is nothing.
+    /// The members of the introspection response that the JWT does not have, as one JSON object; empty if there are
+    /// none.
     pub(crate) fn extra_claims(&self) -> &str {
         &self.extra_claims
     }
 
-    /// What the claims hold on the heap once they have been read, in bytes.
+    /// The size of the parsed claims on the heap, in bytes.
     pub(crate) fn claims_size(&self) -> usize {
         self.claims_size
     }
 
-    /// What this takes in memory, in bytes, for the bound of a cache: always the same, whether or not the claims have
-    /// been read.
+    /// The size in memory, in bytes, for the bound of a cache. It is the same whether or not the claims have been
+    /// parsed.
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.authorization.len() + self.extra_claims.len() + self.claims_size
     }
@@ -201,7 +204,7 @@ impl Active {
 
 impl fmt::Debug for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither the JWT nor what it says of a person belongs in a log.
+        // Neither the JWT nor its personal data belongs in a log.
         f.debug_struct("Active")
             .field("exp", &self.exp)
             .finish_non_exhaustive()
@@ -225,7 +228,7 @@ mod tests {
     fn whether_a_token_is_bound_is_known_without_reading_its_claims() {
         for (claims, bound) in [
             (r#"{"cnf":{"jkt":"x"}}"#, true),
-            // Whatever it is: what can't be checked is not to pass unchecked.
+            // Any `cnf` counts: a binding that can't be checked must not pass unchecked.
             (r#"{"cnf":"x"}"#, true),
             (r#"{"cnf":null}"#, false),
             (r#"{"sub":"cnf"}"#, false),
@@ -239,7 +242,7 @@ mod tests {
                     reread(&jwt, extra_claims).unwrap(),
                 );
                 assert_eq!(active.is_bound(), bound, "{claims} {extra_claims}");
-                // What a caller gets who asks for nothing else.
+                // The result for a caller that makes no sender check.
                 assert_eq!(active.jwt().is_none(), bound, "{claims} {extra_claims}");
                 assert_eq!(active.authorization().is_none(), bound);
                 assert_eq!(active.jwt_after_sender_check(), jwt);

@@ -1,4 +1,4 @@
-//! How long a verdict is remembered, and when it is time to ask anew.
+//! The lifetime of cached verdicts, and the time of their refresh.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use http::HeaderMap;
 use crate::config::CacheControl;
 use crate::{Provider, Verdict};
 
-/// How long a verdict is remembered, from when it is.
+/// The lifetime of a cached verdict, from when it is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
-    /// How long it is served as a matter of course; zero means that it is not remembered.
+    /// The time for which it is served normally; zero means that it is not cached.
     pub fresh: Duration,
-    /// How long it is kept after that, to be served when the authorization server can't be asked.
+    /// The time for which it is kept after that, to be served when the authorization server can't be asked.
     pub stale: Duration,
-    /// After what time a hit asks anew.
+    /// The time after which a hit requests a refresh.
     pub refresh: Option<Duration>,
 }
 
@@ -44,12 +44,12 @@ impl Lifetime {
     }
 }
 
-/// How long `verdict` may be remembered; zero means not at all.
+/// The time for which `verdict` may be cached; zero means not at all.
 ///
-/// The shortest of: what remains until `exp`; `cache_ttl`, or `cache_inactive_ttl` for an inactive verdict; and
-/// what the answer's own `Cache-Control` says (RFC 9111 §5.2.2), less its `Age`, as far as `cache_control` tells
-/// us to listen. RFC 7662 §4 allows caching; most servers put `no-store` on every answer of theirs, which is why
-/// it counts only under `strict`.
+/// It is the shortest of: the time until `exp`; `cache_ttl`, or `cache_inactive_ttl` for an inactive verdict; and the
+/// lifetime in the answer's own `Cache-Control` (RFC 9111 §5.2.2), less its `Age`, as far as `cache_control` makes us
+/// use it. RFC 7662 §4 allows caching. Most servers put `no-store` on all of their answers, which is why `no-store`
+/// counts only under `strict`.
 pub fn lifetime(
     provider: &Provider,
     verdict: &Verdict,
@@ -69,12 +69,12 @@ pub fn lifetime(
         .min(most(provider.cache_control, headers))
 }
 
-/// How long an answer may be remembered by its own word, as far as `cache_control` tells us to listen.
+/// The time for which an answer's own headers allow it to be cached, as far as `cache_control` makes us use them.
 pub(crate) fn allowed(provider: &Provider, headers: &HeaderMap) -> Duration {
     most(provider.cache_control, headers)
 }
 
-/// How long an answer is good that is no verdict, by its own word: metadata, or keys.
+/// The lifetime of an answer that is no verdict, by its own headers: metadata, or keys.
 pub(crate) fn server_says(headers: &HeaderMap) -> Option<Duration> {
     Some(most(CacheControl::Strict, headers)).filter(|&most| most != Duration::MAX)
 }
@@ -90,7 +90,7 @@ fn most(mode: CacheControl, headers: &HeaderMap) -> Duration {
     if strict && (control.no_store() || control.no_cache() || control.private()) {
         return Duration::ZERO;
     }
-    // We are a shared cache: its own directive goes before the general one (RFC 9111 §5.2.2.10).
+    // We are a shared cache: its own directive takes precedence over the general one (RFC 9111 §5.2.2.10).
     let shared = if strict { control.s_max_age() } else { None };
     let Some(max_age) = shared.or(control.max_age()) else {
         return Duration::MAX;

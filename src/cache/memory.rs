@@ -1,11 +1,11 @@
 //! The cache of one process.
 //!
-//! A hit takes one uncontended lock for the time of one hash-table probe and copies out a pointer: nothing is
-//! allocated and no byte of a JWT is moved. Keys are SHA-256 digests: bits of their own choose the shard, and the
-//! table's hash is one multiplication of eight of their bytes with a secret of the process ([`lru::DefaultHasher`]).
+//! A hit takes one uncontended lock for the time of one hash-table probe and copies out a pointer: nothing is allocated
+//! and no byte of a JWT is moved. Keys are SHA-256 digests: separate bits of them choose the shard, and the table's
+//! hash is one multiplication of eight of their bytes with a secret of the process ([`lru::DefaultHasher`]).
 //!
-//! Active and inactive verdicts are kept apart, each within bounds of its own: whoever sends a million random
-//! tokens fills the inactive share and pushes out not one live entry.
+//! Active and inactive verdicts are kept apart, each within its own bounds: a client that sends a million random tokens
+//! fills the inactive share and evicts no live entry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,29 +19,30 @@ use crate::clock::Now;
 use crate::token::Key;
 use crate::{Active, Verdict};
 
-/// The cost of an entry beyond the verdict itself: a node of 112 bytes with the key, the times and the links; 17 bytes for
-/// each place of a hash table of which 7 of 16 to 7 of 8 are in use; what the allocator adds to the verdict's three parts.
+/// The cost of an entry beyond the verdict itself: a node of 112 bytes with the key, the times and the links; 17 bytes
+/// for each place of a hash table of which 7 of 16 to 7 of 8 are in use; the allocator's overhead for the verdict's
+/// three parts.
 const ENTRY_OVERHEAD: usize = 208;
 /// The cost of an inactive verdict, which is a node and its places in the hash table.
 const INACTIVE_SIZE: usize = 152;
-/// Inactive verdicts may take one part in so many of what the cache may hold.
+/// Inactive verdicts may take one part in this many of the cache's capacity.
 const INACTIVE_SHARE: usize = 8;
-/// A shard is worth having when it can hold this much.
+/// The minimum capacity of a shard.
 const SHARD_SIZE: usize = 1 << 20;
 const MAX_SHARDS: usize = 16;
-/// How exactly "least recently used" is kept, in milliseconds: an entry that moved to the front this recently
-/// stays where it is. Moving it touches the nodes of its neighbours, which at a million entries costs more than
-/// all the rest of a hit.
+/// The precision of "least recently used", in milliseconds: an entry that moved to the front this recently stays where
+/// it is. Moving it touches the nodes of its neighbours, which at a million entries costs more than all the rest of a
+/// hit.
 const RECENCY: u64 = 10_000;
 
-/// Remembered verdicts, bounded by number and by bytes.
+/// Cached verdicts, bounded by number and by bytes.
 pub struct MemoryCache {
     shards: Box<[Mutex<Shard>]>,
-    /// What one shard may hold.
+    /// The bounds of one shard.
     bounds: Bounds,
 }
 
-/// What a cache holds and has done.
+/// The sizes and counters of a cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheCounts {
     /// Verdicts served.
@@ -52,9 +53,9 @@ pub struct CacheCounts {
     pub entries: u64,
     /// Inactive verdicts held.
     pub inactive_entries: u64,
-    /// Bytes that all of them take.
+    /// The size of all verdicts held, in bytes.
     pub bytes: u64,
-    /// Verdicts pushed out before their time.
+    /// Verdicts evicted before their lifetime ended.
     pub evictions: u64,
 }
 
@@ -81,16 +82,16 @@ struct Entry {
     stamp: Stamp,
 }
 
-/// Moments on the monotonic clock, and the key's version when the verdict began to be found out.
+/// Times on the monotonic clock, and the key's version when the lookup of the verdict began.
 #[derive(Clone, Copy)]
 struct Stamp {
-    /// When the time to live ends.
+    /// The end of the time to live.
     expires: u64,
-    /// When it is of no use any more, not even as a stale one.
+    /// The time from which the entry is useless, even as a stale one.
     useless: u64,
-    /// When a hit asks for a fresh one; never, once one has.
+    /// The time from which a hit requests a refresh; never, once one has.
     refresh: u64,
-    /// When the entry last moved to the front.
+    /// The time when the entry last moved to the front.
     moved: u64,
     version: u32,
 }
@@ -98,9 +99,9 @@ struct Stamp {
 /// A token that was called inactive.
 #[derive(Clone, Copy)]
 struct Ended {
-    /// `useless` is when nothing from before it can be in a store any more.
+    /// `useless` is the time from which a store can hold nothing older than this entry.
     stamp: Stamp,
-    /// When it was, in seconds since the epoch.
+    /// The time when it was called inactive, in seconds since the epoch.
     at: i64,
 }
 
@@ -121,12 +122,12 @@ impl Stamp {
     }
 }
 
-/// What is known of a key.
+/// A cached verdict.
 #[derive(Debug)]
 pub struct Hit {
     /// The verdict.
     pub verdict: Verdict,
-    /// It is time to ask anew. Said once.
+    /// The verdict is due for a refresh. Reported once.
     pub refresh: bool,
 }
 
@@ -145,7 +146,7 @@ impl Entry {
 }
 
 impl MemoryCache {
-    /// A cache of at most `max_bytes` and `max_entries`; with either zero it remembers nothing.
+    /// Creates a cache of at most `max_bytes` and `max_entries`; with either zero it caches nothing.
     pub fn new(max_bytes: usize, max_entries: usize) -> Self {
         let enabled = max_bytes > 0 && max_entries > 0;
         let shards = (max_bytes / SHARD_SIZE)
@@ -175,7 +176,7 @@ impl MemoryCache {
         }
     }
 
-    /// What is known of `key` at `now`, when its version is `version`: what was found out under another is forgotten.
+    /// The cached verdict of `key` at `now`, when its version is `version`: an entry of another version is removed.
     pub fn get(&self, key: &Key, now: Now, version: u32) -> Option<Hit> {
         let mut shard = self.shard(key).lock();
         if let Some(entry) = shard.active.peek_mut(key) {
@@ -199,7 +200,7 @@ impl MemoryCache {
                 }
             }
             let dead = shard.take_active(key);
-            // Freed only after the lock is gone.
+            // Freed only after the lock is released.
             drop(shard);
             drop(dead);
             return None;
@@ -223,7 +224,7 @@ impl MemoryCache {
         })
     }
 
-    /// What is known of `key` and past its time, but not for longer than it may be served then.
+    /// The cached verdict of `key` past its lifetime, but not for longer than it may be served then.
     pub fn stale(&self, key: &Key, now: Now, version: u32) -> Option<Verdict> {
         let mut shard = self.shard(key).lock();
         let entry = shard.active.peek_mut(key)?;
@@ -231,8 +232,8 @@ impl MemoryCache {
             .then(|| Verdict::Active(Arc::clone(&entry.active)))
     }
 
-    /// Remembers `verdict` from `now`, in the place of what was known of `key`. `version` is the key's from before it
-    /// began to be found out.
+    /// Caches `verdict` from `now`, and replaces the entry of `key`. `version` is the key's version from before the
+    /// lookup began.
     pub fn put(&self, key: Key, verdict: &Verdict, lifetime: Lifetime, now: Now, version: u32) {
         let mut dropped = Vec::new();
         let mut shard = self.shard(&key).lock();
@@ -256,12 +257,12 @@ impl MemoryCache {
             }
         }
         drop(shard);
-        // Freed only after the lock is gone.
+        // Freed only after the lock is released.
         drop(dropped);
     }
 
-    /// Remembers for `fresh` from `now` that a token is inactive, in the place of what was known of it; and for `older`
-    /// that nothing from before is to be believed of it, see [`MemoryCache::ended`].
+    /// Caches for `fresh` from `now` that a token is inactive, and replaces its entry. For `older`, no older verdict of
+    /// the token is to be used, see [`MemoryCache::ended`].
     pub fn end(&self, key: Key, fresh: Duration, older: Duration, now: Now, version: u32) {
         let lifetime = Lifetime {
             stale: older.saturating_sub(fresh),
@@ -278,18 +279,18 @@ impl MemoryCache {
             shard.put_inactive(key, ended, self.bounds, now);
         }
         drop(shard);
-        // Freed only after the lock is gone.
+        // Freed only after the lock is released.
         drop(dead);
     }
 
-    /// When a token was called inactive, in seconds since the epoch, if that is known still.
+    /// The time when a token was called inactive, in seconds since the epoch, if it is still recorded.
     pub fn ended(&self, key: &Key, now: Now) -> Option<i64> {
         let mut shard = self.shard(key).lock();
         let ended = shard.inactive.peek_mut(key)?;
         (now.monotonic < ended.stamp.useless).then_some(ended.at)
     }
 
-    /// Forgets `key`.
+    /// Removes the entry of `key`.
     pub fn remove(&self, key: &Key) {
         let mut shard = self.shard(key).lock();
         let dead = shard.take_active(key);
@@ -298,7 +299,7 @@ impl MemoryCache {
         drop(dead);
     }
 
-    /// What it holds and has done.
+    /// The sizes and counters of the cache.
     pub fn counts(&self) -> CacheCounts {
         let mut counts = CacheCounts::default();
         for shard in &self.shards {
@@ -314,7 +315,7 @@ impl MemoryCache {
     }
 
     fn shard(&self, key: &Key) -> &Mutex<Shard> {
-        // Other bits than those that choose the bucket, so that a shard's table fills evenly.
+        // These bits differ from those that choose the bucket, so that a shard's table fills evenly.
         let choice = usize::from(key.as_bytes()[31]);
         // The number of shards is a power of two, at most 16.
         &self.shards[choice & (self.shards.len() - 1)]
@@ -528,14 +529,14 @@ mod tests {
 
     #[test]
     fn the_entry_used_least_recently_goes_first() {
-        // One shard, so that the order is the whole cache's.
+        // One shard, so that its order is that of the whole cache.
         let cache = MemoryCache::new(1 << 20, 63);
         for number in 0..63 {
             cache.put(key(number), &active(None), MINUTE.into(), START, 0);
         }
         let later = START.after(Duration::from_millis(RECENCY));
         let room = 63 - 63 / 8;
-        // Those that are left are the last `room`; the oldest of them is used again.
+        // The remaining entries are the last `room`; the oldest of them is used again.
         let oldest = 63 - room;
         assert!(cache.get(&key(oldest - 1), later, 0).is_none());
         assert!(is_active(cache.get(&key(oldest), later, 0)));
@@ -587,8 +588,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map that forgets nothing: the cache may have forgotten, but never says what is no longer true,
-        /// never exceeds its bounds, and forgets nothing while there is room.
+        /// Compares the cache with a map that forgets nothing: the cache may have forgotten, but never returns an
+        /// outdated verdict, never exceeds its bounds, and forgets nothing while there is room.
         #[test]
         fn it_never_says_what_is_not_true(
             steps in prop::collection::vec(step(), 1..200),

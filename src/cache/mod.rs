@@ -1,14 +1,14 @@
-//! Remembering verdicts.
+//! The cache of verdicts.
 //!
-//! | file | what it owns |
+//! | file | contents |
 //! | --- | --- |
-//! | `tiers.rs` | all of it, as a client sees it |
-//! | `lifetime.rs` | for how long |
-//! | `memory.rs` | in the memory of one process |
-//! | `proofs.rs` | which proofs of senders were used |
-//! | `store.rs` | what stands behind it, shared with others: the trait |
-//! | `versions.rs` | what tells one process's memory that something was purged, where the store does not |
-//! | `sealed.rs` | in what form a verdict leaves the process |
+//! | `tiers.rs` | all caches, as a client sees them |
+//! | `lifetime.rs` | the lifetime of verdicts |
+//! | `memory.rs` | the cache in the memory of one process |
+//! | `proofs.rs` | the record of used proofs of senders |
+//! | `store.rs` | the trait of the store that clients share |
+//! | `versions.rs` | versions of keys for purges, where the store has none |
+//! | `sealed.rs` | the format in which a verdict leaves the process |
 //! | `zone/` | the store in memory that processes share |
 
 mod lifetime;

@@ -1,4 +1,4 @@
-//! Which proofs of senders were used (RFC 9449 §11.1): in the store that is shared, or else in the memory of one process.
+//! The record of used proofs (RFC 9449 §11.1): in the shared store, or else in the memory of one process.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 
 use super::store::{FirstUse, NO_PROOF, ProofId, ProofTime, Store};
 
-/// How many proofs one process notes at the most: those of 2,000 requests a second for a minute, in 8 MiB.
+/// The maximum number of proofs that one process records: those of 2,000 requests a second for a minute, in 8 MiB.
 const MOST: usize = 1 << 17;
 
-/// What a client knows of proofs.
+/// The used proofs of a client.
 pub(crate) struct Proofs {
     store: Option<Arc<dyn Store>>,
     noted: Mutex<Noted>,
-    /// The longest window that any proof is accepted for, as far as it is known, in seconds.
+    /// The longest known window for which any proof is accepted, in seconds.
     longest: AtomicU64,
 }
 
@@ -30,14 +30,14 @@ impl Proofs {
         }
     }
 
-    /// Says that there are rules with this window.
+    /// Announces that there are rules with this window.
     pub fn expect_window(&self, window: Duration) {
-        // It guards nothing: a note that is too short makes an old proof one that is refused.
+        // It protects no other data: a record that is too short means that an old proof is refused.
         self.longest.fetch_max(window.as_secs(), Ordering::Relaxed);
     }
 
-    /// Notes a proof: in the store, unless it notes none; for as long as the longest window that has been seen accepts it.
-    /// The lock is held for one probe, and for one allocation as often as the table has doubled.
+    /// Records a proof in the store, or in memory if the store records none, for as long as the longest window seen so
+    /// far accepts it. The lock is held for one probe, and for one allocation whenever the table has doubled.
     pub fn first_use(&self, proof: &ProofId, time: ProofTime, now: u64) -> FirstUse {
         self.expect_window(time.window);
         let time = ProofTime {
@@ -53,14 +53,14 @@ impl Proofs {
     }
 }
 
-/// A proof's name, as far as it is needed to tell proofs apart: nobody finds two digests that begin with the same 16
-/// bytes, and who did would be refused.
+/// The part of a proof's name that tells proofs apart: finding two digests that begin with the same 16 bytes is
+/// infeasible, and a sender that found them would be refused.
 type Name = u128;
 
 /// A proof that was used.
 #[derive(Clone, Copy)]
 struct Note {
-    /// Until when it is noted, on the monotonic clock.
+    /// The time until which it is recorded, on the monotonic clock.
     until: u64,
     iat: i64,
 }
@@ -68,9 +68,9 @@ struct Note {
 /// Proofs in memory.
 struct Noted {
     notes: HashMap<Name, Note>,
-    /// In the order in which they were noted.
+    /// The names in the order in which they were recorded.
     order: VecDeque<Name>,
-    /// The latest `iat` of those that were forgotten.
+    /// The latest `iat` of the proofs that were forgotten.
     forgotten: i64,
 }
 
@@ -86,7 +86,7 @@ impl Default for Noted {
 
 impl Noted {
     fn first_use(&mut self, proof: &ProofId, time: ProofTime, now: u64, most: usize) -> FirstUse {
-        // Two for the one that comes, so that those that have ended become fewer.
+        // Two for each new one, so that ended records become fewer.
         for _ in 0..2 {
             let Some(&name) = self.order.front() else {
                 break;
@@ -115,7 +115,7 @@ impl Noted {
             _ if note.iat <= self.forgotten => FirstUse::Lost,
             Entry::Occupied(mut noted) => {
                 self.forgotten = self.forgotten.max(noted.get().iat);
-                // Its place in the order stays: it goes a little early, and not before its time.
+                // Its old place in the order stays: it is removed a little early, and never before its time.
                 noted.insert(note);
                 FirstUse::First
             }
@@ -145,7 +145,7 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000;
 
-    /// One that is to be noted for so many seconds from `now` on, of the monotonic clock.
+    /// A proof that is to be recorded for this many seconds from `now` on, on the monotonic clock.
     fn noted_for(left: i64, now: u64) -> ProofTime {
         let now = NOW + (now / 1000) as i64;
         ProofTime {
@@ -164,9 +164,9 @@ mod tests {
         assert_eq!(used(1, time, START), FirstUse::Replayed);
         assert_eq!(used(2, time, START), FirstUse::First);
         assert_eq!(used(1, time, START + 59_999), FirstUse::Replayed);
-        // Its note has gone, and that there was one that old is known.
+        // Its record is gone, but it is known that there was a proof that old.
         assert_eq!(used(1, time, START + 60_000), FirstUse::Lost);
-        // One that is made of the same name later is another.
+        // A later proof with the same name is another proof.
         let later = noted_for(60, START + 60_000);
         assert_eq!(used(1, later, START + 60_000), FirstUse::First);
         assert_eq!(used(1, later, START + 60_001), FirstUse::Replayed);
@@ -187,7 +187,7 @@ mod tests {
         for number in 0..10 {
             assert_eq!(used(number, START + 9_999), FirstUse::Replayed);
         }
-        // One has ended, and makes room for one.
+        // One record has ended, and makes room for one.
         assert_eq!(used(10, START + 10_000), FirstUse::First);
         assert_eq!(used(11, START + 10_000), FirstUse::Full);
         assert_eq!(noted.notes.len(), 10);
@@ -218,7 +218,7 @@ mod tests {
                 let id = proof(later + number);
                 assert_eq!(noted.first_use(&id, others, now, 10), FirstUse::First);
             }
-            // By the wall's clock it is as late as when it was used.
+            // By the wall clock it is as late as when the proof was used.
             let said = noted.first_use(&proof(1), old, now, 10);
             assert_ne!(said, FirstUse::First);
         }
@@ -232,19 +232,19 @@ mod tests {
             now,
             window: Duration::from_secs(window),
         };
-        // Two locations: one of two seconds, and one of a minute that nobody has asked for yet.
+        // Two locations: one with a window of two seconds, and one with a minute that has not been used yet.
         let used = |number, time: ProofTime| {
             proofs.first_use(&proof(number), time, (time.now - NOW) as u64 * 1000 + START)
         };
         assert_eq!(used(1, time(NOW, NOW, 2)), FirstUse::First);
         assert_ne!(used(1, time(NOW, NOW + 10, 60)), FirstUse::First);
         assert_eq!(used(2, time(NOW + 10, NOW + 10, 60)), FirstUse::First);
-        // It is known from now on, and notes are for as long.
+        // The window is known from now on, and records last as long.
         assert_eq!(used(3, time(NOW + 10, NOW + 10, 2)), FirstUse::First);
         assert_eq!(used(4, time(NOW + 20, NOW + 20, 2)), FirstUse::First);
         assert_eq!(used(3, time(NOW + 10, NOW + 60, 60)), FirstUse::Replayed);
         assert_eq!(used(5, time(NOW + 11, NOW + 60, 60)), FirstUse::First);
-        // As it is from the start where it was told.
+        // The same from the start, where the window was announced.
         let proofs = Proofs::new(None);
         proofs.expect_window(Duration::from_secs(60));
         let used = |number, time: ProofTime| {

@@ -1,10 +1,10 @@
-//! Verdicts as bytes that say nothing to whoever does not hold the token.
+//! Sealed verdicts: bytes that reveal nothing to a party that does not have the token.
 //!
-//! What a store keeps may be read by others: a core file of a gateway, whoever else is on the machine, one day a server
-//! across the network. So a verdict leaves the process sealed, under a key that is derived from the opaque token and
-//! kept nowhere: who presents the token can open what is remembered of it, and nobody else can, ourselves included. And
-//! what a store hands out may have been written by others: it is believed only if it is authentic, and for nothing but
-//! the token and the provider that it was sealed for.
+//! The contents of a store may be read by others: from a core file of a gateway, by other users of the machine, or one
+//! day by a server across the network. So a verdict leaves the process sealed, under a key that is derived from the
+//! opaque token and stored nowhere. A party that presents the token can open the verdict cached for it. No other party
+//! can, and neither can we. The contents of a store may also have been written by others. So an entry is used only if
+//! it is authentic, and only for the token and the provider that it was sealed for.
 //!
 //! ```text
 //! version 1 | type 1 | nonce 12 | ciphertext | tag 16
@@ -17,10 +17,10 @@
 //!     stored 8 | fresh 8 | stale 8 | exp 8 | claims 4 | length 4 | bound 1 | JWT | extra_claims     of an active one
 //! ```
 //!
-//! `stored` is in seconds since the epoch, `fresh` and `stale` are in milliseconds.
-//! `claims` is what the claims take in memory once they are read, `extra_claims` what the introspection response said and the
-//! JWT does not (often nothing). `bound` is 1 if the token has a `cnf`, else 0. A nonce is random; two seals under one key and one nonce would take some 2^48 entries
-//! for one and the same token.
+//! `stored` is in seconds since the epoch, `fresh` and `stale` are in milliseconds. `claims` is the size of the claims
+//! in memory once they are parsed. `extra_claims` are the members of the introspection response that the JWT does not
+//! have (often none). `bound` is 1 if the token has a `cnf`, else 0. A nonce is random; two seals under one key and one
+//! nonce would take some 2^48 entries for one and the same token.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -34,38 +34,38 @@ use crate::token::{Fingerprint, Token};
 use crate::verdict::Unread;
 use crate::{Active, Verdict, jwt};
 
-/// The form of an entry: what was sealed in another is not opened.
+/// The version of the format: an entry of another version is not opened.
 const VERSION: u8 = 2;
 const ACTIVE: u8 = 1;
 const INACTIVE: u8 = 2;
 
-/// Where the sealed part begins.
+/// The offset of the sealed part.
 const HEADER: usize = 2 + NONCE_LEN;
 const TAG: usize = 16;
 
-/// In the plaintext, of a token that does not say when it expires.
+/// The value of `exp` in the plaintext for a token without `exp`.
 const NO_EXP: i64 = i64::MAX;
 
-/// The label that sets these keys apart from whatever else is derived from a token.
+/// The label that separates these keys from other keys derived from a token.
 const LABEL: &[u8] = b"phantom-token sealed entry 1";
 
-/// HMAC under the label, which is the same for all tokens: what it computes of that is computed once.
+/// HMAC with the label as its key. The label is the same for all tokens, so its part of the computation is done once.
 static EXTRACT: LazyLock<hmac::Key> = LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, LABEL));
 
-/// A verdict on its way into a store or out of it.
+/// The plaintext of a stored verdict.
 pub(crate) struct Entry {
-    /// What was found out.
+    /// The verdict.
     pub verdict: Verdict,
-    /// When it was stored, in seconds since the epoch: a store that hands out again what it had long ago deceives nobody.
+    /// The time when it was stored, in seconds since the epoch: it detects a store that returns an old entry.
     pub stored: i64,
-    /// For how long it was fresh, from when it was stored.
+    /// The time for which it is fresh, from when it was stored.
     pub fresh: Duration,
-    /// For how long it is kept after that, to be served when the authorization server can't be asked.
+    /// The time for which it is kept after that, to be served when the authorization server can't be asked.
     pub stale: Duration,
 }
 
-/// Seals an entry for `token`. Should the system have no random bytes to give, what comes out is empty, and
-/// [`open`] takes it for nothing.
+/// Seals an entry for `token`. If the system has no random bytes to give, the result is empty, and [`open`] treats it
+/// as no entry.
 pub(crate) fn seal(provider: &Fingerprint, token: Token<'_>, entry: &Entry) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(HEADER + encoded_length(entry) + TAG);
     if seal_into(provider, token, entry, &mut sealed).is_err() {
@@ -92,15 +92,15 @@ fn seal_into(
     let tag = key(provider, token)?.seal_in_place_separate_tag(
         Nonce::assume_unique_for_key(nonce),
         Aad::from(associated(provider, kind)),
-        // It is as long as the header, and more.
+        // The buffer is longer than the header.
         &mut sealed[HEADER..],
     )?;
     sealed.extend_from_slice(tag.as_ref());
     Ok(())
 }
 
-/// Opens what [`seal`] made, in its place, and wipes it. `None` for whatever was not sealed for this provider and this
-/// token.
+/// Opens the output of [`seal`] in place, and wipes it. `None` for bytes that were not sealed for this provider and
+/// this token.
 pub(crate) fn open(provider: &Fingerprint, token: Token<'_>, sealed: &mut [u8]) -> Option<Entry> {
     let entry = open_in_place(provider, token, sealed);
     sealed.zeroize();
@@ -129,8 +129,8 @@ fn key(provider: &Fingerprint, token: Token<'_>) -> Result<LessSafeKey, Unspecif
     UnboundKey::new(&AES_256_GCM, derived.as_ref()).map(LessSafeKey::new)
 }
 
-/// HKDF-SHA-256 (RFC 5869 §2) of as many bytes as one HMAC has. The library's own takes the label anew for each token,
-/// and copies what it is given to the heap: a fifth of what it costs to open an entry.
+/// HKDF-SHA-256 (RFC 5869 §2) of as many bytes as one HMAC has. The library's own function processes the label again
+/// for each token, and copies its input to the heap: a fifth of the cost of opening an entry.
 fn derive(provider: &Fingerprint, token: Token<'_>) -> hmac::Tag {
     let extracted = hmac::sign(&EXTRACT, token.expose().as_bytes());
     // The information, and the number of the block.
@@ -168,7 +168,7 @@ fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
     }
     if let Verdict::Active(active) = &entry.verdict {
         bytes.extend_from_slice(&active.exp().unwrap_or(NO_EXP).to_le_bytes());
-        // A JWT has at most 64 KiB, and an answer is bounded too.
+        // A JWT has at most 64 KiB, and the size of an answer is bounded too.
         for size in [active.claims_size(), active.jwt_after_sender_check().len()] {
             let size = u32::try_from(size).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&size.to_le_bytes());
@@ -179,7 +179,7 @@ fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Reads what [`encode`] wrote of an entry of this kind, and nothing else.
+/// Decodes the output of [`encode`] for an entry of this kind, and nothing else.
 fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
     let (stored, bytes) = bytes.split_first_chunk()?;
     let (fresh, bytes) = bytes.split_first_chunk()?;
@@ -198,7 +198,7 @@ fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
             let exp = Some(i64::from_le_bytes(*exp)).filter(|&exp| exp != NO_EXP);
             let unread = Unread {
                 exp,
-                // Whatever it is: who must show a key is not to be let in without.
+                // Any other value counts as bound: a sender that must prove a key must not get access without it.
                 bound: bound != 0,
                 claims_size,
             };
@@ -264,7 +264,7 @@ mod tests {
         [some_active(), entry(Verdict::Inactive)]
     }
 
-    /// All that an entry says, to be compared.
+    /// All fields of an entry, to be compared.
     fn said(entry: &Entry) -> String {
         let verdict = match &entry.verdict {
             Verdict::Active(active) => {
@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(opened.stale, Duration::ZERO);
     }
 
-    /// As the library derives it.
+    /// The key as the library derives it.
     fn derived_by_the_library(provider: &Fingerprint, token: Token<'_>) -> [u8; 32] {
         use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 
@@ -442,7 +442,7 @@ mod tests {
         ) {
             let mut sealed = bytes.clone();
             prop_assert!(open(&provider(), token("opaque"), &mut sealed).is_none());
-            // With a length that may be right: else nearly all of them end there.
+            // With a plausible length: otherwise nearly all inputs are rejected there.
             let mut likely = bytes.clone();
             if let Some(field) = likely.get_mut(28..32) {
                 field.copy_from_slice(&length.to_le_bytes());

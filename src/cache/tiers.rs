@@ -1,4 +1,4 @@
-//! Everything that a client remembers: its own memory in front, the store that it shares with others behind it.
+//! All caches of a client: its own memory in front, the shared store behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,32 +15,32 @@ use crate::clock::Now;
 use crate::token::{Key, Token};
 use crate::{Provider, Verdict};
 
-/// What a value in a store may take at the most: a JWT of the greatest length, its claims, and what is around them.
+/// The maximum size of a value in a store: a JWT of the maximum length, its claims, and the framing.
 const LARGEST: usize = 1 << 20;
-/// The room for a sealed entry is kept for the next, unless it is larger than this.
+/// The buffer for a sealed entry is kept for the next one, unless it is larger than this.
 const KEPT: usize = 16 << 10;
 
-/// One token's name, and the version under which something is known of it or being found out.
+/// One token's key, and the version under which its verdict was or is being looked up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct VersionedKey {
     pub key: Key,
     pub version: Version,
 }
 
-/// What a client remembers.
+/// The caches of a client.
 pub(crate) struct TieredCache {
     provider: Arc<Provider>,
     memory: MemoryCache,
     store: Option<Arc<dyn Store>>,
     /// Verdicts are put into the store and taken from it. Without `cache_ttl` they are not; but a token that is called
-    /// inactive ends in the store all the same, where another configuration may remember it.
+    /// inactive is still ended in the store, where a client with another configuration may have cached it.
     shares: bool,
     proofs: Proofs,
     /// For a client without a store, or with one that keeps no versions.
     versions: Versions,
     /// Likewise.
     words: SharedAtomics,
-    /// Where a sealed entry is put to be opened, one after the other; wiped in between.
+    /// The buffer in which sealed entries are opened, one after the other; wiped after each.
     sealed: Mutex<Vec<u8>>,
 }
 
@@ -48,7 +48,7 @@ impl TieredCache {
     pub fn new(provider: &Arc<Provider>, store: Option<Arc<dyn Store>>) -> Self {
         TieredCache {
             memory: MemoryCache::new(provider.cache_size, provider.cache_entries),
-            // Whatever is remembered of tokens, a proof is used once.
+            // Proofs are used once, even where no verdicts are cached.
             proofs: Proofs::new(store.clone()),
             store,
             shares: !provider.cache_ttl.is_zero(),
@@ -59,8 +59,8 @@ impl TieredCache {
         }
     }
 
-    /// Names a token as it is to be asked about from now on. To be called before anything is looked up: what is purged
-    /// after that has another name.
+    /// Names a token for a lookup that starts now. Call this before any lookup: a purge after this call changes the
+    /// name.
     pub fn subject(&self, key: Key) -> VersionedKey {
         let version = self.store.as_ref().and_then(|store| store.version(&key));
         VersionedKey {
@@ -69,17 +69,17 @@ impl TieredCache {
         }
     }
 
-    /// The store that is shared with others, if verdicts are.
+    /// The shared store, if verdicts are shared.
     pub fn store(&self) -> Option<&Arc<dyn Store>> {
         self.store.as_ref().filter(|_| self.shares)
     }
 
-    /// What this process knows.
+    /// The verdict in this process's memory.
     pub fn own(&self, subject: &VersionedKey, now: Now) -> Option<Hit> {
         self.memory.get(&subject.key, now, subject.version.epoch)
     }
 
-    /// What the store knows. It is remembered here too.
+    /// The verdict in the store. It is also put into this process's memory.
     pub fn shared(&self, subject: &VersionedKey, token: Token<'_>, now: Now) -> Option<Hit> {
         let (entry, left) = self.stored(subject, token, now)?;
         let fresh = left.saturating_sub(entry.stale);
@@ -89,9 +89,9 @@ impl TieredCache {
         let lifetime = Lifetime::new(&self.provider, &entry.verdict, entry.fresh, fresh);
         let refresh = lifetime.refresh.is_some_and(|after| after.is_zero());
         let lifetime = Lifetime {
-            // Whoever is told here need not be told again.
+            // A refresh that is requested here need not be requested again.
             refresh: lifetime.refresh.filter(|after| !after.is_zero()),
-            // No copy outlives what it is a copy of: a store ends copies for as long as it has that.
+            // No copy outlives its original: a store ends copies for as long as it has the original.
             stale: lifetime.stale.min(entry.stale),
             ..lifetime
         };
@@ -103,12 +103,12 @@ impl TieredCache {
         })
     }
 
-    /// What is known and past its time, but may be served when the authorization server can't be asked.
+    /// A verdict past its lifetime that may be served when the authorization server can't be asked.
     pub fn stale(&self, subject: &VersionedKey, token: Token<'_>, now: Now) -> Option<Verdict> {
         if self.provider.stale_if_error.is_zero() {
             return None;
         }
-        // As it is by now: what was known when `subject` was named may have been ended since.
+        // Uses the current version: the entry may have been ended since `subject` was named.
         let subject = self.subject(subject.key);
         let own = self.memory.stale(&subject.key, now, subject.version.epoch);
         own.or_else(|| {
@@ -118,8 +118,8 @@ impl TieredCache {
         })
     }
 
-    /// Learns what was found out, and remembers it for `fresh` from `now`. What was known before ends, in the memory of
-    /// others and in the store too, when the token is inactive and when the verdict is not to be remembered.
+    /// Caches a new verdict for `fresh` from `now`. The previous verdict ends, in the memory of other processes and in
+    /// the store too, when the token is inactive and when the new verdict is not to be cached.
     pub fn put(
         &self,
         subject: &VersionedKey,
@@ -140,7 +140,7 @@ impl TieredCache {
         }
     }
 
-    /// Remembers an active verdict, unless something has ended since it was asked for that it may be older than.
+    /// Caches an active verdict, unless an end since the request may be newer than this verdict.
     fn remember(
         &self,
         subject: &VersionedKey,
@@ -151,14 +151,14 @@ impl TieredCache {
     ) {
         let VersionedKey { key, version } = *subject;
         if self.subject(key) != *subject {
-            // It would be believed by nobody, and take the place of what is known by now.
+            // The entry would never be used, and would replace the current one.
             return;
         }
         if let Some(store) = self.store() {
             let sealed = self.seal(token, verdict, lifetime, now);
             let keep = lifetime.fresh.saturating_add(lifetime.stale);
-            // Before it is remembered here: a token that is called inactive from now on ends in the store, and by that
-            // here; and if it was before this, the store says so.
+            // The store comes before this process's memory. If the token is called inactive from now on, it ends in the
+            // store, and by that here. If it was called inactive before this, the store reports it.
             if !store.put(&key, &sealed, Class::Active, keep, version) {
                 return;
             }
@@ -166,7 +166,7 @@ impl TieredCache {
         self.memory.put(key, verdict, lifetime, now, version.epoch);
     }
 
-    /// Ends what was known of a token that is inactive, and remembers that it is for as long as that may be.
+    /// Ends the previous verdict of an inactive token, and caches the inactive verdict for as long as allowed.
     fn end_inactive(&self, subject: &VersionedKey, token: Token<'_>, lifetime: Lifetime, now: Now) {
         let keep = if self.shares {
             lifetime.fresh
@@ -182,7 +182,7 @@ impl TieredCache {
             fresh: version.map_or(Duration::ZERO, |_| lifetime.fresh),
             ..lifetime
         };
-        // Where what is removed may come back, it is remembered that it must not.
+        // Where a removed entry may come back, this process records that it must not be used.
         let forgets = self.store().is_none_or(|store| store.removes_surely());
         let older = if forgets {
             Duration::ZERO
@@ -199,13 +199,13 @@ impl TieredCache {
             .end(subject.key, lifetime.fresh, older, now, epoch);
     }
 
-    /// Ends what the store and others who share it know of a key, and stores `sealed` if that is to be kept. Returns the
-    /// version under which the end may be remembered here, if it may.
+    /// Ends the entries of a key in the store and in other processes that share it, and stores `sealed` if that is to
+    /// be kept. Returns the version under which the end may be cached here, if it may.
     fn end(&self, subject: &VersionedKey, sealed: &[u8], keep: Duration) -> Option<Version> {
         let VersionedKey { key, version } = *subject;
         let outdated = || self.subject(key).version.epoch != version.epoch;
         let Some(store) = &self.store else {
-            // Nobody else remembers anything, and what this process does takes the place of what it knew.
+            // No other process caches anything, and this process replaces its own entry.
             return (!outdated()).then_some(version);
         };
         if store.version(&key).is_some() {
@@ -230,10 +230,10 @@ impl TieredCache {
         sealed::seal(&self.provider.fingerprint, token, &entry)
     }
 
-    /// Forgets a key, everywhere.
+    /// Removes a key from all caches.
     pub fn purge(&self, key: &Key) {
-        // Before, so that no flight that is under way stores its answer any more; and after, so that nobody who found the
-        // old one in the store meanwhile goes on with it. A store that keeps versions does both at once.
+        // Once before, so that no flight in progress stores its answer; and once after, so that no request that found
+        // the old entry in the store meanwhile continues to use it. A store that keeps versions does both at once.
         self.versions.change(key);
         if let Some(store) = &self.store {
             store.remove(key);
@@ -242,7 +242,8 @@ impl TieredCache {
         self.memory.remove(key);
     }
 
-    /// Forgets everything of the provider, everywhere. What this process holds goes as it is met.
+    /// Removes everything of the provider from all caches. Entries in this process are removed when they are next
+    /// looked up.
     pub fn purge_all(&self) {
         self.versions.change_all();
         if let Some(store) = &self.store {
@@ -251,29 +252,29 @@ impl TieredCache {
         }
     }
 
-    /// Notes that a proof is used. No purge forgets it.
+    /// Records that a proof is used. No purge removes it.
     pub fn first_use(&self, proof: &ProofId, time: ProofTime, now: Now) -> FirstUse {
         self.proofs.first_use(proof, time, now.monotonic)
     }
 
-    /// Says that proofs are accepted for as long as this.
+    /// Announces that proofs are accepted for as long as this.
     pub fn expect_window(&self, window: Duration) {
         self.proofs.expect_window(window);
     }
 
-    /// Words that all who share the store see, or only this process, when there is none.
+    /// Words that all clients of the store share, or only this process when there is no store.
     pub fn words(&self) -> &SharedAtomics {
         self.store()
             .and_then(|store| store.words())
             .unwrap_or(&self.words)
     }
 
-    /// What this process holds and has done.
+    /// The sizes and counters of this process's memory.
     pub fn counts(&self) -> CacheCounts {
         self.memory.counts()
     }
 
-    /// What the store has under the key, and for how long it will.
+    /// The entry of the key in the store, and its remaining lifetime.
     fn stored(
         &self,
         subject: &VersionedKey,
@@ -289,15 +290,15 @@ impl TieredCache {
                 }
                 opened
             }
-            // Another thread is at it.
+            // Another thread is using the buffer.
             None => self.opened(subject, token, &mut Vec::new()),
         }?;
-        // A store can shorten the life of what is in it, and not prolong it: neither by what it says nor by handing out
-        // what it had long ago. A second is what the coarser clock may be off.
+        // A store can shorten the lifetime of an entry, but cannot prolong it: neither by the lifetime that it reports
+        // nor by returning an old entry. One second is the maximum error of the coarser clock.
         let most = entry.fresh.saturating_add(entry.stale);
         let age = u64::try_from(now.unix.saturating_sub(entry.stored)).unwrap_or(0);
         let left_at_most = most.checked_sub(Duration::from_secs(age.saturating_sub(1)))?;
-        // Nor can it bring back what was ended.
+        // The store cannot bring back an entry that was ended, either.
         let ended = self.memory.ended(&subject.key, now);
         if matches!(entry.verdict, Verdict::Active(_)) && ended.is_some_and(|at| entry.stored <= at)
         {
@@ -306,7 +307,7 @@ impl TieredCache {
         Some((entry, left.min(left_at_most)))
     }
 
-    /// Takes what the store has out into `sealed`, which is empty, and opens it there.
+    /// Reads the stored value into `sealed`, which is empty, and opens it there.
     fn opened(
         &self,
         subject: &VersionedKey,

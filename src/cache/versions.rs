@@ -1,11 +1,11 @@
-//! What changes when a key is purged, in a client that shares no store which knows.
+//! Versions of keys, which change on a purge, for a client without a shared store that keeps versions.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::store::Version;
 use crate::token::Key;
 
-/// How many counters there are: 16 KiB of them. Keys share them, see [`super::Store`].
+/// The number of counters, 16 KiB in total. Keys share them, see [`super::Store`].
 const COUNTERS: usize = 4096;
 
 /// The versions of all keys.

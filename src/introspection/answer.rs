@@ -1,4 +1,4 @@
-//! What the dialects have in common.
+//! Shared code of the dialects: the reader of an answer.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -16,20 +16,20 @@ use crate::jwt::{
 use crate::oauth::Purpose;
 use crate::{Active, Error, ErrorKind, Verdict};
 
-/// How far ahead of our clock `nbf` may lie, in seconds. A server whose clock is a little ahead of ours issues
-/// tokens that are not valid yet by a second or two, and they are meant to be used at once. `exp` has no such
-/// leeway: expired means expired.
+/// The maximum time by which `nbf` may be ahead of our clock, in seconds. A server whose clock is a little ahead of
+/// ours issues tokens that are not valid yet by a second or two, and they are meant to be used at once. `exp` has no
+/// such leeway: expired means expired.
 pub(super) const NOT_BEFORE_LEEWAY: i64 = 60;
 
-/// One answer, being read.
+/// A reader of one answer.
 pub(super) struct Reader<'a> {
     pub asked: AnswerContext<'a>,
     pub now: i64,
-    /// Why an active token is refused, for the log.
+    /// The reason why an active token is refused, for the log.
     note: RefCell<Option<String>>,
 }
 
-/// What was asked is in reach of whoever reads.
+/// Gives access to the request that was asked.
 impl<'a> Deref for Reader<'a> {
     type Target = AnswerContext<'a>;
 
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The verdict on an active token that is not accepted, and a line for the log that says why.
+    /// Refuses an active token, and notes the reason for the log.
     pub fn refuse(&self, why: &str) -> Verdict {
         let place = self.provider.place(self.endpoint);
         self.note
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         Verdict::Inactive
     }
 
-    /// What the log is to say, if anything.
+    /// The message to log, if any.
     pub fn into_note(self) -> Option<String> {
         self.note.into_inner()
     }
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         )
     }
 
-    /// The question that ends a message about what no such endpoint answers.
+    /// The question that ends a message about an answer that no such endpoint gives.
     pub fn is_this(&self) -> &'static str {
         match self.endpoint.purpose {
             Purpose::Token => "is this the token endpoint?",
@@ -79,7 +79,8 @@ impl<'a> Reader<'a> {
         self.error(ErrorKind::BadAnswer, what)
     }
 
-    /// We ask for no compression, and a bound on what is read bounds nothing once it is unpacked.
+    /// Refuses an encoded answer: we ask for no compression, and the size limit bounds nothing once the body is
+    /// unpacked.
     pub fn refuse_encoded(&self, headers: &HeaderMap) -> Result<(), Error> {
         if is_encoded(headers) {
             return Err(self.bad(
@@ -90,7 +91,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The JSON object that the body is.
+    /// Parses the body as a JSON object.
     pub fn object(&self, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Error> {
         jwt::object(body).map_err(|error| self.no_object(headers, body, error))
     }
@@ -131,7 +132,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The JWT in an active response, with the response less it and `active`.
+    /// Takes the JWT out of an active response. Returns it with the rest of the response, without `active`.
     pub fn take_jwt(
         &self,
         mut response: Map<String, Value>,
@@ -140,7 +141,7 @@ impl<'a> Reader<'a> {
         let claims = &self.provider.jwt_claims;
         let mut found = None;
         for name in claims {
-            // All of them leave the response: a JWT is no claim to hand on.
+            // All of them are removed from the response: a JWT is not a claim to pass on.
             let value = response.remove(name).filter(|value| !value.is_null());
             if found.is_none() {
                 found = value.map(|value| (name, value));
@@ -181,7 +182,8 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    /// What to set for a server that hands over no JWT: what it says it can do, and what needs nothing of it.
+    /// The settings to suggest for a server that returns no JWT: those that it says it supports, and those that need no
+    /// support.
     fn alternatives(&self) -> String {
         let mut ways = Vec::new();
         let signs = &self.server.introspection_signing_algorithms;
@@ -207,10 +209,10 @@ impl<'a> Reader<'a> {
         format!("set {}", ways.join(", or "))
     }
 
-    /// The verdict on an active token: the JWT that the server hands over, and what its answer says beside it.
+    /// The verdict on an active token, from the JWT that the server returns and the rest of its answer.
     pub fn verdict(&self, jwt: &[u8], response: Map<String, Value>) -> Result<Verdict, Error> {
         let (compact, payload) = jwt::read_compact(jwt).map_err(|error| self.not_a_jwt(error))?;
-        // It may say that the token is not active.
+        // The JWT may say that the token is not active.
         if payload.contains_key(jwt::TOKEN_INTROSPECTION) {
             return Err(self.bad(
                 "what the server hands over is a signed introspection response (RFC 9701) and no access token; set \
@@ -220,7 +222,7 @@ impl<'a> Reader<'a> {
         if kind::is_other(&payload) {
             const WHAT: &str = "is itself no access token, but says that it is another (a refresh token or an ID token)";
             return match self.provider.dialect {
-                // It is not the client that has chosen it.
+                // The client has not chosen it.
                 Dialect::Exchange => Err(self.bad(&format!(
                     "what the token was exchanged for {WHAT}; let the server issue access tokens to this client"
                 ))),
@@ -252,7 +254,7 @@ impl<'a> Reader<'a> {
         self.active(&compact, payload, response)
     }
 
-    /// The verdict on an active token, of a JWT that need not be checked any further and of its payload.
+    /// The verdict on an active token, from a JWT that needs no further check and from its payload.
     pub fn active(
         &self,
         jwt: &Compact<'_>,
@@ -285,7 +287,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What is said of a JWT that does not verify.
+    /// The error for a JWT that does not verify.
     pub fn unverified(&self, what: &str, error: &VerifyError) -> Error {
         let said = self.bad(&format!(
             "{what} does not verify, so nothing is believed of it: {error}{}",
@@ -324,13 +326,13 @@ fn verify_mend(error: &VerifyError) -> &'static str {
     }
 }
 
-/// Whether the body begins as a JSON object does. The bytes decide and not `Content-Type`: servers that answer
-/// one and label it the other exist, and the two cannot be confused.
+/// Whether the body begins as a JSON object does. The bytes decide and not `Content-Type`: some servers send one and
+/// label it as the other, and the two cannot be confused.
 pub(super) fn is_json(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// The body without one line break at its end: what a file or a template adds. Nothing else is stripped.
+/// The body without one line break at its end, which a file or a template adds. Nothing else is stripped.
 pub(super) fn without_line_break(body: &[u8]) -> &[u8] {
     match body.strip_suffix(b"\n") {
         Some(body) => body.strip_suffix(b"\r").unwrap_or(body),
@@ -347,7 +349,7 @@ pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What the answer calls itself, where that is a media type and nothing else.
+/// The media type of the answer as a phrase for messages; empty if it is not a plain media type.
 pub(super) fn content_type(headers: &HeaderMap) -> String {
     let essence = headers
         .get(CONTENT_TYPE)

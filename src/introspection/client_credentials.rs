@@ -1,7 +1,7 @@
-//! An access token of our own (RFC 6749 §4.4): what to send to the token endpoint, and what it answers. Pure.
+//! An access token of our own (RFC 6749 §4.4): the request to the token endpoint, and its answer. Pure.
 //!
-//! With `client_auth client_credentials` it is what authenticates us where tokens are introspected: RFC 7662 §2.1 knows
-//! that beside client authentication, and there are servers that know nothing else.
+//! With `client_auth client_credentials` this token authenticates us at the introspection endpoint. RFC 7662 §2.1
+//! allows that beside client authentication, and some servers support nothing else.
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -13,22 +13,21 @@ use crate::oauth::{Endpoint, Server};
 use crate::secret::Secret;
 use crate::{Error, ErrorKind, Provider, Token, jwt};
 
-/// For how long a token is taken to be good of which the server does not say, in seconds. If it is not, its refusal
-/// tells.
+/// The default lifetime of a token without a stated one, in seconds. If the token expires earlier, its refusal tells.
 const USUAL_LIFETIME: u64 = 300;
-/// The longest time that is believed: a day.
+/// The maximum lifetime that is accepted: a day.
 const LONGEST_LIFETIME: u64 = 86_400;
 
-/// An access token, and for how many seconds it is good.
+/// An access token, and its lifetime in seconds.
 pub(crate) struct Granted {
     pub token: Secret,
     pub lifetime: u64,
 }
 
-/// The call that asks for a token. `now` is in seconds since the epoch.
+/// The request for a token. `now` is in seconds since the epoch.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] when what authenticates us can't be made.
+/// [`ErrorKind::Internal`] when our credentials can't be made.
 pub(crate) fn request(
     provider: &Provider,
     server: &Server,
@@ -47,12 +46,12 @@ pub(crate) fn request(
     Ok(request)
 }
 
-/// Reads the answer that came from `endpoint` to a call that was authenticated by `client_auth`. `now` is in seconds
-/// since the epoch.
+/// Reads the answer of `endpoint` to a call that was authenticated with `client_auth`. `now` is in seconds since the
+/// epoch.
 ///
 /// # Errors
-/// Everything that is no token. The message names provider and endpoint, what came, and what to do about it; it holds
-/// nothing of the body but an error code of RFC 6749 §5.2.
+/// Any answer that is not a token. The message names the provider, the endpoint, the answer, and the fix. It contains
+/// nothing of the body except an error code of RFC 6749 §5.2.
 pub(crate) fn read(
     provider: &Provider,
     endpoint: &Endpoint,
@@ -156,7 +155,7 @@ pub(crate) fn read(
     }
     let lifetime = match members.get("expires_in") {
         None | Some(Value::Null) => USUAL_LIFETIME,
-        // There are servers that put it in quotes.
+        // Some servers put it in quotes.
         Some(Value::String(text)) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             text.parse().unwrap_or(USUAL_LIFETIME)
         }

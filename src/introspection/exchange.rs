@@ -1,9 +1,9 @@
 //! Dialect `exchange`: the token is exchanged for a JWT at the token endpoint (RFC 8693).
 //!
-//! A server that exchanges a token says by that that it is active; there is no other word for it. That it is not, it says
-//! with `invalid_grant` or `invalid_request`; but a request that is wrong in itself is an `invalid_request` as well (§2.2.2).
-//! The two are told apart by what `error_description` speaks of: where that names a parameter that we choose, it is not
-//! the token that is at fault. Neither lets anybody through; what differs is who is told.
+//! A server that exchanges a token says by that that the token is active; there is no other sign of it. It reports an
+//! inactive token with `invalid_grant` or `invalid_request`; but a request that is wrong in itself is an
+//! `invalid_request` as well (§2.2.2). The subject of `error_description` tells the two apart: where it names a
+//! parameter that we choose, the token is not at fault. Neither gives access; the difference is who is notified.
 
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange"
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// What is sent to exchange a token (RFC 8693 §2.1).
+/// The parameters of a token exchange request (RFC 8693 §2.1).
 pub(super) fn parameters<'a>(provider: &'a Provider, token: Token<'a>) -> Vec<(&'a str, &'a str)> {
     let exchange = &provider.acquisition.exchange;
     let mut parameters = vec![
@@ -47,7 +47,7 @@ pub(super) fn read(
 ) -> Result<Verdict, Error> {
     let mut answer = reader.object(headers, body)?;
     match answer.get("issued_token_type") {
-        // It is required, but there are servers that leave it out; what was issued must be a JWT in any case.
+        // It is required, but some servers leave it out; the issued token must be a JWT in any case.
         None | Some(Value::Null) => {}
         Some(Value::String(issued)) if issued == JWT || issued == ACCESS_TOKEN => {}
         Some(_) => {
@@ -90,7 +90,7 @@ pub(super) fn read(
         let exp = reader.now.saturating_add(lifetime);
         response.insert("exp".to_owned(), exp.into());
     }
-    // It is said where it is not the scope that was asked for (RFC 6749 §5.1).
+    // It is present where it differs from the requested scope (RFC 6749 §5.1).
     if let Some(scope) = answer.remove("scope") {
         response.insert("scope".to_owned(), scope);
     }
@@ -135,7 +135,8 @@ pub(super) fn bad_request(
     }
 }
 
-/// Whether the description of an error speaks of what the configuration chooses. It decides nothing but who is told.
+/// Whether the description of an error is about parameters that the configuration chooses. This decides only who is
+/// notified.
 fn is_about_request(body: &[u8]) -> bool {
     const OURS: [&str; 9] = [
         "requested_token_type",

@@ -12,7 +12,7 @@ pub(super) fn read(
     body: &[u8],
 ) -> Result<Verdict, Error> {
     if is_json(body) {
-        // Servers of this dialect may say in JSON that there is no JWT; that there is one they say with it.
+        // Servers of this dialect may use JSON to say that there is no JWT. If there is one, they send it as the body.
         let response = reader.object(headers, body)?;
         if !reader.is_active(&response)? {
             return Ok(Verdict::Inactive);
@@ -41,7 +41,7 @@ pub(super) fn bare(
     body: &[u8],
 ) -> Result<Verdict, Error> {
     let jwt = without_line_break(body);
-    // No dot, no JWT: what it is then is said better than by its first wrong byte.
+    // No dot, no JWT: a message about its kind is more useful than one about its first wrong byte.
     if !jwt.contains(&b'.') || jwt.trim_ascii_start().starts_with(b"<") {
         return Err(match reader.object(headers, body) {
             Err(error) => error,

@@ -1,22 +1,23 @@
-//! Which kind of token an answer is about.
+//! The kind of token that an answer is about.
 //!
-//! An authorization server may introspect every kind of token that it knows, whatever the hint says (RFC 7662 §2.1), and
-//! `active` says nothing of the kind. A refresh token lives longer than an access token, is bound to no audience, and is
-//! sent to the authorization server alone: it must open no API. A server that hands over a JWT of its own does so for
-//! access tokens; where the gateway vouches for what a plain answer says (`mint`, `signed`), the answer must say it.
+//! An authorization server may introspect every kind of token that it knows, in spite of the hint (RFC 7662 §2.1), and
+//! `active` does not tell the kind. A refresh token lives longer than an access token, is bound to no audience, and is
+//! sent only to the authorization server: it must not give access to an API. A server that returns a JWT of its own
+//! does so for access tokens. Where the gateway vouches for a plain answer (`mint`, `signed`), the answer must state
+//! the kind.
 //!
 //! # Decision: an audience is no evidence
 //!
-//! That the answer names an API in `aud` does not say that it is about an access token. Doorkeeper gives a refresh token the
-//! audience of its access token and leaves out `token_type` to tell the two apart; authentik gives both the same audience.
-//! So `verify_audience` says whom a token must be for, and `token_type` what it must be, each by itself.
+//! An answer that names an API in `aud` is not necessarily about an access token. Doorkeeper gives a refresh token the
+//! audience of its access token and leaves out `token_type` to tell the two apart; authentik gives both the same
+//! audience. So `verify_audience` checks whom a token is for, and `token_type` checks its kind, each by itself.
 //!
 //! # Decision: such a token is inactive, and not an error
 //!
-//! An answer that does not say what the token is may mean that the client has sent a refresh token, or that the server
-//! never says it. An error (502) would point at the second, but errors are not remembered and count against the server:
-//! any client could have it asked at will. So the verdict is inactive, remembered as such, and a line in the log tells the
-//! operator why, and which setting there is.
+//! An answer that does not state the kind may mean that the client has sent a refresh token, or that the server never
+//! states it. An error (502) would point at the second, but errors are not cached and count against the server: any
+//! client could cause calls at will. So the verdict is inactive and cached as such, and a line in the log tells the
+//! operator the reason and the setting to change.
 
 use serde_json::{Map, Value};
 
@@ -24,10 +25,10 @@ use super::answer::Reader;
 use crate::Verdict;
 use crate::config::TokenKind;
 
-/// Where servers say it: RFC 7662 itself; Ory Hydra and Amazon Cognito; Keycloak; Curity.
+/// The members that servers use: RFC 7662 itself; Ory Hydra and Amazon Cognito; Keycloak; Curity.
 const MEMBERS: [&str; 4] = ["token_type", "token_use", "typ", "purpose"];
 
-/// What an access token is called: by its type (RFC 6749 §7.1, RFC 9449 §5), or by name (RFC 8693 §3, RFC 9068 §2.1).
+/// The names of access tokens: by type (RFC 6749 §7.1, RFC 9449 §5), or by name (RFC 8693 §3, RFC 9068 §2.1).
 const ACCESS: [&str; 9] = [
     "bearer",
     "dpop",
@@ -40,7 +41,7 @@ const ACCESS: [&str; 9] = [
     "urn:ietf:params:oauth:token-type:access_token",
 ];
 
-/// What others are called.
+/// The names of other kinds of tokens.
 const OTHERS: [&str; 9] = [
     "refresh_token",
     "refresh",
@@ -53,7 +54,7 @@ const OTHERS: [&str; 9] = [
     "urn:ietf:params:oauth:token-type:id_token",
 ];
 
-/// Whether members say that what they are about is no access token.
+/// Whether members say that the token is not an access token.
 pub(super) fn is_other(members: &Map<String, Value>) -> bool {
     says(members, &OTHERS)
 }
@@ -65,7 +66,7 @@ fn says(members: &Map<String, Value>, names: &[&str]) -> bool {
         .any(|kind| names.iter().any(|name| kind.eq_ignore_ascii_case(name)))
 }
 
-/// The verdict on an active token of which `response` says that it is no access token; `None` for any other.
+/// The verdict on an active token if `response` says that it is not an access token; `None` for any other.
 pub(super) fn refused_as_other(
     reader: &Reader<'_>,
     response: &Map<String, Value>,
@@ -78,7 +79,7 @@ pub(super) fn refused_as_other(
     })
 }
 
-/// The verdict on an active token that is not accepted where `response` alone says what it is; `None` for one that is.
+/// The verdict on an active token that is not accepted where only `response` states its kind; `None` for one that is.
 pub(super) fn refused_by_answer(
     reader: &Reader<'_>,
     response: &Map<String, Value>,

@@ -1,7 +1,7 @@
-//! Dialect `mint`: the server answers plain RFC 7662, and the gateway signs a JWT of what it says.
+//! Dialect `mint`: the server answers plain RFC 7662, and the gateway signs a JWT with the claims of the answer.
 //!
-//! A JWT is minted when an answer is read, and remembered like one that the server hands over: once for each entry, not
-//! for each request. It is never valid for longer than the token.
+//! A JWT is minted when an answer is read, and cached like a JWT from the server: once for each entry, not for each
+//! request. It is never valid for longer than the token.
 
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::config::Minting;
 use crate::jwt::{self, MAX_JWT_LENGTH, TOKEN_INTROSPECTION};
 use crate::{Error, ErrorKind, Verdict};
 
-/// What a minted JWT calls itself (RFC 9068 §2.1).
+/// The `typ` of a minted JWT (RFC 9068 §2.1).
 const TYPE: &str = "at+jwt";
 
 pub(super) fn read(
@@ -35,13 +35,13 @@ pub(super) fn read(
     }
     match &reader.provider.acquisition.minting {
         Some(minting) => mint(reader, minting, response, Map::new()),
-        // The configuration is refused without.
+        // The configuration is refused without it.
         None => Err(reader.bad("dialect mint needs mint_key and mint_issuer; set them")),
     }
 }
 
-/// The verdict on an active token of which `response` is said, with a JWT minted of that. What `bounds` says shortens its
-/// life.
+/// The verdict on an active token with this `response`, with a JWT that is minted from it. `bounds` may shorten its
+/// lifetime.
 pub(super) fn mint(
     reader: &Reader<'_>,
     minting: &Minting,
@@ -49,7 +49,7 @@ pub(super) fn mint(
     bounds: Map<String, Value>,
 ) -> Result<Verdict, Error> {
     response.remove("active");
-    // Its subjects would be taken for those of the server that is configured: an API knows both by our name.
+    // Its subjects would be mistaken for those of the configured server: an API knows both by our name.
     if let (Some(Value::String(iss)), Some(issuer)) = (response.get("iss"), &reader.server.issuer)
         && iss != issuer
     {
@@ -57,16 +57,16 @@ pub(super) fn mint(
             "the answer says that another issuer has issued it (iss) than the one in issuer; check that setting",
         ));
     }
-    // A JWT that has this one is about another (RFC 9701 §5).
+    // A JWT that has this member is about another (RFC 9701 §5).
     response.remove(TOKEN_INTROSPECTION);
-    // Whoever is bound to a key must not become somebody who is not, because the claim is not what it should be.
+    // A bound token must not become an unbound one because the claim has the wrong form.
     if response.get("cnf").is_some_and(is_jwt) {
         return Err(reader.bad(
             "the token is bound to a key (cnf), but by a JWT where RFC 7800 §3.1 has an object; this is a fault of the \
              authorization server",
         ));
     }
-    // A JWT in it is a credential and no claim, neither for the API nor for a log.
+    // A JWT in it is a credential and not a claim. It belongs neither in the JWT nor in a log.
     response.retain(|_, value| !is_jwt(value));
     let failed = |what: &str| reader.error(ErrorKind::Internal, what);
 
@@ -87,7 +87,7 @@ pub(super) fn mint(
     if let Some(bound) = bounds.get("exp") {
         shorten(&mut claims, bound);
     }
-    // What has expired is not worth a signature.
+    // An expired token is not worth a signature.
     let exp = claims.get("exp").and_then(Value::as_i64);
     if exp.is_none_or(|exp| exp <= reader.now) {
         return Ok(Verdict::Inactive);
@@ -106,7 +106,7 @@ pub(super) fn mint(
     }
     let (compact, payload) = jwt::read_compact(jwt.as_bytes())
         .map_err(|error| failed(&format!("what was minted is no JWT: {error}")))?;
-    // What is ours in it is not what the server said.
+    // Our own claims in it are not the server's.
     for name in ["iss", "iat", "exp", "jti"] {
         response.remove(name);
     }
@@ -119,7 +119,7 @@ fn is_jwt(value: &Value) -> bool {
         .is_some_and(|text| jwt::check_compact(text.trim().as_bytes()).is_ok())
 }
 
-/// Lets claims expire no later than `bound` says.
+/// Shortens the claims' expiry to that of `bound`.
 fn shorten(claims: &mut Map<String, Value>, bound: &Value) {
     let Some(bound) = jwt::seconds(bound) else {
         return;

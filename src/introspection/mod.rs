@@ -1,8 +1,8 @@
-//! The introspection protocol (RFC 7662), pure: what to send, and what an answer says. No I/O happens here.
+//! The introspection protocol (RFC 7662), pure: the request, and the meaning of an answer. No I/O happens here.
 //!
-//! [`request`] makes the one call there is; [`read`] turns what came back into a verdict or an error. What an
-//! answer says of a token is believed only when it says it in the form that the provider's dialect has; whatever
-//! is unexpected is an error, which names the mend, and lets nobody through.
+//! [`request`] makes the only kind of call; [`read`] turns the response into a verdict or an error. A statement about a
+//! token is accepted only in the form that the provider's dialect has. Anything unexpected is an error, which names the
+//! fix, and gives no access.
 //!
 //! # `Accept`
 //!
@@ -36,11 +36,11 @@ use answer::Reader;
 pub(crate) use answer::is_encoded;
 pub(crate) use status::{error_code, retry_after, what_to_check};
 
-/// The call that asks `server` at `endpoint` about `token` (RFC 7662 §2.1, RFC 8693 §2.1), authenticated for this one time.
-/// `now` is in seconds since the epoch.
+/// The request that asks `server` at `endpoint` about `token` (RFC 7662 §2.1, RFC 8693 §2.1), with credentials for this
+/// one call. `now` is in seconds since the epoch.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] when what authenticates us can't be made.
+/// [`crate::ErrorKind::Internal`] when our credentials can't be made.
 pub fn request(
     provider: &Provider,
     server: &Server,
@@ -68,35 +68,34 @@ pub fn request(
     Ok(request)
 }
 
-/// Whom an answer came from, and what it is read with.
+/// The origin of an answer, and the data to read it with.
 #[derive(Clone, Copy)]
 pub struct AnswerContext<'a> {
-    /// By whose dialect.
+    /// The provider, whose dialect is used.
     pub provider: &'a Provider,
-    /// What is known of the authorization server.
+    /// The metadata and endpoints of the authorization server.
     pub server: &'a Server,
-    /// Where it was asked.
+    /// The endpoint that was asked.
     pub endpoint: &'a Endpoint,
-    /// How that call was authenticated.
+    /// The client authentication of the call.
     pub client_auth: ClientAuth,
-    /// The keys that it publishes, if they are known.
+    /// The keys that the server publishes, if they are known.
     pub keys: Option<&'a KeySet>,
 }
 
 /// An answer that has been read.
 pub(crate) struct Reading {
     pub verdict: Verdict,
-    /// Why a token is refused that the server calls active: a line for the log.
+    /// The reason why a token is refused that the server calls active: a line for the log.
     pub note: Option<String>,
 }
 
 /// Reads an answer by the provider's dialect. `now` is in seconds since the epoch.
 ///
 /// # Errors
-/// Everything that is not a verdict. The message names provider and endpoint, what came, and what to do about
-/// it; it holds nothing of the body but an error code of RFC 6749 §5.2, and of a JWT that does not verify the one member
-/// that is wrong, cut and escaped. An answer that is signed with a key that is not among `keys` may be read again with
-/// newer ones.
+/// Any answer that is not a verdict. The message names the provider, the endpoint, the answer, and the fix. It contains
+/// nothing of the body except an error code of RFC 6749 §5.2 and, of a JWT that does not verify, the one wrong member,
+/// cut and escaped. An answer that is signed with a key that is not among `keys` may be read again with newer keys.
 #[cfg(any(test, feature = "fuzzing"))]
 pub fn read(
     asked: &AnswerContext<'_>,
@@ -108,7 +107,7 @@ pub fn read(
     read_noting(asked, status, headers, body, now).map(|reading| reading.verdict)
 }
 
-/// [`read`], with what the log should say of the verdict.
+/// [`read`], with the note for the log.
 pub(crate) fn read_noting(
     asked: &AnswerContext<'_>,
     status: u16,
@@ -142,7 +141,7 @@ fn read_by_dialect(
                 Dialect::Mint => mint::read(reader, headers, body),
             }
         }
-        // How servers that answer with a bare JWT say that there is none.
+        // Servers that answer with a bare JWT use this status to say that there is none.
         (204, Dialect::Jwt | Dialect::Auto) => Ok(Verdict::Inactive),
         (400, Dialect::Exchange) => exchange::bad_request(reader, headers, body),
         (status, _) => Err(status::error(reader, status, headers, body)),

@@ -1,11 +1,11 @@
 //! Dialect `signed`: an introspection response that the server signs (RFC 9701).
 //!
-//! What is read is what has been verified: the signature with a key that the server publishes, that it is an
-//! introspection response (`typ`), of our server (`iss`), and for us (`aud`). A response that is not signed is an error
-//! whatever it says, since anybody could have written it.
+//! Only verified content is read. Verified are the signature with a key that the server publishes, and that the JWT is
+//! an introspection response (`typ`), of our server (`iss`), and for us (`aud`). A response that is not signed is an
+//! error whatever it says, since anybody could have written it.
 //!
-//! The response is about an access token and is none itself (RFC 9701 §5): it goes upstream only where `forward signed`
-//! says so, and else a JWT that is minted of it.
+//! The response is about an access token and is not one itself (RFC 9701 §5). It goes upstream only where `forward
+//! signed` says so; otherwise a JWT that is minted from it goes upstream.
 
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ use super::{kind, mint};
 use crate::jwt::{self, Algorithm, Expected, TOKEN_INTROSPECTION, about_token};
 use crate::{Error, Verdict};
 
-/// What the response calls itself (RFC 9701 §5).
+/// The `typ` of the response (RFC 9701 §5).
 const TYPE: &str = "token-introspection+jwt";
 
 pub(super) fn read(
@@ -24,7 +24,7 @@ pub(super) fn read(
     body: &[u8],
 ) -> Result<Verdict, Error> {
     if is_json(body) {
-        // What it is besides does not matter: it is not believed.
+        // Its other contents do not matter: they are not trusted.
         return Err(reader.bad(
             "the answer is plain JSON, where dialect signed wants it signed (RFC 9701); let the server sign it (for most: \
              set introspection_signed_response_alg for this client, and have it answer Accept: \
@@ -64,7 +64,7 @@ pub(super) fn read(
     if let Some(refused) = kind::refused_by_answer(reader, response) {
         return Ok(refused);
     }
-    // No longer than the response itself is valid, if it says.
+    // Not longer than the response itself is valid, if it says so.
     let mut bounds = Map::new();
     if let Some(exp) = payload.get("exp").filter(|exp| !exp.is_null()) {
         bounds.insert("exp".to_owned(), exp.clone());
@@ -76,9 +76,9 @@ pub(super) fn read(
     }
 }
 
-/// The claims of a response that is what it should be.
+/// The claims of a valid response.
 fn verified(reader: &Reader<'_>, jwt: &str) -> Result<Map<String, Value>, Error> {
-    // Neither can be missing: the configuration is refused without.
+    // Neither can be missing: the configuration is refused without them.
     let (Some(issuer), Some(client_id)) = (
         reader.server.issuer.as_deref(),
         reader.provider.credentials.client_id.as_deref(),

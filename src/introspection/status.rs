@@ -1,4 +1,4 @@
-//! Answers whose status already says that they hold no verdict.
+//! Answers that hold no verdict by their status.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -75,7 +75,8 @@ pub(super) fn error(reader: &Reader<'_>, status: u16, headers: &HeaderMap, body:
     }
 }
 
-/// What the host says in the authorization server's place, or what only the host can mend. `None` for all else.
+/// The error for an answer that the host gives in place of the authorization server, or that only the host can fix.
+/// `None` for all other answers.
 fn of_host(reader: &Reader<'_>, status: u16) -> Option<Error> {
     let error = match status {
         401 | 403 => reader.error(
@@ -93,7 +94,7 @@ fn of_host(reader: &Reader<'_>, status: u16) -> Option<Error> {
             "no such request is taken ({status}); check that the call is passed on as it is, to the authorization \
              server's introspection endpoint"
         )),
-        // What a gateway says of its upstream (RFC 9110 §15.6.3, §15.6.5).
+        // The answers of a gateway about its upstream (RFC 9110 §15.6.3, §15.6.5).
         502 => reader.error(
             ErrorKind::Unreachable,
             "the authorization server can't be reached from there, or what it answers is not HTTP (502); the lines \
@@ -109,7 +110,7 @@ fn of_host(reader: &Reader<'_>, status: u16) -> Option<Error> {
     Some(error)
 }
 
-/// RFC 7662 §2.2 has no 400 for a token that is not active; it is about the request, so it is no verdict.
+/// RFC 7662 §2.2 has no 400 for an inactive token. The status is about the request, so it is no verdict.
 fn bad_request(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Error {
     let key = reader.endpoint.purpose.key();
     let code = if is_encoded(headers) {
@@ -118,7 +119,7 @@ fn bad_request(reader: &Reader<'_>, headers: &HeaderMap, body: &[u8]) -> Error {
         error_code(body)
     };
     match code.as_deref() {
-        // Whoever authenticates in the form may be refused in this way (RFC 6749 §5.2).
+        // A client that authenticates in the form may be refused in this way (RFC 6749 §5.2).
         Some(code @ ("invalid_client" | "unauthorized_client")) => {
             refused(reader, &format!("400, {code}"))
         }
@@ -179,7 +180,7 @@ pub(crate) fn what_to_check(method: ClientAuth) -> &'static str {
     }
 }
 
-/// The error code of RFC 6749 §5.2, where it is one: a short word that can do no harm in a log.
+/// The error code of RFC 6749 §5.2, if it is one: a short word that can do no harm in a log.
 pub(crate) fn error_code(body: &[u8]) -> Option<String> {
     let members = jwt::object(body).ok()?;
     let code = members.get("error")?.as_str()?;
@@ -190,8 +191,8 @@ pub(crate) fn error_code(body: &[u8]) -> Option<String> {
     is_word.then(|| code.to_owned())
 }
 
-/// When to try again (RFC 9110 §10.2.3): seconds, or a date. Within reason: servers that say "tomorrow" are back
-/// sooner than that.
+/// The time of the next attempt (RFC 9110 §10.2.3): seconds, or a date. It is limited: servers that say "tomorrow" are
+/// back sooner than that.
 pub(crate) fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,9 +1,9 @@
 //! The introspection of a token that is to be exchanged.
 //!
-//! A token may be bound to a key of its sender (`cnf`). A server that exchanges it need not say so: RFC 8693 leaves open
-//! whether what it issues is bound, to whom, and whether it looks at the binding of what it takes. A stolen token would be
-//! a bearer token again. So the token is introspected first (RFC 7662), and what that says of its binding and its end
-//! holds for the JWT.
+//! A token may be bound to a key of its sender (`cnf`). A server that exchanges the token need not say so: RFC 8693
+//! leaves open whether the issued token is bound, to whom, and whether the server checks the binding of the token it
+//! receives. A stolen token would become a bearer token again. So the token is introspected first (RFC 7662), and its
+//! binding and its expiry apply to the JWT.
 
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -14,29 +14,29 @@ use crate::jwt;
 use crate::oauth::{Endpoint, Server};
 use crate::{Error, Provider, Token, Verdict};
 
-/// An introspected token, as far as it matters to what it is exchanged for.
+/// An introspected token, as far as it matters for the exchange.
 pub(crate) enum SubjectToken {
-    /// It is active: members of the answer that hold for the JWT as well.
+    /// The token is active. Contains the members of the answer that apply to the JWT as well.
     Active(Map<String, Value>),
-    /// There is nothing to exchange.
+    /// The token is inactive: there is nothing to exchange.
     Inactive {
         /// A line for the log.
         note: Option<String>,
     },
 }
 
-/// Whether a token is introspected before it is exchanged at `server`. A server whose metadata is known says in it whether
-/// it binds tokens to keys: to those of DPoP proofs (RFC 9449 §5.1) or to certificates (RFC 8705 §3.3).
+/// Whether a token is introspected before it is exchanged at `server`. The metadata of a server, if known, says whether
+/// the server binds tokens to keys: to the keys of DPoP proofs (RFC 9449 §5.1) or to certificates (RFC 8705 §3.3).
 pub(crate) fn is_wanted(provider: &Provider, server: &Server) -> bool {
     use crate::config::Dialect::Exchange;
     let set = provider.acquisition.exchange.introspect;
     provider.dialect == Exchange && set.unwrap_or(server.binds_tokens != Some(false))
 }
 
-/// The call that introspects a token before it is exchanged.
+/// The request that introspects a token before it is exchanged.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] when what authenticates us can't be made.
+/// [`crate::ErrorKind::Internal`] when our credentials can't be made.
 pub(crate) fn request(
     provider: &Provider,
     server: &Server,
@@ -45,7 +45,7 @@ pub(crate) fn request(
     now: i64,
 ) -> Result<Request, Error> {
     let credentials = &provider.credentials;
-    // The access token of our own that `client_credentials` stands for is not obtained for this dialect.
+    // With `client_credentials`, the access token of our own is not obtained for this dialect.
     let client_auth = match credentials.method_at_introspection(server) {
         crate::oauth::ClientAuth::ClientCredentials => credentials.method_at_token_endpoint(server),
         method => method,
@@ -80,7 +80,7 @@ pub(crate) fn read(
     if !reader.is_active(&response)? {
         return Ok(SubjectToken::Inactive { note: None });
     }
-    // The server is told that it is to exchange an access token, and sees to that itself.
+    // The request tells the server to exchange an access token, and the server checks that itself.
     if kind::refused_as_other(&reader, &response).is_some() {
         return Ok(SubjectToken::Inactive {
             note: reader.into_note(),
@@ -91,10 +91,10 @@ pub(crate) fn read(
     Ok(SubjectToken::Active(response))
 }
 
-/// Lets what is known of the token hold for what it was exchanged for.
+/// Applies the known properties of the token to the token that it was exchanged for.
 ///
 /// # Errors
-/// [`crate::ErrorKind::BadAnswer`] when a member is not what it should be.
+/// [`crate::ErrorKind::BadAnswer`] when a member has the wrong form.
 pub(crate) fn applied(
     asked: &AnswerContext<'_>,
     reading: Reading,

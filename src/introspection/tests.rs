@@ -31,7 +31,7 @@ fn provider(settings: &[(&str, &str)]) -> Arc<Provider> {
     config.build().unwrap()
 }
 
-/// What is read of an answer from the provider's only endpoint.
+/// Reads an answer from the provider's only endpoint.
 fn read(
     provider: &Provider,
     status: u16,
@@ -353,7 +353,7 @@ fn an_active_answer_without_a_jwt_says_what_was_looked_for_and_what_to_set() {
     }
 }
 
-/// What is no JWT, though it looks like one.
+/// Malformed JWTs.
 fn broken_jwts() -> Vec<String> {
     let jwt = good_jwt();
     let (front, signature) = jwt.rsplit_once('.').unwrap();

@@ -1,4 +1,4 @@
-//! Claims: what is said of a token.
+//! Claims of a token.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -9,8 +9,8 @@ use super::object;
 
 /// Claims of a token, from an introspection response (RFC 7662 §2.2) and from the JWT's payload (RFC 7519 §4).
 ///
-/// A claim that is there but not of its kind is an error, never one that is not there: an `exp` that cannot be
-/// read must not make a token that never expires.
+/// A claim of the wrong type is an error and never counts as missing: an unreadable `exp` must not make a token that
+/// never expires.
 pub struct Claims {
     /// Expiry, in seconds since the epoch.
     pub exp: Option<i64>,
@@ -28,19 +28,19 @@ pub struct Claims {
     pub sub: Option<Box<str>>,
     /// The OAuth client that the token was issued to.
     pub client_id: Option<Box<str>>,
-    /// All claims, to be looked into at every request.
+    /// All claims, for lookups at every request.
     members: Map<String, Value>,
-    /// The same as one JSON object, followed by one NUL: written when it is first asked for, because most are never.
+    /// All claims as one JSON object, followed by one NUL. It is written on first use, because most are never used.
     json: OnceLock<Box<str>>,
 }
 
-/// A claim that cannot be what it should be: says which, and what it should be.
+/// A claim of the wrong type: names the claim, and the right type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ClaimsError(pub &'static str);
 
-/// The last second of the year 9999, and as long before the epoch. A time beyond is cut to it, so that whoever
-/// reckons with times need not think of overflow.
+/// The last second of the year 9999, and as long before the epoch. A time beyond it is set to it, so that arithmetic
+/// with times cannot overflow.
 const FAR: i64 = 253_402_300_799;
 
 const SCOPE: [&str; 2] = ["scope", "scp"];
@@ -69,10 +69,10 @@ impl Claims {
         }
     }
 
-    /// The claims of one JSON object, such as [`Claims::json`] gives.
+    /// Parses the claims of one JSON object, such as [`Claims::json`] gives.
     ///
     /// # Errors
-    /// [`ClaimsError`] when `json` is not an object with unique names, or a claim in it is not of its kind.
+    /// [`ClaimsError`] when `json` is not an object with unique names, or a claim in it has the wrong type.
     pub fn from_json(json: &str) -> Result<Self, ClaimsError> {
         let members = object(json.as_bytes())
             .map_err(|_| ClaimsError("the claims are not a JSON object with unique names"))?;
@@ -81,12 +81,12 @@ impl Claims {
 
     /// The claims of a JWT's payload and of the introspection response that it came in.
     ///
-    /// The response is about the token that was presented, so it wins, but nothing may be valid for longer than
-    /// either says: of `exp` the smaller counts, of `nbf` the later. A member that is `null` is one that is not
-    /// there. `scp` stands in for `scope`, and `azp` for `client_id`, where the same source has no other.
+    /// The response is about the token that was presented, so it takes precedence, but nothing may be valid for longer
+    /// than either says: of `exp` the smaller counts, of `nbf` the later. A member that is `null` counts as missing.
+    /// `scp` stands in for `scope`, and `azp` for `client_id`, where the same source has no other.
     ///
     /// # Errors
-    /// [`ClaimsError`] when a claim is not of its kind.
+    /// [`ClaimsError`] when a claim has the wrong type.
     pub(crate) fn from_members(
         payload: Map<String, Value>,
         response: Map<String, Value>,
@@ -125,7 +125,7 @@ impl Claims {
         )?;
 
         let mut members = payload;
-        // One thing under two names: what the response says of it leaves nothing of what the payload said.
+        // One claim under two names: if the response has it, the payload's value is dropped entirely.
         for names in [SCOPE, CLIENT] {
             if names.iter().any(|name| present(&response, name).is_some()) {
                 for name in names {
@@ -157,7 +157,7 @@ impl Claims {
         })
     }
 
-    /// A claim, by its name (RFC 7519 §4). One that is `null` is not there.
+    /// A claim, by its name (RFC 7519 §4). A claim that is `null` counts as missing.
     pub fn get(&self, name: &str) -> Option<&Value> {
         present(&self.members, name)
     }
@@ -167,7 +167,7 @@ impl Claims {
         &self.members
     }
 
-    /// Whether the token is bound to a key of its sender (RFC 7800 §3.1): whoever presents it must show that it has it.
+    /// Whether the token is bound to a key of its sender (RFC 7800 §3.1): the sender must prove that it has the key.
     pub fn is_bound(&self) -> bool {
         self.get("cnf").is_some()
     }
@@ -175,9 +175,9 @@ impl Claims {
     /// All claims as one JSON object. The byte after it is NUL, and there is none in it.
     pub fn json(&self) -> &str {
         let json = self.json.get_or_init(|| {
-            // With room for what most tokens say: a text that grows is copied each time.
+            // With room for most tokens: a text that grows is copied each time.
             let mut json = Vec::with_capacity(1024);
-            // Neither a map of values nor memory can refuse.
+            // Writing a map of values to memory cannot fail.
             let written = serde_json::to_writer(&mut json, &self.members).is_ok();
             json.push(0);
             String::from_utf8(json)
@@ -189,8 +189,8 @@ impl Claims {
         &json[..json.len() - 1]
     }
 
-    /// Heap memory held, in bytes, near enough for the bound of a cache: the same for the same claims, at all times. It
-    /// counts the text of [`Claims::json`] as if it were there.
+    /// The heap memory held, in bytes, with enough precision for the bound of a cache. It is the same for the same
+    /// claims, at all times: it includes the text of [`Claims::json`] even if it has not been written.
     pub fn heap_size(&self) -> usize {
         2 * tree_size(&self.members)
             + self.scope.len()
@@ -207,7 +207,7 @@ impl Claims {
     }
 }
 
-/// What the members of an object hold on the heap.
+/// The size of an object's members on the heap.
 fn tree_size(members: &Map<String, Value>) -> usize {
     fn held(value: &Value) -> usize {
         match value {
@@ -225,23 +225,23 @@ fn tree_size(members: &Map<String, Value>) -> usize {
 
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a token says of a person does not belong in a log.
+        // A token's personal data does not belong in a log.
         f.debug_struct("Claims")
             .field("exp", &self.exp)
             .finish_non_exhaustive()
     }
 }
 
-/// What must be kept of an introspection response so that, with the JWT's payload, it makes the same claims again: one
-/// JSON object without what the payload says as well, or nothing at all. A server that answers with everything it put
-/// into the JWT does not make us keep it twice.
+/// The members of an introspection response that must be kept so that, with the JWT's payload, they give the same
+/// claims again. The result is one JSON object without the members that the payload has as well, or empty. So a server
+/// whose response repeats everything in the JWT does not make us keep it twice.
 pub(crate) fn extra_claims(
     payload: &Map<String, Value>,
     response: &Map<String, Value>,
 ) -> Box<str> {
     let same = |name: &str| present(response, name) == payload.get(name);
     let said_by_payload = |name: &str| {
-        // Under any of its names the thing replaces all of them: all are kept, or none.
+        // Under any of its names, a claim replaces all of them: all are kept, or none.
         [SCOPE, CLIENT]
             .iter()
             .find(|names| names.contains(&name))
@@ -262,7 +262,7 @@ pub(super) fn present<'a>(source: &'a Map<String, Value>, name: &str) -> Option<
     source.get(name).filter(|value| !value.is_null())
 }
 
-/// The first of `names` that the first source has that has any.
+/// The first of `names` in the first source that has any of them.
 fn first<'a>(sources: [&'a Map<String, Value>; 2], names: &[&str]) -> Option<&'a Value> {
     sources
         .into_iter()
@@ -292,7 +292,7 @@ pub(crate) fn seconds(value: &Value) -> Option<i64> {
         Value::String(text) => match text.parse::<i64>() {
             Ok(seconds) => seconds,
             Err(_) if text.contains(|char: char| char.is_ascii_whitespace()) => return None,
-            // As JSON writes numbers: what else Rust reads as one ("inf", "1.") is none here.
+            // Numbers as in JSON: other forms that Rust parses ("inf", "1.") are not numbers here.
             Err(_) => serde_json::from_str::<Number>(text).ok()?.as_f64()?.floor() as i64,
         },
         _ => return None,

@@ -1,9 +1,9 @@
-//! The keys that an authorization server publishes (RFC 7517), and the algorithms that they are for.
+//! The keys that an authorization server publishes (RFC 7517), and their algorithms.
 //!
-//! A set of keys comes over the network and decides who is let in. So it is bounded, a name in it that stands twice
-//! makes it worthless, and of its keys only those are kept that can verify a signature and are meant to: a key for
-//! encryption, a shared secret, a private key that somebody published by mistake, an RSA key that is too short are as if
-//! they were not there. That a set has such keys is no error; that it has no other is.
+//! A key set comes over the network and decides who gets access. So its size is bounded, and a duplicate name makes it
+//! invalid. Of its keys, only those are kept that can verify a signature and are meant to: a key for encryption, a
+//! shared secret, a private key that was published by mistake, or an RSA key that is too short is ignored. A set with
+//! such keys is not an error; a set with no other keys is.
 
 use std::fmt;
 
@@ -18,20 +18,20 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::object;
 
-/// The most keys that a set may have, usable or not. A set with more is refused rather than cut: nobody knows whether
-/// the key that signs would be among those that are left.
+/// The maximum number of keys in a set, usable or not. A larger set is refused rather than cut: the signing key might
+/// be among those cut off.
 pub const MAX_KEYS: usize = 100;
 
-/// The longest set of keys that is read, in bytes.
+/// The maximum length of a key set, in bytes.
 pub const MAX_JWKS_LENGTH: usize = 512 * 1024;
 
-/// Lengths of RSA moduli in bits: RFC 7518 §3.3 has the smaller, AWS-LC the larger.
+/// The bounds of RSA moduli in bits: RFC 7518 §3.3 defines the lower, AWS-LC the upper.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// How a JWT is signed (RFC 7518 §3.1, RFC 8037): with a private key, to be verified with a public one.
+/// A signature algorithm of JWTs (RFC 7518 §3.1, RFC 8037): signs with a private key, verifies with a public one.
 ///
-/// There is no `none`, and no HMAC: an allow-list of these can't be talked into taking a public key for a shared
-/// secret.
+/// There is no `none`, and no HMAC: an allow-list of these algorithms can't be tricked into using a public key as a
+/// shared secret.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray, strum::Display,
 )]
@@ -59,7 +59,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them: the allow-list of who has no other.
+    /// All algorithms: the default allow-list.
     pub const ALL: &'static [Algorithm] = Self::VARIANTS;
 
     /// The name in a header's `alg`.
@@ -72,7 +72,7 @@ impl Algorithm {
         name.parse().ok()
     }
 
-    /// The kind of key that it takes.
+    /// The type of key that it uses.
     pub(super) fn kind(self) -> KeyType {
         match self {
             Algorithm::ES256 => KeyType::P256,
@@ -102,7 +102,7 @@ impl Algorithm {
     }
 }
 
-/// What a key is, and with it which algorithms it is good for.
+/// The type of a key, which determines the algorithms that it can be used with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyType {
     P256,
@@ -111,29 +111,30 @@ pub(super) enum KeyType {
     Rsa,
 }
 
-/// Why a key of a set is not used.
+/// The reason why a key of a set is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unusable {
-    /// It is not a JWK: not an object, a member missing or of another kind, not base64url, no point of its curve.
+    /// It is not a JWK: not an object, a member missing or of the wrong type, not base64url, or not a point of its
+    /// curve.
     #[error("it is not a well-formed JWK (RFC 7517, RFC 7518 §6)")]
     Malformed,
-    /// Its `kty` or `crv` is none of those that are known here.
+    /// Its `kty` or `crv` is unknown here.
     #[error("its kty or crv is not RSA, P-256, P-384 or Ed25519")]
     UnknownKind,
-    /// Its `alg` is none of those that are known here, or one for another kind of key.
+    /// Its `alg` is unknown here, or is for another type of key.
     #[error(
         "its alg is not RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA, or \
          does not go with its kty"
     )]
     OtherAlgorithm,
-    /// Its `use` is not `sig`, or its `key_ops` are without `verify`.
+    /// Its `use` is not `sig`, or its `key_ops` do not contain `verify`.
     #[error("its use or key_ops say that it is not to verify with")]
     NotForSignatures,
     /// It is a shared secret (`oct`), which has no place in what a server publishes.
     #[error("it is a shared secret (kty oct), which must never be published")]
     Symmetric,
-    /// It has private members: whoever reads the set can sign with it.
+    /// It has private members: anybody who reads the set can sign with it.
     #[error(
         "it is a private key: whoever can read the JWKS can sign with it; take it out and \
          make a new one"
@@ -144,7 +145,7 @@ pub enum Unusable {
     RsaLength,
 }
 
-/// Why bytes are not a set of keys. Says nothing of the bytes themselves.
+/// The reason why bytes are not a key set. It contains none of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeySetError {
@@ -154,7 +155,7 @@ pub enum KeySetError {
     /// Not a JSON object with an array `keys`.
     #[error("the JWKS is not a JSON object with an array \"keys\" (RFC 7517 §5)")]
     NotKeySet,
-    /// A name stands twice in one of its objects.
+    /// A duplicate name in one of its objects.
     #[error("a name stands twice in an object of the JWKS, so that it says two things at once")]
     Duplicate,
     /// A whole number in it is too large to be read exactly.
@@ -166,12 +167,12 @@ pub enum KeySetError {
     /// No key at all.
     #[error("the JWKS has no key")]
     Empty,
-    /// Keys, but none that can be used.
+    /// Keys, but none that is usable.
     #[error("none of the keys in the JWKS ({keys}) can verify a signature; of the first: {first}")]
     NoUsableKey {
-        /// How many there are.
+        /// The number of keys.
         keys: usize,
-        /// Why the first of them is not used.
+        /// The reason why the first of them is not used.
         first: Unusable,
     },
 }
@@ -183,13 +184,13 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a JWKS.
+    /// Parses a JWKS.
     ///
-    /// Keys that can't be used are left out: see [`Unusable`]. At most [`MAX_JWKS_LENGTH`] bytes and [`MAX_KEYS`] keys
-    /// are read; what is more is refused as a whole.
+    /// Keys that can't be used are ignored: see [`Unusable`]. At most [`MAX_JWKS_LENGTH`] bytes and [`MAX_KEYS`] keys
+    /// are read; a larger set is refused as a whole.
     ///
     /// # Errors
-    /// [`KeySetError`] when it is no JWKS, or none that is of use.
+    /// [`KeySetError`] when it is not a JWKS, or has no usable key.
     pub fn parse(json: &[u8]) -> Result<Self, KeySetError> {
         if json.len() > MAX_JWKS_LENGTH {
             return Err(KeySetError::TooLong);
@@ -224,13 +225,13 @@ impl KeySet {
         }
     }
 
-    /// How many keys can be used: one at least.
+    /// The number of usable keys: at least one.
     #[expect(clippy::len_without_is_empty, reason = "it never is")]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// How many keys were left out, and why the first of them was. `None` when all are used.
+    /// The number of ignored keys, and the reason for the first of them. `None` when all are used.
     pub fn ignored(&self) -> Option<(usize, Unusable)> {
         self.ignored
     }
@@ -322,8 +323,8 @@ impl VerifyingKey {
     }
 }
 
-/// Whether a key is one of its kind: a point on the curve, a modulus and an exponent. One that is not would verify
-/// nothing; that it is useless is said when it is read.
+/// Whether a key is valid: a point on the curve, a modulus and an exponent. An invalid key would verify nothing; it is
+/// reported when it is read.
 fn check(kind: KeyType, jwk: &Jwk, key: &DecodingKey) -> Result<(), Unusable> {
     let malformed = |_| Unusable::Malformed;
     match (kind, &jwk.algorithm, key.kind()) {

@@ -1,4 +1,4 @@
-//! What the JWTs that we sign ourselves say.
+//! Claims of the JWTs that we sign ourselves.
 
 use std::time::Duration;
 
@@ -11,18 +11,20 @@ use super::claims::{present, seconds};
 use super::sign::{NO_RANDOM_BYTES, SigningError};
 use super::{ClaimsError, check_compact};
 
-/// The claims of a JWT that stands for an opaque token, made of an introspection response (RFC 7662 §2.2) and shaped as
-/// RFC 9068 §2.2 has it.
+/// The claims of a JWT that stands for an opaque token, made from an introspection response (RFC 7662 §2.2) and in the
+/// form of RFC 9068 §2.2.
 ///
-/// What the server says of the token is kept as it is, but for `active`, members that are `null`, and members that are
-/// themselves a JWT: those would be credentials in the hand of every API. Where `allow` is given, only what it names is
-/// kept of the rest, and in any case nothing that `deny` names. Ours are `iss`, `iat`, `exp` and `jti`, whatever the server
-/// and both lists say: `exp` is `now` and `lifetime_cap`, or the token's own where that is earlier.
+/// The members of the response are kept unchanged, except for `active`, members that are `null`, and members that are
+/// themselves a JWT: those would be credentials in the hands of every API. Where `allow` is given, only the members
+/// that it names are kept of the rest, and in any case none that `deny` names. `iss`, `iat`, `exp` and `jti` are always
+/// ours, in spite of the server and both lists: `exp` is `now` plus `lifetime_cap`, or the token's own where that is
+/// earlier.
 ///
 /// Nothing is made up: a response without `sub` or `aud` gives a JWT without.
 ///
 /// # Errors
-/// [`SigningError`] when the response's `exp` is not a number of seconds, and when the system has no random bytes.
+/// [`SigningError`] when the response's `exp` is not a number of seconds, and when the system has no random
+/// bytes.
 pub fn minted_claims(
     introspection: Map<String, Value>,
     issuer: &str,
@@ -63,8 +65,8 @@ pub fn minted_claims(
     Ok(claims)
 }
 
-/// The claims with which a client authenticates at a server: RFC 7523 §3, OpenID Connect Core §9. `audience` is what the
-/// server wants to be called, its issuer or one of its endpoints; no server takes the same `jti` twice.
+/// The claims with which a client authenticates at a server: RFC 7523 §3, OpenID Connect Core §9. `audience` is the
+/// name that the server expects, its issuer or one of its endpoints; no server accepts the same `jti` twice.
 ///
 /// # Errors
 /// [`SigningError`] when the system has no random bytes.
@@ -199,7 +201,7 @@ mod tests {
             names(Some(&["active"]), &["iss", "iat", "exp", "jti"]),
             "exp iat iss jti"
         );
-        // That exp is not among those that are allowed does not make the token last longer.
+        // An `exp` that is not in the allow-list does not make the token last longer.
         assert_eq!(
             minted(json!({"exp": NOW + 9}), Some(&[]), &["exp"])["exp"],
             NOW + 9

@@ -1,9 +1,9 @@
 //! Reading, verifying and signing JWTs (RFC 7519), and the claims that gateways act on.
 //!
-//! Reading is not verifying: the JWT comes from the authorization server itself over an authenticated channel,
-//! and the API behind the gateway verifies it. What is checked on every JWT is that nothing else can reach a header
-//! ([`check_compact`]). Where an answer is only worth its signature, [`verify`] checks it against the server's
-//! [`KeySet`]; where the gateway speaks for itself, it signs with a [`SigningKey`].
+//! Reading is not verifying: the JWT comes from the authorization server itself over an authenticated channel, and the
+//! API behind the gateway verifies it. Every JWT is checked so that nothing else can reach a header
+//! ([`check_compact`]). Where an answer must be authenticated by its signature, [`verify`] checks it against the
+//! server's [`KeySet`]. JWTs of the gateway itself are signed with a [`SigningKey`].
 //!
 //! ```
 //! use phantom_token::jwt::{Algorithm, Expected, KeySet, SigningKey, jwks, verify};
@@ -54,7 +54,7 @@ pub(crate) use self_signed::{SelfSigned, SelfSignedError};
 pub use sign::{SecretAlgorithm, SigningError, SigningKey, jwks, sign_with_secret};
 pub use verify::{Expected, VerifyError, verify};
 
-/// The longest JWT that is accepted, in bytes.
+/// The maximum length of a JWT, in bytes.
 pub const MAX_JWT_LENGTH: usize = 64 * 1024;
 
 /// Whether all bytes are of those that a JWT in compact form has: base64url and dots.
@@ -92,7 +92,7 @@ impl fmt::Debug for Compact<'_> {
     }
 }
 
-/// Why bytes are not a JWT that may be handed on. Says nothing of the bytes themselves.
+/// The reason why bytes are not a JWT that may be passed on. It contains none of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtError {
@@ -108,10 +108,10 @@ pub enum JwtError {
     /// Not three parts. Five would be an encrypted JWT (RFC 7516), which APIs cannot read.
     #[error("it is not three parts with two dots between them")]
     NotThreeParts,
-    /// A part with nothing in it; an empty third one is how an unsecured JWT ends (RFC 7519 §6).
+    /// An empty part; an unsecured JWT ends with an empty third part (RFC 7519 §6).
     #[error("one of its parts is empty")]
     EmptyPart,
-    /// A part that is not the base64url of anything.
+    /// A part that is not valid base64url.
     #[error("one of its parts is not base64url")]
     BadBase64,
     /// A header that is not a JSON object with unique names and exact numbers, and a string `alg`.
@@ -122,7 +122,7 @@ pub enum JwtError {
         "its payload is not a JSON object with unique names and whole numbers of at most 64 bits"
     )]
     BadPayload,
-    /// `"alg":"none"`: nobody signed it.
+    /// `"alg":"none"`: it is not signed.
     #[error("its alg is none: it is not signed")]
     Unsecured,
 }
@@ -136,8 +136,8 @@ pub fn check_compact(bytes: &[u8]) -> Result<Compact<'_>, JwtError> {
     read_compact(bytes).map(|(compact, _)| compact)
 }
 
-/// A JWT that [`check_compact`] has accepted before. It comes from where nobody else can write, but no other byte
-/// reaches a header whoever wrote it: that much is checked again.
+/// A JWT that [`check_compact`] has accepted before. It comes from memory that no other party can write to. Still, a
+/// byte that is not allowed must never reach a header, so that much is checked again.
 pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
     if bytes.is_empty() || bytes.len() > MAX_JWT_LENGTH || !is_compact_text(bytes) {
         return None;
@@ -146,11 +146,12 @@ pub(crate) fn recheck_compact(bytes: &[u8]) -> Option<Compact<'_>> {
     Some(Compact(unsafe { std::str::from_utf8_unchecked(bytes) }))
 }
 
-/// The member in which a signed introspection response says what it says of the token (RFC 9701 §5).
+/// The member of a signed introspection response that contains the claims of the token (RFC 9701 §5).
 pub(crate) const TOKEN_INTROSPECTION: &str = "token_introspection";
 
-/// What a JWT says of the token that it stands for: its claims, or, of a signed introspection response, what stands in its
-/// `token_introspection`. The claims beside it that are about the response: its `aud` is the gateway and not the API.
+/// The claims of a JWT about the token that it stands for: its own claims, or, of a signed introspection response,
+/// those in its `token_introspection`. The claims beside that member are about the response: its `aud` is the gateway
+/// and not the API.
 pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value> {
     match payload.remove(TOKEN_INTROSPECTION) {
         None => payload,
@@ -158,15 +159,15 @@ pub(crate) fn about_token(mut payload: Map<String, Value>) -> Map<String, Value>
             members.remove("active");
             members
         }
-        // It was an object when it was read first.
+        // It was an object when it was first read.
         Some(_) => Map::new(),
     }
 }
 
-/// The claims of a JWT that [`check_compact`] has accepted before, and of what [`extra_claims`] wrote with it.
+/// The claims of a JWT that [`check_compact`] has accepted before, and of the output of [`extra_claims`] for it.
 ///
 /// # Errors
-/// [`ClaimsError`] when they are no such two.
+/// [`ClaimsError`] when they can't be parsed as such.
 pub(crate) fn reread(jwt: &str, extra_claims: &str) -> Result<Claims, ClaimsError> {
     const UNREADABLE: ClaimsError = ClaimsError("the claims cannot be read again");
     let payload = jwt.split('.').nth(1).ok_or(UNREADABLE)?;
@@ -233,7 +234,7 @@ pub(crate) fn read_compact(bytes: &[u8]) -> Result<(Compact<'_>, Map<String, Val
     decode(signature)?;
     let header = object(&decode(header)?).map_err(|_| JwtError::BadHeader)?;
     match header.get("alg") {
-        // The name is case-sensitive; whoever writes it otherwise means no better.
+        // The name is case-sensitive, but `none` in another case is refused in the same way.
         Some(Value::String(alg)) if alg.eq_ignore_ascii_case("none") => {
             return Err(JwtError::Unsecured);
         }

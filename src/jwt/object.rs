@@ -1,32 +1,32 @@
-//! JSON objects that every reader understands alike.
+//! JSON objects without ambiguity: every parser reads them alike.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Why bytes are no JSON object that may be relied on. Says nothing of the bytes themselves.
+/// The reason why bytes are not an unambiguous JSON object. It contains none of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObjectError {
-    /// Not JSON, or JSON of another kind.
+    /// Not JSON, or JSON of another type.
     NotObject,
-    /// A name stands twice in one of its objects.
+    /// A duplicate name in one of its objects.
     Duplicate,
     /// A whole number in it is too large to be held exactly.
     Number,
 }
 
-/// From here on a `f64` does not tell a whole number from the next one (2^53).
+/// From here on a `f64` does not distinguish a whole number from the next one (2^53).
 const INEXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Reads one JSON object and nothing after it. `serde_json` bounds how deeply it nests.
+/// Parses one JSON object and nothing after it. `serde_json` bounds its nesting depth.
 ///
-/// Refused is what two readers may understand differently:
-/// - A name that stands twice in an object, at any depth (RFC 8259 §4): `{"active":false,"active":true}`, and just as
-///   well `{"cnf":{"jkt":"a","jkt":"b"}}`.
+/// Anything that two parsers may read differently is refused:
+/// - A duplicate name in an object, at any depth (RFC 8259 §4): `{"active":false,"active":true}`, and also
+///   `{"cnf":{"jkt":"a","jkt":"b"}}`.
 /// - A whole number that is beyond 64 bits, or beyond 2^53 where it is written with a fraction or an exponent (RFC 8259
-///   §6): `18446744073709551616` and `18446744073709551617` would become one and the same, in a comparison and in what is
-///   minted. A number with a fraction is the `f64` that it denotes, as for other readers.
+///   §6): `18446744073709551616` and `18446744073709551617` would become the same number, in a comparison and in a
+///   minted JWT. A number with a fraction is the `f64` that it denotes, as for other parsers.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ObjectError> {
     match serde_json::from_slice::<Unambiguous>(bytes) {
         Ok(Unambiguous(Value::Object(members))) => Ok(members),

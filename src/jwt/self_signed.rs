@@ -1,9 +1,8 @@
-//! A JWT that brings along the key that it is signed with (RFC 9449 §4.2).
+//! A JWT that contains the key that it is signed with (RFC 9449 §4.2).
 //!
-//! That its signature is right says that whoever made it has that key, and nothing of whose key it is: it is for the
-//! caller to know the key by its thumbprint. Reading and verifying are two steps, so that the caller can look at
-//! everything else before the signature, which costs most. Nothing that was read may be relied on before
-//! [`SelfSigned::verify`] has said that it is signed.
+//! A valid signature proves that the author of the JWT has that key, but not whose key it is: the caller must know the
+//! key by its thumbprint. Reading and verifying are two steps, so that the caller can check everything else before the
+//! signature, which costs most. Nothing that was read may be relied on before [`SelfSigned::verify`] has succeeded.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +11,7 @@ use super::sign::thumbprint;
 use super::verify::is_signed;
 use super::{Algorithm, Parts, decode, object, parts};
 
-/// Why it is not believed.
+/// The reason why a self-signed JWT is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SelfSignedError {
     /// Not a JWT with unique names at every depth and a `jwk`, or one with extensions, of which we understand none.
@@ -37,7 +36,7 @@ pub(crate) struct SelfSigned<'a> {
 }
 
 impl<'a> SelfSigned<'a> {
-    /// Reads a JWT in compact form with this `typ`, which is compared as it stands.
+    /// Reads a JWT in compact form with this `typ`, which is compared exactly.
     pub fn read(bytes: &'a [u8], typ: &str) -> Result<Self, SelfSignedError> {
         const MALFORMED: SelfSignedError = SelfSignedError::Malformed;
         let parts = parts(bytes).map_err(|_| MALFORMED)?;
@@ -68,7 +67,7 @@ impl<'a> SelfSigned<'a> {
         })
     }
 
-    /// What it says.
+    /// The claims of the JWT.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }

@@ -1,8 +1,8 @@
-//! Signing JWTs with our own key, and publishing what verifies them.
+//! Signing JWTs with our own key, and publishing the public keys that verify them.
 //!
-//! A key comes from a PEM file in whichever of the usual forms; what is wrong with one is said with the command that
-//! mends it, since it is read while an operator is looking. Its private part leaves this file in no form: it is wiped
-//! with the [`SigningKey`], and neither `Debug` nor an error shows it.
+//! A key comes from a PEM file in any of the usual forms. An error about a key includes the command that fixes it,
+//! since an operator reads it. The private part never leaves this file in any form: it is wiped with the
+//! [`SigningKey`], and neither `Debug` nor an error shows it.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ use super::Algorithm;
 use super::keys::KeyType;
 use crate::secret::Secret;
 
-/// Why a key can't be used, or something can't be signed: says what to do. Shows nothing of the key.
+/// The reason why a key can't be used, or a signature can't be made, with the fix. Shows nothing of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SigningError(String);
@@ -43,7 +43,7 @@ impl SigningError {
 pub struct SigningKey {
     key: EncodingKey,
     algorithm: Algorithm,
-    /// The members of the public key that make it what it is: those that RFC 7638 §3.2 takes, and no other.
+    /// The members that identify the public key: those that RFC 7638 §3.2 requires, and no other.
     public: Map<String, Value>,
     kid: Box<str>,
 }
@@ -75,7 +75,7 @@ impl SigningKey {
         read
     }
 
-    /// A new P-256 key: for tests, and for who keeps none.
+    /// Generates a P-256 key, for tests and for callers that store no key.
     ///
     /// # Errors
     /// [`SigningError`] when the system has no random bytes to give.
@@ -109,7 +109,7 @@ impl SigningKey {
         }
     }
 
-    /// A key from the DER of RFC 8017 §A.1.2.
+    /// Reads a key from the DER of RFC 8017 §A.1.2.
     fn from_rsa(der: &[u8]) -> Result<Self, SigningError> {
         let pair = RsaKeyPair::from_der(der).map_err(|_| {
             SigningError::new(
@@ -136,7 +136,7 @@ impl SigningKey {
         ))
     }
 
-    /// A key of either curve, from the DER of PKCS#8 or of SEC1 (RFC 5915).
+    /// Reads a key of either curve, from the DER of PKCS#8 or of SEC1 (RFC 5915).
     fn from_any_ec(der: &[u8]) -> Result<Self, SigningError> {
         const CURVES: [(&EcdsaSigningAlgorithm, Algorithm); 2] = [
             (&ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::ES256),
@@ -155,7 +155,7 @@ impl SigningKey {
 
     fn from_ec(pair: &EcdsaKeyPair, algorithm: Algorithm) -> Result<Self, SigningError> {
         let unreadable = "the EC key has no public part that can be read";
-        // The one form that the library signs with.
+        // The only form that the library can sign with.
         let der = pair
             .to_pkcs8v1()
             .map_err(|_| SigningError::new(unreadable))?;
@@ -214,10 +214,10 @@ impl SigningKey {
         self
     }
 
-    /// The same key, signing with another algorithm. An RSA key has six, any other key the one that it has already.
+    /// The same key with another signature algorithm. An RSA key supports six, any other key only its own.
     ///
     /// # Errors
-    /// [`SigningError`] when the algorithm takes another kind of key.
+    /// [`SigningError`] when the algorithm takes another type of key.
     pub fn with_algorithm(mut self, algorithm: Algorithm) -> Result<Self, SigningError> {
         if algorithm.kind() != self.algorithm.kind() {
             let kind = match self.algorithm.kind() {
@@ -241,7 +241,7 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// The name that its JWTs have in their header.
+    /// The `kid` in the header of its JWTs.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -275,7 +275,7 @@ impl SigningKey {
         signed(&self.key, self.algorithm.native(), &header, claims)
     }
 
-    /// Signs two parts of whichever bytes.
+    /// Signs two parts of any bytes.
     #[cfg(test)]
     pub(crate) fn sign_parts(&self, header: &[u8], payload: &[u8]) -> String {
         let message = format!("{}.{}", encode(header), encode(payload));
@@ -292,13 +292,13 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The JWKS (RFC 7517 §5) with which others verify what these keys sign.
+/// The JWKS (RFC 7517 §5) with which others verify signatures of these keys.
 pub fn jwks(keys: &[SigningKey]) -> String {
     let keys: Vec<_> = keys.iter().map(SigningKey::public_jwk).collect();
     json!({"keys": keys}).to_string()
 }
 
-/// How a client signs with the secret that it shares with the server (RFC 7518 §3.2).
+/// The HMAC algorithms of client secrets (RFC 7518 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[non_exhaustive]
 pub enum SecretAlgorithm {
@@ -316,7 +316,7 @@ impl SecretAlgorithm {
         self.into()
     }
 
-    /// The shortest secret that it may be used with, in bytes: the length of the hash (RFC 7518 §3.2).
+    /// The minimum length of the secret in bytes: the length of the hash (RFC 7518 §3.2).
     pub fn shortest_secret(self) -> usize {
         match self {
             SecretAlgorithm::HS256 => 32,
@@ -334,10 +334,12 @@ impl SecretAlgorithm {
     }
 }
 
-/// Signs claims with a shared secret, for `client_secret_jwt` (OpenID Connect Core §9). Nothing is ever verified with one.
+/// Signs claims with a shared secret, for `client_secret_jwt` (OpenID Connect Core §9). Shared secrets are never used
+/// to verify.
 ///
 /// # Errors
-/// [`SigningError`] when the secret is shorter than RFC 7518 §3.2 allows: whoever sees the JWT could guess it at leisure.
+/// [`SigningError`] when the secret is shorter than RFC 7518 §3.2 allows: anybody who sees the JWT could guess
+/// it offline.
 pub fn sign_with_secret(
     secret: &Secret,
     algorithm: SecretAlgorithm,
@@ -396,9 +398,9 @@ fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The thumbprint of a public key (RFC 7638) of which only the required members are given: the hash of them, in the order
-/// of their names, without white space. A map of serde_json is in that order, or in that of insertion where another
-/// crate asks it to be: it is put in order here.
+/// The thumbprint of a public key (RFC 7638), given only its required members. It is their hash, in the order of their
+/// names, without white space. A map of serde_json is in that order, or in the order of insertion where another crate
+/// enables that, so the members are sorted here.
 pub(super) fn thumbprint(required: &Map<String, Value>) -> String {
     let mut members: Vec<_> = required.iter().collect();
     members.sort_by_key(|(name, _)| *name);
@@ -410,7 +412,7 @@ pub(super) fn thumbprint(required: &Map<String, Value>) -> String {
     encode(digest::digest(&digest::SHA256, json.as_bytes()).as_ref())
 }
 
-/// Why no private key was found in a file.
+/// The reason why no private key was found in a file.
 fn no_key_in(pem: &[u8]) -> &'static str {
     let holds = |text: &str| {
         pem.windows(text.len())

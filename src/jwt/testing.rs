@@ -69,7 +69,7 @@ pub fn key(algorithm: Algorithm) -> SigningKey {
     key.clone().with_algorithm(algorithm).unwrap()
 }
 
-/// What verifies with these keys.
+/// The key set that verifies signatures of these keys.
 pub fn key_set(keys: &[SigningKey]) -> KeySet {
     KeySet::parse(jwks(keys).as_bytes()).unwrap()
 }

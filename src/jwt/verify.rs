@@ -1,9 +1,9 @@
-//! Whether a JWT is what it claims to be (RFC 7515 §5.2, RFC 7519 §7.2, RFC 8725).
+//! Verification of JWTs (RFC 7515 §5.2, RFC 7519 §7.2, RFC 8725).
 //!
-//! A header is written by whoever made the JWT, so nothing in it chooses anything but a key among those that we hold,
-//! and an algorithm among those that are allowed: `jwk`, `jku`, `x5c` and `x5u` are not looked at, an extension that is
-//! called critical is one that we do not understand, and an algorithm with a shared secret is not among those that can
-//! be allowed. Claims are read only after the signature has been verified.
+//! The author of a JWT also writes its header, so the header can only choose a key among those that we hold, and an
+//! algorithm among those that are allowed. `jwk`, `jku`, `x5c` and `x5u` are ignored, an extension that is called
+//! critical is one that we do not understand, and algorithms with a shared secret can't be allowed. Claims are read
+//! only after the signature has been verified.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use super::claims::{list, present, seconds};
 use super::keys::VerifyingKey;
 use super::{Algorithm, ClaimsError, JwtError, KeySet, ObjectError, Parts, decode, object, parts};
 
-/// How many keys are tried at most: all those that have the `kid` and the kind, or, where the JWT names none, those that
-/// go with its algorithm.
+/// The maximum number of keys to try: all keys that have the `kid` and the type, or, where the JWT names none, those
+/// that fit its algorithm.
 const MAX_TRIED: usize = 8;
 
-/// The most characters of a header or a claim that are shown.
+/// The maximum number of characters of a header or a claim that are shown.
 const SHOWN: usize = 64;
 
-/// What a JWT must be. Everything is said, so that nothing is forgotten.
+/// The requirements on a JWT. There are no defaults, so that no requirement is forgotten.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// The algorithms that are allowed.
@@ -35,29 +35,31 @@ pub struct Expected<'a> {
     pub audiences: Option<&'a [&'a str]>,
     /// The time, in seconds since the epoch.
     pub now: i64,
-    /// How far ahead of `now` a JWT's `nbf` may lie, in seconds: the server's clock may be ahead of ours. `exp` has no
-    /// such leeway: expired means expired.
+    /// The maximum time by which a JWT's `nbf` may be ahead of `now`, in seconds: the server's clock may be ahead of
+    /// ours. `exp` has no such leeway: expired means expired.
     pub leeway: i64,
 }
 
-/// Why a JWT is not believed. What it shows of the JWT is short and escaped, so that it may stand in a log.
+/// The reason why a JWT is refused. The parts of the JWT that it shows are short and escaped, so that they may be
+/// logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// It has not the form of one.
+    /// It does not have the form of a JWT.
     NotJwt(JwtError),
-    /// A name stands twice in its header.
+    /// A duplicate name in its header.
     DuplicateInHeader,
-    /// Its `alg` is not among those that are allowed: what it is, escaped.
+    /// Its `alg` is not among those that are allowed. Contains the `alg`, escaped.
     Algorithm(Box<str>),
-    /// It has `crit`: whoever does not understand the extensions it names must refuse it, and we understand none.
+    /// It has `crit`: a recipient that does not understand the extensions it names must refuse it, and we understand
+    /// none.
     Critical,
     /// Its `b64` is not true: the payload would not be base64url (RFC 7797).
     Unencoded,
-    /// Its `typ` is none of those expected: what it is, escaped; `None` when it has none.
+    /// Its `typ` is none of those expected. Contains the `typ`, escaped; `None` when it has none.
     Type(Option<Box<str>>),
-    /// None of the keys is the one it was signed with: its `kid`, escaped, or `None` when it names none and nothing that
-    /// was tried fits. Reading the set of keys anew may help.
+    /// None of the keys is the one it was signed with. Contains its `kid`, escaped, or `None` when it names none and no
+    /// key that was tried fits. Fetching the key set again may help.
     UnknownKey(Option<Box<str>>),
     /// The key that it names is not for its algorithm.
     KeyNotForAlgorithm(Algorithm),
@@ -65,20 +67,20 @@ pub enum VerifyError {
     Signature,
     /// Its payload is not a JSON object with unique names.
     Payload,
-    /// A claim is not of its kind.
+    /// A claim has the wrong type.
     Claim(ClaimsError),
     /// It expired, at this second since the epoch.
     Expired(i64),
     /// It is not valid before this second since the epoch.
     NotYetValid(i64),
-    /// Its `iss` is another: what it is, escaped; `None` when it has none.
+    /// Its `iss` is another. Contains the `iss`, escaped; `None` when it has none.
     Issuer(Option<Box<str>>),
-    /// Its `aud` names none of those expected: the first that it names, escaped; `None` when it names none.
+    /// Its `aud` names none of those expected. Contains the first that it names, escaped; `None` when it names none.
     Audience(Option<Box<str>>),
 }
 
 impl VerifyError {
-    /// Whether reading the server's set of keys anew may help: it may have a new key.
+    /// Whether fetching the server's key set again may help: it may have a new key.
     pub fn is_unknown_key(&self) -> bool {
         matches!(self, VerifyError::UnknownKey(_))
     }
@@ -128,11 +130,12 @@ impl fmt::Display for VerifyError {
 
 impl std::error::Error for VerifyError {}
 
-/// Verifies a JWT in compact form and hands out its claims.
+/// Verifies a JWT in compact form and returns its claims.
 ///
-/// Checked in this order: its form and length; in the header unique names, `alg`, `crit`, `b64`, `typ`; then the
-/// signature, with the keys of that `kid` (without one, with the first eight that go with the algorithm); in the payload
-/// unique names at every depth, `exp`, `nbf`, `iss`, `aud`. A JWT without `exp` or `nbf` is not refused for that.
+/// The checks are, in this order: its form and length; in the header unique names, `alg`, `crit`, `b64`, `typ`; then
+/// the signature, with the keys of that `kid` (without one, with the first eight that fit the algorithm); in the
+/// payload unique names at every depth, `exp`, `nbf`, `iss`, `aud`. A JWT without `exp` or `nbf` is not refused for
+/// that.
 ///
 /// # Errors
 /// [`VerifyError`] when it fails one of them.
@@ -188,14 +191,14 @@ pub(super) fn is_signed(
     algorithm: Algorithm,
     key: &VerifyingKey,
 ) -> bool {
-    // All that is signed: both parts as they came, and the dot between them.
+    // The signed text: both parts unchanged, and the dot between them.
     let message = &parts.text[..parts.header.len() + 1 + parts.payload.len()];
     // Of this crate's own features, not of the process: another user of the library can't take it from us.
     (DEFAULT_PROVIDER.verifier_factory)(&algorithm.native(), &key.key)
         .is_ok_and(|verifier| verifier.verify(message.as_bytes(), signature).is_ok())
 }
 
-/// What a header decides.
+/// The parts of a header that verification uses.
 struct Header {
     algorithm: Algorithm,
     kid: Option<String>,
@@ -294,7 +297,7 @@ fn check_claims(payload: &Map<String, Value>, expected: &Expected<'_>) -> Result
     Ok(())
 }
 
-/// The beginning of a text, with nothing in it that a terminal or a log would take for more than text.
+/// The beginning of a text, without characters that a terminal or a log would interpret.
 fn shown(text: &str) -> Box<str> {
     let mut shown = String::new();
     for char in text.chars().take(SHOWN) {

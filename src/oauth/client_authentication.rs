@@ -1,10 +1,10 @@
-//! Client authentication: who we are to an authorization server, and how we prove it (RFC 6749 §2.3, RFC 7523,
-//! RFC 8705, OpenID Connect Core 1.0 §9).
+//! Client authentication: our identity at an authorization server, and how we prove it (RFC 6749 §2.3, RFC 7523, RFC
+//! 8705, OpenID Connect Core 1.0 §9).
 //!
 //! # Which method
 //!
-//! What `client_auth` says. Where it says nothing, what is configured has methods, in this order, and the first that the
-//! server lists is taken (RFC 8414 §2); where it lists none of them, or nothing, the first:
+//! The method that `client_auth` names. Without `client_auth`, the configured settings allow methods in this order. The
+//! first one that the server lists is used (RFC 8414 §2); if the server lists none of them, or has no list, the first:
 //!
 //! | what is set | methods |
 //! | --- | --- |
@@ -14,14 +14,14 @@
 //! | `ssl_certificate` | `tls_client_auth`, `self_signed_tls_client_auth`, after those of what else is set |
 //! | nothing | `none` |
 //!
-//! Many servers say how a client authenticates at their token endpoint and not how where tokens are introspected. It is
-//! hardly ever another way, so that list stands in for the one that is missing.
+//! Many servers list the authentication methods of their token endpoint but not those of introspection. The two hardly
+//! ever differ, so the first list stands in for a missing second one.
 //!
 //! # Secrets that change
 //!
-//! The credential is behind a lock that is held for as long as it takes to clone an `Arc`, once per call: calls in progress
-//! keep the credential that they started with. Each credential has a number, so that of many calls that are refused at the
-//! same time one reads the file again, and the others see that it has been read. The resolver reads it.
+//! The credential is behind a lock that is held for the time of cloning an `Arc`, once per call: calls in progress keep
+//! the credential that they started with. Each credential has a number. So when many calls are refused at the same
+//! time, one of them reads the file again, and the others see that it has been read. The resolver reads it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,18 +41,18 @@ use crate::jwt::{
 use crate::secret::Secret;
 use crate::{Error, ErrorKind};
 
-/// For how long an assertion is good: time for a slow call, and for clocks that differ a little.
+/// The lifetime of an assertion: time for a slow call, and for clocks that differ a little.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
 /// RFC 7523 §2.2.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// The algorithm of `client_secret_jwt`: the one that every server has that has any.
+/// The algorithm of `client_secret_jwt`: every server that supports the method supports this algorithm.
 pub(crate) const SECRET_ALGORITHM: SecretAlgorithm = SecretAlgorithm::HS256;
-/// A file is not read again sooner than this, in milliseconds, however often the server refuses what it holds.
+/// The minimum time between two reads of a file, in milliseconds, however often the server refuses its secret.
 const READ_AGAIN_AFTER: u64 = 10_000;
 
-/// What proves who we are.
+/// The credential that proves our identity.
 pub(crate) enum ClientCredential {
-    /// Nothing, or a certificate, which TLS presents.
+    /// No credential, or a certificate, which TLS presents.
     Nothing,
     /// A client secret.
     Secret(Secret),
@@ -62,26 +62,27 @@ pub(crate) enum ClientCredential {
     Key(Box<SigningKey>),
 }
 
-/// Who we are to one provider's authorization server, and how we prove it. No part of it is ever printed.
+/// Our identity at one provider's authorization server, and the credential that proves it. No part of it is ever
+/// printed.
 pub(crate) struct ClientAuthenticator {
     /// The provider's name, for messages.
     pub provider: String,
     pub client_id: Option<String>,
-    /// The method that is configured, if one is.
+    /// The configured method, if there is one.
     pub configured: Option<ClientAuth>,
-    /// TLS presents a certificate of ours.
+    /// Whether TLS presents a certificate of ours.
     pub certificate: bool,
-    /// What an assertion is for, if that is configured.
+    /// The audience of an assertion, if it is configured.
     pub audience: Option<String>,
-    /// What an access token of ours is to be good for.
+    /// The scope of our own access token.
     pub scope: Option<String>,
     pub proof: CurrentCredential,
 }
 
-/// The proof in use, and how it comes by another.
+/// The credential in use, and how to obtain another.
 pub(crate) struct CurrentCredential {
     proof: RwLock<(Arc<ClientCredential>, u64)>,
-    /// When its file may be read again, on the monotonic clock.
+    /// The time from which its file may be read again, on the monotonic clock.
     read_again_at: AtomicU64,
 }
 
@@ -95,19 +96,19 @@ impl From<ClientCredential> for CurrentCredential {
 }
 
 impl ClientAuthenticator {
-    /// How we authenticate to a server that takes the methods `supported`, or does not say which.
+    /// Our method at a server that supports the methods `supported`, or does not list them.
     pub fn method(&self, supported: Option<&[String]>) -> ClientAuth {
         self.configured.unwrap_or_else(|| self.pick(supported))
     }
 
-    /// How we authenticate where tokens are introspected.
+    /// Our method at the introspection endpoint.
     pub fn method_at_introspection(&self, server: &Server) -> ClientAuth {
         let said = &server.introspection_auth_methods;
         self.method(said.as_deref().or(server.token_auth_methods.as_deref()))
     }
 
-    /// How we authenticate at the token endpoint. With `client_auth client_credentials` by what else is configured: the
-    /// token that is had there proves nothing there.
+    /// Our method at the token endpoint. With `client_auth client_credentials`, the other settings determine it: the
+    /// token that is obtained there does not authenticate us there.
     pub fn method_at_token_endpoint(&self, server: &Server) -> ClientAuth {
         let supported = server.token_auth_methods.as_deref();
         match self.configured {
@@ -145,7 +146,7 @@ impl ClientAuthenticator {
             .unwrap_or(ClientAuth::None)
     }
 
-    /// What to tell an operator when the server's metadata does not list what we do.
+    /// The warning for an operator when the server's metadata does not list our method.
     pub fn warn_if_unlisted(&self, server: &Server) -> Option<String> {
         let unlisted = |method: ClientAuth, names: &Option<Vec<String>>, member: &str| {
             let names = names.as_deref()?;
@@ -168,7 +169,7 @@ impl ClientAuthenticator {
             )
         };
         match self.method_at_introspection(server) {
-            // Bearer tokens are listed by nobody: they are access tokens to one more resource.
+            // No server lists bearer tokens: they are access tokens to one more resource.
             ClientAuth::Bearer => None,
             ClientAuth::ClientCredentials => {
                 let grants = server.grant_types.as_deref();
@@ -192,14 +193,14 @@ impl ClientAuthenticator {
         }
     }
 
-    /// Adds to a call to `endpoint` what authenticates us there by `method`: a header, or parameters of the form. An
-    /// assertion is made for this one call: it is good once, for a minute, and for the server that is named `issuer`, or
-    /// else for the endpoint. `now` is in seconds since the epoch.
+    /// Adds our credentials for `method` to a call to `endpoint`: a header, or parameters of the form. An assertion is
+    /// made for this one call. It is valid once, for a minute, and for the server that is named `issuer`, or else for
+    /// the endpoint. `now` is in seconds since the epoch.
     ///
-    /// `client_credentials` adds nothing: the access token is [`ClientAuthenticator::bear`]'s.
+    /// `client_credentials` adds nothing: [`ClientAuthenticator::bear`] adds the access token.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] when what is configured does not go with the method, or can't be signed with.
+    /// [`ErrorKind::Internal`] when the configured credential does not fit the method, or can't be used to sign.
     pub fn apply(
         &self,
         method: ClientAuth,
@@ -228,7 +229,7 @@ impl ClientAuthenticator {
                 let assertion = assertion(method, proof, id, audience, now)
                     .map_err(|error| self.unusable(method, &error))?;
                 request.add(&[
-                    // Most servers read it from the assertion; some look for it before they look at that.
+                    // Most servers read it from the assertion; some look for it before they read the assertion.
                     ("client_id", id),
                     ("client_assertion_type", ASSERTION_TYPE),
                     ("client_assertion", &assertion),
@@ -296,7 +297,7 @@ impl ClientAuthenticator {
         )
     }
 
-    /// The number of the credential in use: it changes with each [`ClientAuthenticator::replace`].
+    /// The number of the credential in use. It changes with each [`ClientAuthenticator::replace`].
     pub fn number(&self) -> u64 {
         self.proof.get().1
     }
@@ -313,7 +314,7 @@ impl ClientAuthenticator {
             .store(now.saturating_add(READ_AGAIN_AFTER), Ordering::Relaxed);
     }
 
-    /// Uses another credential from now on. Returns `false`, and changes nothing, if it is the one in use.
+    /// Replaces the credential. Returns `false`, and changes nothing, if the new one is the one in use.
     pub fn replace(&self, credential: ClientCredential) -> bool {
         let changed = !credential.is(&self.proof.get().0);
         if changed {
@@ -336,13 +337,13 @@ impl CurrentCredential {
             current.1 += 1;
             std::mem::replace(&mut current.0, proof)
         };
-        // Wiped here, and not under the lock, unless a call has it still.
+        // Wiped here, and not under the lock, unless a call still holds it.
         drop(before);
     }
 }
 
 impl ClientCredential {
-    /// Whether it is the same as `other`. Both are ours: how long this takes tells nobody anything.
+    /// Whether it is the same as `other`. Both are ours: the duration of this comparison reveals nothing to others.
     fn is(&self, other: &ClientCredential) -> bool {
         match (self, other) {
             (ClientCredential::Nothing, ClientCredential::Nothing) => true,
@@ -362,7 +363,7 @@ impl ClientCredential {
 fn basic(id: &str, secret: &Secret) -> Zeroizing<String> {
     const SCHEME: &str = "Basic ";
     let secret = secret.expose();
-    // Reserved in full, a byte takes at most three when encoded: a buffer that grows leaves a copy behind.
+    // Reserved in full, since an encoded byte takes at most three: a buffer that grows leaves a copy behind.
     let mut pair = Zeroizing::new(String::with_capacity(3 * id.len() + 1 + 3 * secret.len()));
     // Each form-encoded first, so that a colon in them is not taken for the separator.
     pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
@@ -407,7 +408,7 @@ fn assertion(
     Ok(signed.map(Zeroizing::new)?)
 }
 
-/// Names that a server has said, for a line of a log: no more of them than are of use, and nothing that could forge one.
+/// Names from a server, for a line of a log: only as many as are useful, and nothing that could forge a line.
 fn shown(names: &[String]) -> String {
     const MOST: usize = 12;
     let is_name = |name: &&String| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use strum::IntoStaticStr;
 use url::Url;
 
-/// What an endpoint is for.
+/// The purpose of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Purpose {
@@ -18,7 +18,7 @@ pub enum Purpose {
     Token,
     /// Keys are published there (RFC 7517 §5).
     Keys,
-    /// The server says there what it can do (RFC 8414).
+    /// The server publishes its metadata there (RFC 8414).
     Metadata,
 }
 
@@ -28,7 +28,7 @@ impl Purpose {
         self.into()
     }
 
-    /// The configuration key that says where it is.
+    /// The name of the setting for its URL.
     pub fn key(self) -> &'static str {
         match self {
             Purpose::Introspection => "introspection_endpoint",
@@ -39,16 +39,16 @@ impl Purpose {
     }
 }
 
-/// Where a call goes to.
+/// The destination of a call.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// What it is for.
+    /// The purpose of this endpoint.
     pub purpose: Purpose,
-    /// Its URL. For one at a Unix socket, what is said over it.
+    /// Its URL. For an endpoint at a Unix socket, the URL that is requested over it.
     pub url: Url,
-    /// The Unix socket at which it is, if it is at one.
+    /// The Unix socket of the endpoint, if there is one.
     pub socket: Option<PathBuf>,
-    /// The host's own name for it, if the host makes the calls: the URL says nothing then.
+    /// The host's own name for it, if the host makes the calls: the URL has no meaning then.
     pub host: Option<Arc<HostEndpoint>>,
 }
 
@@ -63,9 +63,9 @@ impl Endpoint {
         }
     }
 
-    /// Where the host introspects tokens for us.
+    /// The endpoint of a host that introspects tokens for us.
     pub(crate) fn of_host(host: Arc<HostEndpoint>) -> Option<Self> {
-        // No call is made to it: it is what stands for no address at all (RFC 6761 §6.3).
+        // No call is made to this URL: it is a name that never resolves (RFC 6761 §6.3).
         let url = Url::parse("http://localhost/").ok()?;
         Some(Endpoint {
             host: Some(host),
@@ -73,7 +73,7 @@ impl Endpoint {
         })
     }
 
-    /// Text that tells one endpoint from all others.
+    /// Text that distinguishes one endpoint from all others.
     pub(crate) fn identity(&self) -> String {
         match (&self.host, &self.socket) {
             (Some(host), _) => format!("host:{}", host.identity),
@@ -84,8 +84,8 @@ impl Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// For messages: without the query, which may hold what does not belong in a log, and without the rest that an endpoint
-    /// never has, but which its field may be given.
+    /// The URL for messages: without the query, which may contain secrets, and without the parts that an endpoint never
+    /// has, but which its setting may contain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(host) = &self.host {
             return f.write_str(&host.shown);
@@ -93,7 +93,7 @@ impl fmt::Display for Endpoint {
         let mut url = self.url.clone();
         url.set_query(None);
         url.set_fragment(None);
-        // A URL that can't lose these can't have them.
+        // A URL from which these can't be removed can't have them.
         let _ = (url.set_username(""), url.set_password(None));
         match &self.socket {
             Some(path) => write!(f, "unix:{}:{}", path.display(), url.path()),
@@ -108,12 +108,12 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Where a host introspects tokens in its own way.
+/// The endpoint of a host that introspects tokens in its own way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostEndpoint {
-    /// What it is called in messages.
+    /// The name in messages.
     pub shown: String,
-    /// What tells it from all others, also from those of other configurations: whatever is remembered is remembered of
-    /// this.
+    /// The identity that distinguishes this endpoint from all others, including those of other configurations: all
+    /// cached state about an endpoint is kept under this identity.
     pub identity: String,
 }

@@ -1,11 +1,11 @@
-//! What an authorization server says of itself (RFC 8414; OpenID Connect Discovery 1.0 §3).
+//! Authorization server metadata (RFC 8414; OpenID Connect Discovery 1.0 §3).
 
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::jwt::object;
 
-/// What is of use here of an authorization server's metadata.
+/// The parts of an authorization server's metadata that are used here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// `introspection_endpoint`
@@ -22,18 +22,18 @@ pub struct Metadata {
     pub introspection_signing_alg_values_supported: Option<Vec<String>>,
     /// `grant_types_supported`
     pub grant_types_supported: Option<Vec<String>>,
-    /// Whether it binds access tokens to keys of their senders: to those of DPoP proofs
+    /// Whether it binds access tokens to keys of their senders: to the keys of DPoP proofs
     /// (`dpop_signing_alg_values_supported`, RFC 9449 §5.1) or to certificates
     /// (`tls_client_certificate_bound_access_tokens`, RFC 8705 §3.3).
     pub binds_tokens: bool,
 }
 
-/// Why metadata can't be used. Holds nothing that the server has said but names of members.
+/// The reason why metadata can't be used. It contains nothing from the server except names of members.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MetadataError(String);
 
-/// Where the metadata of an issuer is, in the order in which to look: RFC 8414 §3.1 puts the well-known part between
+/// The URLs of an issuer's metadata, in the order in which to try them: RFC 8414 §3.1 puts the well-known part between
 /// host and path, OpenID Connect Discovery §4 after the path.
 pub fn well_known(issuer: &Url) -> [Url; 2] {
     let path = issuer.path().trim_end_matches('/').to_owned();

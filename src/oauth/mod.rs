@@ -1,6 +1,6 @@
 //! The nouns of OAuth 2.0: endpoints, server metadata, client authentication and requests. No I/O happens here.
 //!
-//! | file | what it has |
+//! | file | contents |
 //! | --- | --- |
 //! | `endpoint.rs` | an endpoint and its purpose |
 //! | `server.rs` | an authorization server: its endpoints and capabilities |

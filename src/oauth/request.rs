@@ -8,18 +8,18 @@ use super::ClientAuth;
 
 /// A call to make to one of the authorization server's endpoints.
 pub struct Request {
-    /// How.
+    /// The HTTP method.
     pub method: Method,
-    /// How it authenticates us.
+    /// The client authentication in use.
     pub client_auth: ClientAuth,
-    /// Headers, credentials among them marked sensitive.
+    /// The headers. Credentials among them are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The form, percent-encoded.
     pub body: Zeroizing<Vec<u8>>,
 }
 
 impl Request {
-    /// A call that gets a JSON document.
+    /// Creates a request for a JSON document.
     pub(crate) fn get_json() -> Self {
         Request {
             method: Method::GET,
@@ -29,7 +29,7 @@ impl Request {
         }
     }
 
-    /// A form that is sent, and is to be answered with `accept`.
+    /// Creates a request that sends a form and accepts `accept`.
     pub(crate) fn form(client_auth: ClientAuth, accept: &'static str) -> Self {
         let mut headers = Vec::with_capacity(3);
         headers.push((
@@ -47,7 +47,7 @@ impl Request {
 
     /// Adds parameters to the form.
     pub(crate) fn add(&mut self, parameters: &[(&str, &str)]) {
-        // A byte takes at most three when encoded.
+        // An encoded byte takes at most three.
         let most: usize = parameters
             .iter()
             .map(|(name, value)| "&=".len() + name.len() + 3 * value.len())

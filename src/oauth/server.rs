@@ -1,4 +1,4 @@
-//! An authorization server as it is asked: its endpoints and capabilities.
+//! An authorization server: its endpoints and capabilities.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use url::Url;
 
 use super::{Endpoint, Metadata, Purpose};
 
-/// An authorization server as it is asked: what is configured, and where that says nothing, what its metadata says.
+/// An authorization server: the configured values, and where there are none, those of its metadata.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Server {
     /// Its issuer identifier (RFC 8414 §2).
     pub issuer: Option<String>,
-    /// Where tokens are introspected (RFC 7662 §2), at one address or more.
+    /// The introspection endpoint (RFC 7662 §2), with one address or more.
     pub introspection: Vec<Endpoint>,
-    /// Where tokens are exchanged and obtained (RFC 6749 §3.2).
+    /// The token endpoint, where tokens are exchanged and obtained (RFC 6749 §3.2).
     pub token: Option<Endpoint>,
-    /// Where its keys are (RFC 7517 §5).
+    /// The URL of its keys (RFC 7517 §5).
     pub jwks: Option<Endpoint>,
-    /// How a client may authenticate where tokens are introspected; `None` when it does not say.
+    /// The client authentication methods of the introspection endpoint; `None` when it does not list them.
     pub introspection_auth_methods: Option<Vec<String>>,
-    /// How a client may authenticate at the token endpoint; `None` when it does not say.
+    /// The client authentication methods of the token endpoint; `None` when it does not list them.
     pub token_auth_methods: Option<Vec<String>>,
-    /// How it signs introspection responses (RFC 9701 §7); `None` when it does not say.
+    /// The signing algorithms of introspection responses (RFC 9701 §7); `None` when it does not list them.
     pub introspection_signing_algorithms: Option<Vec<String>>,
-    /// The grants that it knows; `None` when it does not say.
+    /// The supported grants; `None` when it does not list them.
     pub grant_types: Option<Vec<String>>,
     /// Whether it binds access tokens to keys of their senders; `None` when its metadata is not known.
     pub binds_tokens: Option<bool>,
@@ -38,7 +38,7 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Every endpoint that is known, and the issuer as the place of its metadata.
+    /// All known endpoints, and the issuer as the place of its metadata.
     pub(crate) fn all(&self) -> Vec<Endpoint> {
         let issuer = self
             .issuer
@@ -53,7 +53,7 @@ impl Server {
             .collect()
     }
 
-    /// What is configured goes before what the metadata says.
+    /// Adds metadata. Configured values take precedence over the metadata.
     pub fn with_metadata(mut self, metadata: &Metadata) -> Self {
         let at = |purpose, url: &Option<Url>| url.clone().map(|url| Endpoint::new(purpose, url));
         if self.introspection.is_empty() {

@@ -1,9 +1,9 @@
-//! The access token of our own with which `client_auth client_credentials` authenticates us: fetched when it is needed
-//! first, one call at a time, and again in the background when four fifths of its life are over. It is in memory alone,
-//! and each process has its own.
+//! The access token of our own with which `client_auth client_credentials` authenticates us. It is fetched on first
+//! use, one call at a time, and again in the background when four fifths of its lifetime are over. It is only in
+//! memory, and each process has its own.
 //!
-//! A fetch that fails in the background costs nobody anything as long as the token is good; it is tried again a quarter
-//! of what is left of that later. Those who wait for one that fails share its failure.
+//! A background fetch that fails has no effect while the token is valid; the next attempt follows after a quarter of
+//! the remaining lifetime. Callers that wait for a fetch that fails all receive its error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,23 +18,23 @@ use crate::oauth::Server;
 use crate::secret::Secret;
 use crate::{Error, ErrorKind, clock};
 
-/// A token that is refused is fetched anew this often at most, in milliseconds.
+/// The minimum time between two fetches of a token that is refused, in milliseconds.
 const REFUSED_AGAIN_AFTER: u64 = 10_000;
-/// A fetch in the background that failed is not tried again sooner than this, in milliseconds.
+/// The minimum time between two attempts of a background fetch, in milliseconds.
 const LEAST_PAUSE: u64 = 1_000;
 
-/// A token that has been granted, in times of the monotonic clock.
+/// A granted token, with times on the monotonic clock.
 pub(super) struct Held {
     pub token: Secret,
-    /// When to fetch another.
+    /// The time from which to fetch another.
     due: AtomicU64,
-    /// When it is good no more.
+    /// The time when it expires.
     ends: u64,
 }
 
 impl Held {
     fn new(granted: Granted, asked: u64) -> Self {
-        // One that is good for no time at all is good for those who wait for it.
+        // A token with no lifetime at all is still valid for the callers that wait for it.
         let life = granted.lifetime.max(1) * 1000;
         Held {
             token: granted.token,
@@ -43,7 +43,7 @@ impl Held {
         }
     }
 
-    /// Whether whoever asks is to fetch another now: one of all who ask.
+    /// Whether the caller is to fetch another token now. True for only one of all callers.
     fn is_due(&self, now: u64) -> bool {
         let due = self.due.load(Ordering::Relaxed);
         if now < due {
@@ -62,16 +62,16 @@ pub(super) struct AccessToken {
     transport: Arc<Transport>,
     files: Arc<Files>,
     known: Mutex<Known>,
-    /// How many fetches have ended.
+    /// The number of fetches that have ended.
     ended: AtomicU64,
-    /// Held by who fetches; how the last fetch failed, if it did.
+    /// Held by the task that fetches. Contains the error of the last fetch, if it failed.
     fetching: tokio::sync::Mutex<Option<Error>>,
 }
 
 #[derive(Default)]
 struct Known {
     held: Option<Arc<Held>>,
-    /// Until when a refusal changes nothing.
+    /// The time until which a refusal causes no fetch.
     refused_until: u64,
 }
 
@@ -87,10 +87,10 @@ impl AccessToken {
         }
     }
 
-    /// The token. It waits for one that is being fetched; whoever calls bounds how long.
+    /// The token. Waits for a token that is being fetched; the caller bounds how long.
     ///
     /// # Errors
-    /// When none can be had.
+    /// When no token can be obtained.
     pub(super) async fn get(self: &Arc<Self>, server: &Arc<Server>) -> Result<Arc<Held>, Error> {
         let ended = self.ended.load(Ordering::Acquire);
         if let Some(held) = self.held() {
@@ -114,8 +114,8 @@ impl AccessToken {
         outcome
     }
 
-    /// The server has refused a token. Returns whether another may do better: it is forgotten then, if nobody has
-    /// fetched another already.
+    /// Reports that the server has refused a token. Returns whether another token may be accepted: in that case the
+    /// token is dropped, unless another has been fetched already.
     pub(super) fn refused(&self, refused: &Arc<Held>, now: u64) -> bool {
         let mut known = self.known.lock();
         let is_current = known
@@ -139,7 +139,7 @@ impl AccessToken {
         known.held.clone().filter(|held| now < held.ends)
     }
 
-    /// Fetches another while there is one that is good.
+    /// Fetches another token while there is a valid one.
     async fn refresh(self: Arc<Self>, server: Arc<Server>) {
         let Ok(mut last) = self.fetching.try_lock() else {
             return;
@@ -160,7 +160,7 @@ impl AccessToken {
         }
     }
 
-    /// Fetches one, and holds it. Asking for a token twice does no harm.
+    /// Fetches a token and stores it. Asking for a token twice does no harm.
     async fn fetch(&self, server: &Server) -> Result<Arc<Held>, Error> {
         let provider = &*self.shared.provider;
         let Some(endpoint) = &server.token else {

@@ -1,36 +1,37 @@
-//! Not asking an authorization server that does not answer.
+//! The circuit breaker: no calls to an authorization server that does not answer.
 //!
 //! # Evidence
 //!
-//! A call is made for a token that a stranger has sent, and some authorization servers fail on tokens that they do not
-//! know: with 500, 429 or 503, by a reset, by saying nothing. So a failure after the token was sent says something about
-//! the token *or* about the server, and the two are told apart by what happens to other tokens:
+//! A call is made for a token that any stranger may have sent, and some authorization servers fail on tokens that they
+//! do not know: with 500, 429 or 503, with a reset, or with no answer. So a failure after the token was sent is
+//! evidence about the token *or* about the server. The results for other tokens tell the two apart:
 //!
-//! - A failure before any token was sent ([`Evidence::Connection`]: no connection, no TLS, no access token of our own) is
-//!   about the server. `max_fails` of them in a row stop the calls.
-//! - Any other failure counts once for each token, more if the server has called that token active before
-//!   ([`Evidence::Known`]) and less if not ([`Evidence::Stranger`]). One answer ends the count, because it contradicts all
-//!   of it. Calls are limited only when the count reaches 20 × `max_fails`, and more than [`MARGIN`] times what an answer
-//!   has ended lately: a gateway that sees many strangers' tokens fail between two answers has seen that it means
-//!   nothing.
+//! - A failure before any token was sent ([`Evidence::Connection`]: no connection, no TLS, no access token of our own)
+//!   is about the server. `max_fails` of them in a row stop the calls.
+//! - Any other failure counts once for each token. It counts more if the server has called that token active before
+//!   ([`Evidence::Known`]) and less if not ([`Evidence::Stranger`]). One answer ends the count, because it contradicts
+//!   all of it. Calls are limited only when the count reaches 20 × `max_fails`, and is more than [`MARGIN`] times the
+//!   count that an answer has ended lately: a gateway that sees many strangers' tokens fail between two answers knows
+//!   that these failures mean nothing.
 //!
-//! # What is done about it
+//! # Reaction
 //!
-//! Without connection (*cut off*): calls stop for `fail_timeout`. Then one goes out, a probe. If it does not get through
-//! either, they stop for twice as long, up to a minute.
+//! Without connections (*cut off*): calls stop for `fail_timeout`. Then one call is sent, a probe. If the probe does
+//! not get through either, calls stop for twice as long, up to a minute.
 //!
-//! With connections, but without answers (*in doubt*): calls are spread, 20 × `max_fails` of them over `fail_timeout`; half
-//! of that at once if none went out before. The span doubles up to ten seconds, and every other time half as many go out,
-//! down to 4 × `max_fails`. So a probe that fails, as one with a stranger's token may, is followed by others at once. Tokens that are
-//! known have as many again to themselves.
+//! With connections, but without answers (*in doubt*): calls are spread, 20 × `max_fails` of them over `fail_timeout`;
+//! half of that at once if none were sent before. The span doubles up to ten seconds, and every other time half as many
+//! calls are sent, down to 4 × `max_fails`. A probe with a stranger's token may fail for that reason, but others follow
+//! it at once. Known tokens have the same number of calls for themselves.
 //!
-//! One answer ends either. Each span is jittered, so that gateways that were cut off together do not come back together.
+//! One answer ends either state. Each span is jittered, so that gateways that were cut off together do not return
+//! together.
 //!
 //! # State
 //!
-//! It is four words that all processes of a node share where there is a store that shares them; every step is one
-//! atomic operation on them, so that a process may die between any two. Time is the monotonic clock's, which is the
-//! same for all of them.
+//! The state is four words. All processes of a node share them where there is a store that shares them. Every step is
+//! one atomic operation on the words, so a process may die between any two steps. Time is that of the monotonic clock,
+//! which is the same for all processes.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -39,45 +40,45 @@ use std::time::Duration;
 use crate::Provider;
 use crate::cache::SharedAtomics;
 
-/// The longest that calls stop, in milliseconds, unless `fail_timeout` is longer.
+/// The maximum time for which calls stop, in milliseconds, unless `fail_timeout` is longer.
 const LONGEST: u64 = 60_000;
-/// The longest span over which they are spread, likewise.
+/// The maximum span over which calls are spread, in milliseconds, unless `fail_timeout` is longer.
 const LONGEST_DOUBT: u64 = 10_000;
 
-/// How many failures of strangers' tokens it takes at least and at most, as a multiple of `max_fails`.
+/// The minimum and maximum number of failures of strangers' tokens that limit calls, as a multiple of `max_fails`.
 const LEAST: u64 = 20;
 const MOST: u64 = 400;
-/// As how many of these the failure of a known token counts.
+/// The weight of a failure of a known token, in failures of strangers' tokens.
 const KNOWN: u64 = 5;
-/// How many times longer a row of failures must be than those that an answer has ended lately.
+/// The factor by which a row of failures must be longer than those that an answer has ended lately.
 const MARGIN: u64 = 5;
-/// How many calls go out in the first span while the server is in doubt, and in later ones at least, as a multiple of
+/// The number of calls in the first span while the server is in doubt, and the minimum in later spans, as a multiple of
 /// `max_fails`.
 const FIRST_PROBES: u64 = 20;
 const PROBES: u64 = 4;
 
 // The words.
-/// What has failed: see [`Record`].
+/// The failure counts: see [`Record`].
 const RECORD: usize = 0;
-/// Until when calls stop, or when the span ends over which they are spread; 0 when all go out. The highest bit is set
-/// when they are spread.
+/// The time until which calls stop, or the end of the span over which they are spread; 0 when all calls are sent. The
+/// highest bit is set when they are spread.
 const OPEN_UNTIL: usize = 1;
-/// Cut off: until when a probe is under way. In doubt: when the next call of a stranger is due.
+/// Cut off: the time until which a probe is in progress. In doubt: the time when the next call of a stranger is due.
 const PROBE: usize = 2;
-/// In doubt: when the next call of a known token is due.
+/// In doubt: the time when the next call of a known token is due.
 const KNOWN_PROBE: usize = 3;
 
-/// Marks [`OPEN_UNTIL`]: in doubt.
+/// The flag in [`OPEN_UNTIL`] for the state *in doubt*.
 const DOUBT: u64 = 1 << 63;
 
-/// What is set of it.
+/// Settings of the circuit breaker.
 #[derive(Clone, Copy)]
 pub(super) struct BreakerSettings {
-    /// How many failures in a row it takes; 0: it never opens.
+    /// The number of failures in a row that opens it; 0: it never opens.
     pub max_fails: u32,
-    /// How long calls stop the first time, in milliseconds.
+    /// The time for which calls stop the first time, in milliseconds.
     pub first: u64,
-    /// How long a probe may take, in milliseconds.
+    /// The maximum duration of a probe, in milliseconds.
     pub probe: u64,
 }
 
@@ -91,7 +92,7 @@ impl BreakerSettings {
         }
     }
 
-    /// How much of what tokens failed with it takes, if an answer has ended `ended` of it lately.
+    /// The failure count that limits calls, if an answer has ended a count of `ended` lately.
     fn needed(&self, ended: u64) -> u64 {
         let fails = u64::from(self.max_fails);
         (MARGIN * ended).clamp(LEAST * fails, (MOST * fails).min(Record::LIMIT))
@@ -109,18 +110,18 @@ impl BreakerSettings {
     }
 }
 
-/// What a failed call says about the authorization server.
+/// The evidence that a failed call gives about the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// No token was sent: it is about the server.
+    /// No token was sent: the failure is about the server.
     Connection,
     /// The token is one that the server has called active before.
     Known,
-    /// Of the token nothing is known.
+    /// Nothing is known about the token.
     Stranger,
 }
 
-/// For whom a call would be made.
+/// The kind of token for which a call would be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
     /// A token that the authorization server has called active before.
@@ -137,35 +138,35 @@ impl From<Trust> for Evidence {
     }
 }
 
-/// Whether a call may go out.
+/// The decision whether a call may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// Yes.
+    /// The call may be sent.
     Go,
-    /// No, and trying again helps after so many milliseconds at the earliest.
+    /// The call may not be sent. A retry helps after this many milliseconds at the earliest.
     Wait(u64),
 }
 
-/// A moment at which calls stopped, or began to be spread.
+/// The event that calls stopped, or began to be spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Opened {
-    /// For how many milliseconds.
+    /// The span in milliseconds.
     pub span: u64,
-    /// How many calls go out in this time.
+    /// The number of calls that are sent in the span.
     pub probes: u64,
-    /// How many failures it took.
+    /// The number of failures that caused it.
     pub failures: u64,
-    /// All went out until now: this is news, and a probe that has failed is not.
+    /// Whether all calls were sent until now: this is worth a log line, and a failed probe is not.
     pub news: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// All calls go out.
+    /// All calls are sent.
     Closed,
     /// There is no connection.
     CutOff,
-    /// There is, and no answer.
+    /// There are connections, but no answers.
     Doubt,
 }
 
@@ -177,16 +178,16 @@ fn state(open_until: u64) -> (State, u64) {
     }
 }
 
-/// What has failed, in one word: each number saturates.
+/// The failure counts, packed into one word: each number saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Record {
-    /// What tokens have failed with since the last answer.
+    /// The weighted count of failed tokens since the last answer.
     run: u64,
-    /// How many calls in a row had no connection.
+    /// The number of calls in a row that had no connection.
     cut_off: u64,
-    /// The most of `run` that an answer has ended lately.
+    /// The largest `run` that an answer has ended lately.
     ended: u64,
-    /// How often in a row calls have been stopped, or spread more.
+    /// The number of times in a row that calls have been stopped, or spread more.
     openings: u64,
 }
 
@@ -196,7 +197,7 @@ impl Record {
     const CUT_OFF: u32 = 16;
     const ENDED: u32 = 20;
     const OPENINGS: u32 = 8;
-    /// What `run` and `ended` hold at most.
+    /// The maximum of `run` and `ended`.
     const LIMIT: u64 = (1 << Self::RUN) - 1;
 
     fn read(word: u64) -> Self {
@@ -228,13 +229,13 @@ impl Record {
             Evidence::Stranger => self.run += 1,
         }
         if evidence != Evidence::Connection {
-            // It went through.
+            // There was a connection.
             self.cut_off = 0;
         }
         self
     }
 
-    /// After an answer. What was ended is forgotten as answers come: half of it after 22.
+    /// The record after an answer. `ended` decays with each answer: half of it after 22.
     fn answered(self) -> Self {
         Record {
             ended: self.run.max(self.ended - self.ended.div_ceil(32)),
@@ -243,7 +244,7 @@ impl Record {
     }
 }
 
-/// The breaker, over the words that hold its state.
+/// The breaker, on the words that hold its state.
 #[derive(Clone, Copy)]
 pub(super) struct Breaker<'a> {
     pub words: &'a SharedAtomics,
@@ -251,7 +252,7 @@ pub(super) struct Breaker<'a> {
 }
 
 impl Breaker<'_> {
-    /// Whether a request need not even try: true only while it would not be let through. `now` is in milliseconds on
+    /// Whether a request need not even try: `Some` only while it would not be let through. `now` is in milliseconds on
     /// the monotonic clock, here and below.
     pub(super) fn refuses(&self, trust: Trust, now: u64) -> Option<u64> {
         if self.policy.max_fails == 0 {
@@ -271,7 +272,7 @@ impl Breaker<'_> {
         }
     }
 
-    /// Whether a call may go out now. When it is the time for a probe, one caller is let through.
+    /// Whether a call may be sent now. When a probe is due, one caller is let through.
     pub(super) fn admit(&self, trust: Trust, now: u64) -> Admission {
         if self.policy.max_fails == 0 {
             return Admission::Go;
@@ -315,7 +316,7 @@ impl Breaker<'_> {
 
     /// A call was answered. Returns whether calls were limited until now.
     pub(super) fn succeeded(&self) -> bool {
-        // A look first: the word is everybody's, and most of the time there is nothing to change.
+        // Reads first: all processes share the word, and most of the time there is nothing to change.
         if self.words[RECORD].load(Relaxed) != 0 {
             self.record(Record::answered);
         }
@@ -325,15 +326,15 @@ impl Breaker<'_> {
         self.words[OPEN_UNTIL].swap(0, AcqRel) != 0
     }
 
-    /// A call that was let through has not been made after all: the next may be the probe.
+    /// Records that a call that was let through was not made after all: the next call may be the probe.
     pub(super) fn withdrawn(&self) {
-        // Not in doubt: calls that are begun and given up would take the place of all others.
+        // Not in doubt: calls that are started and cancelled would take the place of all others.
         if let (State::CutOff, _) = state(self.words[OPEN_UNTIL].load(Acquire)) {
             self.words[PROBE].store(0, Release);
         }
     }
 
-    /// A call has failed. `jitter` is any number. Returns whether calls are limited now, or limited more.
+    /// Records that a call has failed. `jitter` is any number. Returns whether calls are limited now, or limited more.
     pub(super) fn failed(&self, evidence: Evidence, now: u64, jitter: u64) -> Option<Opened> {
         if self.policy.max_fails == 0 {
             return None;
@@ -343,10 +344,10 @@ impl Breaker<'_> {
         let open = self.words[OPEN_UNTIL].load(Acquire);
         let (next, openings) = match (state(open), evidence) {
             ((State::Closed, _), _) => (judged?, 0),
-            // Calls that went out before they were stopped come back in their own time.
+            // Calls that were sent before calls stopped may still fail later.
             ((State::CutOff, until), _) if now < until => return None,
             ((State::CutOff, _), Evidence::Connection) => (State::CutOff, record.openings),
-            // The probe got through, so that there is a server to be asked about other tokens.
+            // The probe reached the server, so other tokens can be tried with it.
             ((State::CutOff, _), _) => (State::Doubt, 0),
             ((State::Doubt, _), _) if judged == Some(State::CutOff) => (State::CutOff, 0),
             ((State::Doubt, until), _) if now < until => return None,
@@ -394,7 +395,7 @@ impl Breaker<'_> {
 
     fn record(&self, change: impl Fn(Record) -> Record) -> Record {
         let mut changed = Record::default();
-        // It never says no.
+        // The closure never returns `None`.
         let _ = self.words[RECORD].fetch_update(AcqRel, Acquire, |word| {
             let record = change(Record::read(word)).word();
             changed = Record::read(record);
@@ -410,7 +411,7 @@ impl Breaker<'_> {
         }
     }
 
-    /// How many calls go out in a span in doubt, after so many others.
+    /// The number of calls in a span in doubt, after so many earlier spans.
     fn probes(&self, spans: u64) -> u64 {
         (FIRST_PROBES >> (spans / 2).min(63)).max(PROBES) * u64::from(self.policy.max_fails)
     }
@@ -428,7 +429,7 @@ impl Breaker<'_> {
     }
 }
 
-/// How calls are spread: one in an `interval`, and some of them early, by `slack` in all (the generic cell rate
+/// The schedule of spread calls: one per `interval`, and some of them early, by `slack` in total (the generic cell rate
 /// algorithm). In milliseconds.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -437,8 +438,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// When the next call is due after one at `now`, if that may go out: `due` says when it would be due. Otherwise in
-    /// how many milliseconds it may.
+    /// The time when the next call is due after one at `now`, if that one may be sent: `due` is the time when it would
+    /// be due. Otherwise the number of milliseconds after which it may be sent.
     fn next(self, due: u64, now: u64) -> Result<u64, u64> {
         let early = due.saturating_sub(now);
         if early > self.slack {
@@ -448,8 +449,8 @@ impl Pace {
     }
 }
 
-/// For how long to stop after having stopped `times` times in a row already: `first`, doubled each time up to a minute,
-/// and up to a quarter less, as `jitter` has it.
+/// The time for which calls stop after they have been stopped `times` times in a row already: `first`, doubled each
+/// time up to a minute, and up to a quarter less, depending on `jitter`.
 pub(super) fn span(first: u64, times: u64, jitter: u64) -> u64 {
     span_up_to(LONGEST, first, times, jitter)
 }

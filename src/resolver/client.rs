@@ -1,4 +1,4 @@
-//! The client: the path of a token, and the ways to call it.
+//! The client: the resolution of a token, and the ways to call it.
 
 use std::fmt;
 use std::future::Future;
@@ -28,20 +28,21 @@ use crate::token::Context;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 use crate::{Error, ErrorKind, Provider, Token};
 
-/// A started provider: the cache, the flights and the thread that talks to the authorization server. Threads share
-/// one; dropping the last handle stops it.
+/// A started provider: the cache, the flights and the thread that calls the authorization server. Threads share one
+/// client; dropping the last handle stops it.
 #[derive(Clone)]
 pub struct Client(Arc<Handle>);
 
-/// What the host holds: when the last of these goes, the thread ends.
+/// The host's handle: when the last one is dropped, the thread ends.
 struct Handle {
     shared: Arc<Shared>,
-    /// How the thread is reached, once it has been started.
+    /// The channel to the thread, once the thread has been started.
     engine: OnceLock<Engine>,
     stage: Mutex<Stage>,
     process: Process,
     stopped: AtomicBool,
-    /// When a token that is known may be asked about next to find out whether the authorization server answers again.
+    /// The earliest time of the next trial call for a known token, which finds out whether the authorization server
+    /// answers again.
     next_trial: AtomicU64,
 }
 
@@ -50,20 +51,20 @@ struct Engine {
     thread: ThreadId,
 }
 
-/// What became of the thread.
+/// The state of the thread.
 enum Stage {
-    /// It could not be started yet, and is tried again at this time.
+    /// It could not be started yet. The next attempt is at this time.
     Unstarted(u64),
     Running(Runtime),
     Stopped,
 }
 
-/// How long after an attempt to start the thread there is another at the earliest, in milliseconds.
+/// The minimum time between two attempts to start the thread, in milliseconds.
 const START_AGAIN: u64 = 1000;
-/// How often a hit has the authorization server asked while it is in doubt, in milliseconds.
+/// The minimum time between two calls that hits cause while the authorization server is in doubt, in milliseconds.
 const TRIAL: u64 = 1000;
 
-/// What the host's threads and the client's own have in common.
+/// State that the host's threads and the client's own thread share.
 pub(super) struct Shared {
     pub provider: Arc<Provider>,
     pub levels: TieredCache,
@@ -74,9 +75,9 @@ pub(super) struct Shared {
     pub stop: Signal,
     pub flights: Flights,
     pub tokens: Tokens,
-    /// Requests have been refused because of the breaker, since it closed last.
+    /// Whether requests have been refused because of the breaker since it closed last.
     pub refuses: AtomicBool,
-    /// Where calls go that the host makes.
+    /// The receiver of calls that the host makes.
     pub calls: Option<CallSink>,
 }
 
@@ -98,7 +99,7 @@ impl Shared {
         }
     }
 
-    /// Ends a flight: all who wait are told, and counted.
+    /// Ends a flight: all waiting requests are counted and notified.
     pub(super) fn complete(
         &self,
         subject: &VersionedKey,
@@ -114,7 +115,7 @@ impl Shared {
             });
     }
 
-    /// What decides whether the authorization server is asked at all.
+    /// The circuit breaker, which decides whether the authorization server is asked at all.
     pub(super) fn breaker(&self) -> Breaker<'_> {
         Breaker {
             words: self.levels.words(),
@@ -122,7 +123,7 @@ impl Shared {
         }
     }
 
-    /// That it is not asked now. Trying again may help in so many milliseconds.
+    /// The error of a request for which the server is not asked now. A retry may help after this many milliseconds.
     pub(super) fn not_asked(&self, after: u64) -> Error {
         self.refuses.store(true, Ordering::Relaxed);
         Error::new(
@@ -136,14 +137,14 @@ impl Shared {
     }
 }
 
-/// What a client works in: everything that a host may bring along.
+/// The environment of a client: everything that a host may provide.
 #[derive(Clone, Default)]
 pub struct ClientOptions {
-    /// Where its log lines go.
+    /// The receiver of its log lines.
     pub log: Option<LogSink>,
-    /// What it remembers in together with others, behind its own memory.
+    /// The store that the client shares with others, behind its own memory.
     pub store: Option<Arc<dyn Store>>,
-    /// What makes its calls, for a provider whose calls are the host's to make ([`crate::Config::host_endpoint`]).
+    /// The sink for its calls, for a provider whose calls the host makes ([`crate::Config::host_endpoint`]).
     pub calls: Option<CallSink>,
 }
 
@@ -157,22 +158,22 @@ impl fmt::Debug for ClientOptions {
     }
 }
 
-/// A client that could not be started.
+/// The error of a client that could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("the client's thread could not be started: {0}")]
 pub struct StartError(#[source] io::Error);
 
-/// What became of a submitted request.
+/// The result of submitting a request.
 #[derive(Debug)]
 pub enum Submitted {
-    /// It is answered already.
+    /// The request has been answered at once.
     Ready(Result<Resolution, Error>),
     /// The answer will be in the completion queue.
     Pending(RequestId),
 }
 
 impl Client {
-    /// Starts a client that logs nothing and remembers alone.
+    /// Starts a client that logs nothing and has no shared store.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor left.
@@ -180,7 +181,7 @@ impl Client {
         Self::start_with(provider, ClientOptions::default())
     }
 
-    /// Starts a client: from here on there is a thread, so call it after fork. The thread has all signals blocked.
+    /// Starts a client. This starts a thread, so call it after fork. The thread has all signals blocked.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor left.
@@ -192,10 +193,10 @@ impl Client {
         started.map(|()| client)
     }
 
-    /// Starts a client as [`Client::start_with`] does, and returns one also when the system has no thread or file
-    /// descriptor left: for a host that has to go on. It answers [`ErrorKind::Stopped`] to what it would have to ask the
-    /// authorization server, with the time after which trying again may help; and it tries again to start when a request
-    /// needs it, once a second at most.
+    /// Starts a client as [`Client::start_with`] does, but returns one even when the system has no thread or file
+    /// descriptor left, for a host that must continue. Such a client answers [`ErrorKind::Stopped`] to requests that
+    /// need the authorization server, with the time after which a retry may help. It tries again to start when a
+    /// request needs it, once a second at most.
     pub fn start_or_retry(
         provider: Arc<Provider>,
         surroundings: ClientOptions,
@@ -217,7 +218,7 @@ impl Client {
         &self.0.shared.provider
     }
 
-    /// What memory knows of the token: `Ok(None)` when nothing. Never blocks; allocates nothing on a hit.
+    /// Looks up the token in memory: `Ok(None)` when nothing is cached. Never blocks; allocates nothing on a hit.
     ///
     /// # Errors
     /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
@@ -233,8 +234,8 @@ impl Client {
         }))
     }
 
-    /// Resolves on this thread, which may wait: up to `deadline`, if given, and never longer than the provider's
-    /// `timeout`. Not for the client's own thread, that is: not from a [`LogSink`].
+    /// Resolves on this thread, which may block: until `deadline`, if given, and never longer than the provider's
+    /// `timeout`. Must not be called on the client's own thread, that is, not from a [`LogSink`].
     ///
     /// # Errors
     /// See [`ErrorKind`].
@@ -254,13 +255,13 @@ impl Client {
             Submitted::Pending(id) => id,
         };
         let timeout = self.provider().timeout;
-        // A flight ends itself in time; the slack only guards against a machine that stands still.
+        // A flight ends in time by itself; the slack only guards against a machine that is suspended.
         let wait = deadline.map_or(timeout + Duration::from_secs(2), |own| own.min(timeout));
         match receiver.recv_timeout(wait) {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 self.cancel(id);
-                // It may have come at the last moment.
+                // The answer may have arrived at the last moment.
                 receiver.try_recv().unwrap_or_else(|_| {
                     Err(self.0.fail(
                         ErrorKind::Timeout,
@@ -287,7 +288,7 @@ impl Client {
             }))
         });
         let client = self.clone();
-        // Made here and not inside the block: a future that is dropped before its first poll must cancel too.
+        // Created here and not inside the block: a future that is dropped before its first poll must cancel too.
         let wait = match submitted {
             Submitted::Ready(outcome) => Err(outcome),
             Submitted::Pending(id) => Ok(CancelOnDrop { client, id }),
@@ -308,15 +309,15 @@ impl Client {
         }
     }
 
-    /// Starts resolving; the answer comes at once or in `queue`, with `tag`. An answer that is there at once cost
-    /// no allocation.
+    /// Starts resolving. The answer is returned at once or arrives in `queue`, with `tag`. An answer that is returned
+    /// at once costs no allocation.
     pub fn submit(&self, token: Token<'_>, queue: &Arc<CompletionQueue>, tag: u64) -> Submitted {
         self.0
             .begin(token, None, || Notify::Queue(Arc::clone(queue), tag))
     }
 
-    /// The same in a context: verdicts are shared with requests of the same context only. [`Client::purge`] does not reach
-    /// them, [`Client::purge_all`] does.
+    /// [`Client::submit`] in a context: verdicts are shared only with requests of the same context. [`Client::purge`]
+    /// does not remove them, [`Client::purge_all`] does.
     pub fn submit_within(
         &self,
         context: &Context,
@@ -329,15 +330,15 @@ impl Client {
         })
     }
 
-    /// Forgets a submitted request. Returns whether it was still pending; if not, its completion is in the queue or
-    /// has been drained. Others who wait for the same token are not disturbed.
+    /// Cancels a submitted request. Returns whether it was still pending; if not, its completion is in the queue or has
+    /// been drained. Other requests that wait for the same token are not affected.
     pub fn cancel(&self, id: RequestId) -> bool {
         self.0.process.is_current() && self.0.shared.flights.leave(id)
     }
 
-    /// Forgets what is known of a token, here and in the store that is shared: whoever asks after this has returned,
-    /// anywhere, gets an answer that the authorization server gave after this was called. Whether anything was known
-    /// is not told.
+    /// Removes a token's entry from this client's memory and from the shared store. Any request that starts after this
+    /// call has returned, in any process, gets an answer that the authorization server gave after this call began. The
+    /// result does not say whether there was an entry.
     ///
     /// # Errors
     /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
@@ -348,7 +349,7 @@ impl Client {
         Ok(())
     }
 
-    /// Forgets all that is known of this provider's tokens, as [`Client::purge`] does of one.
+    /// Removes the entries of all of this provider's tokens, as [`Client::purge`] does for one.
     ///
     /// # Errors
     /// [`ErrorKind::Forked`], [`ErrorKind::Stopped`].
@@ -358,11 +359,11 @@ impl Client {
         Ok(())
     }
 
-    /// Notes that the proof of a sender is used (RFC 9449 §11.1): in the store that is shared, and where there is
-    /// none, or it notes no proofs, in this client's own memory. Any thread may call it; it never blocks for long. No purge
-    /// forgets a proof. A client that has been stopped, or was started before a fork, knows of none: [`FirstUse::Lost`].
-    /// It is noted for as long as the longest window that this client was asked about accepts it; whoever knows a longer
-    /// one says so with [`Client::expect_proof_window`].
+    /// Records that a sender's proof is used (RFC 9449 §11.1): in the shared store, or in this client's own memory
+    /// where there is no store or the store records no proofs. Any thread may call it; it never blocks for long. No
+    /// purge removes a proof. A client that has been stopped, or was started before a fork, knows no proofs:
+    /// [`FirstUse::Lost`]. The proof is recorded for as long as the longest window that this client was asked about
+    /// accepts it. A caller that knows a longer window announces it with [`Client::expect_proof_window`].
     pub fn first_use(&self, proof: &ProofId, time: ProofTime) -> FirstUse {
         if self.0.check().is_err() {
             return FirstUse::Lost;
@@ -370,14 +371,14 @@ impl Client {
         self.0.shared.levels.first_use(proof, time, clock::now())
     }
 
-    /// Says that there are rules that accept a proof for as long as this from its `iat` on: proofs are noted for as long.
-    /// Where that is not said, a proof that was noted for a shorter time passes no second time either, but neither do
-    /// others that are as old: [`FirstUse::Lost`].
+    /// Announces that there are rules that accept a proof for as long as `window` from its `iat` on. Proofs are then
+    /// recorded for as long. Without this call, a proof that was recorded for a shorter time is still not accepted
+    /// twice, but other proofs that are as old are refused as well: [`FirstUse::Lost`].
     pub fn expect_proof_window(&self, window: Duration) {
         self.0.shared.levels.expect_window(window);
     }
 
-    /// What it has done. In a forked child: nothing.
+    /// The client's statistics. Empty in a forked child.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         if !self.0.process.is_current() {
@@ -399,8 +400,8 @@ impl Client {
         stats
     }
 
-    /// The last error of each kind: one that a request ended with, or one behind which something older was served. In a
-    /// forked child: none.
+    /// The last error of each kind. These are errors that requests ended with, and errors because of which a stale
+    /// verdict was served. Empty in a forked child.
     pub fn last_errors(&self) -> LastErrors {
         if !self.0.process.is_current() {
             return LastErrors::default();
@@ -408,8 +409,8 @@ impl Client {
         self.0.shared.failures.read()
     }
 
-    /// Ends all flights with [`ErrorKind::Stopped`] and joins the thread, within 2 seconds. Returns whether the
-    /// thread has ended. Everything that is asked afterwards answers [`ErrorKind::Stopped`].
+    /// Ends all flights with [`ErrorKind::Stopped`] and joins the thread, within 2 seconds. Returns whether the thread
+    /// has ended. All later requests fail with [`ErrorKind::Stopped`].
     pub fn stop(&self) -> bool {
         self.0.stop()
     }
@@ -424,7 +425,7 @@ impl fmt::Debug for Client {
 }
 
 impl Handle {
-    /// The one path: memory, store, flight, authorization server.
+    /// The path of every request: memory, store, flight, authorization server.
     fn begin(
         &self,
         token: Token<'_>,
@@ -482,7 +483,7 @@ impl Handle {
         }
     }
 
-    /// What is answered when the authorization server is not asked, because of `error`.
+    /// The result when the authorization server is not asked because of `error`.
     fn without_asking(
         &self,
         subject: VersionedKey,
@@ -506,7 +507,7 @@ impl Handle {
         }
     }
 
-    /// Why the authorization server is not asked about this token now.
+    /// The reason why the authorization server is not asked about this token now.
     fn refused(&self, subject: &VersionedKey, now: u64) -> Option<Error> {
         let shared = &self.shared;
         if let Err(error) = self.ensure_started(now) {
@@ -520,8 +521,8 @@ impl Handle {
         Some(shared.not_asked(after))
     }
 
-    /// What a hit has done in the background: its verdict is due to be found out again, or the authorization server has
-    /// failed on so many tokens that one is needed that it has called active.
+    /// Starts the background work of a hit: its verdict is due for a refresh, or the authorization server has failed on
+    /// so many tokens that it must be asked about one that it has called active.
     fn beside_hit(&self, subject: VersionedKey, token: Token<'_>, hit: &Hit, now: Now) {
         if hit.refresh {
             self.in_background(subject, token, Reason::Refresh);
@@ -536,7 +537,7 @@ impl Handle {
     fn try_with(&self, subject: VersionedKey, token: Token<'_>, now: u64) {
         let shared = &self.shared;
         let next = self.next_trial.load(Ordering::Relaxed);
-        // A call that the host makes is made on behalf of one who waits.
+        // A call that the host makes needs a waiting request on whose behalf it is made.
         if now < next || shared.calls.is_some() {
             return;
         }
@@ -550,14 +551,14 @@ impl Handle {
             return;
         }
         if !shared.breaker().is_open() {
-            // Another process has had an answer.
+            // Another process has received an answer.
             shared.refuses.store(false, Ordering::Relaxed);
         } else if self.refused(&subject, now).is_none() {
             self.in_background(subject, token, Reason::Trial);
         }
     }
 
-    /// Asks in the background, if nobody does already.
+    /// Asks in the background, unless a flight for the token exists.
     fn in_background(&self, subject: VersionedKey, token: Token<'_>, reason: Reason) {
         let shared = &self.shared;
         if self.engine.get().is_some()
@@ -568,7 +569,7 @@ impl Handle {
         }
     }
 
-    /// Hands a flight that has been started over to the thread.
+    /// Passes a started flight to the thread.
     fn enqueue(&self, subject: VersionedKey, started: Started, token: Token<'_>, reason: Reason) {
         let shared = &self.shared;
         let now = tokio::time::Instant::now();
@@ -592,7 +593,7 @@ impl Handle {
         }
     }
 
-    /// Starts the thread if that could not be done yet.
+    /// Starts the thread if it could not be started before.
     fn ensure_started(&self, now: u64) -> Result<(), Error> {
         if self.engine.get().is_some() {
             return Ok(());
@@ -642,7 +643,7 @@ impl Handle {
     fn start(&self, stage: &mut Stage, now: u64) -> Result<(), StartError> {
         match Runtime::start(Arc::clone(&self.shared)) {
             Ok(runtime) => {
-                // It is set nowhere else, and not twice: the stage says so.
+                // It is set only here, and only once: the stage ensures that.
                 let _ = self.engine.set(Engine {
                     jobs: runtime.jobs(),
                     thread: runtime.thread_id(),
@@ -667,7 +668,7 @@ impl Handle {
         shared.levels.subject(key)
     }
 
-    /// Whether anything may be asked of this client here and now.
+    /// Whether the client can be used now and in this process.
     fn check(&self) -> Result<(), Error> {
         if !self.process.is_current() {
             return Err(Error::new(
@@ -685,7 +686,7 @@ impl Handle {
         self.fail(ErrorKind::Stopped, "the client has been stopped")
     }
 
-    /// An error of one request, counted.
+    /// Returns the error of one request, and counts it.
     fn fail(&self, kind: ErrorKind, what: &str) -> Error {
         let error = self.error(kind, what);
         self.shared.counters.failed(&error, 1);
@@ -718,11 +719,11 @@ impl Handle {
         self.shared.flights.close(&error, |waiting| {
             self.shared.counters.failed(&error, waiting);
         });
-        // Kept until it is asked for: the thread need not be waiting at this moment.
+        // The signal is kept until it is received: the thread need not be waiting at this moment.
         self.shared.stop.notify_one();
         let own = self.engine.get().map(|engine| engine.thread);
         if own == Some(thread::current().id()) {
-            // The last handle went on the client's own thread: it ends by itself, and cannot wait for itself.
+            // The last handle was dropped on the client's own thread: it ends by itself, and cannot wait for itself.
             return false;
         }
         runtime.join()
@@ -735,8 +736,8 @@ impl Drop for Handle {
             self.stop();
             return;
         }
-        // A forked child: the thread is not here, and what it shared with us may be half changed. Nothing of it is
-        // touched; the memory is the child's copy and goes with the child.
+        // A forked child: the thread does not exist here, and the state that it shared with us may be half changed.
+        // None of it is touched; the memory is the child's copy and is freed with the child.
         std::mem::forget(std::mem::replace(self.stage.get_mut(), Stage::Stopped));
         std::mem::forget(self.engine.take());
         std::mem::forget(Arc::clone(&self.shared));

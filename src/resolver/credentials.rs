@@ -1,8 +1,8 @@
-//! What calls authenticate with as time goes by.
+//! Credentials of calls, and their rotation.
 //!
-//! Secrets rotate. When the authorization server refuses us, the file that our secret came from is read again, and if
-//! there is another in it the call is repeated, once. An nginx worker often may not read what its master read as root: it
-//! goes on with what it has then, and says so.
+//! Secrets rotate. When the authorization server refuses our credentials, the file that our secret came from is read
+//! again. If the file holds another secret, the call is repeated once. An nginx worker often may not read a file that
+//! its master read as root: it then continues with the secret that it has, and logs that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::oauth::Request;
 use crate::oauth::Server;
 use crate::{Error, LogLevel, clock};
 
-/// How long a call waits for a file to be read.
+/// The time for which a call waits for a file to be read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What one call authenticates with.
+/// The credentials of one call.
 pub(super) struct CallCredentials {
     /// The number of the credentials.
     number: u64,
     token: Option<Arc<Held>>,
 }
 
-/// Hands out passes.
+/// The source of [`CallCredentials`].
 pub(super) struct CredentialSource {
     shared: Arc<Shared>,
     files: Arc<Files>,
@@ -48,10 +48,10 @@ impl CredentialSource {
         }
     }
 
-    /// A pass for calls to `server`. It waits for an access token, where that is what authenticates us.
+    /// Issues credentials for calls to `server`. Waits for an access token, where an access token authenticates us.
     ///
     /// # Errors
-    /// When no access token can be had.
+    /// When no access token can be obtained.
     pub(super) async fn issue(&self, server: &Arc<Server>) -> Result<CallCredentials, Error> {
         let credentials = &self.shared.provider.credentials;
         let number = credentials.number();
@@ -62,10 +62,10 @@ impl CredentialSource {
         Ok(CallCredentials { number, token })
     }
 
-    /// Another pass, after one that the server has refused; `None` when there is none that may do better.
+    /// Issues other credentials after the server has refused some; `None` when there are none that may be accepted.
     ///
     /// # Errors
-    /// When no access token can be had.
+    /// When no access token can be obtained.
     pub(super) async fn renew(
         &self,
         server: &Arc<Server>,
@@ -82,10 +82,10 @@ impl CredentialSource {
         }
     }
 
-    /// Puts into a request what of a pass is not in it yet.
+    /// Adds the credentials to a request, as far as they are not in it yet.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Internal`] when no header can hold it.
+    /// [`crate::ErrorKind::Internal`] when no header can hold them.
     pub(super) fn show(&self, pass: &CallCredentials, request: &mut Request) -> Result<(), Error> {
         match &pass.token {
             Some(held) => {
@@ -98,15 +98,16 @@ impl CredentialSource {
     }
 }
 
-/// The file that proves who we are.
+/// The file of the credential.
 pub(super) struct Files {
     shared: Arc<Shared>,
-    /// Held by the thread that reads it again.
+    /// Held by the thread that reads the file again.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Files {
-    /// The server has refused the credentials of number `refused`. Returns whether there are others now.
+    /// Reports that the server has refused the credentials of number `refused`. Returns whether there are other
+    /// credentials now.
     pub(super) async fn renewed(&self, refused: u64) -> bool {
         let provider = &self.shared.provider;
         let credentials = &provider.credentials;
@@ -124,8 +125,8 @@ impl Files {
             return false;
         }
         let reader = Arc::clone(provider);
-        // On a thread of its own, and never on two: a file system that hangs must not hold up other calls, nor use up
-        // the threads that resolve names.
+        // On a thread of its own, and only on one at a time: a file system that hangs must not delay other calls, nor
+        // use up the threads that resolve names.
         let read = tokio::task::spawn_blocking(move || {
             let read = reader.read_credential_again(now);
             drop(reading);
@@ -159,7 +160,7 @@ impl Files {
                 );
                 false
             }
-            // It panicked, or the runtime is going.
+            // The thread panicked, or the runtime is shutting down.
             Err(_) => false,
         }
     }

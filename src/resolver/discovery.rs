@@ -1,9 +1,9 @@
-//! Finding out what the authorization server says of itself, and keeping up with it.
+//! Discovery of the authorization server's metadata, and its refresh.
 //!
-//! Its metadata is fetched when the client starts, and again when its time is over. A request that comes before it is
-//! there waits, within its deadline, until fetching it has failed [`EVIDENCE`] times in a row: from then on requests fail at
-//! once, as the last fetch did, until one succeeds. When newer metadata can't be fetched, the last that could goes on being
-//! used.
+//! The metadata is fetched when the client starts, and again when its lifetime is over. A request that comes before the
+//! metadata is there waits, within its deadline, until the fetch has failed [`EVIDENCE`] times in a row. From then on
+//! requests fail at once, with the error of the last fetch, until one succeeds. When newer metadata can't be fetched,
+//! the last fetched metadata stays in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::oauth::Request;
 use crate::oauth::{Endpoint, Metadata, Purpose, Server, well_known};
 use crate::{Error, ErrorKind, LogLevel, Provider, cache};
 
-/// For how long metadata is good that does not say.
+/// The default lifetime of metadata without a stated one.
 const USUAL: Duration = Duration::from_secs(3600);
-/// However short or long it says: it is asked for this often at most, and at least.
+/// The bounds of a stated lifetime.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(86_400);
-/// How soon to ask again after the first failure, in milliseconds; it doubles up to a minute.
+/// The time until the next fetch after the first failure, in milliseconds; it doubles up to a minute.
 const AGAIN: u64 = 500;
-/// … or up to this as long as nothing is known, and requests fail for it.
+/// The bound instead of a minute while there is no metadata, and requests fail because of that.
 const AGAIN_AT_LEAST: Duration = Duration::from_secs(10);
-/// How many fetches have to fail before no request waits for the next.
+/// The number of fetches that must fail before requests stop waiting for the next.
 const EVIDENCE: u32 = 2;
 
-/// What is known of the server.
+/// The current metadata of the server and its state.
 #[derive(Clone)]
 enum Known {
-    /// Nothing that would do, and why, once that has been tried, and how often in a row.
+    /// No usable metadata. Contains the error, once a fetch was attempted, and the number of failures in a row.
     Nothing(Option<Error>, u32),
     Server(Arc<Server>),
 }
@@ -44,8 +44,8 @@ pub(super) struct Discovery {
 impl Discovery {
     pub(super) fn new(provider: &Provider) -> Self {
         let configured = &provider.server;
-        // Who says where tokens are introspected, and where the keys are if they are needed, need not wait for what else
-        // the metadata may say.
+        // If the introspection endpoint is configured, and `jwks_uri` where keys are needed, requests need not wait for
+        // the rest of the metadata.
         let enough = configured.issuer.is_none()
             || (!provider.endpoints(configured).is_empty()
                 && (configured.jwks.is_some() || !provider.needs_keys()));
@@ -59,21 +59,21 @@ impl Discovery {
         }
     }
 
-    /// The server, as soon as it is known.
+    /// Returns the server, as soon as it is known.
     ///
     /// # Errors
-    /// Why it is not known, once that is not expected to change soon.
+    /// The reason why it is not known, once that is not expected to change soon.
     pub(super) async fn server(&self) -> Result<Arc<Server>, Error> {
         self.wait(EVIDENCE).await
     }
 
-    /// The server, however long it takes to know it.
+    /// Returns the server. Waits for as long as it takes.
     pub(super) async fn server_at_last(&self) -> Result<Arc<Server>, Error> {
         self.wait(u32::MAX).await
     }
 
     async fn wait(&self, evidence: u32) -> Result<Arc<Server>, Error> {
-        // Nearly always: no need to wait, nor to be told of changes.
+        // The usual case: no need to wait, nor to subscribe to changes.
         if let Known::Server(server) = &*self.known.borrow() {
             return Ok(Arc::clone(server));
         }
@@ -87,13 +87,13 @@ impl Discovery {
                 Known::Nothing(..) => {}
             }
             if known.changed().await.is_err() {
-                // The sender is ours: it is there as long as we are.
+                // We own the sender: it lives as long as we do.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Why it is not known yet.
+    /// The reason why it is not known yet.
     pub(super) fn failure(&self) -> Option<Error> {
         match &*self.known.borrow() {
             Known::Nothing(error, _) => error.clone(),
@@ -101,7 +101,7 @@ impl Discovery {
         }
     }
 
-    /// Keeps up with what the server says of itself: returns at once when it is not to be asked, and never otherwise.
+    /// Keeps the metadata current. Returns at once when there is no metadata to fetch, and otherwise never.
     pub(super) async fn keep_up(
         &self,
         provider: &Provider,
@@ -127,7 +127,8 @@ impl Discovery {
                     }
                     failures = 0;
                     if let Some(server) = self.learn(provider, &metadata)
-                        // Of introspection: where tokens are exchanged, the server says so when it refuses us.
+                        // For introspection only: where tokens are exchanged, the server reports an error when it
+                        // refuses us.
                         && provider.purpose() == Purpose::Introspection
                         && let Some(warning) = provider.credentials.warn_if_unlisted(&server)
                     {
@@ -158,7 +159,7 @@ impl Discovery {
         }
     }
 
-    /// Returns the server as it is known now, where that is news.
+    /// Returns the server as it is known now, if that has changed.
     fn learn(&self, provider: &Provider, metadata: &Metadata) -> Option<Arc<Server>> {
         let server = Arc::new(provider.server.clone().with_metadata(metadata));
         let is_news = self.known.send_if_modified(|known| match known {
@@ -172,13 +173,13 @@ impl Discovery {
     }
 }
 
-/// Fetches the metadata of an issuer, from the first place that has it, and tells for how long it is good.
+/// Fetches the metadata of an issuer, from the first place that has it. Returns its lifetime as well.
 async fn fetch(
     provider: &Provider,
     transport: &Transport,
     issuer: &str,
 ) -> Result<(Metadata, Duration), Error> {
-    // It was read as one when it was configured.
+    // It was parsed as a URL when it was configured.
     let base = url::Url::parse(issuer).map_err(|error| {
         Error::new(
             ErrorKind::Internal,

@@ -1,9 +1,10 @@
-//! Which of the authorization server's addresses is asked first.
+//! The order in which the authorization server's addresses are tried.
 //!
-//! In the order in which they are configured, but those that failed lately after all others. An address that fails is
-//! put last for `fail_timeout`, and for longer each time in a row, like the breaker's calls. It has failed if there is no
-//! connection to it, or if another has answered to a token on which it has failed: on some tokens all fail. What is known of
-//! them is this process's own: it is no more than an order, and every request tries them all if it must.
+//! It is the order in which they are configured, but addresses that failed lately come last. An address that fails is
+//! put last for `fail_timeout`, and for longer each time in a row, like the breaker's calls. An address has failed if
+//! there is no connection to it, or if another address has answered for a token on which it has failed: on some tokens
+//! all addresses fail. This state belongs to one process. It only determines the order, and every request tries all
+//! addresses if it must.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +19,7 @@ pub(super) struct Endpoints {
 
 #[derive(Default)]
 struct State {
-    /// Until when it goes last; 0 when it has not failed.
+    /// The time until which it comes last; 0 when it has not failed.
     down_until: AtomicU64,
     failures: AtomicU64,
 }
@@ -31,23 +32,23 @@ impl Endpoints {
         }
     }
 
-    /// The first `count` of them, the one to ask first before the others. `now` is in milliseconds on the monotonic clock.
+    /// The first `count` addresses, in the order in which to try them. `now` is in milliseconds on the monotonic clock.
     pub(super) fn order(&self, now: u64, count: usize) -> Vec<usize> {
         let mut order: Vec<_> = (0..count.min(self.states.len())).collect();
         order.sort_by_key(|&index| {
             let until = self.states[index].down_until.load(Ordering::Relaxed);
-            // The one that may be well again soonest first; they are sorted stably.
+            // The address that may recover soonest comes first; the sort is stable.
             if until > now { until } else { 0 }
         });
         order
     }
 
-    /// Whether it goes last.
+    /// Whether it comes last.
     pub(super) fn is_last(&self, index: usize, now: u64) -> bool {
         self.states[index].down_until.load(Ordering::Relaxed) > now
     }
 
-    /// It has answered. Returns whether it had failed before.
+    /// Records that it has answered. Returns whether it had failed before.
     pub(super) fn answered(&self, index: usize) -> bool {
         let state = &self.states[index];
         if state.failures.load(Ordering::Relaxed) == 0 {
@@ -57,7 +58,7 @@ impl Endpoints {
         state.down_until.swap(0, Ordering::Relaxed) != 0
     }
 
-    /// It has failed. Returns whether that is news.
+    /// Records that it has failed. Returns whether it had not failed before.
     pub(super) fn failed(&self, index: usize, now: u64, jitter: u64) -> bool {
         let state = &self.states[index];
         let until = state.down_until.load(Ordering::Relaxed);

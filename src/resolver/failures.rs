@@ -1,4 +1,4 @@
-//! What went wrong last.
+//! The last error of each kind.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use crate::{Error, ErrorKind};
 /// The last error of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
-    /// When it was, in seconds since the epoch.
+    /// The time of the error, in seconds since the epoch.
     pub at: i64,
-    /// What it said: for whoever runs the gateway, and without any secret.
+    /// Its message: for the operator of the gateway, and without any secret.
     pub message: Arc<str>,
 }
 
 /// The last error of each kind, by [`ErrorKind::index`].
 pub type LastErrors = [Option<LastError>; ErrorKind::ALL.len()];
 
-/// Remembers the last error of each kind.
+/// Keeps the last error of each kind.
 #[derive(Default)]
 pub(super) struct Failures(Mutex<LastErrors>);
 
@@ -29,7 +29,7 @@ impl Failures {
             message: error.shared_message(),
         };
         let former = self.0.lock()[error.kind().index()].replace(last);
-        // Not under the lock.
+        // Outside the lock.
         drop(former);
     }
 

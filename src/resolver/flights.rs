@@ -1,10 +1,10 @@
-//! Who waits for what: one call per token at a time, whatever the number of requests.
+//! Flights: one call per token at a time, for any number of waiting requests.
 //!
-//! A flight that has been sent, or can be at once, goes on when nobody waits for it any more: its answer will be remembered.
-//! One that would have to wait to be sent ends with the last who waited, so that clients which send tokens and go do not
-//! make those behind them wait. So there are `max_waiting` flights that somebody waits for and `max_concurrent` that nobody
-//! does, at most. A flight that nobody is meant to wait for (a verdict is found out again in the background) is one of
-//! `max_waiting`, and ends by itself alone.
+//! A flight that has been sent, or can be sent at once, continues when no request waits for it any more: its answer
+//! will be cached. A flight that would have to wait before it is sent ends with its last waiting request, so that
+//! clients that send tokens and disconnect do not delay others. So there are at most `max_waiting` flights with waiting
+//! requests and `max_concurrent` without. A background flight, which refreshes a verdict and has no waiting requests
+//! from the start, is one of `max_waiting`, and only ends by itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::Error;
 use crate::cache::VersionedKey;
 use crate::verdict::{CacheStatus, Resolution, Verdict};
 
-/// Names one submitted request, until it completes or is cancelled. Never reused within a client.
+/// The id of one submitted request, until it completes or is cancelled. Never reused within a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// How one who waits is told.
+/// How a waiting request is notified.
 pub(super) enum Notify {
     /// A completion in an event loop's queue.
     Queue(Arc<CompletionQueue>, u64),
@@ -30,11 +30,11 @@ pub(super) enum Notify {
     Call(Box<dyn FnOnce(Result<Resolution, Error>) + Send>),
 }
 
-/// How a flight ended.
+/// The end of a flight.
 pub(super) struct LookupOutcome {
-    /// What all who wait are told.
+    /// The outcome for all waiting requests.
     pub outcome: Result<Verdict, Error>,
-    /// Where the verdict came from, if not from the authorization server for this flight.
+    /// The source of the verdict, if it is not the authorization server's answer to this flight.
     pub cache: Option<CacheStatus>,
 }
 
@@ -47,42 +47,42 @@ impl From<Result<Verdict, Error>> for LookupOutcome {
     }
 }
 
-/// On whose behalf a call may be made.
+/// The request on whose behalf a call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behalf {
-    /// On that of one who waits and has this tag.
+    /// A waiting request with this tag.
     Of(u64),
-    /// On nobody's in particular: those who wait have no tag.
+    /// No particular request: the waiting requests have no tag.
     Any,
-    /// A call was made on behalf of all who wait.
+    /// A call was made on behalf of every waiting request.
     Exhausted,
-    /// Nobody waits any more: the flight has ended.
+    /// No request waits any more: the flight has ended.
     Nobody,
 }
 
-/// A flight that somebody has to make.
+/// A new flight, which the caller must run.
 pub(super) struct Started {
-    /// Its name: no two flights of a client have the same.
+    /// Its number: no two flights of a client have the same.
     pub number: u64,
-    /// Closed when nobody waits for it any more and it has not been sent: it has ended then.
+    /// Closed when no request waits for it any more and it has not been sent: it has ended then.
     pub gone: oneshot::Receiver<()>,
 }
 
-/// What became of a request that asked to wait.
+/// The result of a request to join a flight.
 pub(super) enum Joined {
-    /// It is the first: somebody has to ask the authorization server.
+    /// The request is the first: the caller must ask the authorization server.
     Started(RequestId, Started),
-    /// Somebody asks already.
+    /// Another request has asked already.
     Waiting(RequestId),
-    /// The answer came in between: nothing to wait for.
+    /// The answer has arrived in the meantime: nothing to wait for.
     Known(Verdict),
-    /// Too many wait already.
+    /// Too many requests wait already.
     Full,
     /// No flight starts any more.
     Closed,
 }
 
-/// The flights under way. `Lock` is another one in tests only, which try out every order in which threads may run.
+/// The flights in progress. `Lock` is another type only in tests, which try all orders in which threads may run.
 pub(super) struct Flights<Lock = RawMutex> {
     state: lock_api::Mutex<Lock, State>,
     max_waiting: usize,
@@ -98,13 +98,14 @@ struct State {
     closed: bool,
 }
 
-/// A flight under way.
+/// A flight in progress.
 struct Entry {
     number: u64,
     waiters: BTreeMap<RequestId, Waiter>,
-    /// It goes on when nobody waits for it: a call may have been made for it, or nobody was meant to wait.
+    /// Whether it continues when no request waits for it: a call may have been made for it, or it is a background
+    /// flight.
     keeps: bool,
-    /// Dropped with the entry, by which the flight is told.
+    /// Dropped with the entry. The drop notifies the flight.
     _alive: oneshot::Sender<()>,
 }
 
@@ -132,7 +133,7 @@ impl State {
 struct Waiter {
     notify: Notify,
     cache: CacheStatus,
-    /// A call was made on its behalf.
+    /// Whether a call was made on its behalf.
     asked: bool,
 }
 
@@ -145,12 +146,12 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         }
     }
 
-    /// Joins the flight for `subject`, or starts it. One that began before a purge is for another subject: whoever comes
-    /// after the purge does not get its answer.
+    /// Joins the flight for `subject`, or starts one. A flight that began before a purge is for another subject, so a
+    /// request that comes after the purge does not get its answer.
     ///
-    /// `known` looks once more for a verdict before a flight starts. A flight leaves its verdict in the cache
-    /// before it ends here, so that whoever finds no flight finds the verdict: no request that comes at that
-    /// moment asks a second time.
+    /// `known` looks up the verdict once more before a flight starts. A flight stores its verdict in the cache before
+    /// it ends here, so a request that finds no flight finds the verdict: no request that comes at that moment asks a
+    /// second time.
     pub(super) fn join(
         &self,
         subject: VersionedKey,
@@ -190,7 +191,8 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         }
     }
 
-    /// Forgets one who waits. The flight goes on for others; it goes on for the cache if it need not wait to be sent.
+    /// Removes a waiting request. The flight continues for other requests. It continues for the cache if it need not
+    /// wait to be sent.
     pub(super) fn leave(&self, id: RequestId) -> bool {
         let mut state = self.state.lock();
         let Some(subject) = state.by_request.remove(&id) else {
@@ -206,12 +208,13 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
             }
         }
         drop(state);
-        // What they own is dropped only after the lock is gone: that may run code of the caller's.
+        // What they own is dropped only after the lock is released: the drop may run code of the caller.
         drop((waiter, ended));
         true
     }
 
-    /// Whether a flight is still wanted that is to be sent now. From here on it goes on whoever leaves.
+    /// Whether a flight that is to be sent now is still wanted. From here on the flight continues even if all waiting
+    /// requests leave.
     pub(super) fn send(&self, subject: &VersionedKey, number: u64) -> bool {
         let mut state = self.state.lock();
         let entry = state.entry(subject, number);
@@ -221,8 +224,8 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         })
     }
 
-    /// On whose behalf a call may be made next for the flight for `subject`: each of those who wait is named once. If
-    /// nobody waits the flight ends here, so that whoever comes after starts another.
+    /// The request on whose behalf the next call of the flight for `subject` may be made. Each waiting request is named
+    /// once. If none waits, the flight ends here, so that the next request starts another.
     pub(super) fn behalf(&self, subject: &VersionedKey) -> Behalf {
         let mut state = self.state.lock();
         let Some(entry) = state.by_subject.get_mut(subject) else {
@@ -247,7 +250,7 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         }
     }
 
-    /// Starts a flight that nobody waits for, unless there is one already.
+    /// Starts a background flight for `subject`, unless there is a flight already.
     pub(super) fn begin_unasked(&self, subject: VersionedKey) -> Option<Started> {
         let mut state = self.state.lock();
         if state.closed
@@ -259,8 +262,9 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         Some(state.start(subject, BTreeMap::new()))
     }
 
-    /// Ends the flight of this number for `subject` and tells all who wait. `count` learns how many that are before they
-    /// do, so that whoever has been told finds itself counted. Nothing happens if the flight has ended already.
+    /// Ends the flight of this number for `subject` and notifies all waiting requests. `count` receives their number
+    /// before they are notified, so that a notified request is already counted. Does nothing if the flight has ended
+    /// already.
     pub(super) fn complete(
         &self,
         subject: &VersionedKey,
@@ -284,7 +288,8 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         tell(waiters, lookup_outcome);
     }
 
-    /// Ends every flight with `error`; none starts afterwards. `count` learns how many wait before they are told.
+    /// Ends every flight with `error`; none starts afterwards. `count` receives the number of waiting requests before
+    /// they are notified.
     pub(super) fn close(&self, error: &Error, count: impl FnOnce(usize)) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -297,7 +302,7 @@ impl<Lock: lock_api::RawMutex> Flights<Lock> {
         }
     }
 
-    /// Flights under way, and requests that wait for them.
+    /// The number of flights in progress, and of requests that wait for them.
     pub(super) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.by_subject.len(), state.by_request.len())
@@ -339,7 +344,7 @@ mod tests {
         monotonic: 5_000,
     };
 
-    /// A lock at which the scheduler of the tests may let any other thread go on.
+    /// A lock at which the scheduler of the tests may let any other thread continue.
     struct AnyOrder(AtomicBool);
 
     // SAFETY: `lock` returns, and `try_lock` says true, only to the one whose swap found false; it is false again only
@@ -375,7 +380,7 @@ mod tests {
         }
     }
 
-    /// A verdict that was found out under this version.
+    /// A verdict that was obtained under this version.
     fn verdict_of(version: u32) -> Verdict {
         let mut claims = Claims::empty();
         claims.iat = Some(version.into());
@@ -390,7 +395,7 @@ mod tests {
         }
     }
 
-    /// What one node does with one token: as the client does it, less the network.
+    /// One node's calls for one token: the same steps as the client's, without the network.
     struct Node {
         flights: Flights<AnyOrder>,
         cache: MemoryCache,
@@ -410,7 +415,7 @@ mod tests {
             })
         }
 
-        /// Asks. What is told must have been found out under this version or a later one.
+        /// Asks. The result must have been obtained under this version or a later one.
         fn ask(self: &Arc<Self>, since: u32) {
             let subject = subject(self.version.load(Ordering::SeqCst) as u32);
             let known = || {
@@ -454,7 +459,7 @@ mod tests {
         }
     }
 
-    /// How many orders are tried out.
+    /// The number of orders to try.
     const ORDERS: usize = 3_000;
 
     #[test]
@@ -493,7 +498,7 @@ mod tests {
             for thread in early {
                 thread.join().unwrap();
             }
-            // One for each version, and one more if what came late took the place of what is new.
+            // One for each version, and one more if a late result replaced a newer one.
             assert!(node.calls.load(Ordering::SeqCst) <= 3);
             assert_eq!(node.told.load(Ordering::SeqCst), 3);
             assert_eq!(node.flights.counts(), (0, 0));
@@ -574,7 +579,7 @@ mod tests {
         assert!(!flights.send(&subject(0), started.number));
         assert_eq!(flights.counts(), (0, 0));
 
-        // Who comes then has one of their own, and is not told what became of the other.
+        // A request that comes then has its own flight, and does not receive the result of the other.
         let (_, next) = start(&flights);
         let lookup_outcome = Err(Error::new(ErrorKind::Timeout, "too slow")).into();
         flights.complete(&subject(0), started.number, &lookup_outcome, |count| {

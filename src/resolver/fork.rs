@@ -1,16 +1,15 @@
-//! Noticing a fork.
+//! Fork detection.
 //!
-//! Only the forking thread lives on in a child: our thread does not, and a lock that it held stays locked for
-//! ever. Every client therefore remembers in which process it was started, and does nothing at all elsewhere. A
-//! counter that the C library raises in each child makes asking as cheap as one load; `getpid` would be a system
-//! call on every hit.
+//! In a child only the forking thread continues: our thread does not, and a lock that it held stays locked for ever. So
+//! every client records in which process it was started, and does nothing at all in any other. A counter that the C
+//! library increments in each child makes the check as cheap as one load; `getpid` would be a system call on every hit.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// The process in which it was made.
+/// The process in which it was created.
 pub(super) struct Process(u32);
 
 impl Process {

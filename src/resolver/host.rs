@@ -1,10 +1,10 @@
-//! Calls that the host makes: one that has its own way to the authorization server, with connections, TLS and
-//! credentials of its own, is handed each call and brings back the answer. Everything else stays as it is: what is
-//! remembered, who waits for whom, how the answer is read.
+//! Calls that the host makes. A host with its own way to the authorization server, with its own connections, TLS and
+//! credentials, receives each call and returns the answer. Everything else is the same: the cache, the flights, and the
+//! reading of answers.
 //!
-//! A host may have to make the call on behalf of a request that waits for it, as nginx does: then the call ends when
-//! that request does. Nobody else who waits for the same token may be disturbed by that, so the call is handed over
-//! again, on behalf of another of them; and if there is none left, nobody is asked.
+//! A host may have to make the call on behalf of a waiting request, as nginx does: then the call ends when that request
+//! ends. This must not affect the other requests that wait for the same token, so the call is passed to the host again,
+//! on behalf of another of them. If there is none left, no call is made.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::oauth::Endpoint;
 use crate::oauth::Request;
 use crate::{Error, ErrorKind, Provider};
 
-/// Takes a call, and sees to it that it is made. Called on the client's thread: it must not block.
+/// Receives a call, and ensures that it is made. Called on the client's thread: it must not block.
 pub type CallSink = Arc<dyn Fn(Call) + Send + Sync>;
 
 /// A call to make: an HTTP `POST` of a form (RFC 7662 §2.1). One that is dropped without an answer has ended with the
@@ -34,7 +34,7 @@ pub struct Call {
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The body has the token, and may have a secret.
+        // The body contains the token, and may contain a secret.
         f.debug_struct("Call")
             .field("tag", &self.tag)
             .field("limit", &self.limit)
@@ -43,29 +43,29 @@ impl fmt::Debug for Call {
 }
 
 impl Call {
-    /// The `Content-Type` of what is sent.
+    /// The `Content-Type` of the body.
     pub const CONTENT_TYPE: &'static str = "application/x-www-form-urlencoded";
 
-    /// The tag of a request that waits for the answer, as [`crate::Client::submit`] was told it. `None` when all who wait
-    /// came without one.
+    /// The tag of a request that waits for the answer, as passed to [`crate::Client::submit`]. `None` when no waiting
+    /// request has a tag.
     pub fn tag(&self) -> Option<u64> {
         self.tag
     }
 
-    /// What is to be sent as `Accept`.
+    /// The value of `Accept` to send.
     pub fn accept(&self) -> &[u8] {
         self.accept.as_ref().map_or(b"*/*", HeaderValue::as_bytes)
     }
 
-    /// What is to be sent. It holds the token.
+    /// The body to send. It holds the token.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Whether a header of the request on whose behalf the call is made may go along with it: only those that tell which
-    /// host and program a client has asked with, and by which a trace is followed. Any other may prove who the client is,
-    /// change what the authorization server does (`X-HTTP-Method-Override`, `X-Forwarded-For`), or be false of the call.
-    /// `name` is in lower case.
+    /// Whether a header of the request on whose behalf the call is made may be sent with it. Allowed are only headers
+    /// that identify the host and the program of the client's request, and tracing headers. Any other may authenticate
+    /// the client, change what the authorization server does (`X-HTTP-Method-Override`, `X-Forwarded-For`), or be wrong
+    /// for the call. `name` is in lower case.
     pub fn may_carry(name: &[u8]) -> bool {
         const NAMES: [&[u8]; 13] = [
             b"b3",
@@ -85,12 +85,12 @@ impl Call {
         NAMES.contains(&name)
     }
 
-    /// Whether anybody still waits for the answer.
+    /// Whether any request still waits for the answer.
     pub fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }
 
-    /// An answer to this call, to be filled in as it arrives. `status` is that of HTTP.
+    /// Creates an answer to this call, to be filled in as it arrives. `status` is that of HTTP.
     pub fn begin(&self, status: u16) -> Answer {
         Answer {
             status,
@@ -100,14 +100,14 @@ impl Call {
         }
     }
 
-    /// Hands the answer over, or says why there is none. May be called on any thread; never blocks.
+    /// Delivers the answer, or the reason why there is none. May be called on any thread; never blocks.
     pub fn answer(self, outcome: Result<Answer, CallFailure>) {
-        // Whoever asked may have given up.
+        // The receiver may have given up.
         let _ = self.reply.send(outcome);
     }
 }
 
-/// What came back.
+/// The HTTP response of a call that the host made.
 pub struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -125,8 +125,8 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// Adds a header. Only those matter that say what the body is and for how long it may be remembered
-    /// ([`Answer::matters`]). What can't be a header is left out.
+    /// Adds a header. Only headers that describe the body and its cache lifetime are kept ([`Answer::matters`]). Bytes
+    /// that are not a valid header are ignored.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
@@ -135,7 +135,7 @@ impl Answer {
         }
     }
 
-    /// Whether a header of this name is looked at.
+    /// Whether a header of this name is used.
     pub fn matters(name: &[u8]) -> bool {
         const NAMES: [&str; 4] = [
             "cache-control",
@@ -148,7 +148,7 @@ impl Answer {
             .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
     }
 
-    /// How many bytes of the body have come.
+    /// The number of bytes of the body that have arrived.
     pub fn len(&self) -> usize {
         self.body.len()
     }
@@ -158,7 +158,7 @@ impl Answer {
         self.body.is_empty()
     }
 
-    /// Whether a body of so many bytes more is within `max_response_size`.
+    /// Whether the body stays within `max_response_size` with this many bytes more.
     pub fn has_room_for(&self, length: usize) -> bool {
         self.limit
             .checked_sub(self.body.len())
@@ -169,7 +169,7 @@ impl Answer {
     /// ([`CallFailure::TooLarge`]).
     #[must_use]
     pub fn push(&mut self, piece: &[u8]) -> bool {
-        /// What is reserved at first: few answers are larger.
+        /// The initial capacity: few answers are larger.
         const USUAL: usize = 16 << 10;
         if !self.has_room_for(piece.len()) {
             return false;
@@ -221,7 +221,7 @@ pub(super) fn call(
     (call, answer)
 }
 
-/// What the reader of answers makes of an outcome.
+/// Converts an outcome into the form that the reader of answers takes.
 pub(super) fn response(
     provider: &Provider,
     endpoint: &Endpoint,
@@ -254,8 +254,8 @@ pub(super) fn response(
              no answer",
         ),
     };
-    // The host has its own ways to try again; and of what it has not done nobody can say whether the token, or what else
-    // of the request goes along, has a part in it.
+    // The host has its own ways to retry. Of a call that failed there, it is unknown whether the token or another part
+    // of the request is the cause.
     Err(Failure {
         error,
         again: false,
@@ -266,7 +266,7 @@ pub(super) fn response(
     })
 }
 
-/// That a client was started without what its provider is made for.
+/// The error of a client that was started without the call sink that its provider needs.
 pub(super) fn no_host(provider: &Provider) -> Failure {
     Failure {
         error: Error::new(

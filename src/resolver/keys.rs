@@ -1,9 +1,10 @@
 //! The keys that the authorization server publishes (RFC 7517), for those providers whose answers are read with them.
 //!
-//! They are fetched when the client starts, and again when their time is over, by one task: whoever needs them waits for
-//! it, so that there is one fetch at a time. When they can't be fetched, the last that could go on being used. An answer
-//! that is signed with a key that is not among them has them fetched at once: the server may have begun to sign with a new
-//! one. Since whoever can make it answer so could make us fetch, that is done once a minute at most.
+//! One task fetches them when the client starts, and again when their lifetime is over. All callers that need the keys
+//! wait for this task, so there is one fetch at a time. When the keys can't be fetched, the last fetched ones stay in
+//! use. An answer that is signed with a key that is not among them causes a fetch at once: the server may have begun to
+//! sign with a new key. Anybody who can trigger such an answer could also trigger a fetch, so this is done once a
+//! minute at most.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,38 +20,38 @@ use crate::jwt::KeySet;
 use crate::oauth::Request;
 use crate::{Error, ErrorKind, LogLevel, Provider, cache};
 
-/// For how long keys are good that do not say.
+/// The default lifetime of keys without a stated one.
 const USUAL: Duration = Duration::from_secs(3600);
-/// However short or long they say: they are asked for this often at most, and at least.
+/// The bounds of a stated lifetime.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(86_400);
-/// How soon to ask again after the first failure, in milliseconds; it doubles up to a minute.
+/// The time until the next fetch after the first failure, in milliseconds; it doubles up to a minute.
 const AGAIN: u64 = 500;
-/// How often an unknown key has them fetched at most, in milliseconds.
+/// The minimum time between two fetches because of unknown keys, in milliseconds.
 const UNKNOWN: u64 = 60_000;
-/// How soon it does after a fetch that failed, in milliseconds.
+/// The minimum time after a fetch that failed, in milliseconds.
 const UNKNOWN_AFTER_FAILURE: u64 = 1_000;
 
-/// What is known of the keys.
+/// The current key set and its state.
 #[derive(Clone)]
 struct State {
     keys: Option<Arc<KeySet>>,
-    /// Why the last fetch failed, and when that was, in milliseconds on the monotonic clock.
+    /// The error and the time of the last failed fetch, in milliseconds on the monotonic clock.
     failure: Option<(Error, u64)>,
-    /// When an unknown key had them fetched last.
+    /// The time of the last fetch because of an unknown key.
     unknown: Option<u64>,
-    /// A fetch is under way, or about to be.
+    /// A fetch is in progress, or about to start.
     fetching: bool,
 }
 
-/// What is to be done for somebody for whom what is known will not do.
+/// The next step of a caller for whom the current keys are not enough.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// What is known is other than what they have.
+    /// The current keys differ from the caller's.
     Look,
     Wait,
     Fetch,
-    /// There is nothing newer to be had now.
+    /// No newer keys can be obtained now.
     Give,
 }
 
@@ -77,7 +78,7 @@ impl State {
 
 pub(super) struct Keys {
     state: watch::Sender<State>,
-    /// Somebody needs newer ones.
+    /// Signals that a caller needs newer keys.
     wanted: Notify,
 }
 
@@ -88,22 +89,22 @@ impl Keys {
                 keys: None,
                 failure: None,
                 unknown: None,
-                // The task begins with it.
+                // The task starts with a fetch.
                 fetching: true,
             }),
             wanted: Notify::new(),
         }
     }
 
-    /// The keys, as far as they are known.
+    /// The current keys, if there are any.
     pub(super) fn known(&self) -> Option<Arc<KeySet>> {
         self.state.borrow().keys.clone()
     }
 
-    /// Other keys than these, which will not do; `None` when there are no others to be had now.
+    /// Returns other keys than these, which are not enough; `None` when no others can be obtained now.
     ///
     /// # Errors
-    /// Why there are none at all.
+    /// The reason why there are no keys at all.
     pub(super) async fn newer(
         &self,
         than: Option<&Arc<KeySet>>,
@@ -126,7 +127,7 @@ impl Keys {
                 Step::Wait => {
                     asked = true;
                     if changes.changed().await.is_err() {
-                        // The sender is ours: it is there as long as we are.
+                        // We own the sender: it lives as long as we do.
                         std::future::pending::<()>().await;
                     }
                 }
@@ -140,7 +141,7 @@ impl Keys {
         }
     }
 
-    /// Keeps up with what the server publishes; never returns.
+    /// Keeps the keys current; never returns.
     pub(super) async fn keep_up(
         &self,
         provider: &Provider,
@@ -189,7 +190,7 @@ impl Keys {
     }
 }
 
-/// Fetches the keys, and tells for how long they are good.
+/// Fetches the keys. Returns their lifetime as well.
 async fn fetch(
     provider: &Provider,
     discovery: &Discovery,

@@ -1,26 +1,25 @@
-//! The one path from token to verdict: memory, then the flight that is already under way for this token, then the
-//! authorization server.
+//! The path from token to verdict: memory, then the flight in progress for this token, then the authorization server.
 //!
-//! | file | what it owns |
+//! | file | contents |
 //! | --- | --- |
 //! | `client.rs` | the path itself, and the ways to call it |
-//! | `breaker.rs` | when the authorization server is not asked at all, and on what evidence |
-//! | `tokens.rs` | which tokens it has called active, and on which it has failed lately |
-//! | `retries.rs` | how many calls may be made a second time |
-//! | `discovery.rs` | what the authorization server says of itself |
+//! | `breaker.rs` | the circuit breaker, and its evidence |
+//! | `tokens.rs` | the tokens that the authorization server has called active, or on which it has failed lately |
+//! | `retries.rs` | the budget of repeated calls |
+//! | `discovery.rs` | the metadata of the authorization server |
 //! | `keys.rs` | the keys that it publishes |
-//! | `endpoints.rs` | which of its addresses is asked first |
-//! | `flights.rs` | who waits for what: one call per token at a time |
-//! | `runtime.rs` | the thread, and a call's life on it |
-//! | `credentials.rs` | what calls authenticate with, and secrets that rotate |
+//! | `endpoints.rs` | the order of its addresses |
+//! | `flights.rs` | flights and their waiting requests: one call per token at a time |
+//! | `runtime.rs` | the thread, and the life of a call on it |
+//! | `credentials.rs` | the credentials of calls, and their rotation |
 //! | `access_token.rs` | an access token of our own: fetched, kept, refreshed |
 //! | `transport.rs` | HTTP and TLS |
 //! | `host.rs` | calls that the host makes |
-//! | `queue.rs` | how an event loop learns of a verdict |
-//! | `report.rs` | what is logged, and how often |
-//! | `stats.rs` | what is counted |
-//! | `failures.rs` | what went wrong last |
-//! | `fork.rs` | noticing that the process is not the one that started the thread |
+//! | `queue.rs` | the completion queue of an event loop |
+//! | `report.rs` | logging and its rate limits |
+//! | `stats.rs` | statistics |
+//! | `failures.rs` | the last error of each kind |
+//! | `fork.rs` | fork detection |
 
 mod access_token;
 mod breaker;

@@ -1,4 +1,4 @@
-//! How an event loop learns of a verdict.
+//! The completion queue of an event loop.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,11 +14,11 @@ use crate::{Error, Resolution};
 /// A finished request.
 #[derive(Debug)]
 pub struct Completion {
-    /// Which.
+    /// The id of the request.
     pub id: RequestId,
-    /// What the submitter gave along.
+    /// The tag that the submitter passed.
     pub tag: u64,
-    /// What came of it.
+    /// The result of the request.
     pub outcome: Result<Resolution, Error>,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Debug for CompletionQueue {
 }
 
 impl CompletionQueue {
-    /// An empty queue.
+    /// Creates an empty queue.
     ///
     /// # Errors
     /// When the system has no file descriptor left.
@@ -55,8 +55,8 @@ impl CompletionQueue {
         self.wakeup.fd()
     }
 
-    /// Makes the descriptor unreadable again. Call it before [`CompletionQueue::drain`] when the descriptor is
-    /// watched level-triggered; an edge-triggered one needs it not, and saves a system call.
+    /// Makes the descriptor unreadable again. Call it before [`CompletionQueue::drain`] when the descriptor is watched
+    /// level-triggered. An edge-triggered descriptor does not need it, which saves a system call.
     pub fn acknowledge(&self) {
         self.wakeup.clear();
     }
@@ -66,8 +66,8 @@ impl CompletionQueue {
         self.wakeup.signal();
     }
 
-    /// Moves what has finished to the end of `into`, at most `limit` of it, and returns how many that were. What
-    /// is left for a later call makes the descriptor readable again.
+    /// Appends at most `limit` completions to `into`, and returns their number. If some are left for a later call, the
+    /// descriptor becomes readable again.
     pub fn drain(&self, into: &mut Vec<Completion>, limit: usize) -> usize {
         let mut finished = self.finished.lock();
         let count = finished.len().min(limit);
@@ -85,14 +85,14 @@ impl CompletionQueue {
         let was_empty = finished.is_empty();
         finished.push_back(completion);
         drop(finished);
-        // Whoever drains takes all or signals again, so that one signal per filling is enough.
+        // Every drain takes all entries or signals again, so one signal per filling is enough.
         if was_empty {
             self.wakeup.signal();
         }
     }
 }
 
-/// A descriptor to be woken by: an eventfd where there is one, a pipe elsewhere.
+/// A descriptor that wakes an event loop: an eventfd where there is one, a pipe elsewhere.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 struct Wakeup(std::fs::File);
 

@@ -1,4 +1,4 @@
-//! What is logged, and how often: one line that an operator can act on, never a flood.
+//! Logging and its rate limits: one line that an operator can act on, never a flood.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use super::failures::Failures;
 use crate::{Error, ErrorKind, clock};
 
-/// How grave a line is.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// The authorization server or the configuration is at fault: somebody has to act.
+    /// The authorization server or the configuration is at fault: an operator must act.
     Error,
     /// Something works, but not as it should.
     Warn,
@@ -19,15 +19,15 @@ pub enum LogLevel {
     Info,
 }
 
-/// Where log lines go. Called on the client's own thread: it must not block, and must not call back into the
-/// client. Lines hold no secret.
+/// The receiver of log lines. Called on the client's own thread: it must not block, and must not call back into the
+/// client. Lines contain no secret.
 pub type LogSink = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
 
-/// A line of the same kind is written again only after this.
+/// The minimum time before a line of the same kind is written again.
 const QUIET: Duration = Duration::from_secs(10);
-/// A different one of the same kind after this.
+/// The minimum time before a different line of the same kind.
 const QUIET_FOR_NEWS: Duration = Duration::from_secs(1);
-/// A line of what clients can bring about is written again only after this.
+/// The minimum time before a line that clients can cause is written again.
 const QUIET_FOR_CLIENTS: Duration = Duration::from_secs(60);
 
 /// Writes the lines of one client.
@@ -61,7 +61,7 @@ impl Reporter {
         }
     }
 
-    /// A call to the authorization server failed, for however many requests.
+    /// Logs that a call to the authorization server failed, for any number of requests.
     pub(super) fn failed(&self, error: &Error, now: Instant) {
         self.failures.note(error, clock::now().unix);
         let Some(sink) = &self.sink else { return };
@@ -70,8 +70,8 @@ impl Reporter {
         }
     }
 
-    /// A token is refused that the authorization server calls active. Any client can bring that about: it is said once a
-    /// minute.
+    /// Logs that a token is refused which the authorization server calls active. Any client can cause that, so it is
+    /// logged at most once a minute.
     pub(super) fn refused(&self, line: &str, now: Instant) {
         let Some(sink) = &self.sink else { return };
         if let Some(line) = self.state.lock().refused(line, now) {
@@ -79,19 +79,19 @@ impl Reporter {
         }
     }
 
-    /// Says something that whoever calls this says rarely.
+    /// Logs a line that the caller logs rarely.
     pub(super) fn say(&self, level: LogLevel, line: &str) {
         if let Some(sink) = &self.sink {
             sink(level, line);
         }
     }
 
-    /// A call succeeded, and that is said already.
+    /// Records that a call succeeded, where that is logged already.
     pub(super) fn recovered(&self, now: Instant) {
         drop(self.state.lock().succeeded("", now));
     }
 
-    /// A call succeeded.
+    /// Records that a call succeeded.
     pub(super) fn succeeded(&self, provider: &str, now: Instant) {
         let Some(sink) = &self.sink else { return };
         if let Some(line) = self.state.lock().succeeded(provider, now) {
@@ -119,7 +119,7 @@ impl State {
     }
 
     fn failed(&mut self, error: &Error, now: Instant) -> Option<String> {
-        // What our own bounds refuse says nothing of the authorization server.
+        // Requests that our own bounds refuse are no evidence about the authorization server.
         if !matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::Stopped) {
             self.failing_since.get_or_insert(now);
             self.failures += 1;

@@ -1,24 +1,24 @@
-//! How many calls may be made a second time.
+//! The budget of repeated calls.
 //!
-//! A call that failed after the token was sent is repeated, at the same address or another, since the failure may be that
-//! of one connection or one address. But it may be the token's, and a stranger's tokens must not cost the authorization
-//! server twice what they are. So there is a budget: an answer pays for one repetition, time for one in a second, and
-//! 100 may be saved up. Half of that is kept for what is most likely to help: another address, if it is not known to fail. A
-//! call whose token was not sent may be repeated without any of it.
+//! A call that failed after the token was sent is repeated, at the same address or another, since one connection or one
+//! address may be the cause. But the token may be the cause, and a stranger's tokens must not double the load on the
+//! authorization server. So there is a budget: an answer adds one repetition, time adds one per second, and up to 100
+//! are saved. Half of that is kept for the repetitions that are most likely to help: at another address that is not
+//! known to fail. A call whose token was not sent may be repeated without using the budget.
 
 use parking_lot::Mutex;
 
-/// How many repetitions may be saved up.
+/// The maximum number of saved repetitions.
 const MOST: u64 = 100;
-/// In how many milliseconds there is another.
+/// The time in milliseconds in which one repetition is added.
 const EARNED: u64 = 1000;
 
-/// The repetitions that are left.
+/// The remaining repetitions.
 pub(super) struct Retries(Mutex<State>);
 
 struct State {
     left: u64,
-    /// Up to when time has been paid for, in milliseconds on the monotonic clock.
+    /// The time up to which repetitions have been added, in milliseconds on the monotonic clock.
     paid: u64,
 }
 
@@ -30,13 +30,13 @@ impl Retries {
         }))
     }
 
-    /// There was an answer.
+    /// Records an answer.
     pub(super) fn answered(&self) {
         let mut state = self.0.lock();
         state.left = (state.left + 1).min(MOST);
     }
 
-    /// Takes one, if there is one left; of the second half only if that is `likely` to help.
+    /// Takes one repetition, if there is one left; one of the second half only if a repetition is `likely` to help.
     pub(super) fn take(&self, likely: bool, now: u64) -> bool {
         let mut state = self.0.lock();
         let earned = now.saturating_sub(state.paid) / EARNED;

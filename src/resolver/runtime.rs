@@ -1,8 +1,8 @@
-//! The thread that talks to the authorization server, and a call's life on it.
+//! The thread that calls the authorization server, and the life of a call on it.
 //!
-//! One thread per client with a single-threaded tokio runtime: there is nothing to compute, only to wait. It has
-//! every signal blocked, so that a host's signals are delivered to the host's threads; and it is started only in
-//! the process that uses it, because a thread does not survive a fork.
+//! There is one thread per client, with a single-threaded tokio runtime: there is nothing to compute, only to wait. It
+//! has every signal blocked, so that a host's signals are delivered to the host's threads. It is started only in the
+//! process that uses it, because a thread does not survive a fork.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -38,15 +38,15 @@ use crate::token::Token;
 use crate::verdict::{CacheStatus, Verdict};
 use crate::{CallFailure, Error, ErrorKind, LogLevel, cache, clock, introspection};
 
-/// How long [`Runtime::stop`] waits for the thread.
+/// The time for which [`Runtime::stop`] waits for the thread.
 const STOP: Duration = Duration::from_secs(2);
 
-/// A token to ask about.
+/// A request to ask about a token.
 pub(super) struct LookupJob {
     pub subject: VersionedKey,
     /// The flight's number.
     pub flight: u64,
-    /// Closed when it has ended because nobody waits for it.
+    /// Closed when the flight has ended because no request waits for it.
     pub gone: oneshot::Receiver<()>,
     pub token: Zeroizing<String>,
     pub departed: Instant,
@@ -54,14 +54,14 @@ pub(super) struct LookupJob {
     pub reason: Reason,
 }
 
-/// Why a token is to be asked about.
+/// The reason to ask about a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// Nothing is known of it.
+    /// Nothing is cached for it.
     Unknown,
-    /// What is remembered is good still: it is to be found out again.
+    /// The cached verdict is still valid but due for a background refresh.
     Refresh,
-    /// It is known to be active, and the authorization server is in doubt: does it say so?
+    /// It is known to be active, and the authorization server is in doubt: this call tests whether the server answers.
     Trial,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Runtime {
 
 #[cfg(test)]
 thread_local! {
-    /// How often threads can't be started that are started from this one.
+    /// The number of threads started from this one that are to fail to start.
     pub(super) static NO_THREADS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
@@ -85,12 +85,12 @@ impl Runtime {
             NO_THREADS.set(left);
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        // Unbounded in type only: there is one job per flight, and flights are bounded by who may wait.
+        // Unbounded in type only: there is one job per flight, and the number of flights is bounded by `max_waiting`.
         let (jobs, arrivals) = mpsc::unbounded_channel();
         let (alive, ended) = sync_channel::<()>(0);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            // Threads for name resolution: few, and gone soon.
+            // Threads for name resolution: few and short-lived.
             .max_blocking_threads(8)
             .thread_keep_alive(Duration::from_secs(2))
             .thread_name("phantom-dns")
@@ -112,7 +112,7 @@ impl Runtime {
         })
     }
 
-    /// Hands a token over to the thread. An error means that the thread has ended.
+    /// Passes a token to the thread. An error means that the thread has ended.
     pub(super) fn enqueue(
         jobs: &mpsc::UnboundedSender<LookupJob>,
         job: LookupJob,
@@ -128,18 +128,18 @@ impl Runtime {
         self.thread.thread().id()
     }
 
-    /// Joins the thread, which has been told to end. Returns whether it did in time.
+    /// Joins the thread, which has been signalled to end. Returns whether it ended in time.
     pub(super) fn join(self) -> bool {
         drop(self.jobs);
         match self.ended.recv_timeout(STOP) {
             Err(RecvTimeoutError::Timeout) => false,
-            // The other side is dropped as the last thing the thread does: all that is left is to leave.
+            // The thread drops its end of the channel as its last action: after that it only exits.
             Ok(()) | Err(RecvTimeoutError::Disconnected) => self.thread.join().is_ok(),
         }
     }
 }
 
-/// Runs `spawn` with all signals blocked on this thread, so that what it spawns inherits that.
+/// Runs `spawn` with all signals blocked on this thread, so that threads that it starts inherit the mask.
 fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
     let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
@@ -193,11 +193,11 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<LookupJo
     }
     loop {
         tokio::select! {
-            // Stopping goes before starting.
+            // Stopping takes precedence over starting.
             biased;
             () = desk.shared.stop.notified() => break,
             job = arrivals.recv() => match job {
-                // Its client may have left before it is looked at.
+                // Its client may have left before the job is read.
                 Some(mut job) => if !is_gone(&mut job) {
                     drop(tokio::spawn(Arc::clone(&desk).run(job)));
                 },
@@ -211,8 +211,8 @@ fn is_gone(job: &mut LookupJob) -> bool {
     job.gone.try_recv() == Err(oneshot::error::TryRecvError::Closed)
 }
 
-/// Runs a task that is to go on as long as the client does, again if it panics: the system may have no thread left to look
-/// a name up.
+/// Runs a task for as long as the client lives, and restarts it if it panics: the system may have no thread left for a
+/// name resolution.
 fn keep_going<T: Future<Output = ()> + Send + 'static>(task: impl Fn() -> T + Send + 'static) {
     const PAUSE: Duration = Duration::from_secs(1);
     drop(tokio::spawn(async move {
@@ -225,7 +225,7 @@ fn keep_going<T: Future<Output = ()> + Send + 'static>(task: impl Fn() -> T + Se
     }));
 }
 
-/// What calls share on the thread.
+/// State that all calls on the thread share.
 struct Dispatcher {
     shared: Arc<Shared>,
     passes: CredentialSource,
@@ -264,16 +264,16 @@ impl Dispatcher {
         let id = self.entropy.next();
         let mut flight = Flight::new(shared, job.subject, job.flight, id);
         let Ok(token) = Token::parse(job.token.as_bytes()) else {
-            // It was a token when it came.
+            // It was a valid token when it was submitted.
             flight.finish(Err(defect(shared)).into());
             return;
         };
-        // Taken out, so that the rest can be lent to those who find out.
+        // Taken out, so that the rest can be borrowed by the lookup.
         let (_, nothing) = oneshot::channel();
         let gone = std::mem::replace(&mut job.gone, nothing);
         let outcome = tokio::select! {
             biased;
-            // Nobody waits, and it has not been sent.
+            // No request waits, and it has not been sent.
             _ = gone => None,
             outcome = timeout_at(
                 job.deadline,
@@ -281,7 +281,7 @@ impl Dispatcher {
             ) => Some(outcome),
         };
         let Some(outcome) = outcome.filter(|_| !flight.abandoned) else {
-            // There is nobody to tell, and nothing has been learned.
+            // No request is to be notified, and there is no new result.
             return;
         };
         let outcome = outcome.unwrap_or_else(|_| Err(self.too_late(&flight)));
@@ -289,8 +289,8 @@ impl Dispatcher {
         flight.finish(lookup_outcome);
     }
 
-    /// Finds out what the token stands for, from whoever knows first: another process that is asking already, or the
-    /// authorization server.
+    /// Obtains the verdict for the token from the first source that has it: another process that is already asking, or
+    /// the authorization server.
     async fn find_out(
         &self,
         flight: &mut Flight<'_>,
@@ -304,7 +304,7 @@ impl Dispatcher {
         };
         let started = Instant::now();
         let mut waited_for = None;
-        // A verdict that is due to be found out anew is no news to one who is to do that.
+        // A cached verdict that is due for a refresh is not a result for the job that refreshes it.
         let mut refresh = job.reason == Reason::Refresh;
         let known = |refresh: bool| {
             let hit = levels.shared(subject, token, clock::now())?;
@@ -321,7 +321,7 @@ impl Dispatcher {
             match store.lease(&subject.key, &lease) {
                 LeaseOutcome::Granted => {
                     flight.holds_claim = true;
-                    // Whoever held it until now may have left the verdict since we looked.
+                    // The previous holder of the lease may have stored the verdict since the last lookup.
                     if let Some(verdict) = known(refresh) {
                         flight.cache = Some(CacheStatus::Coalesced);
                         return Ok(verdict);
@@ -335,7 +335,8 @@ impl Dispatcher {
                 }
             }
             tokio::time::sleep(pause(started.elapsed())).await;
-            // Somebody else finds out anew; whoever has come to wait here meanwhile may have what there is.
+            // Another process does the refresh. Requests that started to wait here meanwhile may use the cached
+            // verdict.
             refresh = false;
             if let Some(verdict) = known(refresh) {
                 flight.cache = Some(CacheStatus::Coalesced);
@@ -344,8 +345,8 @@ impl Dispatcher {
         }
     }
 
-    /// Asks the authorization server, at one address after the other, repeats where that is safe and may help, and
-    /// remembers the verdict.
+    /// Asks the authorization server, at one address after the other. Repeats the call where that is safe and may help,
+    /// and caches the verdict.
     async fn ask(
         &self,
         flight: &mut Flight<'_>,
@@ -383,7 +384,7 @@ impl Dispatcher {
             return Err(shared.not_asked(after));
         }
         flight.asked = Some((None, Arc::clone(&server)));
-        // Nothing of the client's is in what is sent first.
+        // The first call, which obtains our credentials, contains nothing of the client's.
         flight.blame = Blame::Server;
         let mut pass = self.passes.issue(&server).await?;
         let mut renewed = false;
@@ -421,7 +422,7 @@ impl Dispatcher {
         let mut attempt = 0;
         loop {
             let index = order[attempt % order.len()];
-            // Each address that has not been tried yet gets its part of what is left of the time.
+            // Each address that has not been tried yet gets its share of the remaining time.
             let untried = order.len().saturating_sub(attempt + 1);
             let left = job.deadline.saturating_duration_since(Instant::now());
             let budget = left / u32::try_from(untried + 1).unwrap_or(u32::MAX);
@@ -429,7 +430,7 @@ impl Dispatcher {
             if let Some((at, _)) = &mut flight.asked {
                 *at = Some(index);
             }
-            // A second try at the same address goes out on a connection of its own.
+            // A second attempt at the same address uses a connection of its own.
             let fresh = attempt >= order.len();
             let budget = (untried > 0).then_some(budget);
             let request = self.request(&server, endpoint, token, &pass)?;
@@ -438,7 +439,7 @@ impl Dispatcher {
             let call = self.call(flight, &server, endpoint, &request, again, fresh, budget);
             let failure = match call.await {
                 Ok(answer) => {
-                    // Another has answered to the same token: it was not the token.
+                    // Another address has answered for the same token: the token was not the cause.
                     for (other, error) in failed.iter().filter(|(other, _)| *other != index) {
                         self.failed_at(*other, error);
                     }
@@ -464,11 +465,11 @@ impl Dispatcher {
             }
             flight.blame = failure.blame;
             let elsewhere = failure.error.is_outage() && untried > 0;
-            // Introspection changes nothing at the authorization server: it is safe to ask again.
+            // Introspection changes nothing at the authorization server, so a repeat is safe.
             let again = failure.again && untried == 0 && attempt < last;
             let free = failure.blame == Blame::Server;
             let now = clock::now().monotonic;
-            // Of an only one there is nothing better.
+            // With a single address there is no better one.
             let next = order[(attempt + 1) % order.len()];
             let likely = order.len() == 1 || elsewhere && !self.endpoints.is_last(next, now);
             let repeat = (elsewhere || again) && (free || self.retries.take(likely, now));
@@ -486,8 +487,8 @@ impl Dispatcher {
         }
     }
 
-    /// Introspects a token that is to be exchanged, at one address after the other: what is known of it, and for how long
-    /// that may be remembered.
+    /// Introspects a token that is to be exchanged, at one address after the other. Returns the server's answer and the
+    /// time for which it may be cached.
     async fn exchanged(
         &self,
         flight: &mut Flight<'_>,
@@ -584,12 +585,12 @@ impl Dispatcher {
         Ok((subject, cache::allowed(provider, headers)))
     }
 
-    /// Whether a call may be made a second time that has failed so.
+    /// Whether a call that failed in this way may be repeated.
     fn may_repeat(&self, blame: Blame) -> bool {
         blame == Blame::Server || self.retries.take(true, clock::now().monotonic)
     }
 
-    /// Tells the operator of a token that is refused although the server calls it active.
+    /// Notifies the operator of a token that is refused although the server calls it active.
     fn note(&self, note: Option<String>) {
         if let Some(note) = note {
             let now = std::time::Instant::now();
@@ -597,7 +598,7 @@ impl Dispatcher {
         }
     }
 
-    /// The request of one call: what authenticates it is good for that one.
+    /// The request of one call. Its credentials are valid for this call only.
     fn request(
         &self,
         server: &Server,
@@ -670,7 +671,7 @@ impl Dispatcher {
         Ok(Answer { verdict, fresh })
     }
 
-    /// One call that the host makes: on behalf of one who waits, and of another if that one goes.
+    /// One call that the host makes: on behalf of one waiting request, and of another if that one leaves.
     async fn host(
         &self,
         flight: &mut Flight<'_>,
@@ -693,7 +694,7 @@ impl Dispatcher {
             };
             let (call, answer) = host::call(provider, request, tag);
             sink(call);
-            // One that is dropped has gone the same way.
+            // A call that is dropped ends in the same way.
             let outcome = answer.await.unwrap_or(Err(CallFailure::Gone));
             if !matches!(outcome, Err(CallFailure::Gone)) {
                 return host::response(provider, endpoint, outcome);
@@ -701,7 +702,7 @@ impl Dispatcher {
         }
     }
 
-    /// Reads an answer; anew if newer keys of the authorization server may help, and there are any.
+    /// Reads an answer. Reads it again if newer keys of the authorization server may help and there are any.
     async fn read(
         &self,
         server: &Server,
@@ -737,7 +738,7 @@ impl Dispatcher {
             match self.keys.newer(known.as_ref()).await {
                 Ok(Some(keys)) => read(Some(&keys)),
                 Ok(None) => outcome,
-                // They are the same for all tokens.
+                // The keys are the same for all tokens.
                 Err(error) => return Err((error, Blame::Server)),
             }
         } else {
@@ -756,7 +757,7 @@ impl Dispatcher {
 
     fn failed_at(&self, index: usize, error: &Error) {
         let now = clock::now().monotonic;
-        // Of an only one there is nothing to choose.
+        // With a single address there is nothing to choose.
         let provider = &self.shared.provider;
         if provider.endpoints(&provider.server).len() > 1
             && self.endpoints.failed(index, now, self.entropy.next())
@@ -771,11 +772,11 @@ impl Dispatcher {
         }
     }
 
-    /// The flight's time is over.
+    /// The error when the flight's time is over.
     fn too_late(&self, flight: &Flight<'_>) -> Error {
         let provider = &self.shared.provider;
         if let Some((index, server)) = &flight.asked {
-            // Before the first call there may have been one for what authenticates it.
+            // Before the first call, there may have been one to obtain its credentials.
             let endpoint = match (index, &server.token) {
                 (None, Some(token)) => token,
                 (index, _) => &provider.endpoints(server)[index.unwrap_or(0)],
@@ -796,8 +797,8 @@ impl Dispatcher {
         )
     }
 
-    /// Draws from an outcome what it says of the authorization server, and lets what is known of old stand in for a
-    /// verdict that could not be had.
+    /// Records the evidence that an outcome gives about the authorization server, and replaces an error by a stale
+    /// verdict where that is allowed.
     fn learn(
         &self,
         flight: &mut Flight<'_>,
@@ -822,11 +823,12 @@ impl Dispatcher {
             if error.is_outage() {
                 self.not_reached(flight, &error, now.monotonic);
             } else {
-                // What it has answered can't be used, but it has.
+                // Its answer can't be used, but it is an answer.
                 self.close_breaker();
             }
         }
-        // What another process was told, it has said; and that nobody is asked was said when that began.
+        // A failure from another process has been logged there, and the start of a period without calls was logged when
+        // it began.
         if !flight.others_failure && error.kind() != ErrorKind::CircuitOpen {
             shared.reporter.failed(&error, std::time::Instant::now());
         }
@@ -844,7 +846,7 @@ impl Dispatcher {
         }
     }
 
-    /// The authorization server has answered.
+    /// Records that the authorization server has answered.
     fn reached(&self, subject: &VersionedKey, verdict: &Verdict) {
         self.retries.answered();
         let tokens = &self.shared.tokens;
@@ -880,7 +882,7 @@ impl Dispatcher {
         closed
     }
 
-    /// It has not.
+    /// Records that it has not answered.
     fn not_reached(&self, flight: &Flight<'_>, error: &Error, now: u64) {
         let shared = &*self.shared;
         let policy = BreakerSettings::of(&shared.provider);
@@ -890,8 +892,8 @@ impl Dispatcher {
             Blame::Token => {
                 let key = &flight.subject.key;
                 let trust = shared.tokens.trust(key);
-                // A call that the host makes may have failed because of what else its request has brought along: that
-                // holds back nobody else who has the token.
+                // A call that the host makes may have failed because of other parts of its request: that must not delay
+                // other clients that have the token.
                 let hold_back =
                     (policy.max_fails > 0 && shared.calls.is_none()).then_some(policy.first);
                 if !shared.tokens.failed(key, error, hold_back, now) {
@@ -926,16 +928,16 @@ impl Dispatcher {
     }
 }
 
-/// What the authorization server has said of a token.
+/// The authorization server's answer about a token.
 struct Answer {
     verdict: Verdict,
-    /// For how long it may be remembered.
+    /// The time for which it may be cached.
     fresh: Duration,
 }
 
-/// How long to wait before looking again whether another process has its answer: a sixteenth of the time waited so
-/// far, so that what looking late adds stays small beside the call itself, and an answer that takes long is not looked
-/// for all the time.
+/// The time to wait before the next check whether another process has its answer: a sixteenth of the time waited so
+/// far. So the delay of a late check stays small compared with the call itself, and a slow answer is not checked for
+/// all the time.
 fn pause(waited: Duration) -> Duration {
     (waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(50))
 }
@@ -950,7 +952,7 @@ fn defect(shared: &Shared) -> Error {
     )
 }
 
-/// Numbers that differ from process to process and from call to call: no secret.
+/// Numbers that differ from process to process and from call to call. They are not secret.
 struct Entropy {
     seed: RandomState,
     count: AtomicU64,
@@ -972,30 +974,31 @@ impl Entropy {
     }
 }
 
-/// A flight under way. Whatever ends it, a panic included, those who wait are told, here and in other processes.
+/// A flight in progress. However it ends, by a panic included, the waiting requests are notified, here and in other
+/// processes.
 struct Flight<'a> {
     shared: &'a Shared,
     subject: VersionedKey,
-    /// Its number among those of this client.
+    /// Its number among the flights of this client.
     number: u64,
-    /// Its name among those of all processes.
+    /// Its id among the flights of all processes.
     id: u64,
-    /// The store holds other processes up for it.
+    /// Whether the store makes other processes wait for it.
     holds_claim: bool,
-    /// The endpoint at which the authorization server was called for it last, and its number if tokens are introspected
-    /// there.
+    /// The endpoint of the last call to the authorization server for this flight, and its number if tokens are
+    /// introspected there.
     asked: Option<(Option<usize>, Arc<Server>)>,
-    /// What the server says of a token that is to be exchanged, and for how long that may be remembered.
+    /// The server's answer about a token that is to be exchanged, and for how long it may be cached.
     exchanged: Option<(Map<String, Value>, Duration)>,
-    /// Who is to blame if what is under way fails.
+    /// The party to blame if the current step fails.
     blame: Blame,
-    /// Its failure is that of another process's flight.
+    /// Whether its failure is that of another process's flight.
     others_failure: bool,
-    /// Where the verdict came from, if not from the authorization server.
+    /// The source of the verdict, if it is not the authorization server.
     cache: Option<CacheStatus>,
-    /// What other processes are to be told.
+    /// The failure to report to other processes.
     failure: Option<Error>,
-    /// Nobody waited for it any more before it could be found out: it has been ended.
+    /// Whether the flight was ended because no request waited for it any more before there was a result.
     abandoned: bool,
     landed: bool,
 }
@@ -1041,10 +1044,10 @@ impl Drop for Flight<'_> {
         if self.landed {
             return;
         }
-        // The client is being stopped, there was a panic, or nobody waits any more.
+        // The client is being stopped, there was a panic, or no request waits any more.
         self.release();
         if self.asked.is_some() {
-            // It may have been the probe.
+            // This call may have been the probe.
             self.shared.breaker().withdrawn();
         }
         if thread::panicking() {
@@ -1099,7 +1102,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert!(error.message().contains("please report"), "{error}");
 
-        // The next one starts anew.
+        // The next thread starts with a new channel.
         let (sender, receiver) = mpsc::channel();
         let notify = Notify::Call(Box::new(move |outcome| sender.send(outcome).unwrap()));
         let joined = shared.flights.join(subject, notify, || None);

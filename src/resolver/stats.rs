@@ -1,4 +1,4 @@
-//! What is counted.
+//! Statistics of a client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Verdict, clock};
 
 const BUCKETS: usize = Stats::LATENCY_BOUNDS.len() + 1;
 
-/// What a client has done since it was started, and what it holds now.
+/// Statistics of a client: counters since it was started, and its current sizes.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -21,9 +21,9 @@ pub struct Stats {
     pub misses: u64,
     /// Requests that shared another's call.
     pub coalesced: u64,
-    /// Requests answered with what is past its time, because the authorization server could not be asked.
+    /// Requests answered with a stale verdict, because the authorization server could not be asked.
     pub stale: u64,
-    /// Requests answered with an inactive verdict, remembered or not.
+    /// Requests answered with an inactive verdict, cached or not.
     pub inactive: u64,
     /// Requests that ended in an error, by [`ErrorKind::index`].
     pub errors: [u64; ErrorKind::ALL.len()],
@@ -31,23 +31,23 @@ pub struct Stats {
     pub calls: u64,
     /// Calls repeated.
     pub retries: u64,
-    /// Flights that began in the background, before what is remembered ended (`refresh_ahead`).
+    /// Flights that began in the background, before a cached verdict expired (`refresh_ahead`).
     pub refreshes: u64,
-    /// How often calls were stopped after too many failures (`max_fails`), by this client.
+    /// The number of times that this client stopped calls after too many failures (`max_fails`).
     pub breaker_openings: u64,
-    /// Whether they are stopped now: 1, or 0.
+    /// Whether calls are stopped now: 1, or 0.
     pub breaker_open: u64,
     /// Tokens being asked about now, queued ones included.
     pub in_flight: u64,
     /// Requests waiting now.
     pub waiting: u64,
-    /// Verdicts remembered now.
+    /// Verdicts cached now.
     pub entries: u64,
     /// Inactive verdicts among them.
     pub inactive_entries: u64,
-    /// Bytes they take.
+    /// The size of the cached verdicts, in bytes.
     pub bytes: u64,
-    /// Verdicts pushed out before their time.
+    /// Verdicts evicted before their lifetime ended.
     pub evictions: u64,
     /// Calls by latency: how many took at most the bound of the same index in [`Stats::LATENCY_BOUNDS`] and more
     /// than the one before; the last counts those beyond all.
@@ -131,7 +131,7 @@ impl Counters {
         add(&self.latency_sum_us, micros);
     }
 
-    /// `requests` of them ended with this, none of them from memory.
+    /// Counts `requests` that ended with this error, none of them from memory.
     pub(super) fn ended(&self, outcome: &Result<Verdict, Error>, requests: usize) {
         match outcome {
             Ok(Verdict::Active(_)) => {}

@@ -1,9 +1,11 @@
-//! What is known of single tokens beside their verdicts: which of them the authorization server has called active, and on
-//! which it has failed lately. It is this process's own, of bounded size, and old entries make room for new ones.
+//! Per-token state beside the verdicts: the tokens that the authorization server has called active, and the tokens on
+//! which it has failed lately. The state belongs to this process and has a bounded size; old entries make room for new
+//! ones.
 //!
-//! A token on which the server fails again and again is not asked about for a while: from its second failure in a row on
-//! for `fail_timeout`, which doubles, or for as long as the server says in `Retry-After`, and for ten seconds at most. So a
-//! client that repeats one such token costs one call in ten seconds, and nobody else anything.
+//! A token on which the server fails again and again is not asked about for a while. This begins with its second
+//! failure in a row and lasts for `fail_timeout`, which doubles, or for as long as the server says in `Retry-After`,
+//! but for ten seconds at most. So a client that repeats one such token costs one call in ten seconds and has no effect
+//! on others.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,42 +17,42 @@ use super::breaker::{Trust, span};
 use crate::Error;
 use crate::token::Key;
 
-/// How many tokens that were active are known: 8 bytes each, from the first on.
+/// The number of tokens that can be recorded as active: 8 bytes each, allocated from the start.
 const KNOWN: usize = 8192;
-/// How many that failed.
+/// The number of tokens that can be recorded as failed.
 const FAILED: usize = 1024;
-/// The longest that a token is not asked about, in milliseconds.
+/// The maximum time for which a token is not asked about, in milliseconds.
 const LONGEST: u64 = 10_000;
-/// A failure longer ago than this is forgotten, in milliseconds.
+/// The age at which a failure is forgotten, in milliseconds.
 const FORGOTTEN: u64 = 60_000;
 
-/// The tokens that are known.
+/// The known tokens.
 #[derive(Default)]
 pub(super) struct Tokens {
-    /// A part of the key of each one that was active, at a place that the key names.
+    /// A part of the key of each token that was active, at an index that the key determines.
     active: OnceLock<Box<[AtomicU64]>>,
     failed: Mutex<Vec<Option<Failed>>>,
-    /// There is an entry in `failed`.
+    /// Whether there is an entry in `failed`.
     any_failed: AtomicBool,
-    /// How many answers there have been: a token's failure is news once between two.
+    /// The number of answers: a token's failure counts once between two answers.
     answers: AtomicU64,
 }
 
-/// A token whose last call has failed.
+/// A token whose last call failed.
 struct Failed {
     key: Key,
     times: u64,
-    /// When it was, in milliseconds on the monotonic clock.
+    /// The time of the failure, in milliseconds on the monotonic clock.
     at: u64,
-    /// Until when it is not asked about, likewise.
+    /// The time until which the token is not asked about, in milliseconds on the monotonic clock.
     until: u64,
-    /// The value of `answers` then.
+    /// The value of `answers` at that time.
     answers: u64,
     error: Error,
 }
 
 impl Tokens {
-    /// The authorization server has called this token active.
+    /// Records that the authorization server has called this token active.
     pub(super) fn is_active(&self, key: &Key) {
         let active = self
             .active
@@ -59,16 +61,16 @@ impl Tokens {
         active[place].store(name, Ordering::Relaxed);
     }
 
-    /// It has called it inactive: it is a stranger's again.
+    /// Records that it has called the token inactive: the token is unknown again.
     pub(super) fn is_inactive(&self, key: &Key) {
         if let Some(active) = self.active.get() {
             let (place, name) = place(key, active.len());
-            // If it is another's by now, that one stays.
+            // If the place holds another token by now, that one stays.
             let _ = active[place].compare_exchange(name, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// Whether it has called it active lately.
+    /// Whether it has called the token active lately.
     pub(super) fn trust(&self, key: &Key) -> Trust {
         let is_known = self.active.get().is_some_and(|active| {
             let (place, name) = place(key, active.len());
@@ -81,8 +83,9 @@ impl Tokens {
         }
     }
 
-    /// A call for this token has failed. With `hold_back`, in milliseconds, it is not asked about for so long when that
-    /// happens again, and longer each time. Returns whether the failure is news: the token's first since the last answer.
+    /// Records that a call for this token has failed. With `hold_back`, in milliseconds, the token is not asked about
+    /// for that time when this happens again, and for longer each time. Returns whether the failure counts: it is the
+    /// token's first since the last answer.
     pub(super) fn failed(
         &self,
         key: &Key,
@@ -118,8 +121,7 @@ impl Tokens {
         is_news
     }
 
-    /// The error with which a request for this token ends now because its last call failed, with the time after which
-    /// trying again may help.
+    /// The error for a request for this token because its last call failed, with the time after which a retry may help.
     pub(super) fn held_back(&self, key: &Key, now: u64) -> Option<Error> {
         if !self.any_failed.load(Ordering::Relaxed) {
             return None;
@@ -134,12 +136,12 @@ impl Tokens {
         })
     }
 
-    /// There was an answer, to whatever token: what failed before it may be news again.
+    /// Records an answer, for any token: earlier failures may count again.
     pub(super) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// This token had an answer.
+    /// Records that this token had an answer.
     pub(super) fn succeeded(&self, key: &Key) {
         if !self.any_failed.load(Ordering::Relaxed) {
             return;
@@ -151,7 +153,7 @@ impl Tokens {
         }
     }
 
-    /// It was the authorization server that had failed and not the tokens: all are asked about again.
+    /// The authorization server had failed and not the tokens: all tokens are asked about again.
     pub(super) fn forgive(&self) {
         let former = std::mem::take(&mut *self.failed.lock());
         self.any_failed.store(false, Ordering::Relaxed);
@@ -163,13 +165,13 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where a key's entry is among so many, and how it is named there. It is the part of a hash, so that nobody chooses
-/// whom to push out.
+/// The index of a key's entry among `of` places, and its name there. It is a part of the hash, so a client cannot
+/// choose which entry to evict.
 fn place(key: &Key, of: usize) -> (usize, u64) {
     let (name, rest) = key.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
     let (number, _) = rest.split_first_chunk().unwrap_or((&[0; 8], &[]));
     let place = u64::from_le_bytes(*number) % of as u64;
-    // 0 is an empty place.
+    // 0 marks an empty place.
     (place as usize, u64::from_le_bytes(*name).max(1))
 }
 

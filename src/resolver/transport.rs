@@ -1,15 +1,16 @@
 //! HTTP and TLS to the authorization server.
 //!
-//! Nothing here decides about tokens: a request goes out, an answer of bounded size comes back, or a failure that
+//! Nothing here decides about tokens: a request goes out, and the result is an answer of bounded size or a failure that
 //! says what an operator can do about it.
 //!
-//! **Addresses.** All addresses that a name has are tried when a connection is made, IPv6 and IPv4 at the same time
-//! where the first kind is slow (RFC 8305). The name is looked up for every connection anew, so what bounds the use of
-//! an address that it has no longer is how long connections live: an idle one [`IDLE`], any other [`AGE`].
+//! **Addresses.** All addresses of a name are tried when a connection is made, IPv6 and IPv4 at the same time where the
+//! first kind is slow (RFC 8305). The name is looked up again for every connection. So an address that the name no
+//! longer has stays in use for at most the lifetime of a connection: an idle one [`IDLE`], any other [`AGE`].
 //!
-//! **`ssl_name`.** The HTTP client takes one name from the URL for all purposes. So the URL is given the name that TLS is
-//! to use, that name is looked up as the endpoint's own host, and `Host` says what it would have said. HTTP/2 knows no
-//! `Host` beside the URL's name, so these calls are HTTP/1.1. Whatever verifies certificates is told nothing special.
+//! **`ssl_name`.** The HTTP client takes one name from the URL for all purposes. So the URL contains the name that TLS
+//! is to use, and that name resolves to the addresses of the endpoint's own host. `Host` contains the value that it
+//! would have without `ssl_name`. HTTP/2 has no `Host` beside the URL's name, so these calls are HTTP/1.1. The
+//! certificate verifier needs no special setting.
 
 use std::error::Error as StdError;
 use std::io;
@@ -29,14 +30,14 @@ use crate::oauth::Endpoint;
 use crate::oauth::Request;
 use crate::{Error, ErrorKind, Provider, clock};
 
-/// An idle connection is closed after this: below the 60 s and more after which servers and middleboxes do it, so
-/// that it is mostly us who end one.
+/// The time after which an idle connection is closed. It is below the 60 s and more after which servers and middleboxes
+/// close it, so that mostly we are the side that closes.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// No call is begun on a connection older than this, however busy it is.
+/// The maximum age of a connection on which a call is started, however busy it is.
 const AGE: Duration = Duration::from_secs(300);
 
-/// What came back.
+/// An HTTP response.
 pub(super) struct Response {
     pub status: u16,
     pub headers: HeaderMap,
@@ -54,9 +55,9 @@ pub(super) struct Failure {
 /// Who may be to blame for a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// The authorization server, or the way to it: no client's token had any part in it.
+    /// The authorization server, or the path to it: no client's token was involved.
     Server,
-    /// The server, or the token that was sent: what happens to others tells.
+    /// The server, or the token that was sent: the results for other tokens tell.
     Token,
     /// Neither.
     Nobody,
@@ -67,16 +68,16 @@ pub(super) struct Transport {
     clients: Mutex<Vec<Made>>,
 }
 
-/// What calls must have in common to share connections.
+/// The properties that calls must have in common to share connections.
 #[derive(Clone, PartialEq, Eq)]
 struct Route {
-    /// The Unix socket at which the endpoint is.
+    /// The Unix socket of the endpoint.
     socket: Option<PathBuf>,
-    /// The host to connect to where the URL has the name for TLS instead.
+    /// The host to connect to where the URL contains the name for TLS instead.
     host: Option<String>,
-    /// TLS is spoken, so there is something to verify.
+    /// Whether TLS is used, so that there is a certificate to verify.
     tls: bool,
-    /// Every call connects anew.
+    /// Every call makes a new connection.
     fresh: bool,
 }
 
@@ -84,12 +85,12 @@ struct Route {
 struct Made {
     route: Route,
     client: Result<reqwest::Client, Error>,
-    /// When it was made, in milliseconds on the monotonic clock.
+    /// The time when it was created, in milliseconds on the monotonic clock.
     at: u64,
 }
 
 impl Transport {
-    /// Takes some milliseconds: certificates are read.
+    /// Takes some milliseconds: it reads certificates.
     pub(super) fn new(provider: &Provider) -> Self {
         let transport = Transport {
             clients: Mutex::new(Vec::new()),
@@ -99,7 +100,7 @@ impl Transport {
             if endpoint.host.is_some() {
                 continue;
             }
-            // What fails now is said to those who call.
+            // An error at this point is reported to the callers.
             let _ = transport.client(provider, Route::of(provider, &endpoint, false), now);
         }
         transport
@@ -139,8 +140,8 @@ impl Transport {
         read(provider, endpoint, response).await
     }
 
-    /// The client for a route. Whoever still uses one that has become too old keeps it until the call has ended; then
-    /// its connections are closed.
+    /// The client for a route. Callers that still use a client that has become too old keep it until their call has
+    /// ended; then its connections are closed.
     fn client(
         &self,
         provider: &Provider,
@@ -190,7 +191,7 @@ impl Route {
     }
 }
 
-/// The URL to give to the HTTP client, and what `Host` must say if that is not the URL's host.
+/// The URL for the HTTP client, and the value of `Host` if that is not the URL's host.
 fn target(provider: &Provider, endpoint: &Endpoint, route: &Route) -> (Url, Option<HeaderValue>) {
     let mut url = endpoint.url.clone();
     let (Some(name), Some(_)) = (&provider.ssl_name, &route.host) else {
@@ -206,14 +207,14 @@ fn target(provider: &Provider, endpoint: &Endpoint, route: &Route) -> (Url, Opti
     (url, host)
 }
 
-/// Looks up one host, whatever name it is asked for.
+/// Resolves one host, for any name that is asked for.
 struct Always(Arc<str>);
 
 impl Resolve for Always {
     fn resolve(&self, _: Name) -> Resolving {
         let host = Arc::clone(&self.0);
         Box::pin(async move {
-            // The port is the URL's.
+            // The port comes from the URL.
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -259,7 +260,7 @@ fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::Clien
         builder = builder.proxy(reqwest::Proxy::all(proxy.url.expose())?);
     }
     if !tls {
-        // Nothing is verified: a machine without any authorities can do that as well.
+        // Nothing is verified: this works on a machine without any certificate authorities too.
         builder = builder.tls_certs_only([]);
     } else if !provider.ssl_verify {
         builder = builder.tls_danger_accept_invalid_certs(true);
@@ -278,8 +279,8 @@ fn builder(provider: &Provider, route: &Route) -> reqwest::Result<reqwest::Clien
     Ok(builder)
 }
 
-/// How long a connection may take to be made. It ends before `timeout` does, so that a server to which there is no
-/// connection is told from one that has the token and says nothing.
+/// The time limit for making a connection. It ends before `timeout` does, so that a server that can't be reached is
+/// distinguished from one that has the token and does not answer.
 fn connect_timeout(provider: &Provider) -> Duration {
     provider.connect_timeout.min(provider.timeout * 3 / 4)
 }
@@ -374,7 +375,7 @@ fn proxy<'a>(provider: &'a Provider, endpoint: &Endpoint) -> Option<&'a Proxy> {
 
 fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> Failure {
     let cause = root_cause(error);
-    // What fails to connect has sent nothing.
+    // A call that fails to connect has sent nothing.
     let blame = if error.is_connect() {
         Blame::Server
     } else {
@@ -391,7 +392,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
                 ErrorKind::Unreachable,
                 format!("{place}: TLS failed: {tls}{}", tls_mend(provider, tls)),
             ),
-            // Only what a peer or a lost segment did to this one connection may pass.
+            // Only errors that a peer or a lost segment caused on this one connection may be temporary.
             again: !matches!(
                 tls,
                 rustls::Error::InvalidCertificate(_)
@@ -450,7 +451,7 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
             blame,
         };
     }
-    // What hyper cannot parse is an answer; what ends early is none.
+    // Bytes that hyper cannot parse are an answer; an answer that ends early is none.
     let unparsable = find::<hyper::Error>(error).is_some_and(|hyper| hyper.is_parse());
     if unparsable {
         return Failure {
@@ -460,8 +461,8 @@ fn failure(provider: &Provider, endpoint: &Endpoint, error: &reqwest::Error) -> 
                     "{place}: the answer is not HTTP: {cause}; is this the introspection endpoint?"
                 ),
             ),
-            // It may be the rest of the answer before it on this connection: there are servers that send a body
-            // with 204, after it.
+            // The bytes may be the rest of the previous answer on this connection: some servers send a body after a
+            // 204.
             again: true,
             blame,
         };
@@ -576,7 +577,7 @@ mod tests {
         config.build().unwrap()
     }
 
-    /// A server on 127.0.0.1 that answers all there is with nothing, and counts connections.
+    /// A server on 127.0.0.1 that answers everything with nothing, and counts connections.
     fn server() -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -622,7 +623,7 @@ mod tests {
         let (address, _) = server();
         let provider = provider(&[("introspection_endpoint", "http://as.test/")]);
         let route = Route::of(&provider, &provider.server.introspection[0], false);
-        // Nothing listens on the others.
+        // No server listens on the others.
         let others: [SocketAddr; 2] = [
             (Ipv6Addr::LOCALHOST, address.port()).into(),
             (Ipv4Addr::new(127, 0, 0, 9), address.port()).into(),

@@ -1,8 +1,8 @@
-//! The words that a zone is made of.
+//! The atomics that a zone is made of.
 //!
-//! Whatever a zone holds beside the bytes of values is an atomic: other processes change it, and a reference to it is
-//! sound all the same, whatever they write. The locks give the order, so every access to a [`Relaxed32`] or [`Relaxed64`] is
-//! relaxed and costs what a plain one does. What is read by those who hold no lock says so where it is read.
+//! Everything in a zone except the bytes of values is an atomic. Other processes change it, and a reference to it is
+//! sound whatever they write. The locks define the order, so every access to a [`Relaxed32`] or [`Relaxed64`] is
+//! relaxed and costs as much as a plain one. A field that is read without the lock has a comment at that read.
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -52,7 +52,7 @@ word!(
     u64
 );
 
-/// Where a test lets a process die: before each of its writes to a zone, one after the other.
+/// The points at which a test makes a process die: before each of its writes to a zone, one after the other.
 #[cfg(not(test))]
 pub(super) mod crash {
     #[inline(always)]
@@ -63,10 +63,10 @@ pub(super) mod crash {
 pub(super) mod crash {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// How many writes are left. Set only in children of the tests, each of which has a copy of its own.
+    /// The remaining number of writes. Set only in children of the tests, each of which has its own copy.
     static LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-    /// Lets this process die before its write number `count`, counted from 0.
+    /// Makes this process die before its write number `count`, counted from 0.
     pub(in super::super) fn after(count: u64) {
         LEFT.store(count, Ordering::Relaxed);
     }

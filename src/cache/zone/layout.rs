@@ -1,4 +1,4 @@
-//! What is where in a zone.
+//! The memory layout of a zone.
 //!
 //! ```text
 //! zone:   Front (header, versions, strays, providers) | shard | shard | …
@@ -21,31 +21,31 @@ use super::lock::Lock;
 use super::providers::Providers;
 use crate::token::Key;
 
-/// Changes with whatever this file says of the memory, and with what is done in it.
+/// The version of the layout. It changes with every change of this file, and of the operations on the memory.
 pub(super) const LAYOUT: u32 = 4;
-/// Says that the memory is a zone. It is written after all else, so that a zone whose making was cut short is none.
+/// Marks the memory as a zone. It is written last, so that a zone whose creation was interrupted is none.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"phantomZ");
 /// No block.
 pub(super) const NONE: u32 = 0;
-/// How many versions there are: few enough to stay in the processor's caches, and enough that a purge costs hardly any
-/// other key a look into the zone.
+/// The number of versions: few enough to stay in the processor's caches, and enough that a purge costs hardly any other
+/// key a lookup in the zone.
 pub(super) const COUNTERS: usize = 4096;
-/// How many providers can have a part.
+/// The maximum number of providers with a slot.
 pub(super) const PROVIDERS: usize = 64;
-/// A shard is worth having when it is this large.
+/// The minimum size of a shard.
 const SHARD_SIZE: usize = 256 << 10;
 const MAX_SHARDS: usize = 64;
-/// So many blocks share a bucket. An active entry of a usual size takes ten of them.
+/// The number of blocks per bucket. An active entry of a usual size takes ten of them.
 const BLOCKS_PER_BUCKET: usize = 4;
-/// Inactive verdicts may take one part in so many.
+/// Inactive verdicts may take one part in this many.
 const INACTIVE_SHARE: u32 = 8;
-/// Claims may take one part in so many.
+/// Leases may take one part in this many.
 const CLAIM_SHARE: u32 = 16;
-/// Proofs may take one part in so many. It is a part of what active verdicts may take: where no tokens are bound, nothing
-/// is set aside for proofs, and where there are many, what they cost is a verdict that is asked for again.
+/// Proofs may take one part in this many. It is a part of the share of active verdicts. So where no tokens are bound,
+/// no room is reserved for proofs, and where there are many, their cost is a verdict that is asked for again.
 const PROOF_SHARE: u32 = 2;
-/// Bytes of a block: near the square root of twice four bytes for the link times a value of a kilobyte, where what the
-/// links cost and what the last block leaves unused are least together; and two cache lines.
+/// The size of a block in bytes. It is near the square root of twice four bytes for the link times a value of a
+/// kilobyte, where the cost of the links plus the unused part of the last block is smallest; and two cache lines.
 pub(super) const BLOCK: usize = 128;
 /// Bytes of a value in the first block of an entry.
 pub(super) const FIRST: usize = BLOCK - size_of::<Head>();
@@ -58,7 +58,7 @@ pub(super) struct Front {
     pub(super) header: Header,
     /// [`Version`](crate::cache::Version)s: the epoch in the upper half, the ends in the lower one.
     pub(super) versions: [AtomicU64; COUNTERS],
-    /// By counter, whether an active verdict may be in the memory of a process that is not in the zone: 0 or 1.
+    /// By counter, whether an active verdict that is not in the zone may be in the memory of a process: 0 or 1.
     pub(super) strays: [Relaxed8; COUNTERS],
     pub(super) providers: Providers,
 }
@@ -67,7 +67,7 @@ pub(super) struct Front {
 pub(super) struct Header {
     pub(super) magic: Relaxed64,
     pub(super) layout: Relaxed32,
-    /// The size of a lock, which another C library may see differently.
+    /// The size of a lock, which may differ with another C library.
     pub(super) lock: Relaxed32,
     pub(super) size: Relaxed64,
     /// See [`Map::place`].
@@ -77,20 +77,20 @@ pub(super) struct Header {
 #[repr(C, align(128))]
 pub(super) struct ShardHead {
     pub(super) lock: Lock,
-    /// The first of the blocks that were used and are free.
+    /// The first free block that was used before.
     pub(super) free: Relaxed32,
-    /// The first of the blocks that were never used: those from here on are free as well. So a zone that is new, or
-    /// that was emptied, touches none of its pages.
+    /// The first block that was never used: all blocks from here on are free as well. So a zone that is new, or that
+    /// was emptied, touches none of its pages.
     pub(super) fresh: Relaxed32,
-    /// What is held, by [`EntryKind`].
+    /// The entries, by [`EntryKind`].
     pub(super) lists: [List; 4],
     pub(super) evictions: Relaxed64,
     pub(super) recoveries: Relaxed64,
-    /// Not 0 if proofs were lost since anybody last looked at the time: see `table.rs`.
+    /// Not 0 if proofs were lost since the last operation that read the time: see `table.rs`.
     pub(super) emptied: Relaxed64,
     /// The latest `iat` of the proofs that were forgotten, as the bits of an `i64`.
     pub(super) forgotten: Relaxed64,
-    /// By provider: entries of another epoch are none.
+    /// The epoch by provider: entries of another epoch do not count.
     pub(super) epochs: [Relaxed32; PROVIDERS],
 }
 
@@ -103,8 +103,8 @@ pub(super) struct List {
     pub(super) blocks: Relaxed32,
 }
 
-/// What an entry is. Each kind has a list of its own and a share of the blocks, so that none can push out another; but
-/// proofs have theirs within that of active verdicts.
+/// The kind of an entry. Each kind has its own list and its own share of the blocks, so that none can evict another;
+/// but the share of proofs is within that of active verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub(super) enum EntryKind {
     Active,
@@ -113,7 +113,7 @@ pub(super) enum EntryKind {
     Proof,
 }
 
-/// What can be asked for under a key: one entry of each of these may be there.
+/// The key spaces: one entry of each of these may exist under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Space {
     Verdict,
@@ -121,7 +121,7 @@ pub(super) enum Space {
     Proof,
 }
 
-/// The start of an entry's first block. What a lookup reads comes first, within one cache line.
+/// The start of an entry's first block. The fields that a lookup reads come first, within one cache line.
 #[repr(C)]
 pub(super) struct Head {
     /// The next block of this entry, or of the free ones.
@@ -129,13 +129,13 @@ pub(super) struct Head {
     /// The next entry of the bucket.
     pub(super) chain: Relaxed32,
     pub(super) key: [Relaxed64; 4],
-    /// When it ends, in milliseconds on the monotonic clock, which all processes of a machine share.
+    /// The end of its lifetime, in milliseconds on the monotonic clock, which all processes of a machine share.
     pub(super) until: Relaxed64,
-    /// Of the value, in bytes.
+    /// The length of the value in bytes.
     pub(super) length: Relaxed32,
     /// The provider's epoch when it was stored.
     pub(super) epoch: Relaxed32,
-    /// When it last moved to the front of its list; see `table.rs`.
+    /// The time when it last moved to the front of its list; see `table.rs`.
     pub(super) moved: Relaxed16,
     /// An [`EntryKind`].
     pub(super) kind: Relaxed8,
@@ -175,8 +175,8 @@ impl EntryKind {
 }
 
 impl Block {
-    /// The block as the first of an entry. That it is one is nothing that can be known from the block; if it is not,
-    /// what is read is nonsense, as it is when the memory was overwritten, and every number is checked before use.
+    /// The block as the first of an entry. The block itself does not show whether it is one. If it is not, the values
+    /// read are nonsense, as they are when the memory was overwritten, and every number is checked before use.
     pub(super) fn head(&self) -> &Head {
         // SAFETY: a `Head` is smaller than a block and no more aligned, as asserted above. All of it is atomics,
         // without padding, so that any bytes are a valid one, it may change while it is borrowed, and no reference but
@@ -198,8 +198,8 @@ impl Block {
     pub(super) unsafe fn read(&self, skip: usize, to: *mut u8, count: usize) {
         debug_assert!(skip + count <= BLOCK);
         let count = count.min(BLOCK.saturating_sub(skip));
-        // SAFETY: `skip + count` is within the block. Whoever writes to these bytes holds the lock, which we do, so
-        // that they don't change meanwhile. The rest is our caller's promise.
+        // SAFETY: `skip + count` is within the block. Every writer to these bytes holds the lock, which we do, so that
+        // they don't change meanwhile. The rest is our caller's promise.
         unsafe {
             self.0
                 .get()
@@ -218,8 +218,8 @@ impl Block {
         debug_assert!(skip + part.len() <= BLOCK);
         crash::point();
         let count = part.len().min(BLOCK.saturating_sub(skip));
-        // SAFETY: `skip + count` is within the block. Whoever reads or writes these bytes holds the lock, which we do.
-        // `part` is in no zone: no reference to bytes of a value is ever made.
+        // SAFETY: `skip + count` is within the block. Every reader or writer of these bytes holds the lock, which we
+        // do. `part` is in no zone: no reference to bytes of a value is ever made.
         unsafe {
             self.0
                 .get()
@@ -230,19 +230,19 @@ impl Block {
     }
 }
 
-/// How memory of a size is divided.
+/// The division of a memory of a given size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) size: usize,
     /// A power of two.
     pub(super) shards: usize,
     pub(super) shard_size: usize,
-    /// Of a shard.
+    /// The number of buckets of a shard.
     pub(super) buckets: usize,
-    /// Of a shard, with number 0, which is never used.
+    /// The number of blocks of a shard, with number 0, which is never used.
     pub(super) blocks: usize,
-    /// How many blocks of a shard each [`EntryKind`] may take: together all that there are, without that of proofs, which is
-    /// a part of that of active verdicts.
+    /// The maximum number of blocks of a shard for each [`EntryKind`]. Their sum is the number of blocks, without that
+    /// of proofs, which is a part of that of active verdicts.
     pub(super) quotas: [u32; 4],
 }
 
@@ -279,7 +279,7 @@ impl Geometry {
     }
 }
 
-/// Where a key belongs.
+/// The place of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     /// Follows from the counter: all keys of a version are in one shard.
@@ -295,8 +295,8 @@ pub(super) struct Map {
     secret: u64,
 }
 
-// SAFETY: the memory stays where it is for as long as there is a `Map` of it, as whoever made it has promised, and all
-// that is handed out is shared references to what is `Sync`.
+// SAFETY: the memory stays where it is for as long as there is a `Map` of it, as the caller that made the map has
+// promised, and all that is handed out is shared references to types that are `Sync`.
 unsafe impl Send for Map {}
 // SAFETY: as above.
 unsafe impl Sync for Map {}
@@ -309,7 +309,7 @@ pub(super) struct Shard<'a> {
     pub(super) blocks: &'a [Block],
     /// The versions of its keys.
     pub(super) versions: &'a [AtomicU64],
-    /// And what goes with each.
+    /// The marks of its versions.
     pub(super) strays: &'a [Relaxed8],
 }
 
@@ -317,7 +317,7 @@ impl Map {
     /// # Safety
     /// - `base` is aligned to a block, and `size` bytes at it, at least `Zone::MIN_SIZE`, can be read and written for
     ///   as long as the map is used.
-    /// - Whoever else uses these bytes meanwhile does so through a `Map` of the same size.
+    /// - All other users of these bytes use them meanwhile through a `Map` of the same size.
     pub(super) unsafe fn new(base: NonNull<u8>, size: usize) -> Self {
         Map {
             base,
@@ -326,7 +326,7 @@ impl Map {
         }
     }
 
-    /// Takes the zone's secret for its own.
+    /// Uses the zone's secret.
     pub(super) fn set_secret(&mut self, secret: u64) {
         // Odd, so that the multiplication loses nothing.
         self.secret = secret | 1;
@@ -375,8 +375,8 @@ impl Map {
         }
     }
 
-    /// Where a key belongs. Its own bits say it, folded with the zone's secret: a digest is spread well enough, but a
-    /// client who knows the configuration could search for tokens whose digests share a bucket.
+    /// The place of a key. Its own bits determine it, mixed with the zone's secret: a digest is spread well enough, but
+    /// a client that knows the configuration could search for tokens whose digests share a bucket.
     #[inline]
     pub(super) fn place(&self, key: &Key) -> Place {
         let mut first = [0; 8];
@@ -384,7 +384,7 @@ impl Map {
         self.place_of(u64::from_le_bytes(first))
     }
 
-    /// Where a key belongs whose first eight bytes are `word`.
+    /// The place of a key whose first eight bytes are `word`.
     pub(super) fn place_of(&self, word: u64) -> Place {
         let product = u128::from(word) * u128::from(self.secret);
         let hash = (product as u64) ^ ((product >> 64) as u64);

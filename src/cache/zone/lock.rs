@@ -1,24 +1,26 @@
-//! A lock in shared memory that outlives its holder.
+//! A lock in shared memory that survives its holder.
 //!
-//! A mutex of the system, shared between processes and *robust*: when the process that holds it dies, by whatever
-//! signal, the kernel hands it on, and the next one is told. That one mends what the lock guards before anything else.
-//! If it dies as well, the one after it is told again.
+//! It is a mutex of the system, shared between processes and *robust*: when the process that holds it dies, by any
+//! signal, the kernel passes it on and notifies the next holder. The next holder repairs the data under the lock before
+//! it does anything else. If it dies as well, the one after it is notified again.
 //!
-//! # Nobody sleeps for long
+//! # No waiter sleeps for long
 //!
-//! The kernel hands on the lock of a dead holder, but not always the call that was to wake the next one: a process that
-//! was woken, and is killed before it has seen that yet another has taken the lock, takes the call with it. Those who
-//! sleep then sleep until somebody else has to wait, which may be never. (Four processes that are killed a hundred
-//! times a second come to that within seconds.) So whoever waits looks for itself every few milliseconds.
+//! The kernel passes on the lock of a dead holder, but not always the wake-up call for the next one. Suppose a process
+//! is woken, and is killed before it has seen that yet another process has taken the lock: the wake-up call is lost
+//! with it. The waiters then sleep until another process has to wait, which may be never. (With four processes that are
+//! killed a hundred times a second, this happens within seconds.) So every waiter checks the lock itself every few
+//! milliseconds.
 
 //! # Pointers
 //!
-//! The system's mutex is the one thing in a zone that is not a number: while a thread holds it, it is in that thread's
-//! list of robust mutexes, which the kernel follows when the thread dies, and the list's pointers are in the mutexes. So
-//! whoever writes to a zone while another process holds a lock can choose an address at which that process writes when it
-//! unlocks. Only the kernel can hand on the lock of a dead holder, and it knows no other list: a lock without pointers
-//! would be one that a killed worker takes with it, or that is taken from a live one by mistake. So a zone must be shared
-//! only by processes that trust each other, as nginx's workers do; its master takes no lock. `docs/security.md` says so.
+//! The system's mutex is the one thing in a zone that is not a number. While a thread holds it, it is in that thread's
+//! list of robust mutexes. The kernel follows this list when the thread dies, and the list's pointers are in the
+//! mutexes. So a process that writes to a zone while another process holds a lock can choose an address at which that
+//! process writes when it unlocks. Only the kernel can pass on the lock of a dead holder, and it knows no other list: a
+//! lock without pointers would be lost with a killed worker, or be taken from a live one by mistake. So a zone must be
+//! shared only by processes that trust each other, as nginx's workers do; its master takes no lock. `docs/security.md`
+//! says so.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -44,18 +46,18 @@ impl Lock {
     /// Whether this system has such locks.
     pub(super) const SUPPORTED: bool = system::SUPPORTED;
 
-    /// Makes a lock of the memory, whatever was in it.
+    /// Initializes the memory as a lock, whatever its contents.
     ///
     /// # Safety
-    /// Nobody uses the lock, in any process, until this returns.
+    /// No process uses the lock until this returns.
     pub(super) unsafe fn init(&self) -> Result<(), ZoneError> {
         // SAFETY: the pointer is valid, aligned and writable for as long as `self` is; the rest is our caller's
         // promise.
         unsafe { system::init(self.0.get()) }
     }
 
-    /// Waits for the lock. `mend` is called before anything else if the last one who held it died. `None` when the
-    /// lock can't be had for good: what it guards is out of use then.
+    /// Waits for the lock. `mend` is called before anything else if the last holder died. `None` when the lock is
+    /// permanently unusable: its data is out of use then.
     pub(super) fn lock(&self, mend: impl FnOnce()) -> Option<Guard<'_>> {
         let mutex = self.0.get();
         // SAFETY: the mutex was initialized when the zone was formatted, which is over before anybody has a `Zone`.
@@ -68,8 +70,8 @@ impl Lock {
             system::Status::Unusable => return None,
         };
         if status == system::Status::OwnerDied {
-            // If this process dies here, or panics, the lock has not been declared consistent: the next one is told
-            // again, or has it no more.
+            // If this process dies here, or panics, the lock has not been declared consistent: the next holder is
+            // notified again, or can't get the lock any more.
             mend();
             // SAFETY: as above, and this thread holds the mutex in the state that the call is for.
             if !unsafe { system::consistent(mutex) } {
@@ -96,9 +98,9 @@ mod system {
 
     pub(super) type Mutex = libc::pthread_mutex_t;
     pub(super) const SUPPORTED: bool = true;
-    /// How often a lock is tried before falling asleep.
+    /// The number of attempts to take a lock before sleeping.
     const SPINS: usize = 50;
-    /// For how long to sleep at most before trying again, in nanoseconds.
+    /// The maximum time to sleep before the next attempt, in nanoseconds.
     const LOOK_AGAIN: libc::c_long = 5_000_000;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,7 @@ mod system {
     /// # Safety
     /// `mutex` is initialized.
     pub(super) unsafe fn lock(mutex: *mut Mutex) -> Status {
-        // What the locks guard takes less time than to fall asleep and be woken.
+        // The work under the locks takes less time than falling asleep and being woken.
         for _ in 0..SPINS {
             // SAFETY: our caller's promise.
             match unsafe { libc::pthread_mutex_trylock(mutex) } {
@@ -177,7 +179,7 @@ mod system {
         }
     }
 
-    /// When to look again, on the clock that the system wants it on.
+    /// The time of the next attempt, on the clock that the system requires.
     fn soon() -> libc::timespec {
         let mut time = libc::timespec {
             tv_sec: 0,
@@ -209,7 +211,7 @@ mod system {
     }
 }
 
-/// A mutex without robustness would be one that a killed worker takes with it, and all workers after it: better none.
+/// A mutex without robustness would be lost with a killed worker, and stop all workers after it: better none.
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
 mod system {
     use super::ZoneError;

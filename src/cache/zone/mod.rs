@@ -1,20 +1,20 @@
-//! A memory that processes share.
+//! A cache in memory that processes share.
 //!
-//! | file | what it owns |
+//! | file | contents |
 //! | --- | --- |
-//! | `layout.rs` | what is where |
-//! | `words.rs` | the atomics that all of it is made of |
+//! | `layout.rs` | the memory layout |
+//! | `atomics.rs` | the atomics that the layout is made of |
 //! | `lock.rs` | locks that survive their holder |
-//! | `providers.rs` | which provider has which part |
-//! | `table.rs` | a shard: entries and claims under one lock |
+//! | `providers.rs` | the assignment of parts to providers |
+//! | `table.rs` | a shard: entries and leases under one lock |
 //!
-//! The memory is divided into up to 64 shards, each with a lock of its own, which is held for the time of one probe and
-//! one copy. When a process dies while it holds one, the next one who asks for it is told by the kernel and empties that
-//! shard: what it held is forgotten, and nothing else. So no point at which a process may die leaves a wrong entry, and
-//! none needs thinking about.
+//! The memory is divided into up to 64 shards. Each has its own lock, which is held for the time of one probe and one
+//! copy. When a process dies while it holds a lock, the kernel notifies the next process that takes the lock, and that
+//! process empties the shard: its entries are lost, and nothing else. So a process may die at any point without leaving
+//! a wrong entry, and no single point needs separate analysis.
 //!
-//! A zone reads nothing of what it stores: see `sealed.rs` for what that is. Proofs (see `store.rs`) are digests, which
-//! nothing can be had from either.
+//! A zone does not interpret the values it stores: see `sealed.rs` for their format. Proofs (see `store.rs`) are
+//! digests, from which nothing can be recovered either.
 
 mod atomics;
 mod layout;
@@ -44,9 +44,9 @@ use crate::clock;
 use crate::process::is_alive;
 use crate::token::{Fingerprint, Key};
 
-/// How often a lookup makes room for a value that has grown meanwhile.
+/// The number of times that a lookup makes room for a value that has grown meanwhile.
 const GET_ATTEMPTS: usize = 4;
-/// How often a claim is taken from processes that have died.
+/// The number of times that a lease is taken over from processes that have died.
 const CLAIM_ATTEMPTS: usize = 4;
 
 /// Sealed entries in memory that processes share.
@@ -54,36 +54,37 @@ pub struct Zone {
     map: Map,
 }
 
-/// What became of the memory that [`Zone::attach`] was given.
+/// The result of [`Zone::attach`] for the memory that it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attached {
-    /// It held a zone of this layout, which goes on.
+    /// It held a zone of this layout, which is continued.
     Kept,
-    /// It held none.
+    /// It held no zone.
     New,
-    /// It held one of another layout or size, which is gone.
+    /// It held a zone of another layout or size, which is lost.
     Replaced,
 }
 
-/// What a zone holds and has done.
+/// The sizes and counters of a zone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ZoneCounts {
-    /// Verdicts held, active and inactive. Those that ended, or were cleared, are among them until their room is
+    /// Verdicts held, active and inactive. Those that have expired, or were cleared, are included until their room is
     /// needed.
     pub entries: u64,
     /// Inactive verdicts among them.
     pub inactive_entries: u64,
-    /// Claims held.
+    /// Leases held.
     pub claims: u64,
-    /// Proofs noted. Those that ended are among them until their room is needed.
+    /// Proofs recorded. Those that have expired are included until their room is needed.
     pub proofs: u64,
-    /// Bytes that all of them take.
+    /// The size of all of them, in bytes.
     pub bytes: u64,
-    /// Bytes that they may take.
+    /// The maximum size of all of them, in bytes.
     pub capacity: u64,
-    /// Verdicts pushed out before their time.
+    /// Verdicts evicted before their lifetime ended.
     pub evictions: u64,
-    /// How often a part was emptied, because a process died while it changed it or somebody overwrote it.
+    /// The number of times that a shard was emptied, because a process died while it changed it or the memory was
+    /// overwritten.
     pub recoveries: u64,
 }
 
@@ -114,18 +115,18 @@ pub enum ZoneError {
 }
 
 impl Zone {
-    /// The smallest that is of use, in bytes.
+    /// The minimum size, in bytes.
     pub const MIN_SIZE: usize = 256 << 10;
 
-    /// How many providers a zone serves. With more, those that were opened longest ago remember nothing together.
+    /// The maximum number of providers in a zone. With more, those that were opened longest ago share nothing.
     pub const MAX_PROVIDERS: usize = PROVIDERS;
 
-    /// Takes memory for a zone: goes on with what is in it, or makes a new one.
+    /// Attaches memory as a zone: continues with its contents, or makes a new zone.
     ///
     /// # Safety
     /// - `base` is aligned to a page and `size` bytes at it can be read and written for as long as the zone or a store
     ///   made of it is used; they are zero, or were last used by a zone.
-    /// - Nobody else attaches at the same time; whoever uses it later does so through zones of the same version.
+    /// - No other process attaches at the same time; all later users use it through zones of the same version.
     /// - The memory does not outlive the system's run: after a reboot, its locks and its times mean nothing.
     ///
     /// # Errors
@@ -153,26 +154,26 @@ impl Zone {
             Attached::Replaced
         };
         if attached != Attached::Kept {
-            // SAFETY: nobody else attaches, and nobody uses a zone in this memory: there is none that is whole, or it
-            // is of another version.
+            // SAFETY: no other process attaches, and no process uses a zone in this memory: there is no complete zone,
+            // or it is of another version.
             unsafe { zone.format()? };
         }
-        // What was written to the memory before its magic is seen from here on.
+        // Everything written to the memory before its magic number is visible from here on.
         fence(Ordering::Acquire);
         let secret = zone.map.front().header.secret.get();
         zone.map.set_secret(secret);
         Ok((Arc::new(zone), attached))
     }
 
-    /// The part of a provider. What it has stored before is there, unless [`Zone::MAX_PROVIDERS`] others were opened
-    /// since. When that happens while the store is held, it forgets everything and remembers nothing any more; to open
-    /// it again helps.
+    /// Returns the store of a provider. Its earlier entries are still there, unless [`Zone::MAX_PROVIDERS`] other
+    /// providers were opened since. When that happens while the store is held, it loses all entries and stores nothing
+    /// any more; opening it again helps.
     pub fn store(self: &Arc<Self>, provider: &Fingerprint) -> ZoneStore {
         let providers = &self.map.front().providers;
         let holding = providers.open(provider, |slot, used| {
-            // What the slot's last provider has stored can't be found by another, whose keys are others. But it might
-            // come back to this slot after it was cleared in another. And what its processes remember could not be ended
-            // any more, now that it is not here.
+            // Entries of the slot's last provider can't be found by another provider, whose keys differ. But the last
+            // provider might return to this slot after it was cleared in another. And entries in the memory of its
+            // processes could not be ended any more, once it has no slot.
             for shard in 0..self.map.geometry().shards {
                 self.locked(shard, |table| {
                     if used {
@@ -189,7 +190,7 @@ impl Zone {
         }
     }
 
-    /// What it holds and has done.
+    /// The sizes and counters of the zone.
     pub fn counts(&self) -> ZoneCounts {
         let geometry = self.map.geometry();
         let mut all = ZoneCounts::default();
@@ -210,7 +211,7 @@ impl Zone {
         all
     }
 
-    /// Whether there is a zone of this layout and size in the memory.
+    /// Whether the memory contains a zone of this layout and size.
     fn is_whole(&self) -> bool {
         let header = &self.map.front().header;
         header.magic.get() == MAGIC
@@ -219,23 +220,23 @@ impl Zone {
             && header.size.get() == self.map.geometry().size as u64
     }
 
-    /// Makes an empty zone. If it is cut short, the memory holds none.
+    /// Makes an empty zone. If this is interrupted, the memory contains no zone.
     ///
     /// # Safety
-    /// Nobody uses the memory.
+    /// No process uses the memory.
     unsafe fn format(&self) -> Result<(), ZoneError> {
         let mut secret = [0; 8];
         rand::fill(&mut secret).map_err(|_| ZoneError::Random)?;
         let front = self.map.front();
         let header = &front.header;
         header.magic.set(0);
-        // No write below comes before that.
+        // No write below is visible before that.
         fence(Ordering::SeqCst);
         header.layout.set(LAYOUT);
         header.lock.set(size_of::<Lock>() as u32);
         header.size.set(self.map.geometry().size as u64);
         header.secret.set(u64::from_le_bytes(secret));
-        // Not zero: whoever remembers something of a zone that was here before believes it no more.
+        // Not zero: a process that cached entries of an earlier zone in this memory must not use them any more.
         front.versions.iter().for_each(bump);
         front.strays.iter().for_each(|stray| stray.set(0));
         // SAFETY: nobody uses the memory.
@@ -245,27 +246,27 @@ impl Zone {
             let shard = self.map.shard(number);
             // SAFETY: as above.
             unsafe { shard.head.lock.init()? };
-            // Nobody else has the lock's memory yet, which is as good as to hold the lock.
+            // No other process has the lock's memory yet, which is equivalent to holding the lock.
             Table {
                 map: &self.map,
                 shard,
             }
             .format();
         }
-        // No write above comes after this.
+        // No write above is visible after this.
         fence(Ordering::SeqCst);
         header.magic.set(MAGIC);
         Ok(())
     }
 
-    /// Does something under the lock of a shard. `None` when the shard can't be had, or contradicted itself and is
-    /// empty now.
+    /// Runs a function under the lock of a shard. `None` when the lock is unusable, or the shard contradicted itself
+    /// and is empty now.
     fn locked<T>(
         &self,
         number: usize,
         work: impl FnOnce(&Table<'_>) -> Result<T, Corrupt>,
     ) -> Option<T> {
-        /// Empties the shard when a panic comes by. None should; but what it leaves behind must not be believed.
+        /// Empties the shard on a panic. There should be none; but the state that a panic leaves must not be used.
         struct OnPanic<'a>(&'a Table<'a>);
 
         impl Drop for OnPanic<'_> {
@@ -295,7 +296,7 @@ impl Zone {
 
 impl fmt::Debug for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Its numbers are under locks, which are not taken for this.
+        // The numbers of the zone are under locks, which are not taken for this.
         f.debug_struct("Zone")
             .field("size", &self.map.geometry().size)
             .finish_non_exhaustive()
@@ -318,7 +319,7 @@ impl fmt::Debug for ZoneStore {
 }
 
 impl ZoneStore {
-    /// The provider's slot, as long as it is this one's.
+    /// The provider's slot, for as long as this store owns it.
     #[inline]
     fn holding(&self) -> Option<Holding> {
         let providers = &self.zone.map.front().providers;
@@ -336,7 +337,7 @@ impl ZoneStore {
         })
     }
 
-    /// What [`Store::get`] does, at a time.
+    /// [`Store::get`] at a given time.
     fn get_at(&self, key: &Key, value: &mut Vec<u8>, now: u64) -> Option<Duration> {
         let at = self.at(key, now)?;
         for _ in 0..GET_ATTEMPTS {
@@ -369,7 +370,7 @@ impl ZoneStore {
                 Some(at) => table.put(at, value, kind, after(now, keep), version),
                 None => Ok(table.put_elsewhere(place, kind, version)),
             });
-        // A shard that can't be had ends what is remembered of its keys whenever one of their tokens is called inactive.
+        // With an unusable shard, cached entries of its keys end whenever one of their tokens is called inactive.
         stored.unwrap_or(true)
     }
 
@@ -388,7 +389,7 @@ impl ZoneStore {
             })
         });
         ended.unwrap_or_else(|| {
-            // Whatever is known where this one can't look.
+            // Ends all entries of the key that this store can't look up.
             self.remove(key);
             (!outdated).then(|| self.word(key))
         })
@@ -397,7 +398,7 @@ impl ZoneStore {
     fn word(&self, key: &Key) -> Version {
         let counter = self.zone.map.place(key).counter;
         let version = &self.zone.map.front().versions[counter % COUNTERS];
-        // What is looked up after this is looked up after the change that made it this version.
+        // Any lookup after this comes after the change that made this version.
         version_of(version.load(Ordering::Acquire))
     }
 
@@ -405,7 +406,7 @@ impl ZoneStore {
         let Some(at) = self.at(key, now) else {
             return LeaseOutcome::Granted;
         };
-        // Asked for every time: a store may have come here through a fork.
+        // Read every time: the store may have been inherited through a fork.
         let pid = std::process::id();
         let mut failure = [0; MAX_FAILURE];
         let mut dead = None;
@@ -436,8 +437,8 @@ impl ZoneStore {
     }
 
     fn first_use_at(&self, proof: &ProofId, time: ProofTime, now: u64) -> FirstUse {
-        // All providers note proofs together, and none needs a slot for it: so there is no losing it, and what is cleared
-        // is not forgotten.
+        // All providers share the records of proofs, and none needs a slot for them. So a lost slot loses no proofs,
+        // and a clear removes none.
         let key = Key(proof.0);
         let at = At {
             key: &key,
@@ -471,11 +472,11 @@ impl Store for ZoneStore {
     fn remove(&self, key: &Key) {
         let place = self.zone.map.place(key);
         let removed = self.zone.locked(place.shard, |table| {
-            // Whatever slot it was stored under: if this one has lost its own, others may hold the provider's new one.
+            // Clears it in any slot: if this store has lost its slot, others may hold the provider's new one.
             table.remove(key, place)
         });
         if removed.is_none() {
-            // A shard that can't be had holds nothing, but what others remember of its keys must end all the same.
+            // An unusable shard has no entries, but cached entries of its keys in processes must end all the same.
             bump(&self.zone.map.front().versions[place.counter % COUNTERS]);
         }
     }
@@ -489,7 +490,7 @@ impl Store for ZoneStore {
     }
 
     fn clear(&self) {
-        // Not the slot that this one has held: if it was lost, others may hold the provider's new one.
+        // Not the slot that this store has held: if it was lost, others may hold the provider's new one.
         let slot = self.zone.map.front().providers.find(&self.provider);
         for number in 0..self.zone.map.geometry().shards {
             let cleared = self.zone.locked(number, |table| {

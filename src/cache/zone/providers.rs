@@ -1,11 +1,11 @@
-//! Which provider has which part of a zone.
+//! The assignment of a zone's parts to providers.
 //!
-//! A provider is known by its fingerprint. It has a slot: a number that its entries carry, an epoch in every shard, and
-//! words of its own. When all slots are taken, the provider that was opened longest ago loses its; whoever still holds
-//! it is told by the slot's generation and has forgotten everything, for good.
+//! A provider is identified by its fingerprint. It has a slot: a number that its entries carry, an epoch in every
+//! shard, and words of its own. When all slots are taken, the provider that was opened longest ago loses its slot. A
+//! client that still holds the slot detects this by the slot's generation, and has permanently lost all its entries.
 //!
-//! A process may die at any point here: a slot that is being changed is vacant meanwhile, and everything else is done
-//! with the write of one word. So there is nothing to mend, and nobody loses a slot by another's death.
+//! A process may die at any point here: a slot that is being changed is vacant meanwhile, and all other changes are the
+//! write of one word. So nothing needs repair, and no provider loses a slot because another process dies.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -21,19 +21,19 @@ const TAKEN: u32 = 1;
 #[repr(C, align(128))]
 pub(super) struct Providers {
     pub(super) lock: Lock,
-    /// How often any was opened.
+    /// The number of times that any slot was opened.
     opened: Relaxed64,
     slots: [Slot; PROVIDERS],
 }
 
-/// A provider's. The words are changed by whoever likes; what every call looks at stands in another cache line.
+/// A provider's slot. Any client may change the words; the fields that every call reads are in another cache line.
 #[repr(C, align(64))]
 struct Slot {
     fingerprint: [Relaxed64; 4],
-    /// What [`Providers::opened`] was when it was opened last.
+    /// The value of [`Providers::opened`] when the slot was opened last.
     opened: Relaxed64,
     state: Relaxed32,
-    /// Changes whenever the slot is given to another.
+    /// Changes whenever the slot is given to another provider.
     generation: Relaxed32,
     words: Words,
 }
@@ -41,7 +41,7 @@ struct Slot {
 #[repr(C, align(64))]
 struct Words(SharedAtomics);
 
-/// A slot as long as it is its holder's.
+/// A slot, for as long as its holder owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holding {
     slot: usize,
@@ -72,8 +72,8 @@ impl Providers {
         }
     }
 
-    /// The provider's slot: its own, or a vacant one, or that of the provider opened longest ago. `hide` must make
-    /// invisible all that was stored under a slot; it is also told whether another provider had the slot.
+    /// Returns the provider's slot: its own, or a vacant one, or that of the provider opened longest ago. `hide` must
+    /// make all entries of a slot invisible; its argument says whether another provider had the slot.
     pub(super) fn open(
         &self,
         provider: &Fingerprint,
@@ -86,8 +86,8 @@ impl Providers {
             .or_else(|| (0..PROVIDERS).min_by_key(|&number| self.slots[number].opened.get()))?;
         let slot = &self.slots[number];
         if known.is_none() {
-            // The fences keep the writes between them: whoever comes after a process that died here finds the slot
-            // vacant, or whole.
+            // The fences keep the writes between them: the process that comes after one that died here finds the slot
+            // vacant, or complete.
             slot.state.set(VACANT);
             fence(Ordering::SeqCst);
             let generation = slot.generation.get();
@@ -125,7 +125,7 @@ impl Providers {
         })
     }
 
-    /// Whether the slot is still the one of whoever was given it.
+    /// Whether the slot is still the one that the caller was given.
     #[inline]
     pub(super) fn is_current(&self, holding: Holding) -> bool {
         self.slots[holding.slot].generation.get() == holding.generation
@@ -136,7 +136,7 @@ impl Providers {
     }
 }
 
-/// Bytes as the words in which they are kept.
+/// The words in which bytes are stored.
 pub(super) fn words_of(bytes: &[u8; 32]) -> [u64; 4] {
     let mut words = [0; 4];
     for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {

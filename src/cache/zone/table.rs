@@ -1,36 +1,38 @@
 //! One shard of a zone: a hash table of entries, under a lock.
 //!
-//! Every call does work that is bounded by the length of the value it was given, or of the one it found: entries are
-//! chains of blocks of one size, so that taking and freeing them needs no search, and an entry is pushed out for
-//! another only until there are blocks enough. Nothing here allocates, panics, makes a system call or reads a clock.
+//! The work of every call is bounded by the length of the value that it receives or finds. Entries are chains of blocks
+//! of one size, so taking and freeing them needs no search, and entries are evicted for another only until there are
+//! enough blocks. Nothing here allocates, panics, makes a system call or reads a clock.
 //!
 //! # Trust
 //!
-//! Whoever died while holding the lock leaves the shard in any state, so it is emptied before the next one looks at
-//! it: [`Table::empty`] reads nothing of what it overwrites. Beyond that, no number in the memory is believed. A block's
-//! number is looked up within bounds, a chain is followed for as many steps as it can have, and what contradicts itself
-//! is [`Corrupt`]; the caller then empties the shard. So memory that somebody overwrote costs what was in it, and can
-//! make a wrong value of a right one, which its seal shows; it can do no more. The locks are the exception: see `lock.rs`.
+//! A process that died while holding the lock may leave the shard in any state, so it is emptied before the next holder
+//! looks at it: [`Table::empty`] reads nothing of the memory that it overwrites. Beyond that, no number in the memory
+//! is trusted. A block's number is looked up within bounds, a chain is followed for at most its maximum number of
+//! steps, and a contradiction is [`Corrupt`]; the caller then empties the shard. So overwritten memory costs its
+//! contents, and can turn a right value into a wrong one, which its seal detects; it can do no more. The locks are the
+//! exception: see `lock.rs`.
 //!
 //! # Inactive tokens
 //!
-//! When a token is called inactive, what any process remembers of it must end, and the version of its key is what ends
-//! it. But a version is shared by many keys, and random tokens are called inactive as often as anybody likes: so it is
-//! changed only if somebody may remember something active. A process does so only of what was stored here, for no
-//! longer than here, so what is here answers that, but for what left before its time: pushed out, or too large to be
-//! stored. That is marked ([`Shard::strays`]), and the mark lasts until the version changes next. So random tokens change
-//! no version more often than active verdicts were pushed out.
+//! When a token is called inactive, its cached entries must end in all processes. A change of its key's version ends
+//! them. But a version is shared by many keys, and any client can send random tokens, which are called inactive, as
+//! often as it likes. So the version is changed only if some process may have cached an active verdict. A process
+//! caches only verdicts that were stored here, and for no longer than here. So the contents of the shard answer that
+//! question, except for verdicts that left before their time: evicted, or too large to be stored. Those are marked
+//! ([`Shard::strays`]), and the mark lasts until the version changes next. So random tokens change no version more
+//! often than active verdicts were evicted.
 //!
-//! An active verdict that was asked for before a token was called inactive and arrives later must not be stored. Each end
-//! is counted beside the version, in the same word, and a verdict of another count is refused. Nothing that is remembered
-//! ends by that; a verdict that random tokens get refused is asked for again.
+//! An active verdict that was asked for before a token was called inactive and arrives later must not be stored. Each
+//! end is counted beside the version, in the same word, and a verdict of another count is refused. No cached entry ends
+//! by that; a verdict that is refused because of random tokens is asked for again.
 //!
 //! # Proofs
 //!
-//! Of a verdict that was emptied with its shard nothing is missed, but a proof that was noted there could be used again.
-//! So a shard remembers the latest `iat` of the proofs that it has forgotten ([`ShardHead::forgotten`]), and refuses every
-//! proof that was not made after it. A proof whose note has ended is forgotten when its room is needed. Of a shard that was
-//! emptied it is not known which proofs were there: all that could have been noted by then are taken for forgotten.
+//! A verdict that is lost when its shard is emptied does no harm, but a proof whose record is lost could be used again.
+//! So a shard keeps the latest `iat` of the proofs that it has forgotten ([`ShardHead::forgotten`]), and refuses every
+//! proof that was not made after it. A proof whose record has ended is forgotten when its room is needed. When a shard
+//! was emptied, it is not known which proofs were there: all that could have been recorded by then count as forgotten.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -42,22 +44,21 @@ use super::providers::words_of;
 use crate::cache::{FetchLease, FirstUse, NO_PROOF, ProofTime, Version};
 use crate::token::Key;
 
-/// How exactly "least recently used" is kept, in units of [`stamp`]: an entry that moved to the front this recently
-/// stays where it is. Moving it touches the heads of its neighbours, and takes the cache lines from the other
-/// processors.
+/// The precision of "least recently used", in units of [`stamp`]: an entry that moved to the front this recently stays
+/// where it is. Moving it touches the heads of its neighbours, and takes the cache lines from the other processors.
 const RECENCY: u16 = 10;
-/// For how long it is told to those who waited that a flight has failed, in milliseconds.
+/// The time for which waiting flights receive the failure of a flight, in milliseconds.
 const FAILURE_KEPT: u64 = 2_000;
-/// As much of a failure is kept, in bytes.
+/// The maximum length of a stored failure, in bytes.
 pub(super) const MAX_FAILURE: usize = 512;
-/// A claim's value begins with its [`Record`].
+/// A lease's value begins with its [`Record`].
 const RECORD: usize = 16;
-/// The `pid` of a claim that has failed: no process has it.
+/// The `pid` of a lease that has failed: no process has it.
 const SETTLED: u32 = 0;
 /// A proof's value is its `iat`.
 const PROOF: usize = size_of::<i64>();
 
-/// What changes [`Version::epoch`] in a word that holds a version.
+/// The increment of [`Version::epoch`] in a word that holds a version.
 const EPOCH: u64 = 1 << 32;
 
 /// The memory contradicts itself.
@@ -70,7 +71,7 @@ pub(super) struct Table<'a> {
     pub(super) shard: Shard<'a>,
 }
 
-/// Which entry is meant, by whom and when.
+/// The key, provider and time of an operation.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) key: &'a Key,
@@ -81,17 +82,17 @@ pub(super) struct At<'a> {
     pub(super) now: u64,
 }
 
-/// What was found.
+/// The result of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Got {
     Nothing,
     /// A value that ends at this time, and has been appended.
     Until(u64),
-    /// A value of this many bytes, for which there was no room.
+    /// A value of this many bytes, for which the buffer had no room.
     Longer(usize),
 }
 
-/// What became of a lease.
+/// The result of a lease request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Granted,
@@ -100,11 +101,11 @@ pub(super) enum Asked {
         flight: u64,
         pid: u32,
     },
-    /// Failed, as so many bytes say that were copied.
+    /// The flight has failed. Its failure has this many bytes, which were copied.
     Failed(usize),
 }
 
-/// What a shard holds and has done.
+/// The sizes and counters of a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TableCounts {
     /// By [`EntryKind`].
@@ -114,7 +115,7 @@ pub(super) struct TableCounts {
     pub(super) recoveries: u64,
 }
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Clone, Copy)]
 struct Record {
     flight: u64,
@@ -142,18 +143,19 @@ impl Record {
     }
 }
 
-/// Now, as it is kept in an entry to know how recently it moved: in seconds of 1,024 ms. It comes round after 18 hours;
-/// an entry that was not used for exactly so long is moved to the front at its next use but one.
+/// The current time as stored in an entry's time of its last move: in seconds of 1,024 ms. It wraps around after 18
+/// hours; an entry that was not used for exactly that time is moved to the front at its next use but one.
 fn stamp(now: u64) -> u16 {
     (now >> 10) as u16
 }
 
-/// How many blocks a value of this length takes.
+/// The number of blocks for a value of this length.
 pub(super) fn blocks_for(length: usize) -> usize {
     1 + length.saturating_sub(FIRST).div_ceil(MORE)
 }
 
-/// How many bytes of a value are in the block `number` of its chain, and behind how many others in that block.
+/// The number of bytes of a value in the block `number` of its chain, and the number of other bytes before them in that
+/// block.
 #[inline]
 fn part(number: usize, left: usize) -> (usize, usize) {
     if number == 0 {
@@ -164,7 +166,7 @@ fn part(number: usize, left: usize) -> (usize, usize) {
 }
 
 impl<'a> Table<'a> {
-    /// Forgets all that the shard holds, without reading it, and changes the versions of its keys.
+    /// Removes all entries of the shard, without reading them, and changes the versions of its keys.
     pub(super) fn empty(&self) {
         let head = self.shard.head;
         self.bump_all();
@@ -173,7 +175,7 @@ impl<'a> Table<'a> {
         head.recoveries.set(head.recoveries.get().wrapping_add(1));
     }
 
-    /// Makes a shard that is new: one of which nothing was lost.
+    /// Initializes a new shard: one that has lost no entries.
     pub(super) fn format(&self) {
         let head = self.shard.head;
         for epoch in &head.epochs {
@@ -201,7 +203,7 @@ impl<'a> Table<'a> {
         head.fresh.set(1);
     }
 
-    /// Appends to `value` what is stored, if there is room for it.
+    /// Appends the stored value to `value`, if there is room for it.
     pub(super) fn get(&self, at: At<'_>, value: &mut Vec<u8>) -> Result<Got, Corrupt> {
         let Some(index) = self.find(at.key, at.place, Space::Verdict)? else {
             return Ok(Got::Nothing);
@@ -229,7 +231,7 @@ impl<'a> Table<'a> {
         Ok(Got::Until(entry.until.get()))
     }
 
-    /// Stores a value that ends at `until`, unless the version of its key is another. Returns whether it is the same.
+    /// Stores a value that ends at `until`, unless the version of its key differs. Returns whether it is the same.
     pub(super) fn put(
         &self,
         at: At<'_>,
@@ -250,7 +252,7 @@ impl<'a> Table<'a> {
             self.discard(index)?;
         }
         let stored = self.insert(at, value, kind, until)?;
-        // Until when others may remember something active, and until when something active is here.
+        // The time until which others may cache an active verdict, and the time until which one is here.
         let (copies, held) = match kind {
             EntryKind::Active => (until.max(replaced), if stored { until } else { 0 }),
             _ => (replaced, 0),
@@ -261,8 +263,8 @@ impl<'a> Table<'a> {
         Ok(true)
     }
 
-    /// What [`Table::put`] does of a provider that has no slot any more: nothing is stored, but whoever asks may remember
-    /// it.
+    /// [`Table::put`] for a provider that no longer has a slot: nothing is stored, but the caller may cache the
+    /// verdict.
     pub(super) fn put_elsewhere(&self, place: Place, kind: EntryKind, version: Version) -> bool {
         let may = self.may_remember(place, kind, version);
         if may && kind == EntryKind::Active {
@@ -271,9 +273,9 @@ impl<'a> Table<'a> {
         may
     }
 
-    /// Ends what is known of a key, in this process and in others; see the head of this file. Then stores an inactive
-    /// verdict that ends at `until`, unless that is over, or the epoch is another than that of `version`. Returns the
-    /// version from now on, if the epoch was the same.
+    /// Ends all entries of a key, in this process and in others; see the head of this file. Then stores an inactive
+    /// verdict that ends at `until`, unless that is over, or the epoch differs from that of `version`. Returns the new
+    /// version, if the epoch was the same.
     pub(super) fn end(
         &self,
         at: At<'_>,
@@ -292,7 +294,7 @@ impl<'a> Table<'a> {
             }
         }
         crash::point();
-        // After some 2^32 of them the epoch changes too, which ends nothing that is not known elsewhere.
+        // After some 2^32 of them the epoch changes too, which ends only entries that are known elsewhere as well.
         self.version(at.place).fetch_add(1, Ordering::Release);
         if known {
             self.bump(at.place);
@@ -303,7 +305,7 @@ impl<'a> Table<'a> {
         Ok((!outdated).then(|| self.now(at.place)))
     }
 
-    /// Notes a proof, if it has not been noted before.
+    /// Records a proof, if it has not been recorded before.
     pub(super) fn first_use(&self, at: At<'_>, time: &ProofTime) -> Result<FirstUse, Corrupt> {
         if let Some(index) = self.find(at.key, at.place, Space::Proof)? {
             let entry = self.entry(index)?;
@@ -330,7 +332,7 @@ impl<'a> Table<'a> {
         )
     }
 
-    /// The `iat` of a proof that is noted.
+    /// The `iat` of a recorded proof.
     fn iat(&self, index: u32, entry: &Head) -> Result<i64, Corrupt> {
         if self.length(entry)? != PROOF {
             return Err(Corrupt);
@@ -341,19 +343,19 @@ impl<'a> Table<'a> {
         Ok(i64::from_le_bytes(value))
     }
 
-    /// Takes out a proof, and notes that it was there.
+    /// Removes a proof, and records that there was one.
     fn forget_proof(&self, index: u32) -> Result<(), Corrupt> {
         self.forget_until(self.iat(index, self.entry(index)?)?);
         self.discard(index)
     }
 
-    /// Notes that proofs which were made until `iat` may be forgotten.
+    /// Records that proofs which were made until `iat` may be forgotten.
     fn forget_until(&self, iat: i64) {
         let forgotten = &self.shard.head.forgotten;
         forgotten.set(iat.max(forgotten.get() as i64) as u64);
     }
 
-    /// Forgets what is stored, and changes the key's version.
+    /// Removes the entry of the key, and changes the key's version.
     pub(super) fn remove(&self, key: &Key, place: Place) -> Result<(), Corrupt> {
         self.bump(place);
         if let Some(index) = self.find(key, place, Space::Verdict)? {
@@ -362,16 +364,16 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Makes invisible all that is stored under a slot. It goes when its time is over, when somebody asks for it, or
-    /// when its room is needed.
+    /// Makes all entries of a slot invisible. An entry is freed when its lifetime is over, when its key is looked up,
+    /// or when its room is needed.
     pub(super) fn hide(&self, slot: usize) -> Result<(), Corrupt> {
         let epoch = self.shard.head.epochs.get(slot).ok_or(Corrupt)?;
         epoch.set(epoch.get().wrapping_add(1));
         Ok(())
     }
 
-    /// Asks for the claim of a key, for the process `pid`. The flight `dead` holds up nobody. What a failure says is
-    /// copied to `failure`.
+    /// Requests the lease of a key, for the process `pid`. The flight `dead` makes no other flight wait. The failure of
+    /// a flight is copied to `failure`.
     pub(super) fn lease(
         &self,
         at: At<'_>,
@@ -380,14 +382,14 @@ impl<'a> Table<'a> {
         dead: Option<u64>,
         failure: &mut [u8; MAX_FAILURE],
     ) -> Result<Asked, Corrupt> {
-        // Whoever began before the key was purged may ask, but what it finds out will not be stored: nobody has to wait
-        // for it, and it takes the place of nobody.
+        // A flight that began before the key was purged may ask, but its result will not be stored: no other flight has
+        // to wait for it, and it takes no other flight's place.
         let outdated = self.now(at.place).epoch != lease.version.epoch;
         if let Some(index) = self.find(at.key, at.place, Space::FetchLease)? {
             let entry = self.entry(index)?;
             let (record, said) = self.record(index, entry, failure)?;
             if self.is_live(entry, &at) {
-                // A failure is kept for so long from when it was settled.
+                // A failure is kept for this time after the lease was released.
                 let failed_at = entry.until.get().saturating_sub(FAILURE_KEPT);
                 let waited = u64::try_from(lease.waited.as_millis()).unwrap_or(u64::MAX);
                 if record.pid == SETTLED
@@ -428,7 +430,7 @@ impl<'a> Table<'a> {
         Ok(Asked::Granted)
     }
 
-    /// Ends the claim of a flight, if it holds it still.
+    /// Ends the lease of a flight, if the flight still holds it.
     pub(super) fn release(
         &self,
         at: At<'_>,
@@ -486,24 +488,24 @@ impl<'a> Table<'a> {
         &versions[place.counter & (versions.len() - 1)]
     }
 
-    /// The version of a key, which only those who hold the lock change.
+    /// The version of a key, which only the holder of the lock changes.
     fn now(&self, place: Place) -> Version {
         version_of(self.version(place).load(Ordering::Relaxed))
     }
 
-    /// Whether a verdict that was asked for under `version` may be remembered.
+    /// Whether a verdict that was asked for under `version` may be cached.
     fn may_remember(&self, place: Place, kind: EntryKind, version: Version) -> bool {
         let now = self.now(place);
         now.epoch == version.epoch && (kind != EntryKind::Active || now.ends == version.ends)
     }
 
-    /// Whether an active verdict of such a key may be remembered by somebody and not be here.
+    /// Whether a process may have cached an active verdict of such a key that is not here.
     fn stray(&self, place: Place) -> &'a Relaxed8 {
         let strays = self.shard.strays;
         &strays[place.counter & (strays.len() - 1)]
     }
 
-    /// Changes the version of a key: nobody believes what they remember of such keys any more.
+    /// Changes the version of a key: cached entries of keys with this version are not used any more.
     fn bump(&self, place: Place) {
         bump(self.version(place));
         self.stray(place).set(0);
@@ -557,7 +559,7 @@ impl<'a> Table<'a> {
         at.now < entry.until.get() && self.is_visible(entry, at.slot)
     }
 
-    /// What is stored under the key, of one of its spaces.
+    /// The entry under the key in one of its spaces.
     fn find(&self, key: &Key, place: Place, space: Space) -> Result<Option<u32>, Corrupt> {
         let name = words_of(key.as_bytes());
         let mut index = self.bucket(place.bucket)?.get();
@@ -637,8 +639,8 @@ impl<'a> Table<'a> {
         Ok(true)
     }
 
-    /// Makes room for an entry of so many blocks: in the place of others of its kind, or of proofs that have ended; a
-    /// proof, in the place of those and of active verdicts. `false` when there is none to be made.
+    /// Makes room for an entry of this many blocks, by removing others of its kind, or proofs that have ended. For a
+    /// proof, active verdicts may be removed as well. `false` when there is no room.
     fn make_room(&self, kind: EntryKind, needed: usize, now: u64) -> Result<bool, Corrupt> {
         let quota = |kind: EntryKind| u64::from(self.map.geometry().quotas[kind as usize]);
         let used = |kind: EntryKind| u64::from(self.list(kind).blocks.get());
@@ -678,8 +680,8 @@ impl<'a> Table<'a> {
         Ok(true)
     }
 
-    /// Takes out the proof that was noted first, if it has ended. Those noted later may have ended as well: they go when
-    /// it does, which is soon, since all last for about as long.
+    /// Removes the proof that was recorded first, if it has ended. Proofs recorded later may have ended as well. They
+    /// are removed when it is, which is soon, since all last for about as long.
     fn end_proof(&self, now: u64) -> Result<bool, Corrupt> {
         let oldest = self.list(EntryKind::Proof).oldest.get();
         let ended = oldest != NONE && self.entry(oldest)?.until.get() <= now;
@@ -689,7 +691,7 @@ impl<'a> Table<'a> {
         Ok(ended)
     }
 
-    /// Pushes out the entry of a list that was used least recently.
+    /// Evicts the entry of a list that was used least recently.
     fn evict(&self, list: &List, now: u64) -> Result<(), Corrupt> {
         let oldest = list.oldest.get();
         let entry = self.entry(oldest)?;
@@ -707,7 +709,7 @@ impl<'a> Table<'a> {
         self.discard(oldest)
     }
 
-    /// Takes an entry out of its bucket and its list, and frees its blocks.
+    /// Removes an entry from its bucket and its list, and frees its blocks.
     fn discard(&self, index: u32) -> Result<(), Corrupt> {
         let entry = self.entry(index)?;
         let list = self.list(self.kind(entry)?);
@@ -811,7 +813,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// What a claim says, and what its failure does: so many bytes, copied to `failure`.
+    /// The record of a lease and of its failure: this many bytes, copied to `failure`.
     fn record(
         &self,
         index: u32,
@@ -832,8 +834,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Changes a version. Those who load it hold no lock: whoever sees the new one also finds gone, under the lock, what was
-/// removed with it.
+/// Changes a version. Readers of it hold no lock: a reader that sees the new version, and then takes the lock, finds
+/// the entries gone that were removed with it.
 pub(super) fn bump(version: &AtomicU64) {
     crash::point();
     version.fetch_add(EPOCH, Ordering::Release);
@@ -847,7 +849,7 @@ pub(super) fn version_of(word: u64) -> Version {
     }
 }
 
-/// The moment `span` after `now`.
+/// The point in time that is `span` after `now`.
 pub(super) fn after(now: u64, span: std::time::Duration) -> u64 {
     now.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

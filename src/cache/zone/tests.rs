@@ -1,8 +1,8 @@
-//! | file | what it shows |
+//! | file | contents |
 //! | --- | --- |
-//! | `behaviour.rs` | what a zone promises, one thing at a time |
-//! | `model.rs` | any sequence of calls, against a map |
-//! | `overwritten.rs` | what becomes of a zone that somebody writes over |
+//! | `behaviour.rs` | the promises of a zone, one at a time |
+//! | `model.rs` | any sequence of calls, compared with a map |
+//! | `overwritten.rs` | a zone whose memory is overwritten |
 //! | `dying.rs` | processes that die at every point and at any point |
 
 mod behaviour;
@@ -22,7 +22,7 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 const START: u64 = 1_000_000;
 
-/// A proof that is to be noted for so many seconds from `now` on, of the monotonic clock.
+/// A proof that is to be recorded for this many seconds from `now` on, on the monotonic clock.
 fn noted_for(left: i64, now: u64) -> ProofTime {
     let now = 1_700_000_000 + (now / 1000) as i64;
     ProofTime {
@@ -32,7 +32,7 @@ fn noted_for(left: i64, now: u64) -> ProofTime {
     }
 }
 
-/// Memory that children share, between pages that nobody may touch.
+/// Memory that children share, between pages that no process may touch.
 struct Memory {
     outer: *mut u8,
     size: usize,
@@ -78,7 +78,7 @@ impl Memory {
         self.try_attach().unwrap().0
     }
 
-    /// Writes over a byte.
+    /// Overwrites a byte.
     fn write(&self, at: usize, byte: u8) {
         assert!(at < self.size);
         // SAFETY: within the memory. The test's thread alone uses it.
@@ -107,7 +107,7 @@ fn key(number: u64) -> Key {
     Key(bytes)
 }
 
-/// A number that looks random, from one that does not.
+/// A pseudorandom number, from a number that is not random.
 fn mixed(number: u64) -> u64 {
     let mut word = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -115,7 +115,7 @@ fn mixed(number: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// A value that shows from its bytes that it is one, whole, and for which key. It has 16 bytes at least.
+/// A value that proves by its bytes that it is complete, and for which key it is. It has at least 16 bytes.
 fn value(key: u64, round: u32, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length);
     bytes.extend(key.to_le_bytes());
@@ -154,7 +154,7 @@ impl ZoneStore {
 }
 
 impl Zone {
-    /// Where the locks are, from the start of the memory.
+    /// The positions of the locks, from the start of the memory.
     fn locks(&self) -> Vec<Range<usize>> {
         let start = std::ptr::from_ref(self.map.front()).addr();
         let range = |lock: &Lock| {
@@ -167,7 +167,7 @@ impl Zone {
             .collect()
     }
 
-    /// Walks all that there is: every block must be in its place, exactly once.
+    /// Walks the whole zone: every block must be in its place, exactly once.
     fn check(&self) -> Result<(), String> {
         (0..self.map.geometry().shards).try_for_each(|number| {
             self.locked(number, |table| Ok(check(number, table)))

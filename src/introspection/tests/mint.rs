@@ -1,4 +1,4 @@
-//! Dialect `mint`, and what is minted of a signed response.
+//! Dialect `mint`, and JWTs that are minted from a signed response.
 
 use tempfile::TempDir;
 
@@ -39,7 +39,7 @@ impl Gateway {
         super::read(&self.provider, 200, &HeaderMap::new(), body.as_bytes(), NOW)
     }
 
-    /// What is minted of an answer, verified as an API does.
+    /// The JWT that is minted from an answer, verified as an API does.
     fn minted(&self, answer: &Value) -> (Arc<Active>, Value) {
         let active = active(self.read(&answer.to_string()));
         let keys = KeySet::parse(self.provider.jwks().unwrap().as_bytes()).unwrap();
@@ -85,7 +85,7 @@ fn a_jwt_is_minted_of_what_the_server_says() {
         );
         assert_eq!(active.claims().iss.as_deref(), Some(ISSUER));
         assert_eq!(active.exp(), Some(NOW + 300));
-        // All that is said stands in the JWT, so nothing need be kept beside it.
+        // The JWT contains the whole answer, so nothing need be kept beside it.
         assert_eq!(active.extra_claims(), "");
     }
     let (_, claims) =
@@ -146,7 +146,7 @@ fn claims_are_chosen_for_the_jwt_and_all_count_here() {
     assert!(claims.get("username").is_none() && claims.get("scope").is_none());
     assert_eq!(claims["aud"], "api");
     assert_eq!(&*active.claims().scope, "read write");
-    // Whichever of its names reaches the JWT, it is the server's word that counts.
+    // Under any of its names in the JWT, the server's value counts.
     let both =
         json!({"active": true, "token_type": "Bearer", "scope": "read", "scp": "read admin"});
     for list in [("mint_claims", "scp"), ("mint_claims_except", "scope")] {
@@ -226,7 +226,7 @@ fn only_an_active_access_token_has_one_minted() {
     }
 }
 
-/// What the log is told of a refused token.
+/// The log message about a refused token.
 fn note(gateway: &Gateway, body: &str) -> String {
     let provider = &gateway.provider;
     let asked = AnswerContext {
@@ -242,7 +242,7 @@ fn note(gateway: &Gateway, body: &str) -> String {
     read.note.unwrap_or_default()
 }
 
-/// A refresh token as oidc-provider introspects it: active, and not a word on what it is.
+/// A refresh token as oidc-provider introspects it: active, and without its kind.
 const REFRESH_TOKEN: &str =
     r#"{"active":true,"sub":"alice","client_id":"web","scope":"read","exp":1700000300}"#;
 

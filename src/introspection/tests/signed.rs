@@ -22,7 +22,7 @@ const VERIFY: [(&str, &str); 3] = [
     ("verify", "on"),
 ];
 
-/// What a server's answer is in these tests.
+/// A server's answer in these tests.
 fn response(token: Value) -> Value {
     json!({"iss": ISSUER, "aud": "gateway", "iat": NOW, "token_introspection": token})
 }

@@ -1,4 +1,4 @@
-//! What is believed, and above all what is not.
+//! JWTs that are accepted, and above all those that are not.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -12,7 +12,7 @@ use super::*;
 
 const NOW: i64 = 1_700_000_000;
 
-/// Everything is allowed that can be.
+/// The requirements that allow everything that can be allowed.
 const ANY: Expected<'static> = Expected {
     algorithms: Algorithm::ALL,
     types: None,
@@ -119,7 +119,7 @@ fn examples_of_the_rfcs_are_verified() {
             Err(VerifyError::UnknownKey(None))
         );
     }
-    // Its signature is right; that its payload is no JSON is found out after that.
+    // Its signature is right; that its payload is not JSON is detected after that.
     let jws = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhi\
                jcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
     assert_eq!(verify(jws, &keys, &at), Err(VerifyError::Payload));
@@ -351,7 +351,7 @@ fn a_key_or_an_address_in_the_header_is_never_believed() {
                 matches!(error, VerifyError::Signature | VerifyError::UnknownKey(_)),
                 "{error}"
             );
-            // Beside the right signature it is as if it were not there.
+            // Beside the right signature, the member has no effect.
             header["kid"] = json!(es256().kid());
             assert!(verify(&with_header(&header), &set(), &ANY).is_ok());
         }

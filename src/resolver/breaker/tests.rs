@@ -10,7 +10,7 @@ const POLICY: BreakerSettings = BreakerSettings {
     probe: 5000,
 };
 
-/// What nginx's defaults make of it.
+/// The settings that nginx's defaults give.
 const USUAL: BreakerSettings = BreakerSettings {
     max_fails: 5,
     ..POLICY
@@ -43,7 +43,7 @@ fn it_opens_after_as_many_missing_connections_in_a_row_as_are_set() {
     assert_eq!(admit(&breaker, 14), Admission::Go);
     let opened = cut_off(&breaker, 14).unwrap();
     assert_eq!((opened.span, opened.failures, opened.news), (1000, 3, true));
-    // Those that were under way come back.
+    // Calls that were in progress end.
     assert_eq!(cut_off(&breaker, 15), None);
     assert_eq!(admit(&breaker, 1013), Admission::Wait(1));
     assert_eq!(breaker.refuses(Trust::Known, 15), Some(999));
@@ -236,7 +236,7 @@ fn with_max_fails_0_it_never_opens() {
 struct Scene {
     words: SharedAtomics,
     policy: BreakerSettings,
-    /// How long a failure takes.
+    /// The duration of a failure.
     failing_takes: u64,
     failing: VecDeque<u64>,
     good: u64,
@@ -290,17 +290,17 @@ impl Scene {
         }
     }
 
-    /// The part of the good ones that passed.
+    /// The share of the good ones that passed.
     fn share(&self) -> f64 {
         self.passed as f64 / self.good as f64
     }
 }
 
-/// Numbers as good as random.
+/// Pseudorandom numbers.
 struct Chance(u64);
 
 impl Chance {
-    /// How long until something happens next that happens so often in a second, in milliseconds.
+    /// The time until the next of events that happen at this rate per second, in milliseconds.
     fn gap(&mut self, rate: f64) -> f64 {
         self.0 = self
             .0
@@ -311,7 +311,7 @@ impl Chance {
     }
 }
 
-/// So many of each arrive in a second, at random, for so many seconds.
+/// Sends this many of each per second, at random times, for this many seconds.
 fn mixed(scene: &mut Scene, junk: f64, good: f64, from: u64, seconds: u64, seed: u64) {
     let mut chance = Chance(seed);
     let end = (from + 1000 * seconds) as f64;
@@ -391,7 +391,7 @@ fn after_an_hour_of_junk_alone_good_tokens_pass_again_soon() {
         mixed(&mut scene, 100.0, 0.0, 0, 3600, seed);
         mixed(&mut scene, 100.0, 20.0, 3_600_000, 120, seed + 100);
         assert!(scene.share() >= 0.85, "{}", scene.share());
-        // And go on passing.
+        // They continue to pass.
         let (passed, good) = (scene.passed, scene.good);
         mixed(&mut scene, 100.0, 20.0, 3_720_000, 120, seed + 200);
         assert_eq!(scene.good - good, scene.passed - passed);
@@ -423,8 +423,8 @@ proptest! {
         prop_assert_eq!(Record::read(more.word()), Record { run: Record::LIMIT, ..record });
     }
 
-    /// Whatever happens in whatever order: one answer lets all go; what is refused is let through when that was said; and
-    /// without an answer no more go out than that.
+    /// In any order of events: one answer lets all calls pass; a refused call is let through at the time that the
+    /// refusal named; and without an answer no more calls are sent than that.
     #[test]
     fn no_order_of_events_stops_calls_for_longer_than_is_said(
         events in prop::collection::vec((0..6u8, 0..3000u64), 1..400),

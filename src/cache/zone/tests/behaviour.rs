@@ -189,7 +189,7 @@ fn an_entry_is_pushed_out_when_its_kind_has_no_room_and_the_one_used_least_recen
     assert!(store.seen(&key(1), later).is_none(), "the oldest by now");
     assert!(store.seen(&key(2), later).is_some());
 
-    // A large one takes the place of many, and what was dead already is not counted.
+    // A large one replaces many, and entries that were dead already are not counted.
     let dead = START + 60_000;
     store.set(&key(9_999), &vec![0; 30_000], EntryKind::Active, dead);
     assert!(zone.counts().evictions <= 3, "{:?}", zone.counts());
@@ -393,7 +393,7 @@ fn with_more_providers_than_slots_the_one_opened_longest_ago_starts_over() {
     zone.store(&provider(0));
     let newcomer = zone.store(&provider(100));
     assert_eq!(newcomer.words().unwrap()[0].load(Ordering::Relaxed), 0);
-    // The slot was that of 1: its holder remembers nothing any more, and disturbs nobody.
+    // The slot belonged to 1: its holder stores nothing any more, and affects no other.
     let lost = &stores[1];
     assert!(lost.words().is_none());
     assert_eq!(lost.seen(&key(1), START), None);
@@ -456,10 +456,10 @@ fn a_proof_is_used_once_whoever_asks_and_whenever() {
         );
     }
     assert_eq!(two.first_use_at(&proof(2), time, START), FirstUse::First);
-    // Its note has ended, and is there still.
+    // Its record has ended, and is still there.
     let now = START + 60_000;
     assert_eq!(two.first_use_at(&proof(1), time, now), FirstUse::Replayed);
-    // It is in the way of none that is made of the same name later.
+    // It does not prevent a later record of the same name.
     let later = noted_for(60, now);
     assert_eq!(two.first_use_at(&proof(1), later, now), FirstUse::First);
     assert_eq!(zone.counts().proofs, 1, "what has ended is gone");
@@ -501,7 +501,7 @@ fn no_longer_window_and_no_older_clock_lets_a_proof_in_again() {
         );
     }
     assert_eq!(zone.counts().proofs, 3, "its note has gone");
-    // By other rules it would be accepted, or by the time of then.
+    // By other rules, or by the time of then, it would be accepted.
     for again in [
         ProofTime {
             window: MINUTE,
@@ -515,7 +515,7 @@ fn no_longer_window_and_no_older_clock_lets_a_proof_in_again() {
     ] {
         assert_eq!(store.first_use_at(&proof(1), again, now), FirstUse::Lost);
     }
-    // One that was made after all that are forgotten is another's.
+    // A proof that was made after all that are forgotten is another's.
     let younger = ProofTime {
         iat: old.iat + 1,
         now: old.now,
@@ -651,7 +651,7 @@ fn proofs_take_room_of_active_verdicts_when_there_are_any_and_give_it_back() {
     assert_eq!(zone.counts().proofs, room, "none went for a verdict");
     assert_eq!(fill(30_000, START + 60_000), all);
     assert!(zone.counts().proofs < room);
-    // A value that has no room beside them pushes out nothing.
+    // A value that has no room beside them evicts nothing.
     let now = START + 60_000;
     for number in 0..room {
         let name = proof(1_000_000 + number);

@@ -68,7 +68,7 @@ fn filled(memory: &Memory) -> Arc<Zone> {
     zone
 }
 
-/// Of one that is noted for a minute from the start on.
+/// Of a proof that is recorded for a minute from the start on.
 const PROOF_TIME: ProofTime = ProofTime {
     iat: 1_700_000_998,
     now: 1_700_001_000,
@@ -89,7 +89,7 @@ fn lease(flight: u64, version: Version) -> FetchLease {
     }
 }
 
-/// What must hold whatever happened: the zone is whole, and says nothing but what was put.
+/// Checks that must hold in all cases: the zone is intact, and returns only values that were put.
 fn verify(zone: &Arc<Zone>, at: u64) {
     zone.check()
         .unwrap_or_else(|wrong| panic!("write {at}: {wrong}"));
@@ -99,7 +99,7 @@ fn verify(zone: &Arc<Zone>, at: u64) {
             assert!(is_value(number, &seen), "write {at}, key {number}");
         }
     }
-    // And it goes on.
+    // The zone can still be used.
     for number in 90..110 {
         store.set(
             &key(number),
@@ -115,8 +115,8 @@ fn verify(zone: &Arc<Zone>, at: u64) {
         .unwrap_or_else(|wrong| panic!("write {at}: {wrong}"));
 }
 
-/// What must hold of a zone that was filled, whatever it has forgotten since: a proof that was used is not new until its
-/// time is over.
+/// Checks that must hold for a full zone, whatever it has forgotten since: a used proof is not new until its time is
+/// over.
 fn verify_proofs(zone: &Arc<Zone>, at: u64) {
     let store = zone.store(&provider(1));
     let truth = match zone.counts().recoveries {
@@ -135,8 +135,8 @@ fn verify_proofs(zone: &Arc<Zone>, at: u64) {
     }
 }
 
-/// Lets a child die at each of its writes, or at every `stride`th when there are many. Returns how many deaths there
-/// were, and how many of them cost a shard.
+/// Makes a child die at each of its writes, or at every `stride`th when there are many. Returns the number of deaths,
+/// and the number of deaths that emptied a shard.
 fn die_everywhere(stride: u64, work: impl Fn(&ZoneStore)) -> [u64; 2] {
     let mut emptied = 0;
     let mut deaths = 0;
@@ -361,11 +361,11 @@ fn of_processes_that_use_one_proof_at_once_one_is_the_first() {
     zone.check().unwrap();
 }
 
-/// Children that do this and that with a zone, until they are killed. They don't outlive the test.
+/// Children that make random calls to a zone until they are killed. They don't outlive the test.
 struct Herd<'a> {
     children: Vec<libc::pid_t>,
     zone: &'a Arc<Zone>,
-    /// What each child has done so far, and what all have found wrong.
+    /// The progress of each child, and the errors that all of them have found.
     done: &'a [AtomicU64],
     wrong: &'a AtomicU64,
 }
@@ -476,7 +476,7 @@ fn processes_killed_at_any_moment_leave_no_deadlock_and_no_wrong_value() {
         std::thread::sleep(Duration::from_micros(1_000 + mixed(round) % 12_000));
         let victim = mixed(round ^ 77) as usize % CHILDREN;
         herd.kill(victim);
-        // The others go on.
+        // The others continue.
         let before: Vec<u64> = done
             .iter()
             .map(|done| done.load(Ordering::Relaxed))

@@ -14,7 +14,7 @@ enum Step {
         length: usize,
         keep: u64,
     },
-    /// With the version noted before, whatever happened since.
+    /// With the version noted before, whatever has happened since.
     PutNoted {
         who: usize,
         length: usize,
@@ -25,7 +25,7 @@ enum Step {
     Get {
         who: usize,
     },
-    /// The token is called inactive, for one who asked now or when the version was noted.
+    /// The token is called inactive, for a request that asked now or when the version was noted.
     End {
         who: usize,
         keep: u64,
@@ -98,7 +98,7 @@ struct Stored {
     active: bool,
 }
 
-/// An active verdict in the memory of a process, which believes it under this epoch.
+/// An active verdict in the memory of a process, which uses it under this epoch.
 #[derive(Debug, Clone, Copy)]
 struct Copied {
     epoch: u32,
@@ -113,19 +113,19 @@ struct Held {
     failure: Option<Vec<u8>>,
 }
 
-/// What a zone that never runs out of room would say.
+/// A model of a zone that never runs out of room.
 #[derive(Default)]
 struct Model {
     stored: HashMap<usize, Stored>,
     claims: HashMap<usize, Held>,
     noted: HashMap<usize, Version>,
-    /// All that any process may remember.
+    /// All verdicts that any process may have cached.
     copies: HashMap<usize, Vec<Copied>>,
-    /// There has been any.
+    /// Whether there has been any.
     copied: bool,
-    /// Until when proofs are noted.
+    /// The times until which proofs are recorded.
     proofs: HashMap<u64, u64>,
-    /// The flight that was granted a claim last, and the one that was waited for.
+    /// The flight that was granted a lease last, and the one that was waited for.
     granted: HashMap<usize, u64>,
     waited: HashMap<usize, u64>,
 }
@@ -237,14 +237,14 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                 let after = store(who).version(&name(who)).unwrap();
                 prop_assert_ne!(before, after, "what was asked for before is not stored");
                 prop_assert_eq!(said, (asked.epoch == before.epoch).then_some(after));
-                // Nobody believes a copy any more.
+                // No process uses a copy any more.
                 let copies = model.copies.remove(&who).unwrap_or_default();
                 let believed = copies
                     .iter()
                     .filter(|copy| now < copy.until && copy.epoch == after.epoch)
                     .count();
                 prop_assert_eq!(believed, 0);
-                // Random tokens alone end nothing that others remember.
+                // Random tokens alone end no entry that others have cached.
                 if !model.copied {
                     prop_assert_eq!(before.epoch, after.epoch);
                 }
@@ -370,7 +370,7 @@ fn run(steps: Vec<Step>, size: usize, keys: u64, exact: bool) -> Result<(), Test
                 model.waited.insert(who, flight);
             }
             Step::Use { who } => {
-                // Both providers note them together.
+                // Both providers share the records.
                 let number = who as u64 % keys;
                 let time = noted_for(3, now);
                 let said = store(who).first_use_at(&ProofId(*key(number).as_bytes()), time, now);

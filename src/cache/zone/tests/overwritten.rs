@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::super::layout::Front;
 use super::*;
 
-/// Everything that can be asked, of every key: nothing may panic, hang or leave the memory. (Beside it are pages that
-/// nobody may touch.)
+/// Makes every call for every key: none may panic, hang or leave the memory. (Beside the memory are pages that no
+/// process may touch.)
 fn use_all(zone: &Arc<Zone>, now: u64) {
     let stores = [1, 2, 3].map(|number| zone.store(&provider(number)));
     for round in 0..2 {
