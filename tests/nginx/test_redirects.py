@@ -22,7 +22,7 @@ def redirecting(start_nginx, ugly, other, api, secrets):
     ugly.answer = lambda exchange: exchange.active(sub="alice", scope="read")
     other.answer = lambda exchange: exchange.active(sub="bob", scope="read")
 
-    def start(locations, http=""):
+    def start(locations, http="", **settings):
         return start_nginx(
             f"""
 {config.provider(ugly.url, secrets, name="one")}
@@ -33,7 +33,8 @@ server {{
     listen @listen@;
     {locations.replace("@api@", api.url)}
 }}
-"""
+""",
+            **settings,
         )
 
     return start
@@ -164,6 +165,8 @@ def test_a_copy_of_a_refused_token_goes_nowhere(redirecting, api, secrets, copy,
     location @login {{ phantom_token off; proxy_set_header X-Copy $tok; proxy_pass @api@; }}
 """,
         http='map $http_authorization $bare { "~*^bearer (?<t>.+)$" $t; }',
+        # At its level "debug", nginx itself logs what an `if` matches.
+        level="info",
     )
     token = secrets.token()
     get(nginx.port, "/a", token=token)
