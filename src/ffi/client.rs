@@ -217,9 +217,9 @@ pub unsafe extern "C" fn phantom_client_purge_all(client: *const phantom_client)
     })
 }
 
-/// Stops a client within two seconds. Calls that wait return `PHANTOM_STOPPED`, and so do all later calls that
-/// resolve a token. The client's thread has ended when this returns. Submitted requests that are not yet dispatched
-/// can still be dispatched. It is safe to stop a client twice.
+/// Stops a client within two seconds. Calls that wait return `PHANTOM_STOPPED`, and so do later calls that ask for a
+/// verdict. The client's thread has ended when this returns. Submitted requests that are not yet dispatched can still
+/// be dispatched. It is safe to stop a client twice.
 ///
 /// Returns `PHANTOM_TIMEOUT` if the thread has not ended, because the log callback does not return.
 ///
