@@ -384,7 +384,7 @@ void phantom_result_free(phantom_result *result);
 PHANTOM_MUST_USE
 phantom_result *phantom_result_retain(const phantom_result *result);
 
-// Returns whether the token is active. It is `false` for NULL: without a result, no request passes.
+// Returns whether the token is active. It is also `false` for NULL: a missing result never lets a request through.
 //
 // An inactive token is unknown, expired, revoked, or issued for another resource server; the authorization server
 // does not say which (RFC 7662 §2.2). Answer 401.

@@ -235,7 +235,7 @@ pub unsafe extern "C" fn phantom_result_retain(
     })
 }
 
-/// Returns whether the token is active. It is `false` for NULL: without a result, no request passes.
+/// Returns whether the token is active. It is also `false` for NULL: a missing result never lets a request through.
 ///
 /// An inactive token is unknown, expired, revoked, or issued for another resource server; the authorization server
 /// does not say which (RFC 7662 §2.2). Answer 401.
