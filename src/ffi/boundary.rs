@@ -1,4 +1,4 @@
-//! What stands between C and Rust: no panic gets out, no NULL gets in, and what went wrong is remembered for
+//! The boundary between C and Rust: it stops panics, rejects NULL, and stores the last error for
 //! `phantom_last_error`.
 
 use std::borrow::Cow;
@@ -11,14 +11,14 @@ use super::status::phantom_status;
 use crate::gateway::requirements::PolicyError;
 use crate::{ConfigError, Error, TokenError};
 
-/// Why a function did not do what it was asked.
+/// The error of a function: status, message, and when to retry.
 pub(super) struct Failure {
     status: phantom_status,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
 }
 
-/// What a function that can fail comes to: `Ok` also for the statuses that are no failure.
+/// The result of a function that can fail. `Ok` also holds the statuses that are not failures.
 pub(super) type Outcome = Result<phantom_status, Failure>;
 
 impl Failure {
@@ -30,7 +30,7 @@ impl Failure {
         }
     }
 
-    /// A pointer that must not be NULL is.
+    /// The error for a required pointer that is NULL.
     fn null(argument: &str) -> Self {
         Failure::new(
             phantom_status::PHANTOM_INVALID_ARGUMENT,
@@ -38,15 +38,15 @@ impl Failure {
         )
     }
 
-    /// Leaves the message for `phantom_last_error` on this thread, and returns the status.
+    /// Stores the message for `phantom_last_error` on this thread, and returns the status.
     pub(super) fn record(self) -> phantom_status {
         let mut message = self.message.into_owned();
-        // A message names what an operator wrote; a NUL in it must not cut it short.
+        // A message quotes the operator's configuration; a NUL in it must not truncate it.
         if message.contains('\0') {
             message = message.replace('\0', "\u{fffd}");
         }
         let message = CString::new(message).unwrap_or_default();
-        // A thread that is ending has no place for it any more; the status says enough then.
+        // A thread that is ending has no thread-local storage any more; then only the status is returned.
         let _ = LAST_FAILURE.try_with(|last| {
             *last.borrow_mut() = Some(Last {
                 message,
@@ -94,7 +94,7 @@ thread_local! {
     static LAST_FAILURE: RefCell<Option<Last>> = const { RefCell::new(None) };
 }
 
-/// The text of this thread's last failure: stays where it is until the next one.
+/// The message of this thread's last failure. The pointer stays valid until the next failure.
 pub(super) fn last_message() -> *const c_char {
     LAST_FAILURE
         .try_with(|last| last.borrow().as_ref().map(|last| last.message.as_ptr()))
@@ -103,7 +103,7 @@ pub(super) fn last_message() -> *const c_char {
         .unwrap_or(c"".as_ptr())
 }
 
-/// When trying again may help, by this thread's last failure.
+/// The retry delay of this thread's last failure, if known.
 pub(super) fn last_retry_after() -> Option<Duration> {
     LAST_FAILURE
         .try_with(|last| last.borrow().as_ref().and_then(|last| last.retry_after))
@@ -111,7 +111,7 @@ pub(super) fn last_retry_after() -> Option<Duration> {
         .flatten()
 }
 
-/// Runs the body of a function that returns a status. A panic ends here.
+/// Runs the body of a function that returns a status. A panic stops here.
 pub(super) fn boundary(body: impl FnOnce() -> Outcome) -> phantom_status {
     match guard(body) {
         Ok(Ok(status)) => status,
@@ -119,7 +119,7 @@ pub(super) fn boundary(body: impl FnOnce() -> Outcome) -> phantom_status {
     }
 }
 
-/// Runs the body of a function that returns a plain value; `default` if it panics.
+/// Runs the body of a function that returns a plain value. Returns `default` if it panics.
 pub(super) fn boundary_or<T>(default: T, body: impl FnOnce() -> T) -> T {
     guard(body).unwrap_or_else(|failure| {
         failure.record();
@@ -128,10 +128,10 @@ pub(super) fn boundary_or<T>(default: T, body: impl FnOnce() -> T) -> T {
 }
 
 fn guard<T>(body: impl FnOnce() -> T) -> Result<T, Failure> {
-    // Unwind safety: what a panic may have left half done is either a local of `body`, which is gone, or behind
+    // Unwind safety: state that a panic may have left half updated is either local to `body`, and dropped, or behind
     // locks and atomics of the core, which keep their invariants at every point that can panic.
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        // Dropping a payload may panic in turn; and its text is not ours to show, as it might quote a token.
+        // Dropping a payload may panic too. Its text must not be shown, as it might quote a token.
         std::mem::forget(payload);
         Failure::new(
             phantom_status::PHANTOM_PANIC,
@@ -152,7 +152,7 @@ pub(super) unsafe fn bytes<'a>(
     if pointer.is_null() {
         return Err(Failure::null(argument));
     }
-    // No object is larger; such a length is a negative number that lost its sign on the way here.
+    // No object is larger; such a length is a negative number that was converted to unsigned.
     if isize::try_from(length).is_err() {
         return Err(Failure::new(
             phantom_status::PHANTOM_INVALID_ARGUMENT,
@@ -201,16 +201,16 @@ fn utf8<'a>(bytes: &'a [u8], argument: &str) -> Result<&'a str, Failure> {
     })
 }
 
-/// What `pointer` points to.
+/// A shared reference to the object at `pointer`.
 ///
 /// # Safety
 /// `pointer` is NULL, or a `T` at it is alive and nobody has it exclusively during `'a`.
 pub(super) unsafe fn shared<'a, T>(pointer: *const T, argument: &str) -> Result<&'a T, Failure> {
-    // SAFETY: `as_ref` answers `None` for NULL; otherwise the contract is the same.
+    // SAFETY: `as_ref` returns `None` for NULL; otherwise the contract is the same.
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(argument))
 }
 
-/// What `pointer` points to, to change it.
+/// An exclusive reference to the object at `pointer`.
 ///
 /// # Safety
 /// `pointer` is NULL, or a `T` at it is alive and nobody else uses it during `'a`.
@@ -218,11 +218,11 @@ pub(super) unsafe fn exclusive<'a, T>(
     pointer: *mut T,
     argument: &str,
 ) -> Result<&'a mut T, Failure> {
-    // SAFETY: `as_mut` answers `None` for NULL; otherwise the contract is the same.
+    // SAFETY: `as_mut` returns `None` for NULL; otherwise the contract is the same.
     unsafe { pointer.as_mut() }.ok_or_else(|| Failure::null(argument))
 }
 
-/// Where an output goes: known not to be NULL before anything is done, written once all has been done.
+/// An output parameter: checked for NULL before the function does anything, written once everything has succeeded.
 pub(super) struct Output<T>(*mut T);
 
 impl<T> Output<T> {
@@ -235,7 +235,7 @@ impl<T> Output<T> {
         Ok(Output(pointer))
     }
 
-    /// For an output that the caller may not want: NULL is fine.
+    /// An optional output: NULL is allowed.
     ///
     /// # Safety
     /// As for [`Output::required`].
@@ -247,11 +247,11 @@ impl<T> Output<T> {
         self.write_with(|| value);
     }
 
-    /// The same with a value that is only made if it is wanted.
+    /// Like `write`, but makes the value only if the output is not NULL.
     pub(super) fn write_with(self, value: impl FnOnce() -> T) {
         if !self.0.is_null() {
             let value = value();
-            // SAFETY: storage for a `T` by the contract of the constructor. What was there is not dropped: to C it
+            // SAFETY: storage for a `T` by the contract of the constructor. The old content is not dropped: to C it
             // was uninitialised.
             unsafe { self.0.write(value) };
         }

@@ -1,7 +1,7 @@
 //! Client.
 //!
-//! A client is a configuration at work: it holds the cache and one thread that talks to the authorization server.
-//! One client serves a whole process, however many threads use it. Start it after the last fork.
+//! A client is the running form of a configuration: it holds the cache and one thread that calls the authorization
+//! server. One client serves a whole process, with any number of threads. Start it after the last fork.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -15,8 +15,7 @@ use super::result::phantom_result;
 use super::status::phantom_status;
 use crate::{Client, ClientOptions, CompletionQueue, Error, ErrorKind, Token};
 
-/// A configuration at work: the cache, and the thread that talks to the authorization server. Made by
-/// `phantom_client_start`.
+/// A client: the cache, and the thread that calls the authorization server. Created by `phantom_client_start`.
 pub struct phantom_client {
     pub(super) client: Client,
     pub(super) events: Events,
@@ -24,8 +23,9 @@ pub struct phantom_client {
 }
 
 impl phantom_client {
-    /// Refuses what a forked child must not touch: a lock that the client's thread held at the fork is held for ever.
-    /// For what is not asked on every request; there the core asks, without a system call.
+    /// Rejects calls in a forked child: a lock that the client's thread held at the fork is never released there.
+    /// This check is for functions that are not called for every request; for the others the core checks, without a
+    /// system call.
     pub(super) fn check_process(&self) -> Result<(), Failure> {
         if self.process == std::process::id() {
             return Ok(());
@@ -38,13 +38,14 @@ impl phantom_client {
     }
 }
 
-/// Starts a client and writes it to `client`. It is yours: free it with `phantom_client_free`. From here on the process
-/// has a thread more, in which all signals are blocked.
+/// Starts a client and writes it to `client`. It is yours: free it with `phantom_client_free`. The process gets one
+/// more thread, in which all signals are blocked.
 ///
-/// The configuration is copied: change it, free it, or start another client with it. What can be allowed but should be
-/// known, such as a certificate that is not verified, is logged before this returns.
+/// The configuration is copied: you may change it, free it, or start another client with it. Settings that are
+/// allowed but risky, such as disabled certificate verification, are logged before this returns.
 ///
-/// `PHANTOM_CONFIG` as for `phantom_config_check`; `PHANTOM_SYSTEM` when there is no thread or descriptor left.
+/// Returns `PHANTOM_CONFIG` as `phantom_config_check` does; `PHANTOM_SYSTEM` if the system has no thread or file
+/// descriptor left.
 ///
 /// # Safety
 /// - `config` is NULL, or alive and not being changed.
@@ -95,15 +96,16 @@ pub unsafe extern "C" fn phantom_client_start(
     })
 }
 
-/// Asks what `token` stands for, and waits: memory, then the store that is shared, then the authorization server. On
-/// `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. Have `phantom_policy_check`
-/// decide with it whether the request may pass. Any other status says nothing about the token: let no request through.
+/// Resolves `token`, and waits for the verdict. It looks in memory, then in the shared store, then calls the
+/// authorization server. After `PHANTOM_OK` there is a verdict, and `result` is yours: free it with
+/// `phantom_result_free`. Call `phantom_policy_check` with it to decide whether the request may pass. Any other
+/// status says nothing about the token: do not let the request through.
 ///
-/// It waits `timeout_ms` milliseconds at most, and never longer than the configured `timeout`, which is also what 0
-/// stands for.
+/// It waits at most `timeout_ms` milliseconds, and never longer than the configured `timeout`. 0 means the configured
+/// `timeout`.
 ///
-/// `PHANTOM_INVALID_TOKEN` when it cannot be one (RFC 6750 §2.1). `PHANTOM_UNREACHABLE` to `PHANTOM_FORKED` when there
-/// is no verdict.
+/// Returns `PHANTOM_INVALID_TOKEN` if the bytes cannot be a token (RFC 6750 §2.1), and a status from
+/// `PHANTOM_UNREACHABLE` to `PHANTOM_FORKED` if there is no verdict.
 ///
 /// # Safety
 /// - `client` is NULL, or alive.
@@ -134,9 +136,9 @@ pub unsafe extern "C" fn phantom_client_resolve(
     })
 }
 
-/// Asks what the client's own memory knows of `token`, and no store. It never waits, and when it finds something, never
-/// allocates. On `PHANTOM_OK`,
-/// `result` is yours; `PHANTOM_NOT_FOUND` when memory knows nothing, which is not remembered as an error.
+/// Looks `token` up in the client's own memory, not in a store. It never waits, and does not allocate when it finds a
+/// verdict. After `PHANTOM_OK`, `result` is yours. Returns `PHANTOM_NOT_FOUND` if the token is not in memory;
+/// `phantom_last_error` does not record that as an error.
 ///
 /// # Safety
 /// - `client` is NULL, or alive.
@@ -169,14 +171,13 @@ pub unsafe extern "C" fn phantom_client_lookup(
     })
 }
 
-/// Forgets what is known of `token`, in the client's memory and in the store that is shared with others. Whoever asks
-/// after this has returned, through whichever client of that store, gets an answer that the authorization server gave
-/// after this was called. For a token that was revoked, or whose rights have changed. It never waits for the
-/// authorization server.
+/// Purges `token` from the client's memory and from the shared store. After this has returned, any client of that
+/// store that resolves the token gets an answer that the authorization server gave after this was called. Use it for
+/// a token that was revoked, or whose rights have changed. It never waits for the authorization server.
 ///
-/// Whether anything was known is not told: `PHANTOM_OK` in either case.
+/// Returns `PHANTOM_OK` whether or not the token was cached.
 ///
-/// `PHANTOM_INVALID_TOKEN` when it cannot be a token; `PHANTOM_STOPPED`, `PHANTOM_FORKED`.
+/// Returns `PHANTOM_INVALID_TOKEN` if the bytes cannot be a token; `PHANTOM_STOPPED`, `PHANTOM_FORKED`.
 ///
 /// # Safety
 /// - `client` is NULL, or alive.
@@ -201,7 +202,7 @@ pub unsafe extern "C" fn phantom_client_purge(
     })
 }
 
-/// Forgets all that is known of the tokens of this client's authorization server, as `phantom_client_purge` does of one.
+/// Purges all tokens of this client's authorization server, as `phantom_client_purge` purges one.
 ///
 /// # Safety
 /// `client` is NULL, or alive.
@@ -216,11 +217,11 @@ pub unsafe extern "C" fn phantom_client_purge_all(client: *const phantom_client)
     })
 }
 
-/// Stops a client, within two seconds: whoever waits gets `PHANTOM_STOPPED`, as does whoever asks from now on; the
-/// thread has ended when this returns. What was submitted and not dispatched can still be dispatched. Stopping twice is
-/// fine.
+/// Stops a client within two seconds. Calls that wait return `PHANTOM_STOPPED`, and so do later calls that ask for a
+/// verdict. The client's thread has ended when this returns. Submitted requests that are not yet dispatched can still
+/// be dispatched. It is safe to stop a client twice.
 ///
-/// `PHANTOM_TIMEOUT` when the thread has not ended, because the log callback does not return.
+/// Returns `PHANTOM_TIMEOUT` if the thread has not ended, because the log callback does not return.
 ///
 /// # Safety
 /// `client` is NULL, or alive.
@@ -241,10 +242,10 @@ pub unsafe extern "C" fn phantom_client_stop(client: *const phantom_client) -> p
     })
 }
 
-/// Stops and frees a client. Callbacks of what was submitted and not dispatched never run. Results stay valid. NULL is
-/// fine.
+/// Stops and frees a client. Callbacks of submitted requests that are not yet dispatched never run. Results stay
+/// valid. NULL is allowed.
 ///
-/// In a forked child it returns at once, and leaves the child's copy of the client's memory alone.
+/// In a forked child it returns at once, and does not touch the child's copy of the client's memory.
 ///
 /// # Safety
 /// `client` is NULL, or alive; and no other thread uses it any more.
@@ -257,7 +258,7 @@ pub unsafe extern "C" fn phantom_client_free(client: *mut phantom_client) {
         // SAFETY: it came from `Arc::into_raw` in `phantom_client_start`, and the caller gives up that reference.
         let client = unsafe { Arc::from_raw(client.cast_const()) };
         if client.check_process().is_err() {
-            // What the threads of the other process were changing at the fork is half changed here.
+            // State that threads of the parent process were changing at the fork is inconsistent here.
             std::mem::forget(client);
             return;
         }

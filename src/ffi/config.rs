@@ -1,8 +1,8 @@
 //! Configuration.
 //!
-//! A configuration describes one authorization server: where it is, how this client authenticates to it, how it
-//! answers, and how long its answers are remembered. It is plain data: it starts no thread and opens no socket, so a
-//! process may make it before it forks.
+//! A configuration describes one authorization server: its address, how this client authenticates to it, the format
+//! of its answers, and how long they are cached. It is plain data: it starts no thread and opens no socket, so a
+//! process may create it before it forks.
 
 use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
@@ -13,17 +13,17 @@ use super::status::phantom_status;
 use super::store::StoreSource;
 use crate::Config;
 
-/// What is set of one authorization server. Made by `phantom_config_new`.
+/// The settings for one authorization server. Created by `phantom_config_new`.
 pub struct phantom_config {
     pub(super) config: Config,
     pub(super) log: Option<LogTarget>,
     pub(super) store: Option<StoreSource>,
 }
 
-/// Makes a configuration in which nothing is set but the defaults, and writes it to `config`. It is yours: free it
-/// with `phantom_config_free`, also once a client has been started with it.
+/// Creates a configuration with default settings, and writes it to `config`. It is yours: free it with
+/// `phantom_config_free`, even after a client has been started with it.
 ///
-/// `name` is what messages call it.
+/// Messages refer to the configuration by `name`.
 ///
 /// # Safety
 /// - `name` is NULL, or `name_length` bytes at it can be read.
@@ -67,12 +67,11 @@ pub unsafe extern "C" fn phantom_config_free(config: *mut phantom_config) {
     })
 }
 
-/// Sets one key: `introspection_endpoint`, `client_id`, `client_secret_file`, `timeout`, `cache_ttl`, … Values are
-/// written as nginx writes them: "5s", "10m", "on". docs/c-api.md lists the keys, `phantom_config_key` enumerates
-/// them.
+/// Sets one key: `introspection_endpoint`, `client_id`, `client_secret_file`, `timeout`, `cache_ttl`, … Values have
+/// the nginx format: "5s", "10m", "on". docs/c-api.md lists the keys; `phantom_config_key` enumerates them.
 ///
-/// `PHANTOM_CONFIG` when there is no such key, or when the value is not one of it; `phantom_last_error` says what
-/// would be.
+/// Returns `PHANTOM_CONFIG` if there is no such key, or if the value is not valid for it; `phantom_last_error` names
+/// the valid values.
 ///
 /// # Safety
 /// - `config` is NULL, or alive and used by no other thread.
@@ -100,7 +99,7 @@ pub unsafe extern "C" fn phantom_config_set(
     })
 }
 
-/// The same with a key and a value that end in a NUL.
+/// Like `phantom_config_set`, with a key and a value that end in a NUL.
 ///
 /// # Safety
 /// - `config` is NULL, or alive and used by no other thread.
@@ -126,8 +125,8 @@ pub unsafe extern "C" fn phantom_config_set_str(
     })
 }
 
-/// Checks that a client could be started: nothing is missing or contradictory, and every file can be read. Start-up
-/// code of a root process can call it before it drops its rights.
+/// Checks that a client can be started with this configuration: no setting is missing or contradictory, and every
+/// file can be read. A root process can call it before it drops its privileges.
 ///
 /// # Safety
 /// `config` is NULL, or alive and not being changed.
@@ -142,8 +141,8 @@ pub unsafe extern "C" fn phantom_config_check(config: *const phantom_config) -> 
     })
 }
 
-/// Enumerates the keys: returns the name of the one at `index`, or NULL when there is none. Start at 0 and go on until
-/// NULL. The name is never freed.
+/// Enumerates the keys. It returns the name of the key at `index`, or NULL if there is none. Call it with 0, 1, 2, …
+/// until it returns NULL. The name must not be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_config_key(index: usize) -> *const c_char {
     boundary_or(std::ptr::null(), || {
@@ -151,7 +150,7 @@ pub extern "C" fn phantom_config_key(index: usize) -> *const c_char {
         KEYS.get_or_init(|| {
             Config::keys()
                 .iter()
-                // A key holds no NUL; if one did, nobody could set it from here, nor should it be listed.
+                // A key contains no NUL. If one did, C could not set it, and it would not be listed.
                 .filter_map(|key| CString::new(*key).ok())
                 .collect()
         })

@@ -1,8 +1,9 @@
 //! Decisions.
 //!
-//! A gateway need not know where a token may be, what is done to the request that goes on, or what a client is told that
-//! is denied: it hands over all headers of the request, and does what the decision says. The policy's `source`, `forward`
-//! and `optional` say how tokens come in and how JWTs go on.
+//! A decision takes over three tasks of a gateway: to find the token in the request, to change the headers of a
+//! request that passes, and to build the answer to a request that is denied. The gateway passes all headers of the
+//! request, and does what the decision says. The policy's `source`, `forward` and `optional` set where tokens are
+//! read from and how JWTs are sent upstream.
 //!
 //! ```c
 //! phantom_header headers[] = {{"host", 4, host, host_length}, {"authorization", 13, value, value_length}};
@@ -30,7 +31,7 @@
 //! phantom_result_free(result);
 //! ```
 //!
-//! Nothing but `PHANTOM_OK` lets a request through.
+//! Only `PHANTOM_OK` lets a request through.
 
 use std::cell::OnceCell;
 use std::ffi::c_char;
@@ -50,82 +51,84 @@ use crate::gateway::credentials::{Credentials, Field};
 use crate::gateway::outcome::{ErrorCode, Outcome};
 use crate::gateway::sender::{Proof, RequestContext, Target, Thumbprint, Uri};
 
-/// A header: its name and its value, as they came from the client.
+/// A header: its name and its value, unchanged from the client.
 #[repr(C)]
 #[derive(Debug)]
 pub struct phantom_header {
-    /// Its name, in any case.
+    /// The name, in any case (upper or lower).
     pub name: *const c_char,
     /// The length of `name`.
     pub name_length: usize,
-    /// Its value.
+    /// The value.
     pub value: *const c_char,
     /// The length of `value`.
     pub value_length: usize,
 }
 
-/// A request, as it came from the client. Set `size`, and leave 0 and NULL what it does not have. Later versions may add
-/// to its end.
+/// A request, unchanged from the client. Set `size`, and leave absent fields 0 and NULL. Later versions may add
+/// fields at the end.
 #[repr(C)]
 #[derive(Debug)]
 pub struct phantom_request {
     /// `sizeof(phantom_request)`.
     pub size: usize,
-    /// Its method: "GET".
+    /// The request method: "GET".
     pub method: *const c_char,
     /// The length of `method`.
     pub method_length: usize,
-    /// What it asks for, as it stands in the request line or in `:path`: "/orders?page=2".
+    /// The request target, as in the request line or in `:path`: "/orders?page=2".
     pub target: *const c_char,
     /// The length of `target`.
     pub target_length: usize,
-    /// All of its headers, each field by itself. With HTTP/2 and HTTP/3, `:authority` is `host`.
+    /// All headers, one element per field line. With HTTP/2 and HTTP/3, pass `:authority` as `host`.
     pub headers: *const phantom_header,
-    /// How many there are.
+    /// The number of headers.
     pub header_count: usize,
-    /// The scheme that its client sees, "http" or "https"; NULL is "https". A DPoP proof is for a URL.
+    /// The scheme that the client sees, "http" or "https"; NULL means "https". It is needed because a DPoP proof
+    /// contains the URL.
     pub scheme: *const c_char,
     /// The length of `scheme`.
     pub scheme_length: usize,
-    /// The whole URL that its client sees, for a gateway that knows it better than `Host` and `target` say; else NULL.
+    /// The whole URL that the client sees, if the gateway knows it better than from `Host` and `target`; otherwise
+    /// NULL.
     pub url: *const c_char,
     /// The length of `url`.
     pub url_length: usize,
-    /// The certificate with which its client has authenticated the connection, as DER. That the client has its key is
-    /// what your TLS library has made sure of.
+    /// The client certificate of the TLS connection, as DER. Your TLS library must have verified that the client has
+    /// its private key.
     pub client_certificate: *const u8,
     /// The length of `client_certificate`.
     pub client_certificate_length: usize,
 }
 
-/// What to do with a request. Made by `phantom_decision_new`, and used for one request after the other.
+/// A decision about a request. Created by `phantom_decision_new`, and reused for one request after another.
 #[derive(Default)]
 pub struct phantom_decision {
-    /// What `text` keeps is in here, each with a NUL behind it.
+    /// The texts stored by `text`, each followed by a NUL.
     arena: Vec<u8>,
     request_headers: Vec<(Text, Option<Text>)>,
     answer_headers: Vec<(Text, Text)>,
     target: Option<Text>,
     body: Option<Text>,
-    /// A token that was percent-encoded.
+    /// The decoded form of a token that was percent-encoded.
     decoded: OnceCell<Vec<u8>>,
     outcome: Option<Text>,
     reason: Option<Text>,
     error: Option<Text>,
-    /// `None`: nothing has been decided.
+    /// `None`: nothing is decided.
     http_status: Option<u16>,
 }
 
 /// A text of a decision.
 enum Text {
-    /// In its arena.
+    /// In the arena of the decision.
     Own(Range<usize>),
-    /// The JWT: in the result.
+    /// The JWT, in the result.
     Lent(*const c_char, usize),
 }
 
 impl phantom_decision {
-    /// Forgets the last request, and keeps the memory.
+    /// Clears the last request, and keeps the allocated memory.
     fn clear(&mut self) {
         self.arena.clear();
         self.request_headers.clear();
@@ -136,7 +139,7 @@ impl phantom_decision {
         self.decoded.take();
     }
 
-    /// Keeps what has been decided.
+    /// Stores the outcome, the reason, the error and the status.
     fn decide(&mut self, outcome: Outcome, reason: &str, error: Option<ErrorCode>, status: u16) {
         self.outcome = Some(self.text(outcome.as_str().as_bytes()));
         self.reason = Some(self.text(reason.as_bytes()));
@@ -144,7 +147,7 @@ impl phantom_decision {
         self.http_status = Some(status);
     }
 
-    /// Keeps a text.
+    /// Copies a text to the arena.
     fn text(&mut self, text: &[u8]) -> Text {
         let start = self.arena.len();
         self.arena.extend_from_slice(text);
@@ -167,7 +170,7 @@ impl phantom_decision {
                 let jwt = jwt.into_iter().flatten();
                 let mut jwt = jwt.filter(|known| ptr::eq(known.as_bytes(), &*value));
                 let value = match jwt.next() {
-                    // The byte after it is NUL.
+                    // The byte after the JWT is NUL.
                     Some(jwt) => Text::Lent(jwt.as_ptr().cast(), jwt.len()),
                     None => self.text(&value),
                 };
@@ -183,7 +186,7 @@ impl phantom_decision {
     }
 }
 
-/// The request that C hands over.
+/// The fields of a [`phantom_request`] as slices.
 struct Request<'a> {
     method: &'a [u8],
     target: &'a [u8],
@@ -195,7 +198,7 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// # Safety
-    /// `request` is as `phantom_policy_token` wants it, and does not change during `'a`.
+    /// `request` is as `phantom_policy_token` requires it, and does not change during `'a`.
     unsafe fn new(request: *const phantom_request) -> Result<Self, Failure> {
         if request.is_null() {
             return Err(Failure::new(
@@ -262,7 +265,7 @@ impl<'a> Request<'a> {
     }
 
     fn headers(&self) -> impl Iterator<Item = Field<'a>> + Clone + use<'a> {
-        // SAFETY: `new` has looked at each: it can be read up to its length, or is NULL, which stands for nothing.
+        // SAFETY: `new` has checked each text: it can be read up to its length, or is NULL, which stands for no text.
         let text = |pointer, length| unsafe {
             part(pointer, length, "").ok().flatten().unwrap_or_default()
         };
@@ -292,9 +295,9 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Makes a decision, in which nothing is decided yet, and writes it to `decision`. It is yours: free it with
-/// `phantom_decision_free`. Make one for each thread that decides, or for each connection: it is used for one request at a
-/// time.
+/// Creates a decision, in which nothing is decided yet, and writes it to `decision`. It is yours: free it with
+/// `phantom_decision_free`. A decision handles one request at a time: create one for each thread that decides, or for
+/// each connection.
 ///
 /// # Safety
 /// `decision` is NULL or can be written to.
@@ -311,7 +314,7 @@ pub unsafe extern "C" fn phantom_decision_new(
     })
 }
 
-/// Frees a decision, and with it all that it has handed out. NULL is fine.
+/// Frees a decision, and with it all texts that it has returned. NULL is allowed.
 ///
 /// # Safety
 /// `decision` is NULL, or from `phantom_decision_new` and not freed, and no other thread is using it.
@@ -326,13 +329,15 @@ pub unsafe extern "C" fn phantom_decision_free(decision: *mut phantom_decision) 
     })
 }
 
-/// Finds the token of a request in the places that the policy's `source` names, and forgets what `decision` was about.
+/// Finds the token of a request in the places that the policy's `source` names, and clears the previous request from
+/// `decision`.
 ///
-/// - `PHANTOM_OK`: `*token` is to be resolved. It is part of the request or of the decision, and has no NUL behind it.
-/// - `PHANTOM_NOT_FOUND`: there is nothing to resolve, because there is no token, or none that can be used, or several.
-/// - anything else: an error, and no reason to let it through.
+/// - `PHANTOM_OK`: resolve `*token`. It is part of the request or of the decision, and does not end with a NUL.
+/// - `PHANTOM_NOT_FOUND`: there is nothing to resolve, because there is no token, no usable token, or more than one
+///   token.
+/// - any other status: an error. Do not let the request through.
 ///
-/// In each case `phantom_policy_decide` decides, with this status or with that of resolving the token.
+/// In each case, call `phantom_policy_decide` next, with this status or with the status of resolving the token.
 ///
 /// # Safety
 /// - `policy` is NULL, or alive and not being changed.
@@ -352,7 +357,7 @@ pub unsafe extern "C" fn phantom_policy_token(
     boundary(|| {
         // SAFETY: the caller's promise for `decision`.
         let decision = unsafe { exclusive(decision, "decision")? };
-        // Whatever goes wrong, nothing of the last request is left.
+        // Cleared first, so that an error leaves nothing of the last request.
         decision.clear();
         // SAFETY: the caller's promises for all of them.
         let (policy, token, token_length, request) = unsafe {
@@ -375,26 +380,29 @@ pub unsafe extern "C" fn phantom_policy_token(
     })
 }
 
-/// Decides about a request, and fills in `decision`. Returns
+/// Decides about a request, and writes the result to `decision`. Returns
 ///
-/// - `PHANTOM_OK`: it goes on, with the changes of `phantom_decision_request_header` and `phantom_decision_target`. From
-///   now on `result` hands out its JWT, also if its token is bound to a key of its sender: a result belongs to one
-///   request, so never decide with one about another.
-/// - `PHANTOM_DENIED`: it is answered: with `phantom_decision_http_status`, every `phantom_decision_answer_header`, and
-///   `phantom_decision_body`.
-/// - anything else: an error, and no reason to let it through.
+/// - `PHANTOM_OK`: send the request upstream, with the changes of `phantom_decision_request_header` and
+///   `phantom_decision_target`. From now on `result` returns its JWT, even if the token is bound to a key of its
+///   sender. A result belongs to one request: never use it to decide about another request.
+/// - `PHANTOM_DENIED`: answer the request with `phantom_decision_http_status`, every
+///   `phantom_decision_answer_header`, and `phantom_decision_body`.
+/// - any other status: an error. Do not let the request through.
 ///
-/// `resolved` is the status of resolving the token that `phantom_policy_token` has found, or that function's own where it
-/// has found none. `result` is the verdict; NULL if there is none. `retry_after` is what `phantom_last_error_retry_after`
-/// said on the thread on which resolving failed, or -1. `client` is the client that has resolved the token: it knows which
-/// proofs were used before (RFC 9449 §11.1); NULL is none, and a token that needs such a proof is denied then. Once it has
-/// been used for a few requests, a decision that lets one pass allocates nothing, unless something has to be taken out of
-/// its cookies or its query.
+/// `resolved` is the status of resolving the token that `phantom_policy_token` has found, or the status of
+/// `phantom_policy_token` if it has found none. `result` is the verdict; NULL if there is none. `retry_after` is the
+/// value of `phantom_last_error_retry_after` on the thread on which resolving failed, or -1.
+///
+/// `client` is the client that resolved the token: it knows which proofs were used before (RFC 9449 §11.1). NULL
+/// means no client: a token that needs such a proof is then denied.
+///
+/// After a decision object has handled a few requests, a decision that lets a request pass allocates nothing, unless
+/// something must be removed from the cookies or the query.
 ///
 /// # Safety
 /// - `policy` is NULL, or alive and not being changed.
 /// - `client` is NULL, or alive.
-/// - `request` is as `phantom_policy_token` wants it.
+/// - `request` is as `phantom_policy_token` requires it.
 /// - `result` is NULL, or from this library and not freed as long as `decision` is read.
 /// - `decision` is NULL, or alive and used by no other thread.
 #[must_use]
@@ -411,7 +419,7 @@ pub unsafe extern "C" fn phantom_policy_decide(
     boundary(|| {
         // SAFETY: the caller's promise for `decision`.
         let decision = unsafe { exclusive(decision, "decision")? };
-        // Whatever goes wrong, nothing of the last request is left.
+        // Cleared first, so that an error leaves nothing of the last request.
         decision.clear();
         // SAFETY: the caller's promises for all of them.
         let (policy, client, request) = unsafe {
@@ -507,19 +515,20 @@ pub unsafe extern "C" fn phantom_policy_decide(
     })
 }
 
-/// Returns what became of the request, in one word for logs and metrics: "ok", "missing", "malformed", "inactive",
-/// "invalid", "unproven", "step_up", "forbidden" or "unavailable"; NULL if nothing has been decided. It is part of the
-/// decision: never free it.
+/// Returns the outcome in one word, for logs and metrics: "ok", "missing", "malformed", "inactive", "invalid",
+/// "unproven", "step_up", "forbidden" or "unavailable"; NULL if nothing is decided. It is part of the decision: never
+/// free it.
 ///
 /// # Safety
-/// `decision` is NULL, or from this library and not freed; what is returned is gone when it is used again.
+/// `decision` is NULL, or from this library and not freed; the returned pointer is valid until `decision` is used
+/// again or freed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_decision_outcome(
     decision: *const phantom_decision,
 ) -> *const c_char {
     boundary_or(ptr::null(), || {
-        // SAFETY: the caller's promises are those that it wants.
+        // SAFETY: the caller's promises are those that it requires.
         unsafe {
             lent(decision, ptr::null_mut(), |decision| {
                 decision.outcome.as_ref()
@@ -528,18 +537,20 @@ pub unsafe extern "C" fn phantom_decision_outcome(
     })
 }
 
-/// Returns one word more than the outcome, without spaces, for logs: "scope:write", "several", "proof_htu", "timeout"; ""
-/// where the outcome says everything, NULL if nothing has been decided. It is part of the decision: never free it.
+/// Returns the reason for the outcome in one word without spaces, for logs: "scope:write", "several", "proof_htu",
+/// "timeout". It is "" if the outcome says everything, and NULL if nothing is decided. It is part of the decision:
+/// never free it.
 ///
 /// # Safety
-/// `decision` is NULL, or from this library and not freed; what is returned is gone when it is used again.
+/// `decision` is NULL, or from this library and not freed; the returned pointer is valid until `decision` is used
+/// again or freed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_decision_reason(
     decision: *const phantom_decision,
 ) -> *const c_char {
     boundary_or(ptr::null(), || {
-        // SAFETY: the caller's promises are those that it wants.
+        // SAFETY: the caller's promises are those that it requires.
         unsafe {
             lent(decision, ptr::null_mut(), |decision| {
                 decision.reason.as_ref()
@@ -552,14 +563,15 @@ pub unsafe extern "C" fn phantom_decision_reason(
 /// none. It is part of the decision: never free it.
 ///
 /// # Safety
-/// `decision` is NULL, or from this library and not freed; what is returned is gone when it is used again.
+/// `decision` is NULL, or from this library and not freed; the returned pointer is valid until `decision` is used
+/// again or freed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_decision_error(
     decision: *const phantom_decision,
 ) -> *const c_char {
     boundary_or(ptr::null(), || {
-        // SAFETY: the caller's promises are those that it wants.
+        // SAFETY: the caller's promises are those that it requires.
         unsafe {
             lent(decision, ptr::null_mut(), |decision| {
                 decision.error.as_ref()
@@ -568,8 +580,8 @@ pub unsafe extern "C" fn phantom_decision_error(
     })
 }
 
-/// Returns the HTTP status to answer with: 400, 401, 403, 500, 502, 503 or 504; 0 if the request goes on; 500 for NULL and
-/// if nothing has been decided.
+/// Returns the HTTP status to answer with: 400, 401, 403, 500, 502, 503 or 504; 0 if the request goes upstream; 500
+/// for NULL and if nothing is decided.
 ///
 /// # Safety
 /// `decision` is NULL, or from this library and not freed.
@@ -583,16 +595,16 @@ pub unsafe extern "C" fn phantom_decision_http_status(decision: *const phantom_d
     })
 }
 
-/// Enumerates the changes to the headers of a request that goes on: returns the name of the one at `index`, NULL past the
-/// last. Where `*value` is NULL, all headers of this name are to be taken out; else one header with this value takes the
-/// place of all of this name. Names are compared without case. Make the changes in this order. All of it is part of the
-/// decision or of the result: never free it.
+/// Enumerates the header changes for a request that goes upstream. It returns the name of the header at `index`; NULL
+/// past the last. If `*value` is NULL, remove all headers with this name. Otherwise replace all headers with this
+/// name by one header with this value. Compare names case-insensitively, and make the changes in this order. Name and
+/// value are part of the decision or of the result: never free them.
 ///
 /// `value` and `value_length` may be NULL.
 ///
 /// # Safety
-/// - `decision` is NULL, or from this library and not freed; what is returned is gone when it is used again, and with the
-///   result.
+/// - `decision` is NULL, or from this library and not freed; the returned pointers are valid until `decision` is used
+///   again or freed, or the result is freed.
 /// - `value` and `value_length` are NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -603,7 +615,7 @@ pub unsafe extern "C" fn phantom_decision_request_header(
     value_length: *mut usize,
 ) -> *const c_char {
     boundary_or(ptr::null(), || {
-        // SAFETY: the caller's promises are those that it wants.
+        // SAFETY: the caller's promises are those that it requires.
         unsafe {
             header(decision, value, value_length, |decision| {
                 let (name, value) = decision.request_headers.get(index)?;
@@ -613,14 +625,16 @@ pub unsafe extern "C" fn phantom_decision_request_header(
     })
 }
 
-/// Enumerates the headers of the answer: returns the name of the one at `index`, NULL past the last, and writes its value.
-/// They are added to the answer: to that of the API if the request goes on, else to the one that is given instead, which
-/// has no others but what delimits its body. All of it is part of the decision: never free it.
+/// Enumerates the headers to add to the answer. It returns the name of the header at `index`, and writes its value to
+/// `value`; NULL past the last. If the request goes upstream, add them to the answer of the API. Otherwise add them
+/// to your own answer, which has no other headers except those that delimit its body. Name and value are part of the
+/// decision: never free them.
 ///
 /// `value` and `value_length` may be NULL.
 ///
 /// # Safety
-/// - `decision` is NULL, or from this library and not freed; what is returned is gone when it is used again.
+/// - `decision` is NULL, or from this library and not freed; the returned pointer is valid until `decision` is used
+///   again or freed.
 /// - `value` and `value_length` are NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -631,7 +645,7 @@ pub unsafe extern "C" fn phantom_decision_answer_header(
     value_length: *mut usize,
 ) -> *const c_char {
     boundary_or(ptr::null(), || {
-        // SAFETY: the caller's promises are those that it wants.
+        // SAFETY: the caller's promises are those that it requires.
         unsafe {
             header(decision, value, value_length, |decision| {
                 let (name, value) = decision.answer_headers.get(index)?;
@@ -641,13 +655,14 @@ pub unsafe extern "C" fn phantom_decision_answer_header(
     })
 }
 
-/// Returns the body of the answer to a request that is denied, a JSON object, and writes its length to `length`; NULL and 0
+/// Returns the body of the answer to a denied request, a JSON object, and writes its length to `length`; NULL and 0
 /// if there is none. It is part of the decision: never free it.
 ///
 /// `length` may be NULL.
 ///
 /// # Safety
-/// - `decision` is NULL, or from this library and not freed; what is returned is gone when it is used again.
+/// - `decision` is NULL, or from this library and not freed; the returned pointer is valid until `decision` is used
+///   again or freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -656,18 +671,19 @@ pub unsafe extern "C" fn phantom_decision_body(
     length: *mut usize,
 ) -> *const c_char {
     boundary_or(ptr::null(), || {
-        // SAFETY: the caller's promises are those that it wants.
+        // SAFETY: the caller's promises are those that it requires.
         unsafe { lent(decision, length, |decision| decision.body.as_ref()) }
     })
 }
 
-/// Returns the target of a request that goes on, path and query, without what held its token, and writes its length to
-/// `length`; NULL and 0 if it stays as it is. It is part of the decision: never free it.
+/// Returns the changed target of a request that goes upstream: path and query, with the token removed. It writes the
+/// length to `length`; NULL and 0 if the target is unchanged. It is part of the decision: never free it.
 ///
 /// `length` may be NULL.
 ///
 /// # Safety
-/// - `decision` is NULL, or from this library and not freed; what is returned is gone when it is used again.
+/// - `decision` is NULL, or from this library and not freed; the returned pointer is valid until `decision` is used
+///   again or freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -676,15 +692,16 @@ pub unsafe extern "C" fn phantom_decision_target(
     length: *mut usize,
 ) -> *const c_char {
     boundary_or(ptr::null(), || {
-        // SAFETY: the caller's promises are those that it wants.
+        // SAFETY: the caller's promises are those that it requires.
         unsafe { lent(decision, length, |decision| decision.target.as_ref()) }
     })
 }
 
-/// A text of a decision, as C wants it.
+/// A text of a decision, as pointer and length.
 ///
 /// # Safety
-/// - `decision` is NULL, or from this library and not freed; the pointer returned is good until it is used again.
+/// - `decision` is NULL, or from this library and not freed; the returned pointer is valid until `decision` is used
+///   again or freed.
 /// - `length` is NULL or can be written to.
 unsafe fn lent(
     decision: *const phantom_decision,
@@ -699,7 +716,7 @@ unsafe fn lent(
     text
 }
 
-/// A header of a decision, as C wants it.
+/// A header of a decision, as pointers and length.
 ///
 /// # Safety
 /// As for [`lent`], of both outputs.
@@ -724,7 +741,7 @@ unsafe fn header(
     name
 }
 
-/// The kind of failure that a status stands for, if it says that there is no verdict.
+/// The error kind of a status which says that there is no verdict.
 fn kind_of(status: i32) -> Option<ErrorKind> {
     if status == phantom_status::PHANTOM_PANIC as i32 {
         return Some(ErrorKind::Internal);

@@ -1,7 +1,7 @@
 //! Event loops.
 //!
-//! A thread that must not wait submits a token and goes on. When the answer has come, a file descriptor becomes
-//! readable; the loop then calls `phantom_client_dispatch`, which calls back on that same thread:
+//! A thread that must not block submits a token and continues. When an answer arrives, a file descriptor becomes
+//! readable. The event loop then calls `phantom_client_dispatch`, which runs the callback on the same thread:
 //!
 //! ```c
 //! switch (phantom_client_submit(client, token, token_length, on_verdict, request, &id, &result)) {
@@ -25,12 +25,12 @@ use super::result::phantom_result;
 use super::status::phantom_status;
 use crate::{Completion, CompletionQueue, RequestId, Submitted, Token};
 
-/// Takes the answer to one submitted request, on the thread that called `phantom_client_dispatch`.
+/// A callback that receives the answer to one submitted request, on the thread that called `phantom_client_dispatch`.
 ///
 /// With `PHANTOM_OK` there is a verdict, and `result` is yours: free it with `phantom_result_free`. With any other
-/// status, `result` is NULL, and `phantom_last_error` says why.
+/// status, `result` is NULL, and `phantom_last_error` has the message.
 ///
-/// It may call any function of this library, `phantom_client_free` for this very client included.
+/// It may call any function of this library, even `phantom_client_free` for this client.
 pub type phantom_callback = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -39,17 +39,17 @@ pub type phantom_callback = Option<
     ),
 >;
 
-/// The callbacks that are still to run.
+/// The pending callbacks of a client.
 pub(super) struct Events {
     queue: Arc<CompletionQueue>,
     pending: Mutex<Pending>,
-    /// The client has been freed, perhaps by a callback: no further one runs.
+    /// The client has been freed, perhaps by a callback: no other callback runs.
     closed: AtomicBool,
 }
 
 #[derive(Default)]
 struct Pending {
-    /// The tag of the last request, which is also its name for C.
+    /// The tag of the last request, which is also its `request_id` in C.
     last: u64,
     requests: HashMap<u64, Request>,
 }
@@ -60,8 +60,8 @@ struct Request {
     user_data: *mut c_void,
 }
 
-// SAFETY: the callback is code, and `user_data` is never looked at here, only handed back, on whichever thread
-// dispatches: the submitter has promised that it may be (`phantom_client_submit`, # Safety).
+// SAFETY: the callback is code, and `user_data` is never dereferenced here, only passed to it, on any thread that
+// dispatches: the submitter promises that this is allowed (`phantom_client_submit`, # Safety).
 unsafe impl Send for Request {}
 
 impl Events {
@@ -77,23 +77,23 @@ impl Events {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Takes a request out: whoever succeeds decides what becomes of it, so that it is either called back or
-    /// cancelled, and only once.
+    /// Removes a request. Only the caller that gets it may run its callback or cancel it, so that exactly one of the
+    /// two happens, once.
     fn claim(&self, name: u64) -> Option<Request> {
         self.pending.lock().requests.remove(&name)
     }
 }
 
-/// Submits `token`. It never waits.
+/// Submits `token` for an asynchronous answer. It never waits.
 ///
-/// - `PHANTOM_OK`: the verdict is known, and is written to `result`, which is yours. The callback never runs.
-/// - `PHANTOM_PENDING`: the request's name is written to `request_id`, for `phantom_client_cancel`. The callback runs
-///   once, from `phantom_client_dispatch`, within the configured `timeout`; never, if the request is cancelled or the
-///   client freed.
+/// - `PHANTOM_OK`: the verdict is in memory. It is written to `result`, which is yours. The callback never runs.
+/// - `PHANTOM_PENDING`: the request's id is written to `request_id`, for `phantom_client_cancel`. The callback runs
+///   once, from `phantom_client_dispatch`, within the configured `timeout`. It never runs if the request is cancelled
+///   or the client freed.
 /// - Any other status: an error. The callback never runs.
 ///
-/// `user_data` is handed to the callback and never looked at; it may be NULL. `request_id` may be NULL if you never
-/// cancel. A thread other than this one may already run the callback before this returns, if it dispatches.
+/// `user_data` is passed to the callback and never dereferenced; it may be NULL. `request_id` may be NULL if you
+/// never cancel. If another thread dispatches, it may run the callback before this function returns.
 ///
 /// # Safety
 /// - `client` is NULL, or alive.
@@ -126,12 +126,13 @@ pub unsafe extern "C" fn phantom_client_submit(
             Failure::new(phantom_status::PHANTOM_INVALID_ARGUMENT, "callback is NULL")
         })?;
         let token = Token::parse(token)?;
-        // A hit takes no lock of ours; and a forked child, where it may be held for ever, is found out here.
+        // A hit takes no lock of this module. In a forked child, where the lock may never be released, `lookup`
+        // returns the error.
         if let Some(resolution) = client.client.lookup(token)? {
             result.write(phantom_result::into_raw(resolution));
             return Ok(phantom_status::PHANTOM_OK);
         }
-        // Held until the request is entered: a completion that is dispatched meanwhile has to find it.
+        // Held until the request is inserted: a completion that is dispatched at the same time must find it.
         let mut pending = client.events.pending.lock();
         let name = pending.last + 1;
         match client.client.submit(token, &client.events.queue, name) {
@@ -148,7 +149,7 @@ pub unsafe extern "C" fn phantom_client_submit(
                     user_data,
                 };
                 pending.requests.insert(name, request);
-                // Before another thread can call back, which may free what this points to.
+                // Written before another thread can run the callback, which may free the memory that this points to.
                 request_id.write(name);
                 drop(pending);
                 Ok(phantom_status::PHANTOM_PENDING)
@@ -157,9 +158,9 @@ pub unsafe extern "C" fn phantom_client_submit(
     })
 }
 
-/// Writes to `fd` the file descriptor that becomes readable when there is something to dispatch. Watch it with `poll`,
-/// `epoll` or `kqueue`, level- or edge-triggered. It belongs to the client: never read, write or close it; stop
-/// watching it before the client is freed.
+/// Writes to `fd` the file descriptor that becomes readable when there is something to dispatch. Watch it with
+/// `poll`, `epoll` or `kqueue`, level- or edge-triggered. It belongs to the client: never read, write or close it.
+/// Stop watching it before the client is freed.
 ///
 /// # Safety
 /// - `client` is NULL, or alive.
@@ -179,9 +180,9 @@ pub unsafe extern "C" fn phantom_client_fd(
     })
 }
 
-/// Calls back for what has been answered, at most `max` times; 0 stands for all that there is now. Writes to `count`
-/// how many callbacks ran; it may be NULL. It never waits: with nothing to do it returns `PHANTOM_OK`. What is left over
-/// keeps the descriptor readable.
+/// Runs the callbacks of answered requests, at most `max` of them; 0 means all that are ready now. The number of
+/// callbacks that ran is written to `count`, which may be NULL. It never waits: with nothing to do it returns
+/// `PHANTOM_OK`. Remaining answers keep the descriptor readable.
 ///
 /// # Safety
 /// - `client` is NULL, or alive.
@@ -199,8 +200,8 @@ pub unsafe extern "C" fn phantom_client_dispatch(
         // SAFETY: `client` is not NULL (checked above) and alive, so it is what `Arc::into_raw` returned in
         // `phantom_client_start`, and holds a reference.
         unsafe { Arc::increment_strong_count(client) };
-        // SAFETY: the reference taken in the line above is the one that this owns. It keeps the client alive when a
-        // callback frees it.
+        // SAFETY: this owns the reference taken in the line above. It keeps the client alive when a callback frees
+        // it.
         let client = unsafe { Arc::from_raw(client) };
         let limit = if max == 0 { usize::MAX } else { max };
         let mut finished = Vec::new();
@@ -218,8 +219,9 @@ pub unsafe extern "C" fn phantom_client_dispatch(
     })
 }
 
-/// Cancels a submitted request. After `PHANTOM_OK` its callback will not run. `PHANTOM_NOT_FOUND` when it has run, is
-/// running, or was cancelled before. Others who wait for the same token are not disturbed.
+/// Cancels a submitted request. After `PHANTOM_OK` its callback will not run. Returns `PHANTOM_NOT_FOUND` if the
+/// callback has run or is running, or if the request was cancelled before. Other requests for the same token are not
+/// affected.
 ///
 /// # Safety
 /// `client` is NULL, or alive.
@@ -235,7 +237,7 @@ pub unsafe extern "C" fn phantom_client_cancel(
         match client.events.claim(request_id) {
             None => Ok(phantom_status::PHANTOM_NOT_FOUND),
             Some(request) => {
-                // If its completion is in the queue already, nobody will find a request for it.
+                // If its completion is in the queue already, dispatch will find no request for it.
                 client.client.cancel(request.id);
                 Ok(phantom_status::PHANTOM_OK)
             }
@@ -255,9 +257,9 @@ fn call_back(events: &Events, completion: Completion) -> bool {
         ),
         Err(error) => (Failure::from(error).record(), std::ptr::null_mut()),
     };
-    // SAFETY: the promise of whoever submitted it: callable with its `user_data` on every thread that dispatches, until
-    // it has run, was cancelled or the client was freed. Claiming it excludes the first two; it is claimed only as long
-    // as the client is not closed, and no other thread frees a client that this one is using. No lock is held.
+    // SAFETY: the promise of the submitter: callable with its `user_data` on every thread that dispatches, until it
+    // has run, was cancelled or the client was freed. `claim` excludes the first two. It is claimed only as long as
+    // the client is not closed, and no other thread frees a client that this one is using. No lock is held.
     unsafe { (request.callback)(request.user_data, status, result) };
     true
 }

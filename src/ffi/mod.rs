@@ -1,10 +1,11 @@
-//! libphantom_token: turns opaque OAuth access tokens into JWTs, and remembers them.
+//! libphantom_token: exchanges opaque OAuth access tokens for JWTs, and caches them.
 //!
-//! A client on the internet holds an opaque access token, which says nothing. The APIs behind a gateway want a JWT,
-//! which says everything. This library asks the authorization server at its introspection endpoint (RFC 7662) what
-//! the token stands for, remembers the verdict, and hands the JWT out again at the price of a hash and a lookup.
+//! A client on the internet holds an opaque access token, which carries no information. The APIs behind a gateway
+//! want a JWT, which carries all claims. This library calls the introspection endpoint of the authorization server
+//! (RFC 7662) and caches the verdict. The next request with the same token gets the JWT for the price of a hash and a
+//! lookup.
 //!
-//! In short (docs/c-api.md has it in full):
+//! An example (docs/c-api.md is the full reference):
 //!
 //! ```c
 //! phantom_config *config = NULL;
@@ -34,23 +35,23 @@
 //! phantom_config_free(config);
 //! ```
 //!
-//! What holds for every function:
+//! Rules for every function:
 //!
 //! - A function that can fail returns a `phantom_status`. 0 is `PHANTOM_OK`. Outputs are written only on success.
-//! - A NULL where something is needed is `PHANTOM_INVALID_ARGUMENT`, or the neutral answer that is documented.
-//! - Text goes in as a pointer and a length, without a NUL, unless the function's name ends in `_str`.
-//! - Text comes out with a NUL behind it, and with its length where it can be long.
-//! - What a `_new`, `_start`, `_retain` or an output parameter gives you is yours: hand it to its `_free`, once.
-//!   Every `_free` takes NULL.
-//! - Clients, results, zones and policies that are set may be used by any number of threads at once; a configuration or a
-//!   stats snapshot by one at a time. Nothing may be used while, or after, it is freed.
-//! - Nothing here throws, unwinds or exits; a defect of this library is `PHANTOM_PANIC`.
-//! - Tokens, JWTs and secrets appear in no message, no log line and no statistics.
-//! - Numbers are never reused, and new ones may be added: have a default for those that you don't know.
+//! - A NULL for a required argument gives `PHANTOM_INVALID_ARGUMENT`, or the neutral return value that is documented.
+//! - Input text is a pointer and a length, without a NUL, unless the function's name ends in `_str`.
+//! - Output text ends with a NUL. Its length is returned too where it can be long.
+//! - An object that a `_new`, `_start`, `_retain` or an output parameter gives you is yours: pass it to its `_free`,
+//!   once. Every `_free` accepts NULL.
+//! - Any number of threads may use clients, results, zones and finished policies at the same time. Only one thread at
+//!   a time may use a configuration or a stats snapshot. Nothing may be used while, or after, it is freed.
+//! - No function throws, unwinds or exits. A bug in this library gives `PHANTOM_PANIC`.
+//! - No message, log line or statistic contains a token, a JWT or a secret.
+//! - Numbers are never reused, and new ones may be added: have a default case for unknown numbers.
 
-// The names are those of C.
+// C names.
 #![allow(non_camel_case_types)]
-// Types of C are opaque pointers there, and nobody prints them in Rust.
+// C sees these types as opaque pointers, and no Rust code prints them.
 #![allow(missing_debug_implementations)]
 
 pub mod client;

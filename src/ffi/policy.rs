@@ -1,9 +1,9 @@
 //! Policies.
 //!
-//! An active token is not one that may do everything. A policy says what is asked of it beyond that: scopes, an audience,
-//! claims, how and when its user was authenticated; and that one which is bound to a key of its sender comes from that
-//! sender. Make one for each thing that is protected, when the program starts, and check it on every request, whether the
-//! token was remembered or not.
+//! An active token does not allow everything. A policy states further requirements: scopes, an audience, claims, how
+//! and when the user was authenticated. It also checks that a bound token comes from the sender that has the key.
+//! Create one policy for each protected resource when the program starts. Check it on every request, whether the
+//! verdict came from the cache or not.
 //!
 //! ```c
 //! phantom_policy *policy = NULL;
@@ -30,7 +30,7 @@
 //! }
 //! ```
 //!
-//! Nothing but `PHANTOM_OK` lets a request through.
+//! Only `PHANTOM_OK` lets a request through.
 
 use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
@@ -48,12 +48,12 @@ use crate::gateway::credentials::Credentials;
 use crate::gateway::outcome::{DenialReason, ErrorCode, Malformation};
 use crate::gateway::sender::{Proof, RequestContext, Thumbprint, Uri};
 
-/// What is asked of a token beyond being active. Made by `phantom_policy_new`.
+/// The requirements on a token. Created by `phantom_policy_new`.
 pub struct phantom_policy {
     pub(super) policy: AccessPolicy,
 }
 
-/// Why a request may not pass, and what it is answered with. Made by `phantom_policy_check`.
+/// The reason why a request is denied, and the answer to send. Created by `phantom_policy_check`.
 pub struct phantom_denial {
     http_status: u16,
     error: Option<CString>,
@@ -64,42 +64,42 @@ pub struct phantom_denial {
     body: CString,
 }
 
-/// What a request presents, as it came from the client. Set `size`, and leave 0 and NULL what it does not have. Later
-/// versions may add to its end.
+/// The credentials of a request, unchanged from the client. Set `size`, and leave absent fields 0 and NULL. Later
+/// versions may add fields at the end.
 #[repr(C)]
 #[derive(Debug)]
 pub struct phantom_presentation {
     /// `sizeof(phantom_presentation)`.
     pub size: usize,
-    /// The value of its `Authorization` header: "DPoP 8f3c0a…".
+    /// The value of the `Authorization` header: "DPoP 8f3c0a…".
     pub authorization: *const c_char,
     /// The length of `authorization`.
     pub authorization_length: usize,
-    /// Its method: "GET".
+    /// The request method: "GET".
     pub method: *const c_char,
     /// The length of `method`.
     pub method_length: usize,
-    /// What it asks for, as its client sees it: `https://api.example.com/orders`. Nothing after the path is looked at.
-    /// Make it of a host that you have checked: a `Host` in which anything but a host and a port stands is to be answered
-    /// with 400, or a proof for one path is good for another. A URL without a path is refused, for it is made of such one.
+    /// The URL of the request as the client sees it: `https://api.example.com/orders`. The query and the fragment are
+    /// ignored. Build it from a checked host: if `Host` contains anything but a host and a port, answer 400, or a
+    /// proof for one path is valid for another. A URL without a path is refused, because such a `Host` produces it.
     pub url: *const c_char,
     /// The length of `url`.
     pub url_length: usize,
-    /// The value of its `DPoP` header (RFC 9449 §4.1).
+    /// The value of the `DPoP` header (RFC 9449 §4.1).
     pub dpop: *const c_char,
     /// The length of `dpop`.
     pub dpop_length: usize,
-    /// How many `DPoP` headers it has: more than one is not allowed.
+    /// The number of `DPoP` headers in the request: more than one is not allowed.
     pub dpop_count: usize,
-    /// The certificate with which its client has authenticated the connection, as DER. That the client has its key is
-    /// what your TLS library has made sure of.
+    /// The client certificate of the TLS connection, as DER. Your TLS library must have verified that the client has
+    /// its private key.
     pub client_certificate: *const u8,
     /// The length of `client_certificate`.
     pub client_certificate_length: usize,
 }
 
-/// Makes a policy that asks for nothing but an active token, with its proof if it is bound to a key, and writes it to
-/// `policy`. It is yours: free it with `phantom_policy_free`.
+/// Creates a policy, and writes it to `policy`. It requires only an active token, with a proof if the token is bound
+/// to a key. It is yours: free it with `phantom_policy_free`.
 ///
 /// # Safety
 /// `policy` is NULL or can be written to.
@@ -131,12 +131,12 @@ pub unsafe extern "C" fn phantom_policy_free(policy: *mut phantom_policy) {
     })
 }
 
-/// Sets one key: `scopes`, `audience`, `require`, `realm`, `sender_constraint`, … Values are separated by spaces; one
-/// with spaces in it stands in quotes. docs/c-api.md lists the keys, `phantom_policy_key` enumerates them. Nobody may be
-/// checking the policy meanwhile.
+/// Sets one key: `scopes`, `audience`, `require`, `realm`, `sender_constraint`, … Values are separated by spaces; put
+/// a value that contains spaces in quotes. docs/c-api.md lists the keys; `phantom_policy_key` enumerates them. No
+/// thread may check the policy at the same time.
 ///
-/// `PHANTOM_CONFIG` when there is no such key, or when the value is not one of it; `phantom_last_error` says what
-/// would be. Nothing is changed then.
+/// Returns `PHANTOM_CONFIG` if there is no such key, or if the value is not valid for it; `phantom_last_error` names
+/// the valid values. The policy is then unchanged.
 ///
 /// # Safety
 /// - `policy` is NULL, or alive and used by no other thread.
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn phantom_policy_set(
     })
 }
 
-/// The same with a key and a value that end in a NUL.
+/// Like `phantom_policy_set`, with a key and a value that end in a NUL.
 ///
 /// # Safety
 /// - `policy` is NULL, or alive and used by no other thread.
@@ -190,8 +190,8 @@ pub unsafe extern "C" fn phantom_policy_set_str(
     })
 }
 
-/// Enumerates the keys: returns the name of the one at `index`, or NULL when there is none. Start at 0 and go on until
-/// NULL. The name is never freed.
+/// Enumerates the keys. It returns the name of the key at `index`, or NULL if there is none. Call it with 0, 1, 2, …
+/// until it returns NULL. The name must not be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_policy_key(index: usize) -> *const c_char {
     boundary_or(std::ptr::null(), || {
@@ -199,7 +199,7 @@ pub extern "C" fn phantom_policy_key(index: usize) -> *const c_char {
         KEYS.get_or_init(|| {
             AccessPolicy::keys()
                 .iter()
-                // A key holds no NUL; if one did, nobody could set it from here, nor should it be listed.
+                // A key contains no NUL. If one did, C could not set it, and it would not be listed.
                 .filter_map(|key| CString::new(*key).ok())
                 .collect()
         })
@@ -208,18 +208,24 @@ pub extern "C" fn phantom_policy_key(index: usize) -> *const c_char {
     })
 }
 
-/// Decides whether a request may pass whose token `result` is about. Returns
+/// Decides whether a request may pass, from the `result` of its token. Returns
 ///
-/// - `PHANTOM_OK`: it may. Nothing was allocated. From now on `result` hands out its JWT, also if its token is bound to a
-///   key of its sender: a result belongs to one request, so never check one for another.
-/// - `PHANTOM_DENIED`: it may not. `*denial` is yours, and says what to answer: free it with `phantom_denial_free`.
-/// - anything else: an error, and no reason to let it through.
+/// - `PHANTOM_OK`: it may pass. Nothing was allocated. From now on `result` returns its JWT, even if the token is
+///   bound to a key of its sender. A result belongs to one request: never use it to check another request.
+/// - `PHANTOM_DENIED`: it may not pass. `*denial` is yours, and contains the answer to send: free it with
+///   `phantom_denial_free`.
+/// - any other status: an error. Do not let the request through.
 ///
-/// A NULL `result` is a request without a token: that is denied, with the challenge to present one, unless the policy's
-/// `optional` is `on`. `presentation` is
-/// what the request presents; NULL is nothing, with which a token that is bound to a key of its sender is denied.
-/// `client` is the client that has resolved the token: it knows which proofs were used before (RFC 9449 §11.1). NULL is
-/// none; a token that needs such a proof is denied then. `denial` may be NULL. Any thread may call it, with any policy.
+/// A NULL `result` means a request without a token. It is denied, with the challenge to present one, unless the
+/// policy's `optional` is `on`.
+///
+/// `presentation` has the credentials of the request. NULL means none: a token that is bound to a key of its sender
+/// is then denied.
+///
+/// `client` is the client that resolved the token: it knows which proofs were used before (RFC 9449 §11.1). NULL
+/// means no client: a token that needs such a proof is then denied.
+///
+/// `denial` may be NULL. Any thread may call this function, with any policy.
 ///
 /// # Safety
 /// - `policy` is NULL, or alive and not being changed.
@@ -289,7 +295,7 @@ pub unsafe extern "C" fn phantom_policy_check(
     })
 }
 
-/// Frees a denial. NULL is fine.
+/// Frees a denial. NULL is allowed.
 ///
 /// # Safety
 /// `denial` is NULL, or from `phantom_policy_check` and not freed.
@@ -317,11 +323,11 @@ pub unsafe extern "C" fn phantom_denial_http_status(denial: *const phantom_denia
 }
 
 /// Returns the error code: "insufficient_scope", "invalid_token" (RFC 6750 §3.1), "insufficient_user_authentication"
-/// (RFC 9470 §3), "invalid_dpop_proof" (RFC 9449 §7.1), …; NULL if there is none, which is where there is no token. It is
-/// part of the denial: never free it.
+/// (RFC 9470 §3), "invalid_dpop_proof" (RFC 9449 §7.1), … It is NULL if there is none, as for a request without a
+/// token. It is part of the denial: never free it.
 ///
 /// # Safety
-/// `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// `denial` is NULL, or from this library and not freed; the returned pointer is valid until `denial` is freed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_denial_error(denial: *const phantom_denial) -> *const c_char {
@@ -331,11 +337,11 @@ pub unsafe extern "C" fn phantom_denial_error(denial: *const phantom_denial) -> 
     })
 }
 
-/// Returns what is wrong, in one word without spaces, for a log: "scope:write", "claim:tenant", "audience", "inactive";
+/// Returns the reason for a log, in one word without spaces: "scope:write", "claim:tenant", "audience", "inactive";
 /// NULL for NULL. It is part of the denial: never free it.
 ///
 /// # Safety
-/// `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// `denial` is NULL, or from this library and not freed; the returned pointer is valid until `denial` is freed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_denial_reason(denial: *const phantom_denial) -> *const c_char {
@@ -345,13 +351,13 @@ pub unsafe extern "C" fn phantom_denial_reason(denial: *const phantom_denial) ->
     })
 }
 
-/// Returns the value of the `WWW-Authenticate` header to answer with, and writes its length to `length`; NULL and 0 if
-/// there is none. Whatever the policy was set to, it is one line. It is part of the denial: never free it.
+/// Returns the value of the `WWW-Authenticate` header to answer with, and writes its length to `length`; NULL and 0
+/// if there is none. It is always one line, whatever the policy's settings. It is part of the denial: never free it.
 ///
 /// `length` may be NULL.
 ///
 /// # Safety
-/// - `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `denial` is NULL, or from this library and not freed; the returned pointer is valid until `denial` is freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -373,7 +379,7 @@ pub unsafe extern "C" fn phantom_denial_challenge(
 /// denial: never free it.
 ///
 /// # Safety
-/// `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// `denial` is NULL, or from this library and not freed; the returned pointer is valid until `denial` is freed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_denial_dpop_nonce(denial: *const phantom_denial) -> *const c_char {
@@ -383,14 +389,14 @@ pub unsafe extern "C" fn phantom_denial_dpop_nonce(denial: *const phantom_denial
     })
 }
 
-/// Enumerates the headers of the answer: returns the name of the one at `index`, and writes its value to `value`; NULL
-/// past the last. `WWW-Authenticate` and `DPoP-Nonce` are among them, and so is the type of the body. Both are part of
-/// the denial: never free them.
+/// Enumerates the headers of the answer. It returns the name of the header at `index`, and writes its value to
+/// `value`; NULL past the last. The headers include `WWW-Authenticate`, `DPoP-Nonce` and the content type of the
+/// body. Name and value are part of the denial: never free them.
 ///
 /// `value` may be NULL.
 ///
 /// # Safety
-/// - `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `denial` is NULL, or from this library and not freed; the returned pointer is valid until `denial` is freed.
 /// - `value` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -414,7 +420,7 @@ pub unsafe extern "C" fn phantom_denial_header(
 /// `length` may be NULL.
 ///
 /// # Safety
-/// - `denial` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `denial` is NULL, or from this library and not freed; the returned pointer is valid until `denial` is freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -435,7 +441,7 @@ fn pointer(text: Option<&CString>) -> *const c_char {
     text.map_or(std::ptr::null(), |text| text.as_ptr())
 }
 
-/// What a client knows of the proofs that were used; without one nobody does.
+/// A lookup of used proofs in the client; without a client, nothing is known about earlier uses.
 pub(super) fn first_use(
     client: Option<&phantom_client>,
 ) -> impl FnMut(&ProofId, ProofTime) -> FirstUse {
@@ -446,7 +452,7 @@ pub(super) fn first_use(
     }
 }
 
-/// What C says that a request presents.
+/// The fields of a [`phantom_presentation`] as slices.
 struct Presented<'a> {
     authorization: Option<&'a [u8]>,
     method: &'a [u8],
@@ -463,10 +469,10 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// What C says that a request presents.
+/// The fields of a [`phantom_presentation`] as slices.
 ///
 /// # Safety
-/// `presentation` is as `phantom_policy_check` wants it, and does not change during `'a`.
+/// `presentation` is as `phantom_policy_check` requires it, and does not change during `'a`.
 unsafe fn presented<'a>(
     presentation: *const phantom_presentation,
 ) -> Result<Presented<'a>, Failure> {
@@ -527,7 +533,7 @@ unsafe fn presented<'a>(
     })
 }
 
-/// What is at `pointer`, if there is anything.
+/// The bytes at `pointer`; `None` for NULL.
 ///
 /// # Safety
 /// As for [`bytes`].
@@ -545,7 +551,7 @@ pub(super) unsafe fn part<'a>(
 
 impl phantom_denial {
     fn new(denial: &Denial<'_>, answer: &Answer<'_>) -> Self {
-        // None of them holds a NUL; if one did, the answer would only say less.
+        // None of these texts contains a NUL. If one did, it would be left out of the answer.
         let text = |text: &str| CString::new(text).ok();
         phantom_denial {
             http_status: answer.status,
@@ -562,7 +568,7 @@ impl phantom_denial {
     }
 }
 
-/// Why a request is denied, in one word.
+/// The reason for the denial, in one word.
 fn word<'p>(denial: &Denial<'p>) -> &'p str {
     match (denial.reason, denial.reason.detail()) {
         (DenialReason::Malformed(Malformation::Authorization), _) | (_, "") => {

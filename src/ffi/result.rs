@@ -1,13 +1,13 @@
 //! Results.
 //!
-//! A result is a verdict on the token of one request, and where it came from. Asking it costs nothing: the JWT is not
-//! copied, the result and the cache share one. It stays valid until it is freed, whatever becomes of the cache and the
-//! client.
+//! A result is the verdict on the token of one request, and its cache status. Reading a result is cheap: the JWT is
+//! not copied, because the result and the cache share one copy. A result stays valid until it is freed, even if the
+//! cache entry is evicted or the client is freed.
 //!
-//! A token may be bound to a key of its sender (`cnf`, RFC 9449, RFC 8705): whoever presents it must show the key, or a
-//! copy of the token is as good as the token. The JWT is a plain bearer token again. So the result of such a token hands it
-//! out only once `phantom_policy_check` has let this request pass; where another party checks the sender, set
-//! `sender_constraint ignore` in the policy, which says so.
+//! A token may be bound to a key of its sender (`cnf`, RFC 9449, RFC 8705). The sender must then prove possession of
+//! the key; otherwise a copy of the token would work as well as the token. The JWT itself is a plain bearer token. So
+//! the result of a bound token returns the JWT only after `phantom_policy_check` has let this request pass. If
+//! another party checks the sender, set `sender_constraint ignore` in the policy.
 
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
@@ -16,28 +16,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::boundary::{Output, boundary_or};
 use crate::{Active, CacheStatus, Resolution, Verdict};
 
-/// Where a verdict came from.
+/// The cache status of a verdict.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum phantom_cache_status {
-    /// Nowhere: there is no result.
+    /// There is no result.
     PHANTOM_CACHE_NONE = 0,
-    /// It was remembered.
+    /// The verdict was in the client's memory.
     PHANTOM_CACHE_HIT = 1,
-    /// The authorization server was asked for it.
+    /// The authorization server was called for it.
     PHANTOM_CACHE_MISS = 2,
-    /// Another request had already asked; this one shared its answer.
+    /// Another request was already waiting for the authorization server; this request shared its answer.
     PHANTOM_CACHE_COALESCED = 3,
-    /// It was remembered in the store that is shared with others.
+    /// The verdict was in the shared store.
     PHANTOM_CACHE_SHARED = 4,
-    /// It was remembered and is past its time: the authorization server can't be asked, and `stale_if_error` allows it.
+    /// An expired verdict: the authorization server cannot be reached for a new one, and `stale_if_error` allows the
+    /// old one.
     PHANTOM_CACHE_STALE = 5,
 }
 
 use phantom_cache_status::*;
 
 impl phantom_cache_status {
-    /// All of them, each at the index of its number.
+    /// All statuses, each at the index of its number.
     pub(super) const ALL: [phantom_cache_status; 6] = [
         PHANTOM_CACHE_NONE,
         PHANTOM_CACHE_HIT,
@@ -60,33 +61,34 @@ impl From<CacheStatus> for phantom_cache_status {
     }
 }
 
-/// A verdict on a token, and where it came from. Made by `phantom_client_resolve`, `phantom_client_lookup` and
+/// A verdict on a token, and its cache status. Created by `phantom_client_resolve`, `phantom_client_lookup` and
 /// `phantom_client_submit`.
 pub struct phantom_result {
-    // Never made: what C holds as a pointer to this is a tagged pointer, see `Reference`.
+    // Never constructed: the pointer that C holds is a tagged pointer, see `Reference`.
     _never_made: [u8; 0],
 }
 
-/// What a pointer to a [`phantom_result`] really is: an `Arc<Active>` turned raw, or an `Arc<Bound>` where [`BOUND`] is set,
-/// or the address of [`INACTIVE`]; with the [`phantom_cache_status`] in its low bits. So a hit hands out the cache's own
-/// verdict without allocating, but for a token whose sender has to show a key.
+/// The representation of a pointer to [`phantom_result`]: an `Arc<Active>` turned raw, or an `Arc<Bound>` where
+/// [`BOUND`] is set, or the address of [`INACTIVE`]. The low bits hold the [`phantom_cache_status`]. So a hit returns
+/// the cache's own verdict without allocating, except for a bound token.
 struct Reference;
 
 /// The verdict on a token that is bound to a key of its sender, for one request.
 #[repr(align(16))]
 struct Bound {
     active: Arc<Active>,
-    /// Whether a policy has let the request pass.
+    /// Whether a policy check has let the request pass.
     checked: AtomicBool,
 }
 
-/// An active verdict that C refers to, by what keeps it alive.
+/// An active verdict that C refers to, by the allocation that keeps it alive.
 enum Owned {
     Active(*const Active),
     Bound(*const Bound),
 }
 
-/// What all inactive verdicts point to. Not of size zero, so that no allocation can have its address.
+/// The target of all pointers to inactive verdicts. It is not of size zero, so that no allocation can have its
+/// address.
 static INACTIVE: Inactive = Inactive(0);
 
 #[repr(align(16))]
@@ -115,7 +117,8 @@ impl Reference {
             .unwrap_or(PHANTOM_CACHE_NONE)
     }
 
-    /// What [`Arc::into_raw`] gave for an active verdict; `None` for NULL and for an inactive verdict.
+    /// The pointer that [`Arc::into_raw`] returned for an active verdict; `None` for NULL and for an inactive
+    /// verdict.
     fn owned(result: *const phantom_result) -> Option<Owned> {
         let address = result.map_addr(|address| address & !TAG);
         let inactive = (&raw const INACTIVE).cast();
@@ -130,7 +133,7 @@ impl Reference {
 }
 
 impl phantom_result {
-    /// Hands a verdict over to C, to be taken back by `phantom_result_free`.
+    /// Converts a verdict to a pointer for C. `phantom_result_free` takes it back.
     pub(super) fn into_raw(resolution: Resolution) -> *mut phantom_result {
         let tag = phantom_cache_status::from(resolution.cache) as usize;
         let (address, kind): (*const phantom_result, usize) = match resolution.verdict {
@@ -145,7 +148,7 @@ impl phantom_result {
         address.map_addr(|address| address | tag | kind).cast_mut()
     }
 
-    /// The active verdict that C refers to by `result`, if it is one.
+    /// The active verdict of `result`, if it has one.
     ///
     /// # Safety
     /// `result` is NULL, or from [`phantom_result::into_raw`] and not freed during `'a`.
@@ -161,7 +164,8 @@ impl phantom_result {
         }
     }
 
-    /// The same, if the JWT may be handed out: nobody need show a key, or it has been shown.
+    /// Like [`phantom_result::active`], but `None` for a bound token that no policy check has admitted: its JWT must
+    /// not be returned.
     ///
     /// # Safety
     /// As for [`phantom_result::active`].
@@ -178,7 +182,7 @@ impl phantom_result {
         }
     }
 
-    /// Notes that a policy has let the request pass to whose token the result belongs.
+    /// Marks that a policy check has let the request of this result pass.
     ///
     /// # Safety
     /// As for [`phantom_result::active`].
@@ -190,10 +194,10 @@ impl phantom_result {
     }
 }
 
-/// Frees a result. NULL is fine.
+/// Frees a result. NULL is allowed.
 ///
 /// # Safety
-/// `result` is NULL, or from this library and not freed as often as it was obtained and retained.
+/// `result` is NULL, or from this library and freed fewer times than it was obtained and retained.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_result_free(result: *mut phantom_result) {
     boundary_or((), || {
@@ -208,8 +212,8 @@ pub unsafe extern "C" fn phantom_result_free(result: *mut phantom_result) {
     })
 }
 
-/// Gives the same result a second owner, and returns it: each has to free it once. NULL gives NULL. It is of the same
-/// request: what a policy has let pass for one owner has passed for the other.
+/// Adds an owner to a result, and returns the same result: each owner must free it once. NULL gives NULL. Both owners
+/// share one request: if a policy check has let one owner's request pass, that holds for the other owner too.
 ///
 /// # Safety
 /// `result` is NULL, or from this library and not freed.
@@ -231,10 +235,10 @@ pub unsafe extern "C" fn phantom_result_retain(
     })
 }
 
-/// Returns whether the token is active. `false` also for NULL: no result lets a request through.
+/// Returns whether the token is active. It is also `false` for NULL: a missing result never lets a request through.
 ///
-/// An inactive token is unknown, expired, revoked, or not meant for us; the authorization server does not say which
-/// (RFC 7662 §2.2). Answer 401.
+/// An inactive token is unknown, expired, revoked, or issued for another resource server; the authorization server
+/// does not say which (RFC 7662 §2.2). Answer 401.
 ///
 /// # Safety
 /// `result` is NULL, or from this library and not freed.
@@ -247,8 +251,9 @@ pub unsafe extern "C" fn phantom_result_is_active(result: *const phantom_result)
     })
 }
 
-/// Returns whether the token is active and bound to a key of its sender (`cnf`): `phantom_result_authorization` and
-/// `phantom_result_jwt` return NULL then until `phantom_policy_check` has let the request pass. `false` also for NULL.
+/// Returns whether the token is active and bound to a key of its sender (`cnf`). If so,
+/// `phantom_result_authorization` and `phantom_result_jwt` return NULL until `phantom_policy_check` has let the
+/// request pass. It is `false` for NULL.
 ///
 /// # Safety
 /// `result` is NULL, or from this library and not freed.
@@ -261,15 +266,15 @@ pub unsafe extern "C" fn phantom_result_is_bound(result: *const phantom_result) 
     })
 }
 
-/// Returns the value of the `Authorization` header to send upstream, "Bearer eyJ…", and writes its length to `length`.
-/// NULL and 0 if the token is not active, or if it is bound to a key of its sender (`phantom_result_is_bound`) and
-/// `phantom_policy_check` has not let this result pass: it would be a bearer token again. It has a NUL behind it, and is
-/// part of the result: never free it.
+/// Returns the value of the `Authorization` header to send upstream, "Bearer eyJ…", and writes its length to
+/// `length`. It returns NULL and 0 if the token is not active. It also returns NULL and 0 if the token is bound to a
+/// key of its sender (`phantom_result_is_bound`) and `phantom_policy_check` has not let this result pass, because the
+/// JWT is a bearer token. The text ends with a NUL. It is part of the result: never free it.
 ///
 /// `length` may be NULL.
 ///
 /// # Safety
-/// - `result` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `result` is NULL, or from this library and not freed; the returned pointer is valid until `result` is freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -283,10 +288,10 @@ pub unsafe extern "C" fn phantom_result_authorization(
     })
 }
 
-/// Returns the JWT alone (RFC 7519 §3), like `phantom_result_authorization`.
+/// Returns only the JWT (RFC 7519 §3), under the same rules as `phantom_result_authorization`.
 ///
 /// # Safety
-/// - `result` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `result` is NULL, or from this library and not freed; the returned pointer is valid until `result` is freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -300,10 +305,14 @@ pub unsafe extern "C" fn phantom_result_jwt(
     })
 }
 
-/// Returns all that is claimed of the token, as one JSON object, like `phantom_result_authorization`.
+/// Returns all claims of the token as one JSON object, and writes its length to `length`. It returns NULL and 0 if
+/// the token is not active. A bound token needs no policy check for this. The text ends with a NUL. It is part of the
+/// result: never free it.
+///
+/// `length` may be NULL.
 ///
 /// # Safety
-/// - `result` is NULL, or from this library and not freed; what is returned is gone with it.
+/// - `result` is NULL, or from this library and not freed; the returned pointer is valid until `result` is freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -317,8 +326,8 @@ pub unsafe extern "C" fn phantom_result_claims(
     })
 }
 
-/// Returns whether the token is active and was granted `scope`, one scope of RFC 6749 §3.3. `false` also for NULL.
-/// An active token without the scope that you require is worth a 403.
+/// Returns whether the token is active and was granted `scope`, a single scope (RFC 6749 §3.3). It is `false` for
+/// NULL. If an active token lacks the required scope, answer 403.
 ///
 /// # Safety
 /// - `result` is NULL, or from this library and not freed.
@@ -348,8 +357,8 @@ pub unsafe extern "C" fn phantom_result_has_scope(
     })
 }
 
-/// Returns when the token expires, in seconds since the epoch (`exp`, RFC 7519 §4.1.4), or -1 if it does not say or is
-/// not active.
+/// Returns the expiry time of the token, in seconds since the epoch (`exp`, RFC 7519 §4.1.4), or -1 if it has none or
+/// is not active.
 ///
 /// # Safety
 /// `result` is NULL, or from this library and not freed.
@@ -364,7 +373,7 @@ pub unsafe extern "C" fn phantom_result_expires_at(result: *const phantom_result
     })
 }
 
-/// Returns where the verdict came from; `PHANTOM_CACHE_NONE` for NULL.
+/// Returns the cache status of the verdict; `PHANTOM_CACHE_NONE` for NULL.
 ///
 /// # Safety
 /// `result` is NULL, or from this library.
@@ -377,8 +386,8 @@ pub unsafe extern "C" fn phantom_result_cache_status(
     boundary_or(PHANTOM_CACHE_NONE, || Reference::cache(result))
 }
 
-/// Returns the word for it in logs: "HIT", "MISS", "COALESCED", or "-" for `PHANTOM_CACHE_NONE`. It is never NULL, also
-/// for a number that is no cache status, and never freed.
+/// Returns the name of a cache status for logs: "HIT", "MISS", "COALESCED", …, or "-" for `PHANTOM_CACHE_NONE`. It is
+/// never NULL, also for a number that is not a cache status, and must not be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_cache_status_string(cache_status: i32) -> *const c_char {
     boundary_or(c"-".as_ptr(), || {
@@ -397,10 +406,11 @@ pub extern "C" fn phantom_cache_status_string(cache_status: i32) -> *const c_cha
     })
 }
 
-/// A part of an active verdict, as C wants it.
+/// A text of an active verdict, as pointer and length.
 ///
 /// # Safety
-/// - `result` is NULL, or from [`phantom_result::into_raw`] and not freed; the pointer returned is good as long.
+/// - `result` is NULL, or from [`phantom_result::into_raw`] and not freed; the returned pointer is valid until
+///   `result` is freed.
 /// - `length` is NULL or can be written to.
 /// - A NUL follows the text that `part` selects.
 unsafe fn part(
@@ -414,7 +424,7 @@ unsafe fn part(
     unsafe { lent(text, length) }
 }
 
-/// The same, of what is handed out only to a sender that need not show a key, or has.
+/// Like [`part`], but NULL for a bound token that no policy check has admitted.
 ///
 /// # Safety
 /// As for [`part`].

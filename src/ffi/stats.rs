@@ -1,6 +1,6 @@
 //! Statistics.
 //!
-//! What a client has done since it was started, and what it holds now, as of one moment.
+//! A client's counters since it was started, and its current state, in one consistent snapshot.
 
 use std::ffi::{CStr, CString, c_char};
 
@@ -9,47 +9,47 @@ use super::client::phantom_client;
 use super::status::phantom_status;
 use crate::{ErrorKind, Stats};
 
-/// What is counted.
+/// A counter or gauge of a client.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum phantom_stat {
-    /// Verdicts served from memory.
+    /// Verdicts served from the client's memory.
     PHANTOM_STAT_HITS = 0,
     /// Requests that started a call to the authorization server.
     PHANTOM_STAT_MISSES = 1,
-    /// Requests that shared another's call.
+    /// Requests that shared the call of another request.
     PHANTOM_STAT_COALESCED = 2,
-    /// Requests answered with an inactive verdict, remembered or not.
+    /// Requests answered with an inactive verdict, cached or not.
     PHANTOM_STAT_INACTIVE = 3,
-    /// Requests that ended in an error, of whatever kind.
+    /// Requests that ended in an error of any kind.
     PHANTOM_STAT_ERRORS = 4,
-    /// Calls made to the authorization server, repeats included.
+    /// Calls made to the authorization server, retries included.
     PHANTOM_STAT_CALLS = 5,
-    /// Calls repeated.
+    /// Calls that were retries.
     PHANTOM_STAT_RETRIES = 6,
-    /// Calls under way now, or queued for their turn.
+    /// Calls in progress now, or queued.
     PHANTOM_STAT_IN_FLIGHT = 7,
     /// Requests waiting now.
     PHANTOM_STAT_WAITING = 8,
-    /// Verdicts remembered now.
+    /// Verdicts in the client's memory now.
     PHANTOM_STAT_ENTRIES = 9,
-    /// Inactive verdicts among them.
+    /// Inactive verdicts in the client's memory now.
     PHANTOM_STAT_INACTIVE_ENTRIES = 10,
-    /// Bytes that they take.
+    /// Bytes used by the verdicts in the client's memory now.
     PHANTOM_STAT_BYTES = 11,
-    /// Verdicts pushed out of memory before their time.
+    /// Verdicts evicted from memory before they expired.
     PHANTOM_STAT_EVICTIONS = 12,
     /// The sum of all latencies, in microseconds.
     PHANTOM_STAT_LATENCY_SUM_US = 13,
-    /// Verdicts served from the store that is shared.
+    /// Verdicts served from the shared store.
     PHANTOM_STAT_SHARED_HITS = 14,
-    /// Requests answered with what is past its time (`stale_if_error`).
+    /// Requests answered with an expired verdict (`stale_if_error`).
     PHANTOM_STAT_STALE = 15,
-    /// Flights that began in the background (`refresh_ahead`).
+    /// Background refreshes that were started (`refresh_ahead`).
     PHANTOM_STAT_REFRESHES = 16,
-    /// How often calls were stopped after too many failures (`max_fails`), by this client.
+    /// How often this client opened the circuit breaker after too many failures (`max_fails`).
     PHANTOM_STAT_BREAKER_OPENINGS = 17,
-    /// Whether they are stopped now: 1, or 0.
+    /// Whether the circuit breaker is open now: 1 or 0.
     PHANTOM_STAT_BREAKER_OPEN = 18,
 }
 
@@ -132,13 +132,13 @@ impl phantom_stat {
     }
 }
 
-/// What a client had done and held at one moment. Made by `phantom_client_stats`.
+/// A snapshot of a client's statistics. Created by `phantom_client_stats`.
 pub struct phantom_stats {
     stats: Stats,
     json: CString,
 }
 
-/// Takes a snapshot of what a client has done, and writes it to `stats`. It is yours: free it with
+/// Takes a snapshot of a client's statistics, and writes it to `stats`. It is yours: free it with
 /// `phantom_stats_free`.
 ///
 /// # Safety
@@ -156,14 +156,14 @@ pub unsafe extern "C" fn phantom_client_stats(
             unsafe { (shared(client, "client")?, Output::required(stats, "stats")?) };
         client.check_process()?;
         let stats = client.client.stats();
-        // JSON escapes control characters, so that there is no NUL.
+        // JSON escapes control characters, so the text contains no NUL.
         let json = CString::new(json(&stats)).unwrap_or_default();
         output.write(Box::into_raw(Box::new(phantom_stats { stats, json })));
         Ok(phantom_status::PHANTOM_OK)
     })
 }
 
-/// Frees a snapshot. NULL is fine.
+/// Frees a snapshot. NULL is allowed.
 ///
 /// # Safety
 /// `stats` is NULL, or from `phantom_client_stats` and not freed, and no other thread is using it.
@@ -178,8 +178,8 @@ pub unsafe extern "C" fn phantom_stats_free(stats: *mut phantom_stats) {
     })
 }
 
-/// Writes to `value` what is counted under `stat`, a number of `phantom_stat`. `PHANTOM_NOT_FOUND` when this library
-/// does not count that.
+/// Writes the value of the counter `stat`, a number of `phantom_stat`, to `value`. Returns `PHANTOM_NOT_FOUND` if
+/// this library does not have that counter.
 ///
 /// # Safety
 /// - `stats` is NULL, or from `phantom_client_stats` and not freed.
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn phantom_stats_get(
 }
 
 /// Writes to `count` how many requests ended with `status`, an error from `PHANTOM_UNREACHABLE` to
-/// `PHANTOM_INTERNAL`. `PHANTOM_NOT_FOUND` for other statuses, which are not counted.
+/// `PHANTOM_INTERNAL`. Returns `PHANTOM_NOT_FOUND` for other statuses, which are not counted.
 ///
 /// # Safety
 /// - `stats` is NULL, or from `phantom_client_stats` and not freed.
@@ -228,9 +228,10 @@ pub unsafe extern "C" fn phantom_stats_errors(
     })
 }
 
-/// Writes one bar of the histogram of the authorization server's latency: to `count` how many calls took longer than
-/// the bar at `index` - 1 allows, and at most `bound_us` microseconds. The last bar has no bound: UINT64_MAX. Start at 0
-/// and go on until `PHANTOM_NOT_FOUND`.
+/// Writes one bucket of the latency histogram of the authorization server. `bound_us` receives the upper bound of the
+/// bucket at `index`, in microseconds. `count` receives the number of calls that took at most that long, and longer
+/// than the bound of the bucket at `index` - 1. The last bucket has no bound: UINT64_MAX. Call it with 0, 1, 2, …
+/// until it returns `PHANTOM_NOT_FOUND`.
 ///
 /// # Safety
 /// - `stats` is NULL, or from `phantom_client_stats` and not freed.
@@ -266,11 +267,12 @@ pub unsafe extern "C" fn phantom_stats_latency(
     })
 }
 
-/// Returns the whole snapshot as one JSON object, and writes its length to `length`, which may be NULL. It has a NUL
-/// behind it, and is part of the snapshot: never free it. NULL and 0 for NULL.
+/// Returns the whole snapshot as one JSON object, and writes its length to `length`, which may be NULL. The text ends
+/// with a NUL. It is part of the snapshot: never free it. NULL and 0 for NULL.
 ///
 /// # Safety
-/// - `stats` is NULL, or from `phantom_client_stats` and not freed; what is returned is gone with it.
+/// - `stats` is NULL, or from `phantom_client_stats` and not freed; the returned pointer is valid until `stats` is
+///   freed.
 /// - `length` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -287,9 +289,9 @@ pub unsafe extern "C" fn phantom_stats_json(
     })
 }
 
-/// Returns the name of what is counted under `stat`: "hits", "misses", …, as in `phantom_stats_json`, or NULL when this
-/// library does not count that. The numbers run from 0 without a gap: start there and go on until NULL. The name is
-/// never freed.
+/// Returns the name of the counter `stat`: "hits", "misses", …, as in `phantom_stats_json`, or NULL if this library
+/// does not have it. The numbers run from 0 without a gap: call it with 0, 1, 2, … until it returns NULL. The name
+/// must not be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_stat_name(stat: i32) -> *const c_char {
     boundary_or(std::ptr::null(), || {

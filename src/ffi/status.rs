@@ -1,27 +1,27 @@
 //! Statuses and errors.
 //!
-//! A status says what a program can do about it; `phantom_last_error` says what an operator can. An error never says
-//! anything of the token: whoever gets one must not let the request through.
+//! A status is for the program; the message of `phantom_last_error` is for the operator. An error says nothing about
+//! the token: after an error, do not let the request through.
 
 use std::ffi::{CStr, c_char};
 
 use super::boundary::{boundary_or, last_message, last_retry_after};
 use crate::ErrorKind;
 
-/// What came of a call.
+/// The status of a call.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum phantom_status {
-    /// Done. Of a resolved token: there is a verdict, active or inactive.
+    /// Success. After resolving a token: there is a verdict, active or inactive.
     PHANTOM_OK = 0,
-    /// Submitted: the answer comes through `phantom_client_dispatch`.
+    /// The request was submitted: `phantom_client_dispatch` delivers the answer.
     PHANTOM_PENDING = 1,
-    /// There is none: memory knows nothing of the token, or no such request is pending.
+    /// Not found: the token is not in memory, or no such request is pending.
     PHANTOM_NOT_FOUND = 2,
-    /// The request may not pass: the policy denies it.
+    /// The policy denies the request.
     PHANTOM_DENIED = 3,
 
-    /// A pointer is NULL, text is not UTF-8, or a number is out of range: the program is at fault.
+    /// A pointer is NULL, text is not UTF-8, or a number is out of range: a bug in the calling program.
     PHANTOM_INVALID_ARGUMENT = 10,
     /// The token is empty, longer than 8192 bytes, or has a byte that RFC 6750 does not allow.
     PHANTOM_INVALID_TOKEN = 11,
@@ -30,35 +30,36 @@ pub enum phantom_status {
     /// The operating system has no thread or file descriptor left.
     PHANTOM_SYSTEM = 13,
 
-    /// No answer: name resolution, connection or TLS failed, or the connection was lost before the answer was whole.
+    /// No answer: name resolution, connection or TLS failed, or the connection was lost before the answer was
+    /// complete.
     PHANTOM_UNREACHABLE = 20,
-    /// The answer cannot be used: not the protocol, not the dialect, too large, not a JWT.
+    /// The answer cannot be used: wrong protocol, wrong dialect, too large, or not a JWT.
     PHANTOM_BAD_ANSWER = 21,
-    /// The authorization server refuses the credentials of this client, not the token.
+    /// The authorization server rejects the credentials of this client, not the token.
     PHANTOM_CLIENT_REFUSED = 22,
-    /// The authorization server says that it is busy: see `phantom_last_error_retry_after`.
+    /// The authorization server reports that it is busy: see `phantom_last_error_retry_after`.
     PHANTOM_BUSY = 23,
-    /// As many calls are under way, or requests waiting, as the configuration allows.
+    /// The configured limit of calls in progress, or of waiting requests, is reached.
     PHANTOM_OVERLOADED = 24,
-    /// No verdict in time.
+    /// There was no verdict within the timeout.
     PHANTOM_TIMEOUT = 25,
     /// The client has been stopped.
     PHANTOM_STOPPED = 26,
-    /// The client was started in another process, of which this one is a fork: start one here.
+    /// The client was started before a fork, in the parent process: start one in this process.
     PHANTOM_FORKED = 27,
-    /// The authorization server has failed so often (`max_fails`) that it is not asked for a while.
+    /// The authorization server has failed so often (`max_fails`) that it is not called for a while.
     PHANTOM_CIRCUIT_OPEN = 28,
 
-    /// A defect of this library, found in time.
+    /// A bug in this library, detected by a check.
     PHANTOM_INTERNAL = 30,
-    /// A defect of this library, stopped at its border.
+    /// A bug in this library: a panic, stopped at the C boundary.
     PHANTOM_PANIC = 31,
 }
 
 use phantom_status::*;
 
 impl phantom_status {
-    /// All of them.
+    /// All statuses.
     pub(super) const ALL: [phantom_status; 19] = [
         PHANTOM_OK,
         PHANTOM_PENDING,
@@ -81,14 +82,14 @@ impl phantom_status {
         PHANTOM_PANIC,
     ];
 
-    /// The status of a number that came from C, which may be any.
+    /// The status with this number. C may pass any number.
     fn from_number(number: i32) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|status| *status as i32 == number)
     }
 
-    /// The kind of error that it stands for, if it is one of the core's.
+    /// The core's error kind for this status, if there is one.
     pub(super) fn kind(number: i32) -> Option<ErrorKind> {
         ErrorKind::ALL
             .iter()
@@ -160,7 +161,7 @@ impl From<ErrorKind> for phantom_status {
     }
 }
 
-/// Returns what a status means, in a few words. It is never NULL, also for a number that is no status, and never
+/// Returns a short description of a status. It is never NULL, also for a number that is not a status, and must not be
 /// freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_status_string(status: i32) -> *const c_char {
@@ -171,13 +172,16 @@ pub extern "C" fn phantom_status_string(status: i32) -> *const c_char {
     })
 }
 
-/// Returns the HTTP status (RFC 9110 §15) that a gateway answers a request with for this: 502 when the authorization
-/// server or its answer is at fault, 503 when trying again later helps, 504 when it was too slow, 400 for a malformed
-/// token, 500 when this program or its configuration is at fault, as also for a number that is no status. 0 for
-/// `PHANTOM_OK`, `PHANTOM_PENDING` and `PHANTOM_NOT_FOUND`, which are no failures. 403 for `PHANTOM_DENIED`, of which the
-/// denial knows better.
+/// Returns the HTTP status (RFC 9110 §15) with which a gateway answers a request that ended with this status:
+/// - 502: the authorization server or its answer is at fault.
+/// - 503: retrying later helps.
+/// - 504: the authorization server was too slow.
+/// - 400: the token is malformed.
+/// - 500: this program or its configuration is at fault, or the number is not a status.
+/// - 403: `PHANTOM_DENIED`; prefer the status of the denial, which is more exact.
+/// - 0: `PHANTOM_OK`, `PHANTOM_PENDING` and `PHANTOM_NOT_FOUND`, which are not failures.
 ///
-/// An inactive token is not a failure but a verdict: answer 401.
+/// An inactive token is a verdict, not a failure: answer 401.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_status_http(status: i32) -> i32 {
     boundary_or(500, || {
@@ -185,23 +189,23 @@ pub extern "C" fn phantom_status_http(status: i32) -> i32 {
     })
 }
 
-/// Returns what went wrong in the last call on this thread that failed, and what to do about it, for a log; "" if
-/// none has. It is never NULL. It stays valid until the next call on this thread, and is never freed.
+/// Returns the message of the last failed call on this thread, for a log: the cause, and how to fix it. It is "" if
+/// no call has failed, and never NULL. It stays valid until the next call on this thread, and must not be freed.
 ///
-/// In a callback of `phantom_client_submit` it is about that request.
+/// In a callback of `phantom_client_submit` it is the message of that request.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_last_error() -> *const c_char {
     boundary_or(c"".as_ptr(), last_message)
 }
 
-/// Returns after how many seconds trying again may help, as the authorization server said along with the failure
-/// that `phantom_last_error` is about (`Retry-After`, RFC 9110 §10.2.3), or when it is asked again after
-/// `PHANTOM_CIRCUIT_OPEN`; -1 if that is not known.
+/// Returns after how many seconds a retry may succeed, for the failure that `phantom_last_error` describes. The value
+/// is the `Retry-After` of the authorization server (RFC 9110 §10.2.3), or after `PHANTOM_CIRCUIT_OPEN` the time
+/// until the server is called again. It is -1 if not known.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_last_error_retry_after() -> i64 {
     boundary_or(-1, || {
         last_retry_after().map_or(-1, |after| {
-            // Rounded up: too early is of no use.
+            // Rounded up: a retry that is too early fails.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             i64::try_from(seconds).unwrap_or(i64::MAX)
         })

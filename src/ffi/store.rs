@@ -1,18 +1,19 @@
 //! Shared stores.
 //!
-//! A client remembers alone. Give it a store, and it remembers together with whoever else uses that store: other
-//! clients, other processes, other machines. What one has found out, the others need not ask for, and what one purges,
-//! all forget. The zone (above) is a store in memory that processes share; this section is for hosts that have a shared
-//! memory of their own.
+//! By default a client caches verdicts only in its own memory. With a store, it shares them with all clients that use
+//! the same store: in this process, in other processes, on other machines. A verdict that one client has obtained is
+//! available to the others, and a purge by one client is effective for all. The zone (above) is a store in shared
+//! memory; this section is for hosts that have a shared memory of their own.
 //!
-//! A store is a table of functions. It keeps bytes under a key, for a time, and need not understand them:
+//! A store is a table of functions. It keeps bytes under a key for a limited time, and need not understand them:
 //!
-//! - A key is `PHANTOM_STORE_KEY_LENGTH` bytes, of which every bit is as good as random. The token cannot be had from
-//!   it. Keys of different configurations are different.
-//! - A value is at most `PHANTOM_STORE_VALUE_MAX` bytes, sealed with the token that it is about: whoever reads the store
-//!   learns neither tokens nor JWTs, and whoever writes to it can make clients forget, wait and fail, but no verdict. What
-//!   was tampered with is as good as not there.
-//! - Forgetting is always allowed, and there are no errors: a store that cannot do what it is asked to has forgotten.
+//! - A key is `PHANTOM_STORE_KEY_LENGTH` bytes, which look random in every bit. The token cannot be computed from it.
+//!   Different configurations have different keys.
+//! - A value is at most `PHANTOM_STORE_VALUE_MAX` bytes, encrypted and authenticated with a key that is derived from
+//!   its token. Read access to the store reveals neither tokens nor JWTs. Write access can make clients forget, wait
+//!   and fail, but cannot forge a verdict. A value that was tampered with is ignored, as if it were absent.
+//! - A store may drop any entry at any time, and there are no errors: a store that cannot do what is requested
+//!   behaves as if it had dropped the entry.
 //!
 //! ```c
 //! phantom_store store = {
@@ -22,25 +23,27 @@
 //!   fprintf(stderr, "%s\n", phantom_last_error());
 //! ```
 //!
-//! What holds for every callback:
+//! Rules for every callback:
 //!
-//! - Any thread may call it, and several at once: threads that call the client, and the client's own.
-//! - Whoever called the client waits for it, and an event loop with it: it must be short. A store that is a network
-//!   away needs a copy nearby.
-//! - It must not call this library with the client that it serves, and it must not throw or unwind.
-//! - What it is given by address is gone, or no longer its own, when it returns.
+//! - Any thread may call it, and several threads at the same time: threads that call the client, and the client's own
+//!   thread.
+//! - The caller of the client waits for it, and so does an event loop: it must be short. A store on the network needs
+//!   a local copy.
+//! - It must not call this library with the client that uses the store, and it must not throw or unwind.
+//! - Memory that is passed to it by address is invalid, or no longer its own, after it returns.
 //!
-//! Optional callbacks may be NULL, and make the store a better one:
+//! Optional callbacks may be NULL. They improve a store:
 //!
-//! - **Versions.** A client keeps verdicts in its own memory too. So that these end when somebody else purges them,
-//!   every key has a version, a number that `remove` and `clear` change. Whoever remembers something notes the version
-//!   from before it began to ask, and believes itself only while the version is the same. Keys may share a version: a
-//!   counter for each of a few thousand groups of keys will do. Not one for all: `remove` is called for each token that
-//!   the authorization server calls inactive too, random ones included, and ends what others hold of the same version.
-//! - **Claims.** Only one of all who share the store asks about a token at a time. It claims the key first; the others
-//!   wait until the value is there, or the claim has ended: settled, or its time is over.
-//! - **Words.** A few numbers that all who share the store see, so that they know as one of an authorization server
-//!   that fails.
+//! - **Versions.** A client keeps verdicts in its own memory too. So that a purge by another client ends these, every
+//!   key has a version, a number that `remove` and `clear` change. A client notes the version before it starts to
+//!   look a token up, and uses its copy only while the version is the same. Keys may share a version: one counter for
+//!   each of a few thousand groups of keys is enough. Do not use one counter for all keys: `remove` is also called
+//!   for each token that the authorization server reports as inactive, random tokens included, and invalidates all
+//!   copies with the same version.
+//! - **Claims.** Only one client of the store introspects a token at a time. It claims the key first. The others wait
+//!   until the value is stored, or the claim has ended: it was settled, or its time is over.
+//! - **Words.** A few numbers that all clients of the store share, so that all of them know when an authorization
+//!   server fails.
 
 use std::ffi::{c_int, c_void};
 use std::fmt;
@@ -55,13 +58,13 @@ use super::status::phantom_status;
 use crate::cache::{Class, FetchLease, LeaseOutcome, SharedAtomics, Store, Version, Zone};
 use crate::token::{Fingerprint, Key};
 
-/// The length of a key, in bytes.
+/// The length of a key in bytes.
 pub const PHANTOM_STORE_KEY_LENGTH: u32 = 32;
-/// The longest value that is stored, in bytes: 1 MiB. Most take less than 4 KiB.
+/// The maximum length of a value in bytes: 1 MiB. Most values take less than 4 KiB.
 pub const PHANTOM_STORE_VALUE_MAX: u32 = 1048576;
-/// The longest failure that is handed to `settle`, in bytes.
+/// The maximum length of a failure that is passed to `settle`, in bytes.
 pub const PHANTOM_STORE_FAILURE_MAX: u32 = 512;
-/// How many words `words` has: numbers of 64 bits.
+/// The number of words of `words`, each a number of 64 bits.
 pub const PHANTOM_STORE_WORDS: u32 = 4;
 
 const _: () = assert!(
@@ -69,21 +72,21 @@ const _: () = assert!(
         && size_of::<SharedAtomics>() == PHANTOM_STORE_WORDS as usize * size_of::<u64>()
 );
 
-/// What is stored. Give each class a share of the memory of its own: whoever sends a million random tokens must fill the
-/// share of the inactive ones and no other.
+/// The class of a stored value. Give each class its own share of the memory: a client that sends a million random
+/// tokens must fill only the share of inactive verdicts.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum phantom_store_class {
     /// An active verdict.
     PHANTOM_STORE_ACTIVE = 1,
-    /// An inactive one.
+    /// An inactive verdict.
     PHANTOM_STORE_INACTIVE = 2,
 }
 
 use phantom_store_class::*;
 
 impl phantom_store_class {
-    /// All of them.
+    /// All values.
     pub(super) const ALL: [phantom_store_class; 2] = [PHANTOM_STORE_ACTIVE, PHANTOM_STORE_INACTIVE];
 }
 
@@ -96,22 +99,22 @@ impl From<Class> for phantom_store_class {
     }
 }
 
-/// What became of a claim.
+/// The outcome of a claim.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum phantom_claimed {
-    /// The key is claimed: ask.
+    /// The key is claimed: call the authorization server.
     PHANTOM_CLAIM_GRANTED = 0,
-    /// The flight in `held_by` is asking already: wait for it.
+    /// The flight in `held_by` is already calling the authorization server: wait for it.
     PHANTOM_CLAIM_HELD = 1,
-    /// The flight in `waited_for`, or one since this flight began, has failed, and why is in `failure`.
+    /// The flight in `waited_for`, or a flight since this flight began, has failed. The failure is in `failure`.
     PHANTOM_CLAIM_FAILED = 2,
 }
 
 use phantom_claimed::*;
 
 impl phantom_claimed {
-    /// All of them.
+    /// All values.
     pub(super) const ALL: [phantom_claimed; 3] = [
         PHANTOM_CLAIM_GRANTED,
         PHANTOM_CLAIM_HELD,
@@ -119,45 +122,48 @@ impl phantom_claimed {
     ];
 }
 
-/// The wish to be the one who asks about a token, and what becomes of it. Later versions may add to its end.
+/// A claim to be the only one that introspects a token, and its outcome. Later versions may add fields at the end.
 #[repr(C)]
 #[derive(Debug)]
 pub struct phantom_claim {
-    /// Names the flight that would ask: no two have the same.
+    /// The unique id of the flight that makes the claim.
     pub flight: u64,
-    /// The flight that was waited for until now, if `has_waited`: if it failed, so has this one.
+    /// The flight that this flight has waited for until now, if `has_waited` is 1. If that flight failed, so has this
+    /// one.
     pub waited_for: u64,
-    /// How many milliseconds ago the flight began. One that failed since then is as good as the one in `waited_for`.
+    /// The time since the flight began, in milliseconds. A flight that failed since then counts like the one in
+    /// `waited_for`.
     pub waited_ms: u64,
-    /// In how many milliseconds from now the flight will have ended: the claim with it, if nobody settles it.
+    /// The time until the flight will have ended, in milliseconds. The claim ends then too, if it is not settled
+    /// before.
     pub within_ms: u64,
-    /// The key's version when the flight began; 0 in a store without versions. A claim of another version holds up
-    /// nobody.
+    /// The key's version when the flight began; 0 in a store without versions. A claim of another version blocks no
+    /// other flight.
     pub version: u32,
-    /// Whether there is a flight in `waited_for`: 0 or 1.
+    /// Whether `waited_for` is set: 0 or 1.
     pub has_waited: u32,
-    /// Write the flight that is asking here, with `PHANTOM_CLAIM_HELD`.
+    /// Output for `PHANTOM_CLAIM_HELD`: the id of the flight that holds the claim.
     pub held_by: u64,
-    /// Write what `settle` was given here, with `PHANTOM_CLAIM_FAILED`: there is room for
+    /// Output for `PHANTOM_CLAIM_FAILED`: copy the failure that was passed to `settle` to this buffer of
     /// `PHANTOM_STORE_FAILURE_MAX` bytes.
     pub failure: *mut u8,
-    /// And its length here.
+    /// Output for `PHANTOM_CLAIM_FAILED`: the length of the failure.
     pub failure_length: usize,
 }
 
-/// A table of functions that a client remembers with. Set those that there are, and all else to zero.
+/// A table of functions that implement a store. Set the functions that you have, and all other fields to zero.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct phantom_store {
-    /// `sizeof(phantom_store)`: says which version of this table the program was compiled with.
+    /// `sizeof(phantom_store)`: it identifies the version of this table that the program was compiled with.
     pub size: usize,
-    /// Handed to each callback, and never looked at. May be NULL.
+    /// Passed to each callback, and never dereferenced. May be NULL.
     pub context: *mut c_void,
 
-    /// Finds the value of a key: returns 0 when there is none. Otherwise it writes the value's length to `length`, and
-    /// to `remaining_ms` for how many milliseconds more it is kept, which is more than 0; if the length is not more than
-    /// `capacity`, it copies the value to `value`; and returns 1. With a value that is too long for the room it is
-    /// called again, with more. Required.
+    /// Gets the value of a key. Returns 0 if there is none. Otherwise it returns 1. It writes the value's length to
+    /// `length`, and the remaining lifetime in milliseconds, more than 0, to `remaining_ms`. If the length is not
+    /// more than `capacity`, it copies the value to `value`. If the value is longer than `capacity`, it is called
+    /// again with a larger buffer. Required.
     pub get: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -168,8 +174,8 @@ pub struct phantom_store {
             remaining_ms: *mut u64,
         ) -> c_int,
     >,
-    /// Stores a value in the place of what was there, for `keep_ms` milliseconds; unless the key's version is another
-    /// than `version`, which is 0 in a store without versions. Required.
+    /// Stores a value for `keep_ms` milliseconds, and replaces the old value. It does nothing if the key's version is
+    /// not `version`, which is 0 in a store without versions. Required.
     pub put: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -181,18 +187,19 @@ pub struct phantom_store {
             version: u32,
         ),
     >,
-    /// Forgets a key, and changes its version: it was purged, or its token was called inactive. Claims of the key end.
-    /// Required.
+    /// Removes a key, and changes its version: the key was purged, or its token was reported as inactive. Claims of
+    /// the key end. Required.
     pub remove: Option<unsafe extern "C" fn(context: *mut c_void, key: *const u8)>,
-    /// Forgets all keys, and changes their versions. Claims end. Required.
+    /// Removes all keys, and changes their versions. All claims end. Required.
     pub clear: Option<unsafe extern "C" fn(context: *mut c_void)>,
 
-    /// Returns the version of a key. It is called for every request, and should cost no more than reading a number from
-    /// memory. With NULL there are no versions, and what somebody else purges may live on until its time is over: in a
-    /// client's own memory, or in the store, when a client was just being told of it by the authorization server.
+    /// Returns the version of a key. It is called for every request, and should cost no more than reading a number
+    /// from memory. If it is NULL, there are no versions, and an entry that another client purges may survive until
+    /// it expires: in a client's own memory, or in the store, if a client was receiving it from the authorization
+    /// server at the time of the purge.
     pub version: Option<unsafe extern "C" fn(context: *mut c_void, key: *const u8) -> u32>,
-    /// Claims a key, and returns what became of it, a number of `phantom_claimed`. Set both this and `settle`, or
-    /// neither: then several who share the store may ask about one token at once.
+    /// Claims a key, and returns the outcome, a number of `phantom_claimed`. Set both this and `settle`, or neither.
+    /// If neither is set, several clients of the store may introspect the same token at the same time.
     pub claim: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -200,9 +207,9 @@ pub struct phantom_store {
             claim: *mut phantom_claim,
         ) -> c_int,
     >,
-    /// Ends the claim that was granted to `flight`: the value is stored by now; or, with `failure_length` more than 0,
-    /// it failed, and why is in `failure`, to be kept for those who waited for this flight until the claim's time would
-    /// have been over. Does nothing when another flight holds the claim by now.
+    /// Ends the claim that was granted to `flight`. If `failure_length` is 0, the value is stored by now. Otherwise
+    /// the flight failed: keep `failure` for the flights that waited for this one, until the claim's time would have
+    /// been over. It does nothing if another flight holds the claim by now.
     pub settle: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -212,16 +219,17 @@ pub struct phantom_store {
             failure_length: usize,
         ),
     >,
-    /// Returns the address of `PHANTOM_STORE_WORDS` numbers of 64 bits, aligned to 8 bytes, that all who share the store
-    /// see, zero at first, and that stay there until `free`. Clients change them with atomic operations; nobody else
-    /// may change them. May return NULL. It is called once, by `phantom_config_set_store`.
+    /// Returns the address of `PHANTOM_STORE_WORDS` numbers of 64 bits that all clients of the store share. They are
+    /// aligned to 8 bytes, initially zero, and stay at that address until `free`. Clients change them with atomic
+    /// operations; nothing else may change them. It may return NULL. It is called once, by
+    /// `phantom_config_set_store`.
     pub words: Option<unsafe extern "C" fn(context: *mut c_void) -> *mut u64>,
-    /// Called once, when nobody uses this table any more: the configuration, and every client that was started with it,
-    /// has been freed, or has got another store.
+    /// Called once, when this table is no longer used: the configuration, and every client that was started with it,
+    /// has been freed, or uses another store.
     pub free: Option<unsafe extern "C" fn(context: *mut c_void)>,
 }
 
-/// What clients of one configuration remember with, besides their own memory.
+/// The shared store of the clients of one configuration.
 #[derive(Clone)]
 pub(super) enum StoreSource {
     Host(Arc<HostStore>),
@@ -231,28 +239,29 @@ pub(super) enum StoreSource {
 impl StoreSource {
     pub(super) fn store(&self, provider: &Fingerprint) -> Arc<dyn Store> {
         match self {
-            // The keys differ from provider to provider; whether what is cleared does, is for the host to say.
+            // The keys differ between providers. Whether `clear` separates them too is up to the host.
             StoreSource::Host(store) => Arc::clone(store) as Arc<dyn Store>,
             StoreSource::Zone(zone) => Arc::new(zone.store(provider)),
         }
     }
 }
 
-/// Lets clients that are started with this configuration from now on remember with `store`, which is copied: only what
-/// `context` points to must stay, until `free` is called. With NULL, which is the default, they remember alone. Takes the
-/// place of a store or zone that was set before.
+/// Sets the store of the clients that are started with this configuration from now on. The table is copied: only the
+/// memory behind `context` must stay valid, until `free` is called. With NULL, which is the default, the clients use
+/// no shared store. It replaces a store or zone that was set before.
 ///
-/// `clear` forgets what is in the store, so let the clients of one store all be of the same configuration; give clients
-/// of another authorization server a `context` of their own.
+/// `clear` removes everything in the store, so use one store only for clients of the same configuration. Give clients
+/// of another authorization server their own `context`.
 ///
-/// `PHANTOM_INVALID_ARGUMENT` when a required callback is NULL, or `size` is not that of a `phantom_store`; `free` is
-/// not called then.
+/// Returns `PHANTOM_INVALID_ARGUMENT` if a required callback is NULL, or `size` is not that of a `phantom_store`;
+/// `free` is not called then.
 ///
 /// # Safety
 /// - `config` is NULL, or alive and used by no other thread.
-/// - `store` is NULL, or the `size` bytes that it begins with a `size` of can be read. Its callbacks are NULL, or do what
-///   is said at each, with its `context`, on any thread and several at once, until `free` has been called or, without
-///   it, until the configuration and every client that is started with it have been freed; none of them unwinds.
+/// - `store` is NULL, or can be read for as many bytes as its first field, `size`, says. Its callbacks are NULL, or
+///   do what their documentation says, with its `context`, on any thread and several at once. They can be called
+///   until `free` has been called or, without it, until the configuration and every client that is started with it
+///   have been freed. None of them unwinds.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn phantom_config_set_store(
@@ -273,8 +282,8 @@ pub unsafe extern "C" fn phantom_config_set_store(
     })
 }
 
-/// A store of the host's. Its callbacks may do what they like with the buffers that they are given, within their
-/// capacity; what they say of them is not believed.
+/// A store of the host. Its callbacks may write anything to the buffers that they receive, within their capacity;
+/// lengths and numbers that they return are checked.
 pub(super) struct HostStore {
     context: *mut c_void,
     get:
@@ -296,24 +305,24 @@ pub(super) struct HostStore {
     free: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
-/// The two that go together.
+/// The two callbacks that must be set together.
 struct Claims {
     claim: unsafe extern "C" fn(*mut c_void, *const u8, *mut phantom_claim) -> c_int,
     settle: unsafe extern "C" fn(*mut c_void, *const u8, u64, *const u8, usize),
 }
 
-// SAFETY: the callbacks are code, `context` is never looked at here, only handed back, and the words are atomics;
-// whoever set them has promised that any thread may call the callbacks (`phantom_config_set_store`, # Safety).
+// SAFETY: the callbacks are code, `context` is never dereferenced here, only passed to them, and the words are
+// atomics. The caller of `phantom_config_set_store` promises that any thread may call the callbacks (# Safety).
 unsafe impl Send for HostStore {}
 // SAFETY: as above; several threads at once are part of the promise.
 unsafe impl Sync for HostStore {}
 
 impl HostStore {
-    /// The room that a value gets at first: enough for nearly all.
+    /// The first buffer size for a value: enough for nearly all.
     const ROOM: usize = 4096;
-    /// How often a value that has grown meanwhile is read anew.
+    /// How often a value is read again if it has grown in the meantime.
     const READS: usize = 4;
-    /// What every table must have: `version` is the first that may be missing.
+    /// The minimum size of a table: `version` is the first field that may be missing.
     const REQUIRED: usize = offset_of!(phantom_store, version);
 
     /// # Safety
@@ -379,7 +388,7 @@ impl HostStore {
         })
     }
 
-    /// A version as the host knows it. The client counts for itself where the host doesn't; that is its own business.
+    /// The version that the host knows. Without host versions the client counts its own, which the host must not see.
     fn known(&self, version: u32) -> u32 {
         if self.version.is_some() { version } else { 0 }
     }
@@ -387,7 +396,7 @@ impl HostStore {
 
 impl Store for HostStore {
     fn version(&self, key: &Key) -> Option<Version> {
-        // SAFETY: the promise of whoever set it; the key is alive during the call.
+        // SAFETY: the promise of the caller of `phantom_config_set_store`; the key is alive during the call.
         let version = self
             .version
             .map(|version| unsafe { version(self.context, key.as_bytes().as_ptr()) });
@@ -398,13 +407,13 @@ impl Store for HostStore {
         let start = value.len();
         let mut capacity = Self::ROOM;
         for _ in 0..Self::READS {
-            // Zeroes and not spare capacity: a callback may claim to have written more than it has.
+            // Zeroes and not spare capacity: a callback may report more bytes than it has written.
             value.resize(start + capacity, 0);
             let room = &mut value[start..];
             let mut length = usize::MAX;
             let mut remaining = 0;
-            // SAFETY: the promise of whoever set it; the key, the room of `capacity` bytes and the two outputs are alive
-            // during the call, and nobody else uses them.
+            // SAFETY: the promise of the caller of `phantom_config_set_store`; the key, the room of `capacity` bytes
+            // and the two outputs are alive during the call, and nobody else uses them.
             let found = unsafe {
                 (self.get)(
                     self.context,
@@ -433,7 +442,7 @@ impl Store for HostStore {
         if value.len() > PHANTOM_STORE_VALUE_MAX as usize {
             return true;
         }
-        // SAFETY: the promise of whoever set it; key and value are alive during the call.
+        // SAFETY: the promise of the caller of `phantom_config_set_store`; key and value are alive during the call.
         unsafe {
             (self.put)(
                 self.context,
@@ -445,17 +454,18 @@ impl Store for HostStore {
                 self.known(version.epoch),
             );
         }
-        // Whether it took it, it does not say; but a token that is called inactive changes its key's version in any case.
+        // The callback does not report whether it stored the value. But a token that is reported as inactive changes
+        // its key's version in any case.
         true
     }
 
     fn remove(&self, key: &Key) {
-        // SAFETY: the promise of whoever set it; the key is alive during the call.
+        // SAFETY: the promise of the caller of `phantom_config_set_store`; the key is alive during the call.
         unsafe { (self.remove)(self.context, key.as_bytes().as_ptr()) }
     }
 
     fn clear(&self) {
-        // SAFETY: the promise of whoever set it.
+        // SAFETY: the promise of the caller of `phantom_config_set_store`.
         unsafe { (self.clear)(self.context) }
     }
 
@@ -475,8 +485,8 @@ impl Store for HostStore {
             failure: failure.as_mut_ptr(),
             failure_length: 0,
         };
-        // SAFETY: the promise of whoever set it; the key, the claim and its room for a failure are alive during the
-        // call, and nobody else uses them.
+        // SAFETY: the promise of the caller of `phantom_config_set_store`; the key, the claim and its room for a
+        // failure are alive during the call, and nobody else uses them.
         let claimed =
             unsafe { (claims.claim)(self.context, key.as_bytes().as_ptr(), &raw mut table) };
         if claimed == PHANTOM_CLAIM_HELD as c_int && table.held_by != lease.flight {
@@ -484,14 +494,15 @@ impl Store for HostStore {
         }
         let waited = lease.waited_for.is_some() || !lease.waited.is_zero();
         if claimed == PHANTOM_CLAIM_FAILED as c_int && waited {
-            // The room is this function's own, whatever the callback has made of the pointer to it. A length that is
-            // beyond it is no failure that anybody could read: then it is for this flight to ask.
+            // The buffer belongs to this function, whatever the callback has done with the pointer in the table. A
+            // length beyond the buffer is no readable failure: then this flight calls the authorization server.
             match failure.get(..table.failure_length) {
                 None | Some([]) => {}
                 Some(failure) => return LeaseOutcome::Failed(failure.to_vec()),
             }
         }
-        // Whatever else it says, nobody is known to ask: to ask once too often is the lesser evil.
+        // Any other return value: no other flight is known to call the authorization server, and one call too many is
+        // the lesser evil.
         LeaseOutcome::Granted
     }
 
@@ -499,9 +510,10 @@ impl Store for HostStore {
         let Some(claims) = &self.claims else {
             return;
         };
-        // One that is too long to be read again is none: who waits will ask.
+        // A failure that is too long to be read again is dropped: the flights that wait will call the authorization
+        // server.
         let failure = failure.filter(|failure| failure.len() <= PHANTOM_STORE_FAILURE_MAX as usize);
-        // SAFETY: the promise of whoever set it; key and failure are alive during the call.
+        // SAFETY: the promise of the caller of `phantom_config_set_store`; key and failure are alive during the call.
         unsafe {
             (claims.settle)(
                 self.context,
@@ -515,7 +527,8 @@ impl Store for HostStore {
 
     fn words(&self) -> Option<&SharedAtomics> {
         // SAFETY: not NULL and aligned (checked where it was set); it stays there until `free`, which is called when
-        // `self` goes, and is changed by atomic operations alone (the promise of whoever set it).
+        // `self` is dropped, and is changed by atomic operations alone (the promise of the caller of
+        // `phantom_config_set_store`).
         self.words.map(|words| unsafe { words.as_ref() })
     }
 }
@@ -523,8 +536,8 @@ impl Store for HostStore {
 impl Drop for HostStore {
     fn drop(&mut self) {
         if let Some(free) = self.free {
-            // SAFETY: the promise of whoever set it; nobody else has this store any more, so that this is the last
-            // callback and the only `free`.
+            // SAFETY: the promise of the caller of `phantom_config_set_store`; nobody else has this store any more,
+            // so that this is the last callback and the only `free`.
             unsafe { free(self.context) }
         }
     }
@@ -536,7 +549,7 @@ impl fmt::Debug for HostStore {
     }
 }
 
-/// Rounded down: nothing is kept for longer than it may be.
+/// Whole milliseconds, rounded down: nothing is kept for longer than allowed.
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -549,7 +562,7 @@ mod tests {
     use super::*;
     use crate::Token;
 
-    /// What a store that lies says, and what it was told.
+    /// A store that returns false values, and a record of its calls.
     struct Liar {
         found: c_int,
         lengths: Vec<usize>,
@@ -558,7 +571,7 @@ mod tests {
         held_by: u64,
         failure_length: usize,
         words: UnsafeCell<[u64; 5]>,
-        /// In bytes, how far from where they should be.
+        /// The offset of the words from their correct address, in bytes.
         words_off: usize,
         calls: usize,
         settled: Vec<usize>,
@@ -697,7 +710,7 @@ mod tests {
         Key::new(&Fingerprint::of(b"a"), Token::parse(b"token").unwrap())
     }
 
-    /// What is read of a store that says these lengths, one after the other.
+    /// The value read from a store that returns these lengths, one after another.
     fn read(lengths: &[usize]) -> (Option<usize>, usize) {
         let mut liar = Liar {
             lengths: lengths.to_vec(),

@@ -13,14 +13,14 @@ use super::store::{
     PHANTOM_STORE_WORDS, phantom_claimed, phantom_store_class,
 };
 
-/// The version that this header is of. This part is raised when programs have to be built anew; the soname has it.
+/// The major version of this header. It is raised when programs must be rebuilt; the soname contains it.
 pub const PHANTOM_VERSION_MAJOR: u32 = 0;
-/// Raised when something is added.
+/// The minor version. It is raised when something is added.
 pub const PHANTOM_VERSION_MINOR: u32 = 1;
-/// Raised when something is mended.
+/// The patch version. It is raised when something is fixed.
 pub const PHANTOM_VERSION_PATCH: u32 = 0;
 
-/// Returns the version of the library that is loaded, as text: "0.1.0". It is never NULL, and never freed.
+/// Returns the version of the loaded library as text: "0.1.0". It is never NULL, and must not be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_version() -> *const c_char {
     boundary_or(c"".as_ptr(), || {
@@ -33,7 +33,7 @@ pub extern "C" fn phantom_version() -> *const c_char {
     })
 }
 
-/// Returns the version of the library that is loaded, as a number: 65536 × major + 256 × minor + patch.
+/// Returns the version of the loaded library as a number: 65536 × major + 256 × minor + patch.
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_version_number() -> u32 {
     boundary_or(0, || {
@@ -41,9 +41,9 @@ pub extern "C" fn phantom_version_number() -> u32 {
     })
 }
 
-/// Enumerates the constants of this header, for languages that cannot include it: writes the value of the one at
-/// `index` to `value` and returns its name ("PHANTOM_TIMEOUT"), or returns NULL when there is none at `index`. Start
-/// at 0 and go on until NULL. The name is never freed.
+/// Enumerates the constants of this header, for languages that cannot include it. It returns the name of the constant
+/// at `index` ("PHANTOM_TIMEOUT") and writes its value to `value`. It returns NULL if there is none at `index`. Call
+/// it with 0, 1, 2, … until it returns NULL. The name must not be freed.
 ///
 /// `value` may be NULL.
 ///
@@ -88,7 +88,7 @@ fn constants() -> &'static [(CString, i64)] {
             .chain(classes)
             .chain(claims)
             .chain(numbers)
-            // A name of a Rust identifier holds no NUL; if one did, it would only be missing here.
+            // A Rust identifier contains no NUL; if one did, it would only be left out.
             .filter_map(|(name, number)| Some((CString::new(name).ok()?, number)))
             .collect()
     })

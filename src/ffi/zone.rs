@@ -1,8 +1,8 @@
 //! Zone.
 //!
-//! A zone is a store in memory that processes share, for hosts that fork: what one process finds out, the others know,
-//! and each token is asked for once, however many processes there are. The memory is the host's. Take it before the
-//! fork, and start the clients after:
+//! A zone is a store in shared memory, for hosts that fork. All processes use the verdicts that one process has
+//! obtained, and each token is introspected once, whatever the number of processes. The host provides the memory. Map
+//! it before the fork, and start the clients after the fork:
 //!
 //! ```c
 //! void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -13,9 +13,9 @@
 //! // fork(), and in each child phantom_client_start(config, &client)
 //! ```
 //!
-//! Up to 64 configurations may share a zone: each authorization server has a part of its own. What is in it is sealed,
-//! as it is in every store. When it is full, it forgets what was not used for the longest time; and a process that is
-//! killed while it uses the zone holds up nobody.
+//! Up to 64 configurations may share a zone: each authorization server has its own part. The content is encrypted, as
+//! in every store. A full zone evicts the least recently used entries. A process that is killed while it uses the
+//! zone does not block the others.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -26,40 +26,41 @@ use super::status::phantom_status;
 use super::store::StoreSource;
 use crate::cache::Zone;
 
-/// The smallest page that there is.
+/// The smallest page size of any supported system.
 const PAGE: usize = 4096;
 
-/// A store in memory that processes share. Made by `phantom_zone_attach`.
+/// A store in shared memory. Created by `phantom_zone_attach`.
 pub struct phantom_zone {
     zone: Arc<Zone>,
 }
 
-/// Returns how large a zone's memory must be at least, in bytes. Beyond that, a verdict takes about what its JWT and its
-/// claims do, and 200 bytes.
+/// Returns the minimum size of a zone's memory, in bytes. In addition, a verdict takes about the size of its JWT and
+/// its claims, and 200 bytes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn phantom_zone_min_size() -> usize {
     boundary_or(0, || Zone::MIN_SIZE)
 }
 
-/// Takes `size` bytes at `memory` for a zone, and writes it to `zone`. It is yours: free it with `phantom_zone_free`.
+/// Creates a zone in the `size` bytes at `memory`, and writes it to `zone`. It is yours: free it with
+/// `phantom_zone_free`.
 ///
-/// The memory is zero, or holds a zone: then what that remembers is still known, unless it was of another size or of an
-/// incompatible version of this library, which starts anew. It is aligned to a page, as `mmap` gives it. It stays yours,
-/// and must stay where it is until the zone, every configuration that it is set in, and every client that was started
-/// with one of them have been freed, in each process.
+/// The memory must be zero, or contain a zone. The entries of that zone are kept, unless it had another size or was
+/// written by an incompatible version of this library; then the zone starts empty. The memory must be aligned to a
+/// page, as memory from `mmap` is. It stays yours. It must stay mapped at the same address until the zone, every
+/// configuration that uses it, and every client that was started with one of them have been freed, in each process.
 ///
-/// Attach once, before the fork: children inherit the zone. Other processes may attach to the same memory, not at the
-/// same moment, and with the same version of this library. The memory must not outlive the system's run: after a reboot,
-/// its locks and its times mean nothing.
+/// Attach once, before the fork: children inherit the zone. Other processes may attach to the same memory, with the
+/// same version of this library, but not at the same moment. Do not keep the memory across a reboot: its locks and
+/// times are then invalid.
 ///
-/// `PHANTOM_INVALID_ARGUMENT` when the memory is not aligned or smaller than `phantom_zone_min_size`; `PHANTOM_SYSTEM`
-/// when the system has no locks that processes share.
+/// Returns `PHANTOM_INVALID_ARGUMENT` if the memory is not aligned or smaller than `phantom_zone_min_size`;
+/// `PHANTOM_SYSTEM` if the system has no process-shared locks.
 ///
 /// # Safety
-/// - `memory` is NULL, or `size` bytes at it can be read and written for as long as is said above. They are zero, or were
-///   last used by a zone since the system was started, and nothing but zones uses them. Nobody else attaches to them at
-///   the same time; who does later has the same version of this library.
+/// - `memory` is NULL, or `size` bytes at it can be read and written for as long as is said above. They are zero, or
+///   were last used by a zone since the system was started, and nothing but zones uses them. No other thread or
+///   process attaches to them at the same time; any that attaches later has the same version of this library.
 /// - `zone` is NULL or can be written to.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -86,10 +87,10 @@ pub unsafe extern "C" fn phantom_zone_attach(
                 Zone::MIN_SIZE
             )));
         }
-        // SAFETY: aligned (checked above: 4096 is the smallest page that there is, and all that a zone needs); readable
-        // and writable for as long as the zone or a store made of it is used, as configurations and clients do; zero or
-        // last used by a zone, not from before a reboot; nobody else attaches now, nor ever with another version (the
-        // caller's promises).
+        // SAFETY: aligned (checked above: 4096 is the smallest page that there is, and all that a zone needs);
+        // readable and writable for as long as the zone or a store made of it is used, as configurations and clients
+        // do; zero or last used by a zone since the last reboot; no other process attaches now, nor ever with another
+        // version (the caller's promises).
         let (zone, _) = unsafe { Zone::attach(memory.cast(), size) }
             .map_err(|error| Failure::new(phantom_status::PHANTOM_SYSTEM, error.to_string()))?;
         output.write(Box::into_raw(Box::new(phantom_zone { zone })));
@@ -97,8 +98,8 @@ pub unsafe extern "C" fn phantom_zone_attach(
     })
 }
 
-/// Gives a zone up. Configurations that it is set in, and clients that were started with them, keep using it; what it
-/// remembers stays in the memory. NULL is fine.
+/// Frees a zone. Configurations that use it, and clients that were started with them, keep using it. Its entries stay
+/// in the memory. NULL is allowed.
 ///
 /// # Safety
 /// `zone` is NULL, or from `phantom_zone_attach` and not freed, and no other thread is using it.
@@ -113,8 +114,8 @@ pub unsafe extern "C" fn phantom_zone_free(zone: *mut phantom_zone) {
     })
 }
 
-/// Lets clients that are started with this configuration from now on remember with `zone`. With NULL, which is the
-/// default, they remember alone. Takes the place of a store or zone that was set before.
+/// Sets the zone of the clients that are started with this configuration from now on. With NULL, which is the
+/// default, they use no shared store. It replaces a store or zone that was set before.
 ///
 /// # Safety
 /// - `config` is NULL, or alive and used by no other thread.
