@@ -3,7 +3,7 @@
 //! An [`AccessPolicy`] protects a resource. A host uses it in two steps:
 //!
 //! 1. [`Credentials`] are what a request presents. [`AccessPolicy::token`] returns the token to resolve, if there is
-//! one.
+//!    one.
 //! 2. With the resolver's result ([`Resolved`]), [`AccessPolicy::decide`] decides whether the request may go on.
 //!
 //! Two more functions apply the decision: [`AccessPolicy::change_request`] for a request that goes on,
