@@ -86,7 +86,7 @@ pub static mut ngx_http_phantom_token_filter_module: ngx_module_t = ngx_module_t
     ..ngx_module_t::default()
 };
 
-/// What nginx looks for in a module that it loads. When nginx's own build links the module it makes these itself.
+/// The symbols that nginx looks for in a module that it loads. When nginx's own build links the module it makes these itself.
 #[cfg(feature = "export-modules")]
 mod exports {
     use super::{

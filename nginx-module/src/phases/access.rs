@@ -122,7 +122,7 @@ fn enter(request: Request, conf: &'static LocationConf) -> bool {
 }
 
 /// Whether a subrequest that introspects a token may begin in the location that it has come to. It begins in the one that is
-/// named or nowhere: any other would send the token to whoever it is for.
+/// named or nowhere: any other would send the token to the upstream of that location.
 fn may_begin(request: Request, ours: &mut Subrequest) -> bool {
     let name = request.location_name();
     if ours.may_begin_in(name) {
@@ -380,7 +380,7 @@ unsafe fn protected(r: *mut ngx_http_request_t) -> Option<(Request, &'static Loc
     conf.protection.is_on().then_some((request, conf))
 }
 
-/// What happens to the request if it is a CORS preflight (Fetch, "CORS-preflight request") that needs no token here.
+/// The handling of the request if it is a CORS preflight (Fetch, "CORS-preflight request") that needs no token here.
 fn preflight(request: Request, conf: &LocationConf) -> Option<Preflight> {
     let is_preflight = request.method() == NGX_HTTP_OPTIONS
         && conf.preflight() != Preflight::Deny
@@ -389,7 +389,7 @@ fn preflight(request: Request, conf: &LocationConf) -> Option<Preflight> {
     is_preflight.then(|| conf.preflight())
 }
 
-/// One line for each refused request, for whoever wants to know why: it names neither the token nor anybody.
+/// One line for each refused request, for an operator who looks for the reason: it names neither the token nor anybody.
 fn log_denial(request: Request, state: &State, denial: &Denial<'_>) {
     let log = request.log();
     let detail = denial.reason.detail();

@@ -1,4 +1,4 @@
-//! What names a verdict where a location introspects, besides the location and the token.
+//! The cache key of a verdict where a location introspects, besides the location and the token.
 //!
 //! Such a location may ask anybody, as anybody: by what is written in it and around it, by the host that the client has
 //! asked for, by what `set` has set. So all of that names the verdict, unless `phantom_token_cache_key` says what does.
