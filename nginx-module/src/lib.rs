@@ -75,7 +75,7 @@ static LATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     merge_loc_conf: None,
 };
 
-/// What must stand late among nginx's modules: nginx's phases are gone through in the reverse order, so that this comes
+/// A module that must stand late among nginx's modules: nginx's phases are gone through in the reverse order, so that this comes
 /// before `limit_req` and `limit_conn`, and before the server's `set`, `if` and `return`.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]

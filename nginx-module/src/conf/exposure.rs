@@ -30,7 +30,7 @@ pub type Written = (Box<str>, Box<str>);
 /// A message, and the place that it is about.
 pub type Mistake = (String, String);
 
-/// The directives seen in servers while they were merged.
+/// The state of the servers, collected while they are merged.
 #[derive(Default)]
 pub struct Seen {
     servers: Vec<Server>,
