@@ -96,7 +96,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
         set: Some(set_in_location),
         conf: NGX_HTTP_LOC_CONF_OFFSET,
         offset: 0,
-        // For `set_in_location`: nginx leaves it to whoever sets.
+        // For `set_in_location`: nginx does not use this field.
         post: set as *mut c_void,
     }
 }
@@ -554,7 +554,7 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
     })
 }
 
-/// What can be done only when all has been merged, because a location may bring a provider of its own: the memory of
+/// Steps that are possible only when all has been merged, because a location may bring a provider of its own: the memory of
 /// what is counted, and whether each zone is used by as many providers as it has room for. Returns whether the
 /// configuration may be used.
 ///
