@@ -1,4 +1,4 @@
-//! What can be configured: the directives, what they leave behind, and how locations inherit it.
+//! Configuration: the directives, the settings that they produce, and how locations inherit them.
 //!
 //! Everything is checked while nginx reads its configuration, so that a mistake is an error of `nginx -t` with file
 //! and line, and nothing is left to go wrong when a request arrives.
@@ -63,16 +63,16 @@ const TWO: ngx_uint_t = NGX_CONF_TAKE2 as ngx_uint_t;
 const ANY: ngx_uint_t = NGX_CONF_ANY as ngx_uint_t;
 const SOME: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 
-/// How a directive that belongs to a location sets what it sets, from its name and its arguments.
+/// The function that applies a location directive, given its name and its arguments.
 type Set = fn(*mut ngx_conf_t, &mut LocationConf, &str, &[&str]) -> Result<(), DirectiveError>;
 
 /// Why a directive is refused.
 pub enum DirectiveError {
-    /// It is there twice: nginx has words of its own for that.
+    /// The directive is a duplicate: nginx has its own message for that.
     Duplicate,
-    /// nginx has said what is wrong already.
+    /// nginx has logged the error already.
     Said,
-    /// What is wrong, and how to mend it. nginx adds file and line.
+    /// The error, and how to fix it. nginx adds file and line.
     Message(String),
 }
 
@@ -96,7 +96,7 @@ const fn of_location(name: ngx_str_t, type_: ngx_uint_t, set: Set) -> ngx_comman
         set: Some(set_in_location),
         conf: NGX_HTTP_LOC_CONF_OFFSET,
         offset: 0,
-        // For `set_in_location`: nginx leaves it to whoever sets.
+        // For `set_in_location`: nginx does not use this field.
         post: set as *mut c_void,
     }
 }
@@ -272,7 +272,7 @@ pub static mut COMMANDS: [ngx_command_t; 33] = [
     ngx_command_t::empty(),
 ];
 
-/// What there is once per configuration.
+/// The main configuration: one per `http` block.
 #[derive(Default)]
 pub struct MainConf {
     /// The providers, in the order of their definition; a location knows its own by the place in here.
@@ -284,7 +284,7 @@ pub struct MainConf {
     /// The nonces that clients get for their proofs. All workers know the same; a reload makes new ones, and clients ask
     /// for one.
     pub nonces: Option<Arc<Nonces>>,
-    /// What claims are compared with, where that holds variables: a policy knows each by its place in here.
+    /// The values with variables that claims are compared with: a policy refers to each by its index here.
     pub values: Vec<Value>,
     uses: Vec<Use>,
     /// The handlers of the locations whose content the module generates.
@@ -368,21 +368,21 @@ pub fn forget(request: Request, secrets: Secrets) {
 
 /// A provider of the configuration.
 pub struct ProviderEntry {
-    /// What is set of it.
+    /// The provider's settings.
     pub provider: Arc<Provider>,
     /// Whether any location uses it: nothing is started for one that none uses.
     pub used: bool,
-    /// Where workers remember together; `None`: each for itself.
+    /// The zone of the shared cache; `None`: each worker has its own cache only.
     pub zone: Option<Rc<ZoneConf>>,
     /// Where tokens are introspected, if a location does that; what is set of the provider then is all default.
     pub introspection: Option<Introspection>,
-    /// What `cache_zone` says, to be found when all zones are known.
+    /// The value of `cache_zone`, resolved when all zones are known.
     wanted: ZoneChoice,
-    /// Where the block ends.
+    /// The place where the block ends.
     place: String,
 }
 
-/// What `cache_zone` says.
+/// The value of `cache_zone`.
 #[derive(Default)]
 enum ZoneChoice {
     /// Nothing: the zone, if there is one.
@@ -402,7 +402,7 @@ struct Use {
     conf: NonNull<LocationConf>,
 }
 
-/// What a location uses a provider for.
+/// The purpose for which a location uses a provider.
 enum Purpose {
     Resolve,
     /// The same, if the request chooses it.
@@ -554,7 +554,7 @@ pub unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, conf: *mut c_void) -> *m
     })
 }
 
-/// What can be done only when all has been merged, because a location may bring a provider of its own: the memory of
+/// Steps that are possible only when all has been merged, because a location may bring a provider of its own: the memory of
 /// what is counted, and whether each zone is used by as many providers as it has room for. Returns whether the
 /// configuration may be used.
 ///
@@ -636,8 +636,8 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> bool {
     true
 }
 
-/// What stands for a text that can't be read again: it is the same as no other, so that nothing is shared with another
-/// configuration.
+/// A unique substitute for a configuration text that can't be read again. It equals no other, so that nothing is shared
+/// with another configuration.
 fn unique() -> ContextBuilder {
     let random = || {
         RandomState::new()

@@ -75,7 +75,7 @@ static LATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     merge_loc_conf: None,
 };
 
-/// What must stand late among nginx's modules: nginx's phases are gone through in the reverse order, so that this comes
+/// A module that must stand late among nginx's modules: nginx's phases are gone through in the reverse order, so that this comes
 /// before `limit_req` and `limit_conn`, and before the server's `set`, `if` and `return`.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
@@ -86,7 +86,7 @@ pub static mut ngx_http_phantom_token_filter_module: ngx_module_t = ngx_module_t
     ..ngx_module_t::default()
 };
 
-/// What nginx looks for in a module that it loads. When nginx's own build links the module it makes these itself.
+/// The symbols that nginx looks for in a module that it loads. When nginx's own build links the module it makes these itself.
 #[cfg(feature = "export-modules")]
 mod exports {
     use super::{

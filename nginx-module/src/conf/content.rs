@@ -1,4 +1,4 @@
-//! What the module serves itself: `phantom_token_purge`, `phantom_token_jwks`, `phantom_token_status`,
+//! Content that the module serves: `phantom_token_purge`, `phantom_token_jwks`, `phantom_token_status`,
 //! `phantom_token_resource_metadata`.
 
 use std::ffi::c_char;
@@ -11,7 +11,7 @@ use super::{DirectiveError, LocationConf, MainConf, Purpose, complain, place, re
 use crate::nginx::bits;
 use crate::nginx::core_location;
 
-/// What the module serves itself; where it is of a provider, of that at this place in
+/// The content that the module serves; for content of a provider, with the provider's index in
 /// [`MainConf::providers`](super::MainConf::providers).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Content {
@@ -19,9 +19,9 @@ pub enum Content {
     Purge(usize),
     /// Its keys.
     Jwks(usize),
-    /// What it is doing.
+    /// The module's status.
     Status,
-    /// What is protected.
+    /// The resource metadata (RFC 9728).
     Metadata,
 }
 
@@ -92,7 +92,7 @@ pub fn status(
     Ok(())
 }
 
-/// Sets what a location serves, of a provider that is named.
+/// Sets the content that a location serves for a named provider.
 fn serve(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,

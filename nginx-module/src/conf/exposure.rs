@@ -1,4 +1,4 @@
-//! What would be open although something is asked there, and introspection that would lead nowhere: found when all
+//! Checks for locations left open although requirements are set there, and for introspection without a target: made when all
 //! servers and locations have been merged.
 
 use std::ptr;
@@ -30,7 +30,7 @@ pub type Written = (Box<str>, Box<str>);
 /// A message, and the place that it is about.
 pub type Mistake = (String, String);
 
-/// What has been seen of the servers while they were merged.
+/// The state of the servers, collected while they are merged.
 #[derive(Default)]
 pub struct Seen {
     servers: Vec<Server>,
@@ -108,10 +108,10 @@ impl Seen {
         &mut self.servers[place]
     }
 
-    /// What is asked in servers, or in `http`, of which nothing resolves tokens.
+    /// Checks for requirements in servers, or in `http`, where nothing resolves tokens.
     ///
     /// # Errors
-    /// The first that is found.
+    /// The first such requirement.
     pub fn check_servers(&self, http: &LocationConf) -> Result<(), Mistake> {
         let is_open = |server: &&Server| !server.is_protected && !server.is_off;
         for server in self.servers.iter().filter(is_open) {
@@ -133,7 +133,7 @@ impl Seen {
     /// Whether a server has a location of this name.
     ///
     /// # Errors
-    /// What is wrong, and which location may be meant.
+    /// The error, and the location that may be meant.
     pub fn check_location(
         &self,
         of: *const ngx_http_core_srv_conf_t,

@@ -221,7 +221,7 @@ impl MainConf {
     }
 }
 
-/// What a server is called in messages: by its first name, or where it has none by where it is configured.
+/// The name of a server in messages: its first name or, where it has none, its place in the configuration.
 fn name_of(server: &ngx_http_core_srv_conf_t) -> String {
     // SAFETY: nginx has made it, in the pool of the configuration.
     let name = String::from_utf8_lossy(unsafe { strings::bytes(&server.server_name) });
@@ -231,7 +231,7 @@ fn name_of(server: &ngx_http_core_srv_conf_t) -> String {
     format!("_:{}", server.line)
 }
 
-/// What tells the location of a server from all others, in this configuration and in the next: the server's names, where
+/// An identity for the location of a server, unique in this configuration and stable in the next: the server's names, where
 /// it listens, and the location's name, each with its length before it.
 fn identity(
     http: &ngx_http_core_main_conf_t,

@@ -1,4 +1,4 @@
-//! What a location is configured with, and how it inherits that: `phantom_token`, `phantom_token_realm`,
+//! The configuration of a location, and how it is inherited: `phantom_token`, `phantom_token_realm`,
 //! `phantom_token_preflight`, `phantom_token_phase`. What it asks of a token is in `policy.rs`, what it serves itself in
 //! `content.rs`.
 
@@ -17,17 +17,17 @@ use super::{
     remember_use, token,
 };
 
-/// What a location does with tokens.
+/// Whether and how a location resolves tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Protection {
-    /// Nothing is said here: what the level above says.
+    /// Unset: inherited from the level above.
     #[default]
     Unset,
-    /// Nothing.
+    /// Tokens are not resolved.
     Off,
     /// Resolves them with the provider at this place in [`MainConf::providers`](super::MainConf::providers).
     On(usize),
-    /// Resolves them with one of several, which the request chooses: see [`Token::choice`].
+    /// Resolves them with one of several, which the request chooses: see [`TokenSources::choice`].
     Chosen,
     /// Will be `On` or an error when all providers are known, and those made that no block defines.
     Named,
@@ -40,7 +40,7 @@ impl Protection {
     }
 }
 
-/// What happens to a CORS preflight.
+/// The handling of a CORS preflight.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Preflight {
     /// It is answered here.
@@ -62,32 +62,32 @@ pub enum Phase {
     Preaccess,
 }
 
-/// What there is once per location.
+/// The configuration of a location.
 #[derive(Default)]
 pub struct LocationConf {
-    /// What is done with tokens.
+    /// Whether and how tokens are resolved.
     pub protection: Protection,
-    /// What is asked of every token, as far as it is set.
+    /// The requirements for every token, as far as they are set.
     pub requirements: Option<Arc<TokenRequirements>>,
-    /// What is asked of whoever presents a token that is bound to a key.
+    /// The requirements for a client that presents a token bound to a key.
     pub sender: SenderConfig,
-    /// How a token comes in, and how what it stands for goes on.
+    /// The sources of the token, and how the JWT is forwarded.
     pub token: TokenSources,
-    /// What is protected, as clients know it.
+    /// The protected resource, as clients know it.
     pub resource: Resource,
     /// The parts of the policy that are set at this level, of those that may be set once.
     pub(super) seen: Vec<String>,
-    /// What the module serves here itself.
+    /// The content that the module serves here.
     pub content: Option<Content>,
-    /// By which directive, and where that is.
+    /// The directive that sets `content`, and its place in the configuration.
     pub(super) content_at: Option<(&'static str, Arc<str>)>,
-    /// Which location introspects tokens where `phantom_token` is `on`, and where it says so.
+    /// The location that introspects tokens where `phantom_token` is `on`, and the place of that directive.
     pub(super) introspection_endpoint: Option<(Arc<str>, Arc<str>)>,
-    /// What names verdicts there.
+    /// The additional cache key of introspection results.
     pub(super) cache_key: Option<Rc<Value>>,
     /// The first directive of this level that says something about tokens that are resolved.
     pub(super) written: Option<Written>,
-    /// Where it says so.
+    /// The place of `phantom_token on`.
     pub(super) on_at: Option<Arc<str>>,
     preflight: Option<Preflight>,
     phase: Option<Phase>,
@@ -96,7 +96,7 @@ pub struct LocationConf {
 }
 
 impl LocationConf {
-    /// What happens to a CORS preflight.
+    /// The handling of a CORS preflight.
     pub fn preflight(&self) -> Preflight {
         self.preflight.unwrap_or_default()
     }
@@ -106,12 +106,12 @@ impl LocationConf {
         self.phase.unwrap_or_default()
     }
 
-    /// What names verdicts of a location that introspects, where it is said.
+    /// The additional cache key of introspection results, if it is set.
     pub fn cache_key(&self) -> Option<&Value> {
         self.cache_key.as_deref()
     }
 
-    /// What decides here, where there is a provider.
+    /// The access policy, if there is a provider.
     pub fn policy(&self) -> Option<&AccessPolicy> {
         self.policy.as_deref()
     }
@@ -142,7 +142,7 @@ impl LocationConf {
         Ok(own)
     }
 
-    /// Makes what decides here, of all that has been merged; `own` is whether anything of it is set at this level.
+    /// Builds the access policy from the merged settings; `own` is whether any of them is set at this level.
     pub(super) fn make_policy(&mut self, above: &Self, own: bool) {
         if !self.protection.is_on() {
             return;
@@ -169,7 +169,7 @@ impl LocationConf {
     }
 }
 
-/// Sets what may be set once.
+/// Sets a value that may be set only once.
 pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), DirectiveError> {
     match place.replace(value) {
         None => Ok(()),
@@ -177,7 +177,7 @@ pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), DirectiveEr
     }
 }
 
-/// That a value is none of those that a directive takes.
+/// The error for a value that a directive does not accept.
 pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> DirectiveError {
     format!(
         "invalid value \"{}\" in \"{directive}\": it is {wanted}",
@@ -186,7 +186,7 @@ pub(super) fn invalid(directive: &str, values: &[&str], wanted: &str) -> Directi
     .into()
 }
 
-/// What a directive says that is `on` or `off`.
+/// Parses the value of a directive that is `on` or `off`.
 pub(super) fn switch(directive: &str, values: &[&str]) -> Result<bool, DirectiveError> {
     let text = values.join(" ");
     switch_of(&text).ok_or_else(|| format!("\"{directive}\" {text:?} {NOT_A_SWITCH}").into())

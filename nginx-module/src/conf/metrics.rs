@@ -49,7 +49,7 @@ impl Shared {
         Some(shared)
     }
 
-    /// What it stands for: there when the configuration is at work.
+    /// The shared metrics: set when the configuration is in use.
     pub fn metrics(&self) -> Option<&Arc<SharedMetrics>> {
         self.0.get()
     }

@@ -1,4 +1,4 @@
-//! What a location asks of a token beyond being active: `phantom_token_scopes`, `phantom_token_scope`,
+//! The requirements for an active token: `phantom_token_scopes`, `phantom_token_scope`,
 //! `phantom_token_audience`, `phantom_token_issuer`, `phantom_token_client`, `phantom_token_require`,
 //! `phantom_token_max_age`, `phantom_token_acr`.
 
@@ -44,8 +44,8 @@ pub fn part(
     Ok(())
 }
 
-/// What a claim is compared with. nginx's variables may stand in a text, but not in a regular expression: what a client
-/// sends must not become one.
+/// Compiles the value that a claim is compared with. nginx's variables may stand in a text, but not in a regular expression:
+/// a value that a client sends must not become one.
 fn expected(cf: *mut ngx_conf_t, text: &str) -> Result<Expected, DirectiveError> {
     if !text.starts_with('~') && text.contains('$') {
         let value = Value::compile(cf, text)?;

@@ -1,4 +1,4 @@
-//! What is protected, by the name that clients and authorization servers know it by: `phantom_token_resource`, and
+//! The protected resource, by the name that clients and authorization servers know it by: `phantom_token_resource`, and
 //! `phantom_token_resource_metadata`, which publishes what a client needs to know of it (RFC 9728).
 
 use std::rc::Rc;
@@ -13,24 +13,24 @@ use phantom_token::gateway::sender::{Constraint, algorithms};
 use super::location::{invalid, once};
 use super::{Content, DirectiveError, LocationConf, MainConf, Protection, Value};
 
-/// What is set of it.
+/// The settings of the protected resource.
 #[derive(Default)]
 pub struct Resource {
     /// The identifier.
     identifier: Option<Arc<str>>,
-    /// What is said of it in this location, by name and value.
+    /// The metadata parameters of this location, by name and value.
     said: Option<Vec<(String, String)>>,
     /// The document, as JSON.
     document: Option<Rc<str>>,
 }
 
 impl Resource {
-    /// Where the metadata is, which challenges tell (RFC 9728 §5.1).
+    /// The URL of the metadata, which challenges contain (RFC 9728 §5.1).
     pub fn metadata_url(&self) -> Option<String> {
         metadata_url(self.identifier.as_deref()?)
     }
 
-    /// What clients ask for, if the identifier says so: its scheme, host and port, and the path of the request.
+    /// The URI that clients request, if the identifier determines it: its scheme, host and port, and the path of the request.
     pub(super) fn uri(&self, cf: *mut ngx_conf_t) -> Option<Value> {
         let origin = origin(self.identifier.as_deref()?)?;
         // It would be the name of a variable.

@@ -1,4 +1,4 @@
-//! What a location asks of whoever presents a token that is bound to a key: `phantom_token_sender_constraint`,
+//! The requirements for a client that presents a token bound to a key: `phantom_token_sender_constraint`,
 //! `phantom_token_dpop_window`, `phantom_token_dpop_nonce`, `phantom_token_dpop_uri`,
 //! `phantom_token_client_certificate`.
 
@@ -13,7 +13,7 @@ use super::location::{invalid, once, switch};
 use super::{DirectiveError, LocationConf, Value};
 use crate::nginx::headers::HeaderName;
 
-/// What is set of it.
+/// The settings for sender-constrained tokens.
 #[derive(Clone, Default)]
 pub struct SenderConfig {
     constraint: Option<Constraint>,
@@ -23,17 +23,17 @@ pub struct SenderConfig {
     /// The same, by what `phantom_token_resource` says.
     uri_of_resource: Option<Rc<Value>>,
     certificate: Option<Rc<Value>>,
-    /// What is asked of a proof, in sum.
+    /// The merged rules for a proof.
     rules: ProofRules,
 }
 
 impl SenderConfig {
-    /// What is done about bound tokens.
+    /// The handling of tokens that are bound to a key.
     pub fn constraint(&self) -> Constraint {
         self.constraint.unwrap_or_default()
     }
 
-    /// What is asked of a DPoP proof.
+    /// The rules for a DPoP proof.
     pub fn rules(&self) -> &ProofRules {
         &self.rules
     }

@@ -16,21 +16,21 @@ use crate::nginx::headers::HeaderName;
 pub struct SetHeader {
     /// Its name.
     pub name: HeaderName,
-    /// What it says.
+    /// The header's value.
     pub value: Value,
-    /// Where that is set.
+    /// The place of the directive.
     place: Box<str>,
 }
 
 /// The providers among which a request chooses.
 pub struct Choice {
-    /// What names one.
+    /// The value that names a provider.
     pub value: Value,
     /// Those that it may name: places in [`MainConf::providers`](super::MainConf::providers).
     pub allowed: Vec<usize>,
 }
 
-/// What is set of all that.
+/// The settings for token sources and forwarding.
 #[derive(Default)]
 pub struct TokenSources {
     sources: Option<Arc<[Source]>>,
@@ -59,7 +59,7 @@ impl TokenSources {
             .any(|source| *source != Source::Authorization)
     }
 
-    /// In which header the JWT goes on, if not in `Authorization`.
+    /// The header that carries the JWT, if not `Authorization`.
     pub fn forward(&self) -> Option<&HeaderName> {
         self.forward.as_ref()?.as_deref()
     }
@@ -278,7 +278,7 @@ pub fn pass_opaque(
     once(&mut location.token.pass_opaque, switch(directive, values)?)
 }
 
-/// What names the provider in `phantom_token $VARIABLE NAME…`.
+/// Sets the variable that selects the provider in `phantom_token $VARIABLE NAME…`.
 pub(super) fn choose(
     cf: *mut ngx_conf_t,
     location: &mut LocationConf,

@@ -12,7 +12,7 @@ use super::DirectiveError;
 use crate::nginx::headers::HeaderName;
 use crate::nginx::request::Request;
 
-/// What nginx makes of such a text. It lives in the configuration, which outlives its requests.
+/// The compiled text. It lives in the configuration, which outlives its requests.
 pub struct Value {
     compiled: ngx_http_complex_value_t,
     /// The names of the headers that variables in it read, as nginx has them in `$http_`.

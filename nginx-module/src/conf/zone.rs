@@ -10,7 +10,7 @@
 //! build of it to another while workers of the former still use it. A reload that finds another file of the module goes
 //! on with the former build: nginx loads modules with RTLD_GLOBAL, and the linker binds the second's names, the table of
 //! modules among them, to those of the first. A linker that kept the two apart would give them two addresses. An upgrade
-//! of the binary maps memory anew.
+//! of the binary maps new memory.
 
 use std::cell::OnceCell;
 use std::ffi::{c_char, c_void};
@@ -37,7 +37,7 @@ pub struct ZoneConf {
     name: String,
     /// Where it is defined.
     place: String,
-    /// What it stands for, once nginx has mapped it.
+    /// The shared memory, once nginx has mapped it.
     memory: OnceCell<Arc<Memory>>,
 }
 
@@ -55,7 +55,7 @@ impl ZoneConf {
         &self.place
     }
 
-    /// What it stands for: there when the configuration is at work.
+    /// The shared memory: set when the configuration is in use.
     pub fn memory(&self) -> Option<&Arc<Memory>> {
         self.memory.get()
     }
@@ -150,7 +150,7 @@ pub unsafe extern "C" fn set(
     })
 }
 
-/// A size as nginx writes it.
+/// Parses a size in nginx's syntax.
 fn parse_size(size: &str) -> Option<usize> {
     let mut size = ngx_str_t {
         len: size.len(),
@@ -165,7 +165,7 @@ fn parse_size(size: &str) -> Option<usize> {
     usize::try_from(parsed).ok()
 }
 
-/// What nginx must be asked for, so that the pages that its pool has to give are `size` bytes.
+/// The size to request from nginx, so that the pages that its pool can allocate are `size` bytes.
 pub fn with_bookkeeping(size: usize) -> Option<usize> {
     // SAFETY: set when nginx starts.
     let page = unsafe { ngx_pagesize };
@@ -241,7 +241,7 @@ unsafe extern "C" fn init(shared: *mut ngx_shm_zone_t, former: *mut c_void) -> n
 pub unsafe fn take_all(shared: &ngx_shm_zone_t) -> Option<(NonNull<u8>, usize)> {
     let pool: *mut ngx_slab_pool_t = shared.shm.addr.cast();
     // SAFETY: the caller's promise: the pool is valid, and `pages` to `last` is what describes its pages. They are
-    // free all of them while `data`, which is for whoever owns the zone, is NULL as nginx has left it, so that
+    // free all of them while `data`, which is for the owner of the zone, is NULL as nginx has left it, so that
     // `ngx_slab_alloc` gives NULL or all of them, the first of which begins where `start` says.
     unsafe {
         let size = usize::try_from((*pool).last.offset_from((*pool).pages)).ok()? * ngx_pagesize;
@@ -257,7 +257,7 @@ pub unsafe fn take_all(shared: &ngx_shm_zone_t) -> Option<(NonNull<u8>, usize)> 
     }
 }
 
-/// Why a zone begins anew although the configuration at work has one of this name; `None` if it has not.
+/// The reason why a zone starts empty although the configuration in use has one of this name; `None` if it has not.
 fn begins_anew(shared: &ngx_shm_zone_t) -> Option<&'static str> {
     // SAFETY: while nginx reads a configuration, its global cycle is the one at work, or one without zones when it
     // starts. The zones are in a list of that type, whose last part's `next` is NULL.

@@ -26,7 +26,7 @@ use super::strings::{self, string};
 #[derive(Clone, Copy)]
 pub struct Request(NonNull<ngx_http_request_t>);
 
-/// What is in `Authorization`.
+/// The content of `Authorization`.
 pub enum Authorization {
     /// No such header.
     None,
@@ -100,7 +100,7 @@ impl Request {
         unsafe { self.bytes(&(*self.as_ptr()).unparsed_uri) }
     }
 
-    /// What the client has named as the host that it asks, as it wrote it: in an absolute target or in `:authority`, which
+    /// The authority of the request, as the client wrote it: in an absolute target or in `:authority`, which
     /// nginx lets choose the server before it looks at `Host`; else in that.
     pub fn authority<'a>(self) -> Option<&'a [u8]> {
         // SAFETY: the request lives, and its main request at least as long, which alone has these. nginx sets `host_start`
@@ -186,7 +186,7 @@ impl Request {
         unsafe { self.bytes(&(*self.as_ptr()).headers_in.server) }
     }
 
-    /// What the client has sent as `Host`, if it has.
+    /// The client's `Host` header; empty if there is none.
     pub fn host_header<'a>(self) -> &'a [u8] {
         // SAFETY: the request lives, and the pointer is NULL or one of its headers.
         let header = unsafe { Header::new((*self.as_ptr()).headers_in.host) };
@@ -218,7 +218,7 @@ impl Request {
             .unwrap_or_default()
     }
 
-    /// What nginx remembers of the variable at this place, which has no way to be evaluated.
+    /// The cached value of the variable at this index, which has no way to be evaluated.
     pub fn indexed_variable<'a>(self, index: usize) -> Option<&'a [u8]> {
         // SAFETY: the request lives, and has as many values as the configuration has such variables, of which the place is
         // one; a valid one is as many bytes as it says, in memory that the request keeps.
@@ -402,7 +402,7 @@ impl Request {
         values.collect::<Vec<_>>().join(&b","[..])
     }
 
-    /// What follows the question mark.
+    /// The query string, without the question mark.
     pub fn query<'a>(self) -> &'a [u8] {
         // SAFETY: the request lives, and so does what its string points to.
         unsafe { self.bytes(&(*self.as_ptr()).args) }
@@ -422,7 +422,7 @@ impl Request {
         found
     }
 
-    /// What one of nginx's variables shows; `None` if it shows nothing, or if there is none of this name, which is in
+    /// The value of one of nginx's variables; `None` if it has no value, or if there is none of this name, which is in
     /// lower case.
     pub fn variable<'a>(self, name: &'static [u8]) -> Option<&'a [u8]> {
         let mut text = ngx_str_t {
@@ -443,7 +443,7 @@ impl Request {
         }
     }
 
-    /// What the client sent.
+    /// The request headers.
     pub fn headers_in(self) -> Headers {
         // SAFETY: the request lives.
         unsafe { Headers::of(&raw mut (*self.as_ptr()).headers_in.headers) }

@@ -122,7 +122,7 @@ fn enter(request: Request, conf: &'static LocationConf) -> bool {
 }
 
 /// Whether a subrequest that introspects a token may begin in the location that it has come to. It begins in the one that is
-/// named or nowhere: any other would send the token to whoever it is for.
+/// named or nowhere: any other would send the token to the upstream of that location.
 fn may_begin(request: Request, ours: &mut Subrequest) -> bool {
     let name = request.location_name();
     // The text of a regular expression may be the same.
@@ -396,7 +396,7 @@ unsafe fn protected(r: *mut ngx_http_request_t) -> Option<(Request, &'static Loc
     conf.protection.is_on().then_some((request, conf))
 }
 
-/// What happens to the request if it is a CORS preflight (Fetch, "CORS-preflight request") that needs no token here.
+/// The handling of the request if it is a CORS preflight (Fetch, "CORS-preflight request") that needs no token here.
 fn preflight(request: Request, conf: &LocationConf) -> Option<Preflight> {
     let is_preflight = request.method() == NGX_HTTP_OPTIONS
         && conf.preflight() != Preflight::Deny
@@ -424,7 +424,7 @@ fn strip_preflight(request: Request, conf: &LocationConf) -> bool {
     forward::remove_authorization(request) && forward::set_upstream_headers(request, None, conf)
 }
 
-/// One line for each refused request, for whoever wants to know why: it names neither the token nor anybody.
+/// One line for each refused request, for an operator who looks for the reason: it names neither the token nor anybody.
 fn log_denial(request: Request, state: &State, denial: &Denial<'_>) {
     let log = request.log();
     let detail = denial.reason.detail();

@@ -1,8 +1,8 @@
-//! What names a verdict where a location introspects, besides the location and the token.
+//! The cache key of a verdict where a location introspects, besides the location and the token.
 //!
 //! Such a location may ask anybody, as anybody: by what is written in it and around it, by the host that the client has
 //! asked for, by what `set` has set. So all of that names the verdict, unless `phantom_token_cache_key` says what does.
-//! What the location may see besides is what it is sent ([`Call::may_carry`](phantom_token::Call::may_carry)), and the
+//! The location may also see the parts of the request that it is sent ([`Call::may_carry`](phantom_token::Call::may_carry)), and the
 //! connection.
 
 use phantom_token::token::{Context, ContextBuilder};

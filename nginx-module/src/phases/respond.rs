@@ -36,7 +36,7 @@ pub enum Answer {
     },
 }
 
-/// Prepares the answer to a request that is denied: sets the headers that go with it, whoever sends it.
+/// Prepares the answer to a request that is denied: sets the headers that go with it, for any sender of the answer.
 pub fn prepare(
     request: Request,
     state: &State,
@@ -103,7 +103,7 @@ pub fn refuse_method(request: Request, allowed: &'static [u8]) -> ngx_int_t {
     }
 }
 
-/// Sets the headers of an answer, whoever sends it.
+/// Sets the headers of an answer, for any sender of it.
 fn set_headers(
     request: Request,
     state: &State,

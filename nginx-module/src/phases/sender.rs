@@ -1,4 +1,4 @@
-//! What nginx knows of the sender of a token that is bound to a key, for the access policy, which decides.
+//! The sender of a token that is bound to a key, as nginx knows it: input for the access policy, which decides.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub fn check(
     found
 }
 
-/// What the request is for, by what nginx knows of it.
+/// The target of the request, as nginx knows it.
 fn target<'a>(request: Request) -> Target<'a> {
     let variable = |name| request.variable(name).unwrap_or_default();
     let authority = request.authority();
@@ -120,8 +120,8 @@ fn warn(request: Request, client: &Client, why: FirstUse) {
     );
 }
 
-/// The thumbprint of the certificate with which the client has authenticated its connection: to nginx, or to whoever has
-/// told nginx.
+/// The thumbprint of the certificate with which the client has authenticated its connection: to nginx, or to the
+/// proxy that has told nginx.
 fn thumbprint(request: Request, told: Option<&Value>) -> Option<Thumbprint> {
     let pem = match told {
         Some(value) if is_ambiguous(request, value) => return None,
@@ -132,7 +132,7 @@ fn thumbprint(request: Request, told: Option<&Value>) -> Option<Thumbprint> {
 }
 
 /// Whether a header that the value reads is there twice, or in another spelling: `$http_x_cert` is `X_Cert` as well
-/// (`underscores_in_headers on`), which whoever sets `X-Cert` before nginx may not know, and lets pass.
+/// (`underscores_in_headers on`), which a proxy that sets `X-Cert` before nginx may not know, and lets pass.
 fn is_ambiguous(request: Request, value: &Value) -> bool {
     value.headers().iter().any(|name| {
         let mut found = request.headers_in().filter(|header| name.is_of(*header));

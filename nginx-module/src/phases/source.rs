@@ -1,6 +1,6 @@
 //! The credentials of a request, extracted from the places that its location looks at.
 //!
-//! What held a token in a cookie, a header or the query is taken out as soon as it has been read, whatever becomes of the
+//! The part that held a token in a cookie, a header or the query is taken out as soon as it has been read, whatever becomes of the
 //! request: nobody after this finds it there, be it the API, a variable or the access log. The token itself stays in the
 //! request's memory, for us ([`State::credentials`]). `Authorization` is where the JWT goes, so that it stays until then.
 

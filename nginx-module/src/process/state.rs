@@ -1,4 +1,4 @@
-//! What is known of one request, for as long as it lives: it survives internal redirects, which run the access
+//! The state of one request, kept as long as the request: it survives internal redirects, which run the access
 //! handler again on a header that holds a JWT by then.
 
 use std::cell::{Cell, Ref, RefCell};
@@ -63,14 +63,14 @@ pub struct State {
     pub settled: Cell<Option<NonNull<LocationConf>>>,
     /// The last location with a provider that the request has come into.
     pub guard: Cell<Option<NonNull<LocationConf>>>,
-    /// What names the verdict where a location introspects.
+    /// The cache key context of the verdict, where a location introspects.
     pub context: Cell<Option<Context>>,
     /// Whether the verdict has just arrived: it is for the decision that has waited for it.
     pub resumed: Cell<bool>,
     /// Which of several providers was chosen, and where.
     pub chosen: Cell<Option<(NonNull<LocationConf>, Option<usize>)>>,
-    /// What the client presents, in all locations that have looked for it. It is in the request's own memory, as long as
-    /// this state is: nobody may keep it for longer, although its type would allow it.
+    /// The client's credentials, from all locations that have looked for them. They are in the request's own memory, as long as
+    /// this state is: nobody may keep them for longer, although their type would allow it.
     pub credentials: Cell<Credentials<'static>>,
     /// The token as the client has written it, where that is something else: percent-encoded. In the same memory.
     pub written: Cell<Option<&'static [u8]>>,
@@ -86,7 +86,7 @@ pub struct State {
     pub proof_counted: Cell<bool>,
     /// Set while a verdict is being waited for.
     pub pending: RefCell<Option<Pending>>,
-    /// What was started on its behalf while it waits. After `pending`, so that it is dropped after that.
+    /// The subrequest that was started for it while it waits. After `pending`, so that it is dropped after that.
     pub carried: RefCell<Option<SubrequestHandle>>,
     /// The memory of the last suspension, for the next.
     pub suspension: Cell<Option<NonNull<Suspension>>>,
@@ -100,7 +100,7 @@ pub struct State {
     pub moved: Cell<bool>,
     /// The headers that we have filled, in the request's memory.
     filled: RefCell<Vec<NonNull<ngx_table_elt_t>>>,
-    /// What our variables have shown when values of variables were forgotten last.
+    /// The values that our variables had when values of variables were forgotten last.
     shown: Cell<Shown>,
     /// Those that were there before: a variable that was evaluated meanwhile may still point into them.
     former: RefCell<Vec<Arc<Active>>>,
