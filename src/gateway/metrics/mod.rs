@@ -22,7 +22,7 @@
 //!
 //! # The memory is not trusted
 //!
-//! Whatever bytes the memory contains, reading it terminates and gives numbers. Nothing in it is used as a pointer, an
+//! Reading the memory terminates and gives numbers, also if its content is damaged. Nothing in it is used as a pointer, an
 //! unbounded size, or a condition to wait for.
 
 mod memory;
