@@ -310,7 +310,7 @@ fn clear(request: Request, conf: &'static LocationConf) -> ngx_int_t {
     // An earlier location may have decided about the token, and the access handler of this one been skipped, because another
     // check had let the request in (`satisfy any`). A decision counts in its own location only.
     let is_settled = known.is_none_or(|state| {
-        state.credentials.get().places() == 0 || state.settled.get() == Some(NonNull::from(conf))
+        state.settled.get() == Some(NonNull::from(conf)) || state.credentials.get().places() == 0
     });
     if !bearer && is_settled && !conf.token.looks_elsewhere() {
         return DECLINED;

@@ -94,11 +94,10 @@ fn find_out(
             Process::of(request).and_then(|process| process.worker.as_deref()?.client(provider));
         sender::check(request, state, conf, policy, client, token, active)
     };
-    let values = MainConf::of(request).map_or(&[][..], |main| &main.values);
     let mut value = |slot: usize| {
         // It may depend on an earlier verdict.
         state.refresh(request);
-        values.get(slot)?.evaluate(request)
+        MainConf::of(request)?.values.get(slot)?.evaluate(request)
     };
     let now = ngx_time();
     Ok(
