@@ -30,9 +30,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
+use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::jwt::Algorithm;
 use crate::oauth::{ClientAuthenticator, Endpoint, Purpose, Server};
 use crate::token::{Fingerprint, Keys, Token, TokenId};
 
@@ -47,49 +48,35 @@ pub use transport::Proxy;
 pub use url::Issuer;
 
 /// The form in which the authorization server returns the JWT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Dialect {
     /// The body of the response is the JWT.
     Jwt,
     /// An RFC 7662 response that carries the JWT in a claim.
     Json,
-    /// Either of the two.
-    #[default]
-    Auto,
     /// A signed introspection response (RFC 9701).
     Signed,
     /// The token is exchanged for a JWT (RFC 8693).
     Exchange,
     /// An RFC 7662 response without a JWT: the gateway mints one.
     Mint,
+    /// Either of the two.
+    #[default]
+    Auto,
 }
 
 impl Dialect {
-    pub(crate) const ALL: &[Dialect] = &[
-        Dialect::Jwt,
-        Dialect::Json,
-        Dialect::Signed,
-        Dialect::Exchange,
-        Dialect::Mint,
-        Dialect::Auto,
-    ];
-
     /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Dialect::Jwt => "jwt",
-            Dialect::Json => "json",
-            Dialect::Auto => "auto",
-            Dialect::Signed => "signed",
-            Dialect::Exchange => "exchange",
-            Dialect::Mint => "mint",
-        }
+        self.into()
     }
 }
 
 /// The JWT that goes upstream for a signed introspection response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Forward {
     /// The response, unchanged. It is no access token (RFC 9701 §5): APIs must know what they receive.
@@ -100,19 +87,15 @@ pub enum Forward {
 }
 
 impl Forward {
-    pub(crate) const ALL: &[Forward] = &[Forward::Signed, Forward::Mint];
-
     /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Forward::Signed => "signed",
-            Forward::Mint => "mint",
-        }
+        self.into()
     }
 }
 
 /// The type of token that is requested in a token exchange (RFC 8693 §3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum TokenType {
     /// `urn:ietf:params:oauth:token-type:jwt`
@@ -123,19 +106,15 @@ pub enum TokenType {
 }
 
 impl TokenType {
-    pub(crate) const ALL: &[TokenType] = &[TokenType::Jwt, TokenType::AccessToken];
-
     /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            TokenType::Jwt => "jwt",
-            TokenType::AccessToken => "access_token",
-        }
+        self.into()
     }
 }
 
 /// The kind of token that is accepted where the authorization server returns no JWT that was issued for APIs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum TokenKind {
     /// A token that the response identifies as an access token.
@@ -146,19 +125,15 @@ pub enum TokenKind {
 }
 
 impl TokenKind {
-    pub(crate) const ALL: &[TokenKind] = &[TokenKind::AccessToken, TokenKind::Any];
-
     /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            TokenKind::AccessToken => "access_token",
-            TokenKind::Any => "any",
-        }
+        self.into()
     }
 }
 
 /// The directives of the response's `Cache-Control` that are honoured (RFC 9111 §5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CacheControl {
     /// `max-age` limits the time to live; all other directives are ignored.
@@ -171,41 +146,11 @@ pub enum CacheControl {
 }
 
 impl CacheControl {
-    pub(crate) const ALL: &[CacheControl] = &[
-        CacheControl::MaxAge,
-        CacheControl::Strict,
-        CacheControl::Ignore,
-    ];
-
     /// The name in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            CacheControl::MaxAge => "max-age",
-            CacheControl::Strict => "strict",
-            CacheControl::Ignore => "ignore",
-        }
+        self.into()
     }
 }
-
-macro_rules! words {
-    ($($type:ty),+) => {
-        $(impl rules::Word for $type {
-            fn word(self) -> &'static str {
-                self.as_str()
-            }
-        })+
-    };
-}
-
-words!(
-    Algorithm,
-    CacheControl,
-    ClientAuth,
-    Dialect,
-    Forward,
-    TokenKind,
-    TokenType
-);
 
 /// The versions of TLS that are allowed with the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -221,16 +166,9 @@ pub enum SslProtocols {
 }
 
 /// An error about a setting that can't be used: names the key, the value, and how to fix it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
 pub struct ConfigError(pub(crate) String);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// A checked configuration: one authorization server, our authentication to it, and the form of its answers. Plain data
 /// that may be shared and forked; every file that it needs has been read.

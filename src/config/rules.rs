@@ -3,11 +3,11 @@
 //! A value is read once, into its type. A value that was set through a typed field of [`Config`](super::Config) is
 //! checked by the same rule when a provider is built.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use thiserror::Error;
 use url::Url;
 
 use super::SslProtocols;
@@ -22,14 +22,9 @@ const DAYS: u64 = 86_400;
 
 /// The reason why a value is invalid, and how to write it: the rest of a sentence that begins with the key and the
 /// value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
 pub(crate) struct Invalid(String);
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 impl From<String> for Invalid {
     fn from(text: String) -> Self {
@@ -314,25 +309,19 @@ impl Rule for Switch {
     }
 }
 
-/// A word of a setting.
-pub(super) trait Word: Copy + 'static {
-    /// The word.
-    fn word(self) -> &'static str;
-}
-
 /// One of the words of an enum.
 pub(super) struct Choice<T: 'static>(pub &'static [T]);
 
-impl<T: Word> Rule for Choice<T> {
+impl<T: Copy + Into<&'static str>> Rule for Choice<T> {
     type Value = T;
     const TYPE: SettingType = SettingType::Choice;
 
     fn choices(&self) -> Vec<&'static str> {
-        self.0.iter().map(|choice| choice.word()).collect()
+        self.0.iter().map(|choice| (*choice).into()).collect()
     }
 
     fn read(&self, text: &str) -> Result<T, Invalid> {
-        if let Some(choice) = self.0.iter().find(|choice| choice.word() == text) {
+        if let Some(choice) = self.0.iter().find(|choice| (**choice).into() == text) {
             return Ok(*choice);
         }
         let names = self.choices();
@@ -346,7 +335,7 @@ impl<T: Word> Rule for Choice<T> {
     }
 
     fn check(&self, value: &T) -> Result<(), (String, Invalid)> {
-        let name = value.word();
+        let name: &str = (*value).into();
         self.read(name).map(drop).map_err(|why| (quoted(name), why))
     }
 }

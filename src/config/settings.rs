@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use strum::VariantArray;
+
 use super::acquisition::{MAX_MINT_KEYS, RSA_ALGORITHMS};
 use super::rules::{
     self, Choice, EndpointUrl, EndpointUrls, Few, Hidden, Invalid, IssuerUrl, Number, Path, Paths,
@@ -364,7 +366,7 @@ settings! {
         own_calls: false,
     }
     "The JWT"
-    val dialect: Dialect = Choice(Dialect::ALL) => {
+    val dialect: Dialect = Choice(Dialect::VARIANTS) => {
         about: "The way in which the server hands over the JWT: `jwt`, `json`, `auto`, `signed`, `exchange` or `mint` \
          ([details](nginx.md#dialects))",
         default: "auto",
@@ -379,7 +381,7 @@ settings! {
         used: Use::Always,
         own_calls: false,
     }
-    opt forward: Forward = Choice(Forward::ALL) => {
+    opt forward: Forward = Choice(Forward::VARIANTS) => {
         about: "What goes upstream with `dialect signed`: a JWT that the gateway mints (`mint`), or the unchanged \
          response (`signed`)",
         default: "`mint`",
@@ -402,7 +404,7 @@ settings! {
         used: Use::Always,
         own_calls: false,
     }
-    opt token_type: TokenKind = Choice(TokenKind::ALL) => {
+    opt token_type: TokenKind = Choice(TokenKind::VARIANTS) => {
         about: "The tokens that `dialect mint` and `signed` accept: only those that the answer says are access tokens \
          (`access_token`), or all that it does not say are of another type (`any`), which may include refresh \
          tokens ([details](nginx.md#dialects))",
@@ -479,7 +481,7 @@ settings! {
         used: Use::Exchange,
         own_calls: false,
     }
-    opt exchange_token_type: TokenType = Choice(TokenType::ALL) => {
+    opt exchange_token_type: TokenType = Choice(TokenType::VARIANTS) => {
         about: "The token type to request: `jwt`, or `access_token`, which must be a JWT too",
         default: "`jwt`",
         fingerprint: Fingerprint::Part,
@@ -583,7 +585,7 @@ settings! {
         used: Use::Always,
         own_calls: false,
     }
-    val cache_control: CacheControl = Choice(CacheControl::ALL) => {
+    val cache_control: CacheControl = Choice(CacheControl::VARIANTS) => {
         about: "The part of an answer's `Cache-Control` that is obeyed: `max-age` (it shortens `cache_ttl`), `strict` \
          (all of it), `ignore` (nothing)",
         default: "max-age",

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use http::header::AUTHORIZATION;
 
 use super::*;
+use crate::jwt::Algorithm;
 use crate::jwt::testing::{pem, pkcs8};
 use crate::oauth::Request;
 

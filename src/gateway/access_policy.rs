@@ -66,7 +66,7 @@ use crate::gateway::sender::{
     SenderError, window,
 };
 use crate::token::Scheme;
-use crate::values::{no_key, switch};
+use crate::values::{NOT_A_SWITCH, no_key, quoted, switch};
 use crate::{Active, Error, ErrorKind, Resolution, Token, Verdict};
 
 /// An access policy: the rules by which a request for a protected resource is admitted or denied. By default it needs
@@ -393,10 +393,9 @@ impl AccessPolicy {
         if values.iter().any(|value| value.contains(char::is_control)) {
             return Err(refused("the value has a control character"));
         }
-        let on = match &*values {
-            [value] => switch(value),
-            _ => None,
-        };
+        let value = values.join(" ");
+        let wrong = |why: &str| refused(&format!("{} {why}", quoted(&value)));
+        let on = || switch(&value).ok_or_else(|| wrong(NOT_A_SWITCH));
         match (key, &*values) {
             ("realm", values) => self.realm = Some(values.join(" ").into()),
             ("resource_metadata", &[url]) if is_url(url) => {
@@ -413,7 +412,7 @@ impl AccessPolicy {
             ("forward", ["authorization"]) => self.forward = None,
             ("forward", ["header", name]) => self.forward = Some(header_name(key, name)?.into()),
             ("forward", _) => return Err(refused("it is authorization or header NAME")),
-            ("optional", _) => self.optional = on.ok_or_else(|| refused("it is on or off"))?,
+            ("optional", _) => self.optional = on()?,
             ("sender_constraint", values) => {
                 self.sender = match values {
                     [name] => SenderConstraint::from_name(name),
@@ -421,15 +420,9 @@ impl AccessPolicy {
                 }
                 .ok_or_else(|| refused("it is enforce, require or ignore"))?;
             }
-            ("dpop_window", values) => {
-                self.proof_rules.window = match values {
-                    [value] => window(value),
-                    _ => None,
-                }
-                .ok_or_else(|| refused("it is a time from 1s to 10m"))?;
-            }
+            ("dpop_window", _) => self.proof_rules.window = window(&value).map_err(wrong)?,
             _ => {
-                self.proof_rules.nonces = match on.ok_or_else(|| refused("it is on or off"))? {
+                self.proof_rules.nonces = match on()? {
                     true => Some(Arc::new(Nonces::random(NONCE_STEP).map_err(refused)?)),
                     false => None,
                 }

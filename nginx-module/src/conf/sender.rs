@@ -112,10 +112,8 @@ pub fn window(
     directive: &str,
     values: &[&str],
 ) -> Result<(), DirectiveError> {
-    let window = values
-        .first()
-        .and_then(|value| sender::window(value))
-        .ok_or_else(|| invalid(directive, values, "a time from 1s to 10m"))?;
+    let text = values.join(" ");
+    let window = sender::window(&text).map_err(|why| format!("\"{directive}\" {text:?} {why}"))?;
     once(&mut location.sender.window, window)
 }
 

@@ -165,16 +165,10 @@ pub unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
         if conf.phase() != Phase::Preaccess || preflight(request, conf).is_some() {
             return DECLINED;
         }
-        let Some(state) = State::of_or_new(request) else {
-            return FAILED;
+        let (state, decision) = match decided(request, conf) {
+            Ok(decided) => decided,
+            Err(result) => return result,
         };
-        if !source::extract_credentials(request, state, conf) {
-            return FAILED;
-        }
-        let decision = decide(request, state, conf);
-        if matches!(decision, Decision::Suspended) {
-            return AGAIN;
-        }
         state.refresh(request);
         // What the token says is there for the limits, as headers too.
         if matches!(decision, Decision::Admitted(_))
@@ -203,16 +197,10 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
                 Preflight::Answer | Preflight::Deny => NO_CONTENT,
             };
         }
-        let Some(state) = State::of_or_new(request) else {
-            return FAILED;
+        let (state, decision) = match decided(request, conf) {
+            Ok(decided) => decided,
+            Err(result) => return result,
         };
-        if !source::extract_credentials(request, state, conf) {
-            return FAILED;
-        }
-        let decision = decide(request, state, conf);
-        if matches!(decision, Decision::Suspended) {
-            return AGAIN;
-        }
         state.taken.set(false);
         state.settled.set(None);
         let failed = || denial(state, DenialReason::Failed);
@@ -247,6 +235,22 @@ pub unsafe extern "C" fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
         let answer = respond::prepare(request, state, conf, &denial);
         respond::send_denial(request, &answer)
     })
+}
+
+/// The decision about a request, with its credentials extracted; else the result of the phase's handler: the request waits,
+/// or there is no memory.
+fn decided<'a>(
+    request: Request,
+    conf: &'static LocationConf,
+) -> Result<(&'a State, Decision), ngx_int_t> {
+    let state = State::of_or_new(request).ok_or(FAILED)?;
+    if !source::extract_credentials(request, state, conf) {
+        return Err(FAILED);
+    }
+    match decide(request, state, conf) {
+        Decision::Suspended => Err(AGAIN),
+        decision => Ok((state, decision)),
+    }
 }
 
 /// After the access phase: whatever let the request in, no access token that is not a JWT of ours goes on from a

@@ -564,14 +564,28 @@ fn what_cannot_be_set_is_refused_with_the_mend_and_changes_nothing() {
         (
             "dpop_window",
             "0",
-            "dpop_window: it is a time from 1s to 10m",
+            r#"dpop_window: "0" is out of range: it must be 1s to 10m"#,
         ),
         (
             "dpop_window",
             "11m",
-            "dpop_window: it is a time from 1s to 10m",
+            r#"dpop_window: "11m" is out of range: it must be 1s to 10m"#,
         ),
-        ("dpop_nonce", "yes", "dpop_nonce: it is on or off"),
+        (
+            "dpop_window",
+            "5x",
+            r#"dpop_window: "5x" is not a time: write it as 500ms, 5s or 1m"#,
+        ),
+        (
+            "dpop_nonce",
+            "yes",
+            r#"dpop_nonce: "yes" is not a switch: write it as on or off"#,
+        ),
+        (
+            "optional",
+            "maybe",
+            r#"optional: "maybe" is not a switch: write it as on or off"#,
+        ),
     ] {
         let mut policy = policy(&[("scope", "x")]);
         let before = format!("{policy:?}");

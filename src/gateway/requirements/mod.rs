@@ -28,9 +28,10 @@ mod scopes;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use thiserror::Error;
 
 pub use claim_path::ClaimPath;
 pub use header_value::is_exact_header_value;
@@ -65,7 +66,8 @@ pub struct TokenRequirements {
 }
 
 /// An error about an invalid policy: says what is wrong in the text, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
 pub struct PolicyError(String);
 
 impl PolicyError {
@@ -77,14 +79,6 @@ impl PolicyError {
         PolicyError(complaint.into())
     }
 }
-
-impl fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for PolicyError {}
 
 /// The requirement that an active token fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

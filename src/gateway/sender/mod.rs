@@ -60,7 +60,7 @@ use crate::cache::{FirstUse, ProofId, ProofTime};
 use crate::gateway::outcome::ErrorCode;
 use crate::jwt::{Algorithm, Claims};
 use crate::token::Scheme;
-use crate::values::time;
+use crate::values::{NOT_A_TIME, time};
 use crate::{Active, Token};
 
 /// How tokens that are bound to a key of their sender (RFC 7800) are handled.
@@ -100,8 +100,15 @@ impl Constraint {
 pub const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
 /// Parses a value of [`ProofRules::window`].
-pub fn window(text: &str) -> Option<Duration> {
-    time(text).filter(|window| WINDOWS.contains(window))
+///
+/// # Errors
+/// The rest of the message about a value that is not one.
+pub fn window(text: &str) -> Result<Duration, &'static str> {
+    let window = time(text).ok_or(NOT_A_TIME)?;
+    match WINDOWS.contains(&window) {
+        true => Ok(window),
+        false => Err("is out of range: it must be 1s to 10m"),
+    }
 }
 
 /// The interval at which the nonce changes. A nonce is accepted for one more interval.
