@@ -29,7 +29,7 @@ name=ngx_http_phantom_token_module.so
 entries=(bookworm trixie 1.28 forky)
 newest=forky
 suites=(tests/nginx tests/oidc_provider tests/oauth_toolkit tests/token_exchange tests/minted)
-some=(outcomes hostile sources suspension sender dpop_uri taking_over zone http3 valgrind)
+some=(outcomes redirects hostile sources suspension sender dpop_uri taking_over zone http3 valgrind)
 
 # As nginx.org's packages are.
 configuration=(
